@@ -1,2 +1,11 @@
-//! model.
+//! The words that every part of Sluice shares: identities, amounts, times, the small grammars of
+//! Slurm's command lines and configuration, and what a submitter asks for.
+//!
+//! Pure: no I/O, no clock, no serialisation, no other package. Nothing here decides who runs.
+
+pub mod id;
+pub mod job;
+pub mod quantity;
+pub mod reason;
+pub mod refusal;
 pub mod time;

@@ -1,0 +1,118 @@
+//! Why a job waits, or how it ended, in Slurm's one-word codes.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// A reason code as `squeue -o %r` prints it. Source: `man squeue`, JOB REASON CODES.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])* $name),* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Slurm's text.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nothing to say.
+    #[default]
+    None = "None",
+    /// Jobs of higher priority wait for the same partition.
+    Priority = "Priority",
+    /// The resources are in use.
+    Resources = "Resources",
+    /// A dependency is not met yet.
+    Dependency = "Dependency",
+    /// A dependency can never be met.
+    DependencyNeverSatisfied = "DependencyNeverSatisfied",
+    /// Its begin time is ahead.
+    BeginTime = "BeginTime",
+    /// Held by its user.
+    JobHeldUser = "JobHeldUser",
+    /// Held by an administrator.
+    JobHeldAdmin = "JobHeldAdmin",
+    /// Its array runs as many elements as it may.
+    JobArrayTaskLimit = "JobArrayTaskLimit",
+    /// Licenses are in use.
+    Licenses = "Licenses",
+    /// The partition is down.
+    PartitionDown = "PartitionDown",
+    /// The partition is inactive.
+    PartitionInactive = "PartitionInactive",
+    /// The partition allows fewer nodes.
+    PartitionNodeLimit = "PartitionNodeLimit",
+    /// The partition allows less time.
+    PartitionTimeLimit = "PartitionTimeLimit",
+    /// The partition does not take this request.
+    PartitionConfig = "PartitionConfig",
+    /// A needed node is down, drained or reserved.
+    ReqNodeNotAvail = "ReqNodeNotAvail",
+    /// A node of it failed.
+    NodeDown = "NodeDown",
+    /// The request cannot be placed on any node.
+    BadConstraints = "BadConstraints",
+    /// Its reservation is not there yet.
+    Reservation = "Reservation",
+    /// Its reservation was deleted.
+    ReservationDeleted = "ReservationDeleted",
+    /// Ended with a code other than zero.
+    NonZeroExitCode = "NonZeroExitCode",
+    /// Ended by a signal.
+    RaisedSignal = "RaisedSignal",
+    /// Ended at its time limit.
+    TimeLimit = "TimeLimit",
+    /// Ended at its deadline.
+    DeadLine = "DeadLine",
+    /// Its step could not be started.
+    JobLaunchFailure = "JobLaunchFailure",
+    /// Ended for its memory use.
+    OutOfMemory = "OutOfMemory",
+    /// Its nodes could not be made ready.
+    Prolog = "Prolog",
+    /// It is being ended.
+    Cleaning = "Cleaning",
+    /// Its account is unknown.
+    InvalidAccount = "InvalidAccount",
+    /// Its QOS is unknown.
+    InvalidQOS = "InvalidQOS",
+    /// The association's job limit is reached.
+    AssocMaxJobsLimit = "AssocMaxJobsLimit",
+    /// The QOS's job limit for one user is reached.
+    QOSMaxJobsPerUserLimit = "QOSMaxJobsPerUserLimit",
+    /// The QOS's CPU limit for one user is reached.
+    QOSMaxCpuPerUserLimit = "QOSMaxCpuPerUserLimit",
+    /// The QOS's GRES limit for one user is reached.
+    QOSMaxGRESPerUser = "QOSMaxGRESPerUser",
+    /// The QOS's limit of run time is exceeded.
+    QOSMaxWallDurationPerJobLimit = "QOSMaxWallDurationPerJobLimit",
+    /// The job waits for evidence of what became of its run on a node that does not answer.
+    NodeUnknown = "NodeUnknown",
+    /// The job was put back and held after its launch failed.
+    LaunchFailedRequeuedHeld = "launch_failed_requeued_held",
+    /// The job was put back and held at a user's or administrator's word.
+    JobHoldMaxRequeue = "JobHoldMaxRequeue",
+    /// The scheduler stopped at this job and put it aside.
+    SchedulerFault = "SchedulerFault",
+}
+
+impl Reason {
+    /// Reads Slurm's text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.text() == text)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
+}

@@ -1,0 +1,128 @@
+//! Why a request is refused: one closed list with Slurm's error number and exact text.
+//!
+//! A refusal is a normal answer, not a fault: nothing was stored. Numbers and texts are those of
+//! `slurm_errno.h` and `scontrol errnumstr` (facts that clients print and exit with).
+
+use std::fmt;
+
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// A refusal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Refusal { $($(#[$doc])* $name),* }
+
+        impl Refusal {
+            /// Every refusal.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Slurm's error number; on the wire a refusal is this number.
+            #[must_use]
+            pub fn number(self) -> u32 {
+                match self { $(Self::$name => $number),* }
+            }
+
+            /// Slurm's text.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// The partition does not exist.
+    InvalidPartitionName = 2000, "Invalid partition name specified";
+    /// No partition was named and there is no default one.
+    DefaultPartitionNotSet = 2001, "No partition specified or system default partition";
+    /// The asker may not do this.
+    AccessDenied = 2002, "Access/permission denied";
+    /// The user's groups may not use the partition.
+    PartitionGroup = 2003, "User's group not permitted to use this partition";
+    /// Named nodes are not in the partition.
+    NodesNotInPartition = 2004, "Requested nodes not in this partition";
+    /// More processors than permitted.
+    TooManyCpus = 2005, "More processors requested than permitted";
+    /// The node count makes no sense.
+    InvalidNodeCount = 2006, "Node count specification invalid";
+    /// There is no script.
+    ScriptMissing = 2009, "Batch job script missing";
+    /// The user id is not valid here.
+    UserIdMissing = 2010, "Invalid user id";
+    /// Immediate start is impossible: others come first.
+    NotTopPriority = 2013, "Immediate execution impossible, insufficient priority";
+    /// No node, however idle, could run it.
+    NodeConfigUnavailable = 2014, "Requested node configuration is not available";
+    /// The partition cannot run it now.
+    PartitionConfigUnavailable = 2015, "Requested partition configuration not available now";
+    /// The nodes are in use.
+    NodesBusy = 2016, "Requested nodes are busy";
+    /// No such job.
+    InvalidJobId = 2017, "Invalid job id specified";
+    /// No such node.
+    InvalidNodeName = 2018, "Invalid node name specified";
+    /// The job is changing state.
+    TransitionState = 2020, "Job can not be altered now, try again later";
+    /// It has ended, or is ending.
+    AlreadyDone = 2021, "Job/step already completing or completed";
+    /// It has not started.
+    JobPending = 2024, "Job is pending execution";
+    /// The job's script cannot be had.
+    JobScriptUnavailable = 2030, "Job script not available";
+    /// It is running.
+    JobNotPending = 2034, "Job is no longer pending execution";
+    /// The time limit makes no sense or is too large.
+    InvalidTimeLimit = 2051, "Requested time limit is invalid (missing or exceeds some limit)";
+    /// The job is held or otherwise not running.
+    JobNotRunning = 2052, "Job is not running";
+    /// The job is not pending nor running.
+    JobNotPendingNorRunning = 2053, "Job is not pending nor running";
+    /// The account is not known for this user.
+    InvalidAccount = 2045, "Invalid account or account/partition combination specified";
+    /// The dependency makes no sense.
+    InvalidDependency = 2046, "Job dependency problem";
+    /// The licenses are not known.
+    InvalidLicenses = 2048, "Invalid license specification";
+    /// The job may not be requeued, or the request cannot be done.
+    Disabled = 2054, "Requested operation is presently disabled";
+    /// The features are not known.
+    InvalidFeature = 2062, "Invalid feature specification";
+    /// The QOS is not known for this user.
+    InvalidQos = 2066, "Invalid qos specification";
+    /// The generic resource is not known.
+    InvalidGres = 2072, "Invalid generic resource (gres) specification";
+    /// The reservation is not there.
+    ReservationInvalid = 2070, "Requested reservation is invalid";
+    /// The array text makes no sense or an index is too large.
+    InvalidArray = 2080, "Invalid job array specification";
+    /// The scheduler has as many jobs as it may hold.
+    TooManyJobs = 2100, "Slurm temporarily unable to accept job, sleeping and retrying";
+    /// The circular dependency is refused.
+    CircularDependency = 2101, "Circular job dependency";
+    /// A limit of the association or QOS.
+    AccountingPolicy = 2050, "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
+    /// No step of that id.
+    InvalidStepId = 2102, "Invalid job step specified";
+    /// The scheduler's disk is full; nothing was stored.
+    DiskFull = 9001, "The scheduler has no space left to store a job";
+    /// The key was used for another request.
+    KeyReused = 9002, "The request key was used for another request";
+    /// This part of Slurm is not built here.
+    NotSupported = 9003, "This is not supported by sluice";
+}
+
+impl Refusal {
+    /// The refusal of that number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|refusal| refusal.number() == number)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl std::error::Error for Refusal {}

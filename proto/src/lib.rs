@@ -1,0 +1,16 @@
+//! Schemas of everything that is sent or stored, and the conversions of the model's words.
+//!
+//! Conversions are fallible inwards (a message is outside input) and total outwards. Nothing here
+//! decides; a message that breaks a limit or a grammar is an [`Error`] that names the field.
+
+/// The messages and services of version 1.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("sluice.v1");
+}
+
+/// The records of the journal, version 1.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub mod journal_v1 {
+    tonic::include_proto!("sluice.journal.v1");
+}

@@ -1,0 +1,2 @@
+//! Chores and checks of the repository: `cargo xtask CHORE`.
+fn main() {}
