@@ -3,9 +3,16 @@
 //!
 //! Pure: no I/O, no clock, no serialisation, no other package. Nothing here decides who runs.
 
+pub mod array;
+pub mod depend;
+pub mod exit;
+pub mod gres;
+pub mod hostlist;
 pub mod id;
 pub mod job;
+pub mod nodeset;
 pub mod quantity;
 pub mod reason;
 pub mod refusal;
+pub mod signal;
 pub mod time;
