@@ -14,5 +14,7 @@ pub mod nodeset;
 pub mod quantity;
 pub mod reason;
 pub mod refusal;
+pub mod request;
 pub mod signal;
 pub mod time;
+pub mod tres;

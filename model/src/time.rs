@@ -4,6 +4,9 @@
 //! forms of both. Never reads a clock or a time-zone file: the present moment and the zone are
 //! arguments. All arithmetic saturates, so a moment or a length is always a valid value.
 
+pub mod limit;
+pub mod moment;
+
 /// A moment: milliseconds since 1970-01-01T00:00:00 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
