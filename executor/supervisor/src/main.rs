@@ -1,0 +1,2 @@
+//! The supervisor's program (under construction beside its library half).
+fn main() {}
