@@ -1,7 +1,9 @@
 //! Schemas of everything that is sent or stored, and the conversions of the model's words.
 //!
 //! Conversions are fallible inwards (a message is outside input) and total outwards. Nothing here
-//! decides; a message that breaks a limit or a grammar is an [`Error`] that names the field.
+//! decides; a message that breaks a limit or a grammar is a [`convert::Error`] that names the field.
+
+pub mod convert;
 
 /// The messages and services of version 1.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
