@@ -1,0 +1,113 @@
+//! What a job or step holds: its share of each node, down to CPU ids and device indices.
+
+use std::sync::Arc;
+
+use model::id::NodeIdx;
+use model::quantity::{Cpus, MemoryMib};
+
+/// Ids of CPUs of one node, as sorted disjoint inclusive ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuIds(Vec<(u32, u32)>);
+
+impl CpuIds {
+    /// No CPU.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Builds the set from ranges in any order; ranges that touch are joined.
+    #[must_use]
+    pub fn from_ranges(mut ranges: Vec<(u32, u32)>) -> Self {
+        ranges.sort_unstable();
+        let mut joined: Vec<(u32, u32)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match joined.last_mut() {
+                Some(end) if first <= end.1.saturating_add(1) => end.1 = end.1.max(last),
+                _ => joined.push((first, last)),
+            }
+        }
+        Self(joined)
+    }
+
+    /// The inclusive ranges, ascending.
+    #[must_use]
+    pub fn ranges(&self) -> &[(u32, u32)] {
+        &self.0
+    }
+
+    /// Adds an id that is larger than every id in the set.
+    ///
+    /// # Panics
+    /// If the id is not larger.
+    pub fn push(&mut self, id: u32) {
+        match self.0.last_mut() {
+            Some(end) => {
+                assert!(id > end.1, "ids are pushed in ascending order");
+                if id == end.1 + 1 {
+                    end.1 = id;
+                } else {
+                    self.0.push((id, id));
+                }
+            }
+            None => self.0.push((id, id)),
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|(first, last)| last - first + 1).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The ids, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().flat_map(|&(first, last)| first..=last)
+    }
+
+    /// Slurm's text: `0-3,8`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let one = |&(first, last): &(u32, u32)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        self.0.iter().map(one).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// Devices of one kind on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GresShare {
+    /// Place in the node's list of generic resources.
+    pub kind: u32,
+    /// How many.
+    pub count: u64,
+    /// Which ones; empty where the resource is only counted.
+    pub indices: CpuIds,
+}
+
+/// What is held on one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeShare {
+    /// The node.
+    pub node: NodeIdx,
+    /// How many CPUs.
+    pub cpus: Cpus,
+    /// Which CPUs; empty where CPUs are only counted (trace machines of 80,640 processors).
+    pub cpu_ids: CpuIds,
+    /// Memory.
+    pub memory: MemoryMib,
+    /// Devices, by kind.
+    pub gres: Vec<GresShare>,
+    /// Tasks that belong on this node.
+    pub tasks: u32,
+}
+
+/// Shares of all nodes of a job or step, in node order. Shared, since queries hold it too.
+pub type Allocation = Arc<[NodeShare]>;

@@ -1,0 +1,341 @@
+//! Records of jobs, arrays and steps.
+//!
+//! Every change of a job goes the same way: its entries leave the indexes, it changes, its entries come
+//! back ([`change`]). Records that touch no index ([`touch`]) skip that.
+
+use std::sync::Arc;
+
+use model::id::{JobId, NodeIdx, StepId, TaskIndex};
+use model::time::{Span, Timestamp};
+
+use super::usage;
+use crate::record::Record;
+use crate::state::job::{Active, ArrayRole, Ended, Hold, Job, Pending, Phase, RunStage, Step};
+use crate::state::{ArraySummary, State};
+
+pub(super) fn apply_job(state: &mut State, record: &Record) {
+    match record {
+        Record::Job(job) => put(state, job),
+        Record::Array { array, summary } => {
+            state.arrays.insert(*array, *summary);
+        }
+        Record::ElementSplit { array, index, id } => split(state, *array, *index, *id),
+        Record::JobPriority { job, priority, hold } => change(state, *job, |job| {
+            job.priority = *priority;
+            job.hold = *hold;
+        }),
+        Record::JobWaits { job, pending } => {
+            change(state, *job, |job| job.phase = Phase::Pending(pending.clone()));
+        }
+        Record::JobStarted { .. } => start(state, record),
+        Record::JobLimit { job, limit, running } => touch(state, *job, |job| {
+            job.limit = *limit;
+            if let Phase::Active(active) = &mut job.phase {
+                active.limit = *running;
+            }
+        }),
+        Record::JobSuspended { job, suspended, at } => {
+            touch_active(state, *job, |active| suspend(active, *suspended, *at));
+        }
+        Record::JobFinishing { job, finish } => {
+            change(state, *job, |job| active_of(job).finish = Some(finish.clone()));
+        }
+        Record::JobEnded { job, ended } => end(state, *job, ended),
+        Record::JobRequeued { job, ended, pending, priority, hold } => {
+            requeue(state, *job, ended, pending, *priority, *hold);
+        }
+        Record::JobPurged(job) => purge(state, *job),
+        Record::StepCreated { job, step } => touch_active(state, *job, |active| {
+            if let StepId::Number(number) = step.id {
+                active.next_step = active.next_step.max(number + 1);
+            }
+            active.steps.push((**step).clone());
+        }),
+        Record::StepBegun { job, step, node } => {
+            touch_step(state, *job, *step, |step| set_stage(step, *node, RunStage::Begun));
+        }
+        Record::StepUnknown { job, step, node } => {
+            touch_step(state, *job, *step, |step| set_stage(step, *node, RunStage::Unknown));
+        }
+        Record::StepNodeEnded { job, step, node, exit } => touch_step(state, *job, *step, |step| {
+            set_stage(step, *node, RunStage::Ended);
+            step.exit = highest(step.exit, *exit);
+        }),
+        Record::StepStopping { job, step, cause, by } => touch_step(state, *job, *step, |step| {
+            step.stop = Some(*cause);
+            step.by = *by;
+        }),
+        Record::StepEnded { job, step, state: shown, exit, at } => touch_active(state, *job, |active| {
+            if matches!(step, StepId::Number(_)) {
+                active.derived_exit = highest(active.derived_exit, *exit);
+            }
+            let step = step_mut(active, *step);
+            step.state = *shown;
+            step.exit = *exit;
+            step.end = Some(*at);
+        }),
+        _ => unreachable!("only job records come here"),
+    }
+}
+
+/// The higher of two statuses: as Slurm keeps them, the larger wait status.
+fn highest(one: model::exit::ExitStatus, other: model::exit::ExitStatus) -> model::exit::ExitStatus {
+    if other.to_wait() > one.to_wait() { other } else { one }
+}
+
+fn active_of(job: &mut Job) -> &mut Active {
+    match &mut job.phase {
+        Phase::Active(active) => active,
+        Phase::Pending(_) | Phase::Ended(_) => panic!("job {} holds no resources", job.id),
+    }
+}
+
+fn step_mut(active: &mut Active, id: StepId) -> &mut Step {
+    active.steps.iter_mut().rev().find(|step| step.id == id).expect("a recorded step was created")
+}
+
+fn set_stage(step: &mut Step, node: NodeIdx, stage: RunStage) {
+    let part = step.nodes.iter_mut().find(|part| part.node == node).expect("the step has a part there");
+    part.stage = stage;
+}
+
+fn suspend(active: &mut Active, suspended: bool, at: Timestamp) {
+    match (active.suspended_since, suspended) {
+        (None, true) => active.suspended_since = Some(at),
+        (Some(since), false) => {
+            let total = active.suspended_total.saturating_add(at.since(since));
+            active.suspended_total = total;
+            active.suspended_since = None;
+        }
+        (Some(_), true) | (None, false) => panic!("a job is suspended and resumed in turn"),
+    }
+}
+
+/// Changes a job without touching what the indexes are made of.
+fn touch(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
+    change(state.jobs.get_mut(&id).expect("a recorded job exists"));
+}
+
+fn touch_active(state: &mut State, id: JobId, change: impl FnOnce(&mut Active)) {
+    touch(state, id, |job| change(active_of(job)));
+}
+
+fn touch_step(state: &mut State, id: JobId, step: StepId, change: impl FnOnce(&mut Step)) {
+    touch_active(state, id, |active| change(step_mut(active, step)));
+}
+
+/// Changes a job and keeps the indexes in step.
+fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
+    let mut job = state.jobs.remove(&id).expect("a recorded job exists");
+    unindex(state, &job);
+    change(&mut job);
+    index(state, &job);
+    state.jobs.insert(id, job);
+}
+
+fn put(state: &mut State, job: &Job) {
+    match state.jobs.remove(&job.id) {
+        Some(old) => unindex(state, &old),
+        None => {
+            if let Some(array) = job.array_id() {
+                let summary = state.arrays.entry(array).or_default();
+                summary.records += 1;
+                if job.active().is_some() {
+                    summary.running += 1;
+                }
+            }
+        }
+    }
+    index(state, job);
+    state.jobs.insert(job.id, job.clone());
+}
+
+fn split(state: &mut State, array: JobId, index_of_task: TaskIndex, id: JobId) {
+    let mut waiting = state.jobs.remove(&array).expect("a split array exists");
+    unindex(state, &waiting);
+    let ArrayRole::Waiting(elements) = &mut waiting.array else {
+        panic!("array {array} has no waiting elements");
+    };
+    assert!(elements.tasks.remove(index_of_task.0), "an element is split off once");
+    let role = ArrayRole::Element { array, index: index_of_task };
+    if id == array {
+        assert!(elements.tasks.is_empty(), "only the last element keeps the array's id");
+        waiting.array = role;
+        index(state, &waiting);
+        state.jobs.insert(array, waiting);
+        return;
+    }
+    let element = Job { id, array: role, ..waiting.clone() };
+    state.arrays.entry(array).or_default().records += 1;
+    index(state, &waiting);
+    state.jobs.insert(array, waiting);
+    index(state, &element);
+    state.jobs.insert(id, element);
+}
+
+fn start(state: &mut State, record: &Record) {
+    let Record::JobStarted { job, run, partition, allocation, start, limit } = record else {
+        unreachable!("the caller matched a start");
+    };
+    let mut array = None;
+    change(state, *job, |job| {
+        let Phase::Pending(pending) = &job.phase else {
+            panic!("job {} is started while it waits", job.id);
+        };
+        assert!(*run > job.run, "run numbers grow");
+        assert!(!matches!(job.array, ArrayRole::Waiting(_)), "an element is split off before it starts");
+        job.run = *run;
+        array = job.array_id();
+        job.phase = Phase::Active(Box::new(Active {
+            partition: *partition,
+            allocation: Arc::clone(allocation),
+            start: *start,
+            eligible: pending.eligible,
+            limit: *limit,
+            suspended_since: None,
+            suspended_total: Span::ZERO,
+            steps: Vec::new(),
+            next_step: 0,
+            finish: None,
+            derived_exit: model::exit::ExitStatus::SUCCESS,
+            reason: model::reason::Reason::None,
+        }));
+    });
+    if let Some(array) = array {
+        state.arrays.get_mut(&array).expect("an element's array is known").running += 1;
+    }
+}
+
+fn end(state: &mut State, id: JobId, ended: &Ended) {
+    let was_active = note_end_on_nodes(state, id, ended);
+    let mut role = None;
+    change(state, id, |job| {
+        role = Some((job.array_id(), waiting_elements(job)));
+        job.phase = Phase::Ended(Box::new(ended.clone()));
+    });
+    if let Some((Some(array), elements)) = role {
+        let summary = state.arrays.get_mut(&array).expect("an element's array is known");
+        let ok = ended.state == model::job::JobState::Completed && ended.exit.is_success();
+        summary.ended += elements;
+        summary.failed += if ok { 0 } else { elements };
+        summary.unstarted += if ended.start.is_none() { elements } else { 0 };
+        summary.running -= u32::from(was_active);
+    }
+}
+
+/// How many elements the record stands for.
+fn waiting_elements(job: &Job) -> u32 {
+    match &job.array {
+        ArrayRole::Single | ArrayRole::Element { .. } => 1,
+        ArrayRole::Waiting(elements) => elements.tasks.len(),
+    }
+}
+
+fn note_end_on_nodes(state: &mut State, id: JobId, ended: &Ended) -> bool {
+    let Some(active) = state.jobs[&id].active() else { return false };
+    for share in active.allocation.clone().iter() {
+        state.nodes[share.node.0 as usize].last_busy = Some(ended.end);
+    }
+    true
+}
+
+fn requeue(state: &mut State, id: JobId, ended: &Ended, pending: &Pending, priority: u32, hold: Hold) {
+    let was_active = note_end_on_nodes(state, id, ended);
+    let was_ended = state.jobs[&id].ended().cloned();
+    let mut array = None;
+    change(state, id, |job| {
+        array = job.array_id();
+        job.restarts += 1;
+        job.submit = ended.end;
+        job.priority = priority;
+        job.hold = hold;
+        job.phase = Phase::Pending(pending.clone());
+    });
+    let Some(summary) = array.and_then(|array| state.arrays.get_mut(&array)) else { return };
+    summary.running -= u32::from(was_active);
+    if let Some(earlier) = was_ended {
+        let ok = earlier.state == model::job::JobState::Completed && earlier.exit.is_success();
+        summary.ended -= 1;
+        summary.failed -= u32::from(!ok);
+        summary.unstarted -= u32::from(earlier.start.is_none());
+    }
+}
+
+fn purge(state: &mut State, id: JobId) {
+    let job = state.jobs.remove(&id).expect("a purged job exists");
+    assert!(job.ended().is_some(), "only ended jobs are purged");
+    unindex(state, &job);
+    if let Some(array) = job.array_id() {
+        let summary: &mut ArraySummary = state.arrays.get_mut(&array).expect("an element's array is known");
+        summary.records -= 1;
+        if summary.records == 0 {
+            state.arrays.remove(&array);
+        }
+    }
+}
+
+fn index(state: &mut State, job: &Job) {
+    reindex(state, job, true);
+}
+
+fn unindex(state: &mut State, job: &Job) {
+    reindex(state, job, false);
+}
+
+fn reindex(state: &mut State, job: &Job, add: bool) {
+    fn put<K: Ord>(set: &mut std::collections::BTreeSet<K>, key: K, add: bool) {
+        if add {
+            set.insert(key);
+        } else {
+            set.remove(&key);
+        }
+    }
+    let owner = job.owner.uid;
+    match job.array {
+        ArrayRole::Element { array, index } if array != job.id => {
+            if add {
+                state.index.elements.insert((array, index), job.id);
+            } else {
+                state.index.elements.remove(&(array, index));
+            }
+        }
+        ArrayRole::Element { .. } | ArrayRole::Single | ArrayRole::Waiting(_) => {
+            if let ArrayRole::Element { array, index } = job.array {
+                if add {
+                    state.index.elements.insert((array, index), job.id);
+                } else {
+                    state.index.elements.remove(&(array, index));
+                }
+            }
+            if add {
+                state.index.keys.insert((owner, job.key), job.id);
+            } else {
+                state.index.keys.remove(&(owner, job.key));
+            }
+        }
+    }
+    if job.ended().is_none() {
+        put(&mut state.index.named, (owner, job.request.name.clone(), job.id), add);
+    }
+    match &job.phase {
+        Phase::Pending(pending) => {
+            let key = state.queue_key(job);
+            put(&mut state.index.queue, key, add);
+            for term in &pending.dependency.terms {
+                put(&mut state.index.dependents, (term.job, job.id), add);
+            }
+        }
+        Phase::Active(active) => {
+            put(&mut state.index.running, job.id, add);
+            for share in active.allocation.iter() {
+                usage::change(state, share, add);
+                if active.finish.is_some() {
+                    let completing = &mut state.nodes[share.node.0 as usize].used.completing;
+                    *completing = if add { *completing + 1 } else { *completing - 1 };
+                }
+            }
+            usage::change_licenses(state, job.request.rare().licenses.as_deref(), add);
+        }
+        Phase::Ended(ended) => put(&mut state.index.ended, (ended.end, job.id), add),
+    }
+}

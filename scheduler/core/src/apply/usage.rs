@@ -1,0 +1,69 @@
+//! What jobs hold of nodes and licenses: added when an allocation begins, taken away when it ends.
+
+use model::quantity::{Cpus, MemoryMib};
+
+use crate::allocation::{CpuIds, NodeShare};
+use crate::state::State;
+use crate::state::node::Node;
+
+const BITS: u32 = u64::BITS;
+
+/// Makes the tables of a node as large as its definition asks; never smaller, since jobs may hold more.
+pub(super) fn resize(node: &mut Node) {
+    let definition = &node.definition;
+    let words = if definition.bind { definition.cpus.0.div_ceil(BITS) as usize } else { 0 };
+    let used = &mut node.used;
+    if used.cpu_bits.len() < words {
+        used.cpu_bits.resize(words, 0);
+    }
+    if used.gres.len() < definition.gres.len() {
+        used.gres.resize(definition.gres.len(), 0);
+        used.gres_bits.resize(definition.gres.len(), Vec::new());
+    }
+    for (bits, gres) in used.gres_bits.iter_mut().zip(&definition.gres) {
+        let words = if gres.indexed { gres.count.div_ceil(u64::from(BITS)) as usize } else { 0 };
+        if bits.len() < words {
+            bits.resize(words, 0);
+        }
+    }
+}
+
+fn set(bits: &mut Vec<u64>, ids: &CpuIds, on: bool) {
+    for id in ids.iter() {
+        let (word, bit) = ((id / BITS) as usize, 1_u64 << (id % BITS));
+        if word >= bits.len() {
+            bits.resize(word + 1, 0);
+        }
+        assert_eq!(bits[word] & bit == 0, on, "a CPU or device has one holder");
+        bits[word] ^= bit;
+    }
+}
+
+/// Adds one share to its node, or takes it away.
+pub(super) fn change(state: &mut State, share: &NodeShare, add: bool) {
+    let node = &mut state.nodes[share.node.0 as usize];
+    let used = &mut node.used;
+    let count = |used: &mut Cpus, amount| if add { *used += amount } else { *used -= amount };
+    let memory = |used: &mut MemoryMib, amount| if add { *used += amount } else { *used -= amount };
+    count(&mut used.cpus, share.cpus);
+    memory(&mut used.memory, share.memory);
+    set(&mut used.cpu_bits, &share.cpu_ids, add);
+    for gres in &share.gres {
+        let kind = gres.kind as usize;
+        let held = &mut used.gres[kind];
+        *held = if add { *held + gres.count } else { *held - gres.count };
+        set(&mut used.gres_bits[kind], &gres.indices, add);
+    }
+    used.jobs = if add { used.jobs + 1 } else { used.jobs - 1 };
+}
+
+/// Adds licenses in use, or takes them away.
+pub(super) fn change_licenses(state: &mut State, text: Option<&str>, add: bool) {
+    for (name, amount) in crate::licenses::parse(text.unwrap_or_default()) {
+        let used = state.index.licenses_used.entry(name.into()).or_default();
+        *used = if add { *used + amount } else { *used - amount };
+        if *used == 0 {
+            state.index.licenses_used.remove(name);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The configuration as far as decisions need it: typed, complete, free of file formats.
+//!
+//! The shell makes it from `slurm.conf` and hands it in as an input; nothing here is stored, except
+//! that nodes and partitions become records when they differ from what `State` holds.
+
+use std::collections::BTreeMap;
+
+use model::id::Uid;
+use model::quantity::MemoryMib;
+use model::time::Span;
+
+use crate::state::node::NodeDefinition;
+use crate::state::partition::PartitionDefinition;
+
+/// What `AccountingStorageEnforce` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enforce {
+    /// A job needs an association.
+    pub associations: bool,
+    /// Limits of associations and QOS count.
+    pub limits: bool,
+    /// A job needs a QOS that its association allows.
+    pub qos: bool,
+}
+
+/// Weights of the additive priority. Source: `man slurm.conf`, PriorityWeight*.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PriorityWeights {
+    /// Time in the queue.
+    pub age: u32,
+    /// Fair share.
+    pub fairshare: u32,
+    /// Size of the job.
+    pub job_size: u32,
+    /// The partition's factor.
+    pub partition: u32,
+    /// The QOS's priority.
+    pub qos: u32,
+    /// Association.
+    pub assoc: u32,
+}
+
+/// All that decisions need to know of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the cluster.
+    pub cluster: Box<str>,
+    /// Nodes in configuration order.
+    pub nodes: Vec<NodeDefinition>,
+    /// Partitions in configuration order.
+    pub partitions: Vec<PartitionDefinition>,
+    /// Whether a node that no configuration names is taken in when it registers.
+    pub dynamic_nodes: bool,
+    /// Users who may administrate: root and SlurmUser.
+    pub administrators: Vec<Uid>,
+    /// Time between SIGTERM and SIGKILL.
+    pub kill_wait: Span,
+    /// How long an ended job stays in `State`.
+    pub min_job_age: Span,
+    /// Smallest job id given.
+    pub first_job_id: u32,
+    /// Largest job id given, then ids wrap.
+    pub max_job_id: u32,
+    /// Most jobs in `State`.
+    pub max_job_count: u32,
+    /// Array indices are below this.
+    pub max_array_size: u32,
+    /// Whether jobs may be requeued when they do not say.
+    pub requeue_default: bool,
+    /// How long a requeued job waits before it may start again.
+    pub requeue_delay: Span,
+    /// Default memory for each CPU, unless the partition has its own; `None`: all of the node's.
+    pub def_mem_per_cpu: Option<MemoryMib>,
+    /// Default memory on each node.
+    pub def_mem_per_node: Option<MemoryMib>,
+    /// Licenses of the cluster.
+    pub licenses: BTreeMap<Box<str>, u32>,
+    /// Accounting.
+    pub enforce: Enforce,
+    /// Priority.
+    pub weights: PriorityWeights,
+    /// Age at which the age factor is full.
+    pub priority_max_age: Span,
+    /// Whether the multifactor formula is used; else submit order alone.
+    pub multifactor: bool,
+    /// A node that was silent for so long is shown as not responding, then DOWN.
+    pub node_timeout: Span,
+    /// Slurm's behaviour: a silent node's jobs are requeued after `node_timeout`, without evidence.
+    pub requeue_without_evidence: bool,
+    /// ReturnToService: 0, 1 or 2.
+    pub return_to_service: u8,
+    /// EnforcePartLimits: refuse at submission what the partition's limits forbid.
+    pub enforce_partition_limits: bool,
+    /// Jobs with a dependency that can never be met are cancelled (`kill_invalid_depend`).
+    pub kill_invalid_dependency: bool,
+    /// Whether cores are the unit of allocation (CR_Core*), so that threads of a core are not split.
+    pub whole_cores: bool,
+    /// Whether memory is a resource that is allocated (CR_*_Memory).
+    pub track_memory: bool,
+    /// Depth of protection in backfill (`bf_max_job_test`).
+    pub backfill_depth: u32,
+    /// Names of the TRES of GRES that are accounted (`gres/gpu`, `gres/gpu:a100`), in order.
+    pub tres: Vec<Box<str>>,
+    /// Grace of a lost client before its allocation ends.
+    pub lease_grace: Span,
+}

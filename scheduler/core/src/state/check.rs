@@ -1,0 +1,89 @@
+//! What must always hold: every index and total is recomputed from the facts and compared.
+
+use crate::apply::apply;
+use crate::state::State;
+use crate::state::job::{ArrayRole, Phase};
+
+impl State {
+    /// Every way in which the state contradicts itself, a sentence each; none for a sound state.
+    ///
+    /// Cost: O(everything × log). For tests, the simulator and tools.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut again = State::default();
+        self.to_records(|record| apply(&mut again, &record));
+        if again.index != self.index {
+            faults.push(format!("indexes differ from the facts: {:?} / {:?}", self.index, again.index));
+        }
+        for (mine, other) in self.nodes.iter().zip(&again.nodes) {
+            let name = &mine.definition.name;
+            if mine.used != other.used {
+                faults.push(format!("node {name}: use {:?}, jobs hold {:?}", mine.used, other.used));
+            }
+        }
+        self.check_capacity(&mut faults);
+        self.check_arrays(&mut faults);
+        self.check_steps(&mut faults);
+        faults
+    }
+
+    fn check_capacity(&self, faults: &mut Vec<String>) {
+        for node in &self.nodes {
+            let (name, definition, used) = (&node.definition.name, &node.definition, &node.used);
+            if node.removed {
+                continue;
+            }
+            if used.cpus > definition.cpus {
+                faults.push(format!("node {name}: {} of {} CPUs held", used.cpus, definition.cpus));
+            }
+            if used.memory > definition.memory {
+                faults.push(format!("node {name}: {} of {} MiB held", used.memory, definition.memory));
+            }
+            for (held, gres) in used.gres.iter().zip(&definition.gres) {
+                if *held > gres.count {
+                    faults.push(format!("node {name}: {held} of {} {} held", gres.count, gres.name));
+                }
+            }
+        }
+    }
+
+    fn check_arrays(&self, faults: &mut Vec<String>) {
+        for (array, summary) in &self.arrays {
+            let records = self.jobs.values().filter(|job| job.array_id() == Some(*array));
+            let (mut count, mut running) = (0, 0);
+            for job in records {
+                count += 1;
+                running += u32::from(job.active().is_some());
+            }
+            if (count, running) != (summary.records, summary.running) {
+                faults.push(format!("array {array}: {count} records, {running} running, not {summary:?}"));
+            }
+        }
+        for job in self.jobs.values() {
+            if let ArrayRole::Waiting(waiting) = &job.array {
+                if waiting.tasks.is_empty() {
+                    faults.push(format!("array {} waits for no element", job.id));
+                }
+                if job.active().is_some() {
+                    faults.push(format!("array {} runs as a whole", job.id));
+                }
+            }
+        }
+    }
+
+    fn check_steps(&self, faults: &mut Vec<String>) {
+        for job in self.jobs.values() {
+            let Phase::Active(active) = &job.phase else { continue };
+            for step in &active.steps {
+                let inside = step
+                    .nodes
+                    .iter()
+                    .all(|part| active.allocation.iter().any(|share| share.node == part.node));
+                if !inside {
+                    faults.push(format!("step {}.{} is outside its job's nodes", job.id, step.id));
+                }
+            }
+        }
+    }
+}

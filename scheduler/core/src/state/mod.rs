@@ -1,0 +1,154 @@
+//! Everything that is true of the cluster, and nothing that can be derived from it except the indexes
+//! that [`crate::apply`] keeps beside the facts.
+//!
+//! Owns: jobs, nodes, partitions, accounts, ids. Invariants are written down, and recomputed from
+//! scratch, in [`check`]. Equality of two states is equality of their [`digest`].
+
+pub mod accounts;
+pub mod check;
+pub mod digest;
+pub mod job;
+pub mod node;
+pub mod partition;
+pub mod snapshot;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, TaskIndex, Uid};
+use model::time::Timestamp;
+
+use accounts::Accounts;
+use job::Job;
+use node::Node;
+use partition::Partition;
+
+/// The whole state.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Number of the present owner of the journal.
+    pub epoch: Epoch,
+    /// The latest time that a record was made at; never decreases.
+    pub now: Timestamp,
+    /// The id that is tried first for the next job.
+    pub next_job_id: u32,
+    /// Jobs that wait, run, or ended less than MinJobAge ago.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Arrays with the outcome of their elements so far, until the last of them is purged.
+    pub arrays: BTreeMap<JobId, ArraySummary>,
+    /// Nodes by place; a place is never used for another name.
+    pub nodes: Vec<Node>,
+    /// Partitions by place; a removed partition leaves `None`.
+    pub partitions: Vec<Option<Partition>>,
+    /// Accounting data.
+    pub accounts: Accounts,
+    /// Indexes over the above.
+    pub index: Index,
+}
+
+/// What is known of an array as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArraySummary {
+    /// Elements that have ended.
+    pub ended: u32,
+    /// Elements that ended other than COMPLETED with code zero.
+    pub failed: u32,
+    /// Elements that ended without ever having started.
+    pub unstarted: u32,
+    /// Elements that hold resources now.
+    pub running: u32,
+    /// Records (the waiting one and elements) still in `State`.
+    pub records: u32,
+}
+
+/// Derived from the facts by `apply`; `check` recomputes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    /// Node by name.
+    pub node_by_name: BTreeMap<Box<str>, NodeIdx>,
+    /// Partition by name.
+    pub partition_by_name: BTreeMap<Box<str>, PartitionIdx>,
+    /// Jobs that wait, most urgent first: see [`QueueKey`].
+    pub queue: BTreeSet<QueueKey>,
+    /// Jobs that hold resources.
+    pub running: BTreeSet<JobId>,
+    /// Ended jobs by the time they ended.
+    pub ended: BTreeSet<(Timestamp, JobId)>,
+    /// Jobs that wait for others: (the other, the dependent).
+    pub dependents: BTreeSet<(JobId, JobId)>,
+    /// Elements of arrays that have a record of their own.
+    pub elements: BTreeMap<(JobId, TaskIndex), JobId>,
+    /// Jobs by request key, per user.
+    pub keys: BTreeMap<(Uid, RequestKey), JobId>,
+    /// Jobs of a user that have not ended, by name (for `singleton`).
+    pub named: BTreeSet<(Uid, Box<str>, JobId)>,
+    /// Licenses in use by name.
+    pub licenses_used: BTreeMap<Box<str>, u32>,
+}
+
+/// Order of the queue: partition tier, then priority, then submission; smallest first.
+///
+/// Nothing in it changes with time alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueueKey {
+    /// `u32::MAX - tier`.
+    pub tier_rank: u32,
+    /// `u32::MAX - priority`.
+    pub priority_rank: u32,
+    /// Time of submission (of the requeue, for a requeued job: its eligible time does not count).
+    pub submit: Timestamp,
+    /// The last tie.
+    pub job: JobId,
+}
+
+impl State {
+    /// The job, if it is in `State`.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// The node at a place.
+    ///
+    /// # Panics
+    /// If there is none: places come from this state only.
+    #[must_use]
+    pub fn node(&self, idx: NodeIdx) -> &Node {
+        &self.nodes[idx.0 as usize]
+    }
+
+    /// The node of that name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<NodeIdx> {
+        self.index.node_by_name.get(name).copied()
+    }
+
+    /// The partition at a place, unless it was removed.
+    #[must_use]
+    pub fn partition(&self, idx: PartitionIdx) -> Option<&Partition> {
+        self.partitions.get(idx.0 as usize)?.as_ref()
+    }
+
+    /// The partition of that name.
+    #[must_use]
+    pub fn partition_named(&self, name: &str) -> Option<PartitionIdx> {
+        self.index.partition_by_name.get(name).copied()
+    }
+
+    /// Where the job stands in the queue.
+    #[must_use]
+    pub fn queue_key(&self, job: &Job) -> QueueKey {
+        let tier = job
+            .partitions
+            .iter()
+            .filter_map(|&idx| self.partition(idx))
+            .map(|partition| partition.definition.priority_tier)
+            .max()
+            .unwrap_or(0);
+        QueueKey {
+            tier_rank: u32::MAX - tier,
+            priority_rank: u32::MAX - job.priority,
+            submit: job.submit,
+            job: job.id,
+        }
+    }
+}

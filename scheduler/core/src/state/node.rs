@@ -1,0 +1,179 @@
+//! A node: what it is declared to have, what its executor says, what is in use.
+
+use std::sync::Arc;
+
+use model::id::{BootId, SpoolId, Uid};
+use model::quantity::{Cpus, MemoryMib};
+use model::time::Timestamp;
+
+/// Devices of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GresDefinition {
+    /// `gpu`.
+    pub name: Box<str>,
+    /// `a100`; empty where the kind has no type.
+    pub kind: Box<str>,
+    /// How many.
+    pub count: u64,
+    /// Whether each one has an index of its own (device files), or they are only counted.
+    pub indexed: bool,
+}
+
+/// What a node is declared to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeDefinition {
+    /// NodeName.
+    pub name: Box<str>,
+    /// NodeHostname.
+    pub hostname: Box<str>,
+    /// NodeAddr.
+    pub address: Box<str>,
+    /// Port.
+    pub port: u32,
+    /// Schedulable hardware threads.
+    pub cpus: Cpus,
+    /// Boards.
+    pub boards: u32,
+    /// Sockets in all.
+    pub sockets: u32,
+    /// Cores of each socket.
+    pub cores_per_socket: u32,
+    /// Threads of each core.
+    pub threads_per_core: u32,
+    /// RealMemory.
+    pub memory: MemoryMib,
+    /// TmpDisk.
+    pub tmp_disk: MemoryMib,
+    /// Features, in order.
+    pub features: Vec<Box<str>>,
+    /// Generic resources, in order.
+    pub gres: Vec<GresDefinition>,
+    /// Lower is preferred.
+    pub weight: u32,
+    /// CPU ids exist and are bound (false: CPUs are only counted).
+    pub bind: bool,
+}
+
+/// What the administrator set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// No new jobs.
+    pub drain: bool,
+    /// Not to be used.
+    pub down: bool,
+    /// Set by RESUME: shown as not responding until the executor reports.
+    pub resume_pending: bool,
+    /// Why.
+    pub reason: Box<str>,
+    /// Who gave the reason.
+    pub reason_uid: Option<Uid>,
+    /// When.
+    pub reason_at: Option<Timestamp>,
+}
+
+/// Whether the executor is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// Has never registered with this state.
+    #[default]
+    Never,
+    /// Has a session.
+    Up,
+    /// Had one.
+    Silent {
+        /// Since when.
+        since: Timestamp,
+        /// NodeTimeout has passed: shown DOWN.
+        timed_out: bool,
+    },
+}
+
+/// Who the executor said it is when it last registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// The kernel's boot id.
+    pub boot: BootId,
+    /// The spool's id.
+    pub spool: SpoolId,
+}
+
+/// What the executor observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Operating system line.
+    pub os: Box<str>,
+    /// Machine architecture.
+    pub architecture: Box<str>,
+    /// Version of the executor.
+    pub version: Box<str>,
+    /// When the machine was booted.
+    pub boot_at: Option<Timestamp>,
+    /// When the executor was started.
+    pub start_at: Option<Timestamp>,
+    /// Folder of run folders on the node.
+    pub run_folder: Box<str>,
+    /// User that the executor runs as.
+    pub uid: Option<Uid>,
+    /// What the node cannot enforce, a sentence each.
+    pub lacks: Vec<Box<str>>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What it is declared to have.
+    pub definition: Arc<NodeDefinition>,
+    /// The configuration no longer names it; it takes no new jobs.
+    pub removed: bool,
+    /// What the administrator set.
+    pub admin: Admin,
+    /// Whether the executor is there.
+    pub link: Link,
+    /// Who it said it is.
+    pub incarnation: Option<Incarnation>,
+    /// What it observed.
+    pub observed: Arc<Observed>,
+    /// When its last job ended.
+    pub last_busy: Option<Timestamp>,
+    /// What jobs hold of it. Derived.
+    pub used: Used,
+}
+
+/// What jobs hold of a node. Derived from allocations by `apply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// CPUs.
+    pub cpus: Cpus,
+    /// Which CPUs, as bits; empty where CPUs are only counted.
+    pub cpu_bits: Vec<u64>,
+    /// Memory.
+    pub memory: MemoryMib,
+    /// By kind of generic resource: how many.
+    pub gres: Vec<u64>,
+    /// By kind: which ones, as bits.
+    pub gres_bits: Vec<Vec<u64>>,
+    /// Jobs.
+    pub jobs: u32,
+    /// Jobs that are ending.
+    pub completing: u32,
+}
+
+impl Node {
+    /// Whether a new job may start on it.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.link == Link::Up && !self.removed && !self.admin.drain && !self.admin.down
+    }
+
+    /// CPUs that no job holds.
+    #[must_use]
+    pub fn free_cpus(&self) -> Cpus {
+        self.definition.cpus.saturating_sub(self.used.cpus)
+    }
+
+    /// Memory that no job holds.
+    #[must_use]
+    pub fn free_memory(&self) -> MemoryMib {
+        self.definition.memory.saturating_sub(self.used.memory)
+    }
+}
