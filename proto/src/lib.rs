@@ -5,14 +5,22 @@
 
 pub mod convert;
 
-/// The messages and services of version 1.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
-pub mod v1 {
-    tonic::include_proto!("sluice.v1");
+/// Generated code finds the types of imported packages along the package's own path, so it stands there.
+mod sluice {
+    /// The messages and services of version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    pub mod v1 {
+        tonic::include_proto!("sluice.v1");
+    }
+
+    pub mod journal {
+        /// The records of the journal, version 1.
+        #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+        pub mod v1 {
+            tonic::include_proto!("sluice.journal.v1");
+        }
+    }
 }
 
-/// The records of the journal, version 1.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
-pub mod journal_v1 {
-    tonic::include_proto!("sluice.journal.v1");
-}
+pub use sluice::journal::v1 as journal_v1;
+pub use sluice::v1;
