@@ -6,16 +6,15 @@
 pub mod convert;
 
 /// Generated code finds the types of imported packages along the package's own path, so it stands there.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 mod sluice {
     /// The messages and services of version 1.
-    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
     pub mod v1 {
         tonic::include_proto!("sluice.v1");
     }
 
     pub mod journal {
         /// The records of the journal, version 1.
-        #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
         pub mod v1 {
             tonic::include_proto!("sluice.journal.v1");
         }
