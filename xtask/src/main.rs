@@ -1,2 +1,33 @@
 //! Chores and checks of the repository: `cargo xtask CHORE`.
-fn main() {}
+//!
+//! A chore is listed here when it does something; nothing is announced that is not built. Exit status: 0 when all is
+//! well, 1 when a check found something, 2 when the command was not understood.
+
+mod manifest;
+mod repo;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+
+  tidy                  dependency arrows, lints, module comments, figures, words, copies of shared files";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["tidy"] => tidy::run(),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => {
+            let named =
+                other.first().map_or_else(|| "no chore named".to_owned(), |w| format!("unknown chore {w:?}"));
+            eprintln!("xtask: error: {named}\n{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
