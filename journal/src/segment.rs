@@ -1,0 +1,99 @@
+//! Segment files: their names, and how one is made so that it can be written without any change of metadata.
+//!
+//! A segment is filled with zeros under a temporary name, synced, renamed, and its name made durable, before any
+//! frame is in it. Files are never used again for another segment, so old frames cannot show.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskFile, write_all_at};
+use crate::error::Error;
+use crate::ids::SegmentId;
+
+/// Files with this ending are unfinished and removed at the next opening.
+pub(crate) const UNFINISHED: &str = ".tmp";
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+
+/// Name of a segment's file.
+#[must_use]
+pub fn segment_name(id: SegmentId) -> String {
+    format!("journal-{:010}.seg", id.0)
+}
+
+/// The segment that a file name stands for; `None` for every other file.
+pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
+    let digits = name.strip_prefix("journal-")?.strip_suffix(".seg")?;
+    let id = SegmentId(digits.parse().ok()?);
+    (segment_name(id) == name).then_some(id)
+}
+
+/// Why no segment was made.
+pub(crate) struct MakeFailure {
+    pub(crate) error: Error,
+    /// The file has its name, but a power cut may take the name away.
+    pub(crate) name_may_be_lost: bool,
+}
+
+/// Makes a filled segment. On failure nothing is left behind, as far as the disk allows.
+pub(crate) fn make(disk: &dyn Disk, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>, MakeFailure> {
+    let name = segment_name(id);
+    let unfinished = format!("{name}{UNFINISHED}");
+    let made = fill(disk, &unfinished, bytes).and_then(|file| {
+        disk.rename(&unfinished, &name).map_err(|error| Error::io("rename", &unfinished, error))?;
+        Ok(file)
+    });
+    let file = made.map_err(|error| {
+        // Space that is taken by half a segment helps nobody. What cannot be removed is removed at the next opening.
+        let _ = disk.remove(&unfinished);
+        MakeFailure { error, name_may_be_lost: false }
+    })?;
+    disk.sync_directory().map_err(|error| MakeFailure {
+        error: Error::io("sync the folder of", &name, error),
+        name_may_be_lost: true,
+    })?;
+    Ok(file)
+}
+
+fn fill(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Arc<dyn DiskFile>, Error> {
+    match disk.remove(name) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("remove", name, error)),
+    }
+    let file = disk.create(name).map_err(|error| Error::io("create", name, error))?;
+    let mut offset = 0;
+    while offset < bytes {
+        let chunk = (bytes - offset).min(ZEROS.len() as u64);
+        write_all_at(&*file, offset, &ZEROS[..chunk as usize])
+            .map_err(|error| Error::io("fill", name, error))?;
+        offset += chunk;
+    }
+    file.sync().map_err(|error| Error::io("sync", name, error))?;
+    Ok(file)
+}
+
+/// Overwrites `bytes` from `offset` on with zeros; not synced.
+pub(crate) fn write_zeros(file: &dyn DiskFile, mut offset: u64, mut bytes: u64) -> io::Result<()> {
+    while bytes > 0 {
+        let chunk = bytes.min(ZEROS.len() as u64);
+        write_all_at(file, offset, &ZEROS[..chunk as usize])?;
+        offset += chunk;
+        bytes -= chunk;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_and_others_are_none_of_ours() {
+        assert_eq!(segment_name(SegmentId(7)), "journal-0000000007.seg");
+        assert_eq!(segment_of("journal-0000000007.seg"), Some(SegmentId(7)));
+        assert_eq!(segment_of(&segment_name(SegmentId(u64::MAX))), Some(SegmentId(u64::MAX)));
+        for name in ["journal-7.seg", "journal-0000000007.seg.tmp", "journal-+000000007.seg", "identity"] {
+            assert_eq!(segment_of(name), None, "{name}");
+        }
+    }
+}
