@@ -3,6 +3,9 @@
 //! Inwards they are fallible and check sizes and counts (a message is outside input); outwards they
 //! are total. They decide nothing: a value that is well formed and makes no sense passes.
 
+pub mod exit;
+pub mod id;
+pub mod refusal;
 pub mod request;
 
 use std::fmt;
