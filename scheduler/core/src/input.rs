@@ -296,12 +296,8 @@ pub struct RunOutcome {
     pub ended: Timestamp,
     /// Path and error of a failed launch, and the like.
     pub detail: Box<str>,
-    /// CPU time of user code, microseconds.
-    pub user_us: u64,
-    /// CPU time of the kernel, microseconds.
-    pub system_us: u64,
-    /// Largest resident set, bytes.
-    pub max_rss: u64,
+    /// What it used.
+    pub usage: crate::state::job::Usage,
     /// A stop had been asked for before it ended.
     pub stop_requested: bool,
 }

@@ -13,7 +13,7 @@ use model::time::{Span, Timestamp};
 use crate::allocation::Allocation;
 use crate::state::ArraySummary;
 use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Qos, User};
-use crate::state::job::{Ended, Finish, Hold, Job, Limit, Pending, Step, StopCause};
+use crate::state::job::{Ended, Finish, Hold, Job, Limit, Pending, Step, StopCause, Usage};
 use crate::state::node::{Admin, Incarnation, Link, NodeDefinition, Observed};
 use crate::state::partition::PartitionDefinition;
 
@@ -213,6 +213,8 @@ pub enum Record {
         node: NodeIdx,
         /// Highest status of its tasks there.
         exit: ExitStatus,
+        /// What it used there.
+        usage: Usage,
     },
     /// A stop of the step was ordered.
     StepStopping {

@@ -57,9 +57,10 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
         Record::StepUnknown { job, step, node } => {
             touch_step(state, *job, *step, |step| set_stage(step, *node, RunStage::Unknown));
         }
-        Record::StepNodeEnded { job, step, node, exit } => touch_step(state, *job, *step, |step| {
+        Record::StepNodeEnded { job, step, node, exit, usage } => touch_step(state, *job, *step, |step| {
             set_stage(step, *node, RunStage::Ended);
             step.exit = highest(step.exit, *exit);
+            step.usage = step.usage.with(*usage);
         }),
         Record::StepStopping { job, step, cause, by } => touch_step(state, *job, *step, |step| {
             step.stop = Some(*cause);
@@ -139,6 +140,9 @@ fn put(state: &mut State, job: &Job) {
         None => {
             if let Some(array) = job.array_id() {
                 let summary = state.arrays.entry(array).or_default();
+                if let Some(spec) = &job.request.array {
+                    summary.total = spec.tasks.len();
+                }
                 summary.records += 1;
                 if job.active().is_some() {
                     summary.running += 1;

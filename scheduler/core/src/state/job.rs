@@ -277,6 +277,31 @@ pub struct Step {
     pub by: Option<Uid>,
     /// Whether a stop was ordered, and why.
     pub stop: Option<StopCause>,
+    /// What its ended parts used.
+    pub usage: Usage,
+}
+
+/// What processes used. Sums over nodes, but for the largest resident set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time of user code, microseconds.
+    pub user_us: u64,
+    /// CPU time of the kernel, microseconds.
+    pub system_us: u64,
+    /// Largest resident set of a task, bytes.
+    pub max_rss: u64,
+}
+
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            user_us: self.user_us.saturating_add(other.user_us),
+            system_us: self.system_us.saturating_add(other.system_us),
+            max_rss: self.max_rss.max(other.max_rss),
+        }
+    }
 }
 
 /// What `srun` asked for a step.

@@ -48,6 +48,8 @@ pub struct State {
 /// What is known of an array as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArraySummary {
+    /// Elements it was submitted with.
+    pub total: u32,
     /// Elements that have ended.
     pub ended: u32,
     /// Elements that ended other than COMPLETED with code zero.
