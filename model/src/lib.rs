@@ -4,6 +4,7 @@
 //! Pure: no I/O, no clock, no serialisation, no other package. Nothing here decides who runs.
 
 pub mod array;
+pub mod config;
 pub mod depend;
 pub mod exit;
 pub mod gres;
@@ -11,10 +12,12 @@ pub mod hostlist;
 pub mod id;
 pub mod job;
 pub mod nodeset;
+pub mod place;
 pub mod quantity;
 pub mod reason;
 pub mod refusal;
 pub mod request;
 pub mod signal;
+pub mod sluid;
 pub mod time;
 pub mod tres;

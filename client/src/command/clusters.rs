@@ -1,0 +1,26 @@
+//! `-M`: this system serves one cluster, so the name is only checked and shown.
+
+use super::Call;
+use crate::{connect, say};
+
+/// This cluster's name.
+pub(crate) fn name() -> String {
+    connect::conf_cluster().unwrap_or_else(|| model::place::DEFAULT_CLUSTER.to_owned())
+}
+
+/// The name to be shown where `-M` was given; `Err` with the exit status where it names another cluster.
+pub(crate) fn check(call: &Call, wanted: Option<&[String]>) -> Result<Option<String>, u8> {
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(None) };
+    let name = name();
+    match wanted.iter().find(|one| **one != name && *one != "all") {
+        Some(other) => {
+            let hint = "Use 'sacctmgr list clusters' to see available clusters.";
+            say::error(
+                &call.program,
+                format!("'{other}' can't be reached now, or it is an invalid entry for --cluster.  {hint}"),
+            );
+            Err(1)
+        }
+        None => Ok(Some(name)),
+    }
+}

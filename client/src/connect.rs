@@ -1,0 +1,70 @@
+//! Finding the scheduler's socket and connecting to it.
+//!
+//! Owns the look-ups (environment, configuration file) around the pure rule in [`model::place`]. Never starts
+//! a daemon and never waits for one.
+
+use std::env;
+use std::path::PathBuf;
+
+use model::place::{DEFAULT_CONF, Place, cluster_name};
+use tonic::transport::{Channel, Endpoint};
+
+/// The configuration that this process would read: `SLURM_CONF`, else Slurm's own place if a file is there.
+pub(crate) fn conf_path() -> Option<PathBuf> {
+    match env::var_os("SLURM_CONF") {
+        Some(path) if !path.is_empty() => Some(path.into()),
+        _ => Some(PathBuf::from(DEFAULT_CONF)).filter(|path| path.exists()),
+    }
+}
+
+/// The cluster's name from that configuration, `None` where there is none.
+pub(crate) fn conf_cluster() -> Option<String> {
+    let text = std::fs::read(conf_path()?).ok()?;
+    cluster_name(&String::from_utf8_lossy(&text)).map(str::to_owned)
+}
+
+/// The sockets that a client of this process tries, in order.
+///
+/// The first of: `SLUICE_SOCKET`; the cluster of `SLURM_CONF`; of `/etc/slurm/slurm.conf`; the default.
+/// A user's client tries the user's own cluster of that name first, then root's.
+#[must_use]
+pub fn candidates() -> Vec<String> {
+    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let socket = set("SLUICE_SOCKET");
+    let cluster = if socket.is_some() { None } else { conf_cluster() };
+    let runtime_dir = set("XDG_RUNTIME_DIR");
+    let place = Place {
+        socket: socket.as_deref(),
+        cluster: cluster.as_deref(),
+        uid: nix::unistd::geteuid().as_raw(),
+        runtime_dir: runtime_dir.as_deref(),
+    };
+    place.candidates()
+}
+
+/// Connects to the first of `sockets` that answers. `Err` holds what the last one said.
+pub(crate) async fn dial(sockets: &[String]) -> Result<Channel, String> {
+    let mut said = String::from("no socket to try");
+    for socket in sockets {
+        let endpoint = match Endpoint::from_shared(format!("unix://{socket}")) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                said = error.to_string();
+                continue;
+            }
+        };
+        match endpoint.connect().await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => said = innermost(&error),
+        }
+    }
+    Err(said)
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
