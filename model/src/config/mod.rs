@@ -1,0 +1,58 @@
+//! Slurm's configuration files: texts → typed values, with the line at fault where one is wrong.
+//!
+//! Reading files is the caller's. A key that no release knows, or a wrong value, is an [`Error`] and the
+//! whole configuration is refused; a key that Slurm knows and Sluice does not honour is a [`Notice`].
+//! A default never stands in silently for a value that was given.
+
+pub mod cgroup;
+pub mod gres;
+pub mod keys;
+pub mod lex;
+mod node;
+mod partition;
+mod settings;
+mod show;
+mod slurm;
+#[cfg(test)]
+mod tests;
+
+pub use lex::{Place, Reader};
+pub use node::{NodeConf, NodeStateConf};
+pub use partition::{NodeSetConf, Oversubscribe, PartitionConf, PartitionState};
+pub use settings::Settings;
+pub use slurm::{
+    ControllerHost, Enforce, EnforcePartLimits, JobDefaults, MemoryLimit, PreemptMode, PreemptType, Priority,
+    ProgramConf, SelectResource, SelectType, SlurmConf, UsageReset,
+};
+
+/// Something that stops the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Where.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Something to tell the administrator that does not stop the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Where.
+    pub place: Place,
+    /// What it is.
+    pub message: String,
+}
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
