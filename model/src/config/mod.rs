@@ -5,6 +5,7 @@
 //! A default never stands in silently for a value that was given.
 
 pub mod cgroup;
+mod entities;
 pub mod gres;
 pub mod keys;
 pub mod lex;
@@ -13,16 +14,20 @@ mod partition;
 mod settings;
 mod show;
 mod slurm;
+mod sort;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use lex::{Place, Reader};
 pub use node::{NodeConf, NodeStateConf};
 pub use partition::{NodeSetConf, Oversubscribe, PartitionConf, PartitionState};
 pub use settings::Settings;
-pub use slurm::{
+pub use slurm::SlurmConf;
+pub use terms::{
     ControllerHost, Enforce, EnforcePartLimits, JobDefaults, MemoryLimit, PreemptMode, PreemptType, Priority,
-    ProgramConf, SelectResource, SelectType, SlurmConf, UsageReset,
+    ProgramConf, SelectResource, SelectType, UsageReset,
 };
 
 /// Something that stops the start.

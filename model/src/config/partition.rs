@@ -3,7 +3,7 @@
 use super::keys::parse_flag;
 use super::lex::{Line, Place};
 use super::settings::{Scope, comma_list};
-use super::slurm::{JobDefaults, MemoryLimit, PreemptMode, parse_preempt_mode};
+use super::terms::{JobDefaults, MemoryLimit, PreemptMode, parse_preempt_mode};
 use crate::time::Span;
 
 /// Every attribute of a PartitionName line.

@@ -1,0 +1,84 @@
+//! Lines of slurm.conf sorted by what they describe, with the keys of the file itself checked.
+
+use super::lex::{Line, Place};
+use super::settings::Scope;
+use super::terms::ControllerHost;
+use super::{Error, Notice, keys};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Lines of these keys describe an entity.
+const ENTITIES: [&str; 5] = ["NodeName", "PartitionName", "NodeSet", "DownNodes", "FrontendName"];
+
+/// What the file holds, sorted by kind of line.
+#[derive(Default)]
+pub(super) struct Sorted {
+    pub(super) settings: Scope,
+    pub(super) hosts: Vec<ControllerHost>,
+    pub(super) nodes: Vec<Line>,
+    pub(super) partitions: Vec<Line>,
+    pub(super) node_sets: Vec<Line>,
+    pub(super) down: Vec<Line>,
+    pub(super) notices: Vec<Notice>,
+}
+
+/// Sorts lines by kind, checks keys and values against the table.
+pub(super) fn sort(lines: Vec<Line>, errors: &Rc<RefCell<Vec<Error>>>) -> Sorted {
+    let mut sorted = Sorted { settings: Scope::new(errors), ..Sorted::default() };
+    for line in lines {
+        let first = line.pairs.first().map(|(key, _)| key.clone()).unwrap_or_default();
+        match ENTITIES.iter().position(|entity| entity.eq_ignore_ascii_case(&first)) {
+            Some(0) => sorted.nodes.push(line),
+            Some(1) => sorted.partitions.push(line),
+            Some(2) => sorted.node_sets.push(line),
+            Some(3) => sorted.down.push(line),
+            Some(_) => sorted.notices.push(Notice {
+                message: format!(
+                    "{first} is not supported; it would have named a front end that runs batch scripts"
+                ),
+                place: line.place,
+            }),
+            None => line
+                .pairs
+                .iter()
+                .for_each(|(key, value)| global(key, value, &line.place, &mut sorted, errors)),
+        }
+    }
+    sorted
+}
+
+fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &Rc<RefCell<Vec<Error>>>) {
+    let Some(known) = keys::find(key) else {
+        errors.borrow_mut().push(place.error(format!("unrecognized key: {key}")));
+        return;
+    };
+    if let Err(wanted) = keys::check(known, value) {
+        errors
+            .borrow_mut()
+            .push(place.error(format!("invalid value \"{value}\" for {}: it takes {wanted}", known.name)));
+        return;
+    }
+    if let keys::Class::Unsupported(effect, harmless) = known.class
+        && !harmless.iter().any(|word| word.eq_ignore_ascii_case(value))
+        && !value.eq_ignore_ascii_case(known.default)
+        && !value.is_empty()
+    {
+        let message = format!("{}={value} is not supported; it would have given {effect}", known.name);
+        sorted.notices.push(Notice { place: place.clone(), message });
+    }
+    if known.name == "SlurmctldHost" {
+        sorted.hosts.push(controller_host(value));
+    } else if sorted.settings.set(known.name, value, place) {
+        let message = format!("{} is given more than once; this value is used", known.name);
+        sorted.notices.push(Notice { place: place.clone(), message });
+    }
+    if known.name == "SlurmctldHost" && sorted.settings.text("SlurmctldHost").is_none() {
+        sorted.settings.set(known.name, value, place);
+    }
+}
+
+/// `ctl` or `ctl(10.0.0.1)`.
+fn controller_host(value: &str) -> ControllerHost {
+    let (name, addr) = value.split_once('(').unwrap_or((value, value));
+    ControllerHost { name: name.into(), addr: addr.trim_end_matches(')').into() }
+}
