@@ -62,7 +62,11 @@ impl FrameWriter {
         self.file.sync().map_err(|error| Error::io("sync", &unfinished, error))?;
         self.disk.rename(&unfinished, &self.name).map_err(|error| Error::io("rename", &unfinished, error))?;
         self.finished = true;
-        self.disk.sync_directory().map_err(|error| Error::io("sync the folder of", &self.name, error))?;
+        if let Err(error) = self.disk.sync_directory() {
+            // The name is there and could be gone after a power cut; a later sync need not mend that.
+            let _ = self.disk.remove(&self.name);
+            return Err(Error::io("sync the folder of", &self.name, error));
+        }
         let mut reader = FrameReader::open(&*self.disk, &self.name, Some(self.lineage))?;
         while reader.next()?.is_some() {}
         if reader.link.sequence != self.link.sequence {

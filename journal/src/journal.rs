@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::payload::Payload;
 use crate::reader::{Link, SegmentFrames, Window};
 use crate::recovery::{Options, Recovered, Recovery};
-use crate::segment::segment_name;
+use crate::segment::{UNFINISHED, segment_name};
 use crate::space::{Place, Reservation, Shared, Space, SpaceHandle, Spare};
 
 struct Segment {
@@ -88,6 +88,7 @@ impl Journal {
         let mut segments: Vec<Segment> = scan.segments.into_iter().map(Segment::found).collect();
         let mut spares = segments.split_off(end + 1);
         drop_small_spares(&*disk, &mut spares, options.segment_bytes)?;
+        settle_names(&*disk, &spares)?;
         let current = &segments[end];
         let next_id = spares.last().unwrap_or(current).id.next();
         let rest = current.bytes - offset;
@@ -282,17 +283,17 @@ impl Journal {
         if bytes > limit {
             return Err(Error::TooLarge { bytes, limit });
         }
-        let place = match self.shared.place(bytes, held, restart) {
-            Err(full @ Error::Full { .. }) => {
-                // The filler may be late, or there is none. On a full disk this fails, and the answer stays.
-                if self.shared.refill().is_err() {
-                    self.check_fence()?;
-                    return Err(full);
-                }
-                self.shared.place(bytes, None, restart)?
+        let mut place = self.shared.place(bytes, held, restart);
+        // The filler may be late, or there is none. One segment for the frame, one for what must be left behind it.
+        for at_most in 1..=2 {
+            let Err(full @ Error::Full { .. }) = place else { break };
+            if self.shared.refill_below(at_most).is_err() {
+                self.check_fence()?;
+                return Err(full);
             }
-            place => place?,
-        };
+            place = self.shared.place(bytes, None, restart);
+        }
+        let place = place?;
         if let Place::Next(Spare { id, bytes, file }) = place {
             self.segments.push(Segment { id, bytes, file, frames: None });
             self.offset = 0;
@@ -377,6 +378,24 @@ fn drop_small_spares(disk: &dyn Disk, spares: &mut Vec<Segment>, bytes: u64) -> 
         let name = segment_name(spare.id);
         disk.remove(&name).map_err(|error| Error::io("remove", &name, error))?;
         disk.sync_directory().map_err(|error| Error::io("sync the folder of", &name, error))?;
+    }
+    Ok(())
+}
+
+/// Makes the names of filled segments durable once more: the owner before may have been told that the folder could not
+/// be synced, and then another sync alone proves nothing. Last one first and back again, so that no gap can show.
+fn settle_names(disk: &dyn Disk, spares: &[Segment]) -> Result<(), Error> {
+    let rename = |from: &str, to: &str| {
+        disk.rename(from, to).map_err(|error| Error::io("rename", from, error))?;
+        disk.sync_directory().map_err(|error| Error::io("sync the folder of", to, error))
+    };
+    let name = |spare: &Segment| segment_name(spare.id);
+    let aside = |spare: &Segment| format!("{}{UNFINISHED}", segment_name(spare.id));
+    for spare in spares.iter().rev() {
+        rename(&name(spare), &aside(spare))?;
+    }
+    for spare in spares {
+        rename(&aside(spare), &name(spare))?;
     }
     Ok(())
 }

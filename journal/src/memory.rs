@@ -89,7 +89,7 @@ struct Inode {
 #[derive(Debug, Clone)]
 enum NameChange {
     Set(String, FileNumber),
-    Move(String, String),
+    Move(String, String, FileNumber),
     Unset(String),
 }
 
@@ -99,10 +99,9 @@ impl NameChange {
             Self::Set(name, file) => {
                 names.insert(name.clone(), *file);
             }
-            Self::Move(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
-                }
+            Self::Move(from, to, file) => {
+                names.remove(from);
+                names.insert(to.clone(), *file);
             }
             Self::Unset(name) => {
                 names.remove(name);
@@ -469,8 +468,8 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|world, fault| {
-            world.find(from)?;
-            world.change_name(NameChange::Move(from.to_owned(), to.to_owned()), fault)
+            let file = world.find(from)?;
+            world.change_name(NameChange::Move(from.to_owned(), to.to_owned(), file), fault)
         })
     }
 

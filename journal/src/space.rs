@@ -208,32 +208,42 @@ impl Shared {
         }
     }
 
-    /// Makes segments until enough are filled. Answers at once if they are. One maker at a time.
+    /// Makes segments until as many wait as were asked for. Answers at once if they do.
     pub(crate) fn refill(&self) -> Result<(), Error> {
+        while self.make_one(|waiting| waiting < self.spares_wanted)? {}
+        Ok(())
+    }
+
+    /// Makes a segment if fewer than `at_most` wait, whatever was asked for. Answers whether it did.
+    pub(crate) fn refill_below(&self, at_most: usize) -> Result<bool, Error> {
+        self.make_one(|waiting| waiting < at_most)
+    }
+
+    /// Makes one segment if `wanted` says so of the number that wait. One maker at a time.
+    fn make_one(&self, wanted: impl Fn(usize) -> bool) -> Result<bool, Error> {
         let _one_maker = locked(&self.making);
-        loop {
-            let id = {
-                let ledger = locked(&self.ledger);
-                if ledger.spares.len() >= self.spares_wanted {
-                    return Ok(());
-                }
-                ledger.next_id
-            };
-            if self.is_fenced() {
-                return Err(Error::Fenced);
+        let id = {
+            let ledger = locked(&self.ledger);
+            if !wanted(ledger.spares.len()) {
+                return Ok(false);
             }
-            let file = segment::make(&*self.disk, id, self.segment_bytes).inspect_err(|failure| {
-                if failure.name_may_be_lost {
-                    // The name is there now and could be gone after a power cut, with all frames in it.
-                    self.fence();
-                }
-            });
-            let file = file.map_err(|failure| failure.error)?;
-            let mut ledger = locked(&self.ledger);
-            ledger.next_id = id.next();
-            ledger.spares.push_back(Spare { id, bytes: self.segment_bytes, file });
-            self.changed.notify_all();
+            ledger.next_id
+        };
+        if self.is_fenced() {
+            return Err(Error::Fenced);
         }
+        let file = segment::make(&*self.disk, id, self.segment_bytes).map_err(|failure| {
+            if failure.name_may_be_lost {
+                // The name is there now and could be gone after a power cut, with all frames in it.
+                self.fence();
+            }
+            failure.error
+        })?;
+        let mut ledger = locked(&self.ledger);
+        ledger.next_id = id.next();
+        ledger.spares.push_back(Spare { id, bytes: self.segment_bytes, file });
+        self.changed.notify_all();
+        Ok(true)
     }
 
     /// Waits until a segment is wanted, the log is fenced or `stop` is set. `pause` bounds the wait even if one is
