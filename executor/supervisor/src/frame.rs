@@ -90,7 +90,10 @@ pub struct Position {
 
 /// What is said on a step's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields' names and types say it; offsets and ranks as in the module comment")]
+#[allow(
+    missing_docs,
+    reason = "the fields' names and types say it; offsets and ranks as in the module comment"
+)]
 pub enum Frame {
     /// First frame of a client: wants the streams from these positions on (those not named: from 0).
     Attach { version: u16, cookie: Vec<u8>, received: Vec<Position> },

@@ -1,2 +1,137 @@
-//! The supervisor's program (under construction beside its library half).
-fn main() {}
+//! `sluice-supervisor RUN_FOLDER`: parent of one step's processes; outlives the executor.
+//!
+//! Started by an executor with the run's specification, locked, as standard input. The lock belongs to that
+//! open file, which this process keeps for life: a free lock tells that no supervisor exists. The mark
+//! `begun` is there before the first child is made; the outcome appears by rename before the lock is let go.
+//! It ignores signals that end daemons and stays outside the cgroup that it makes for its step.
+//!
+//! Exit status: 0 after an outcome was written; 2 wrong use; 3 another supervisor holds the run; 4 the
+//! specification cannot be read; 5 the run began before; 6 a file of the run cannot be written.
+
+mod child;
+mod run;
+mod session;
+mod streams;
+mod sys;
+mod tree;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+
+use executor_supervisor::outcome::{Exit, Kind, Outcome};
+use executor_supervisor::spec::Spec;
+use executor_supervisor::{BEGUN_FILE, OUTCOME_FILE, SOCKET_FILE};
+
+use crate::run::Run;
+use crate::tree::Tree;
+
+fn main() -> ExitCode {
+    let Some(folder) = std::env::args_os().nth(1) else {
+        eprintln!("sluice-supervisor: error: usage: sluice-supervisor RUN_FOLDER < RUN_FOLDER/spec");
+        return ExitCode::from(2);
+    };
+    match supervise(&folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((status, sentence)) => {
+            eprintln!("sluice-supervisor: error: {}: {sentence}", folder.display());
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
+    // Relative names from here on: the socket's path must be short.
+    std::env::set_current_dir(folder).map_err(|error| (2, error.to_string()))?;
+    let lock = sys::keep(0).map_err(|error| (2, error.to_string()))?;
+    if !sys::try_lock(lock.as_fd()) {
+        return Err((3, "another supervisor holds this run".to_owned()));
+    }
+    quiet_input().map_err(|error| (6, format!("/dev/null: {error}")))?;
+    let spec = read_spec(&lock).map_err(|sentence| (4, sentence))?;
+    if fs::exists(OUTCOME_FILE).unwrap_or(true) {
+        return Err((5, "this run has ended".to_owned()));
+    }
+    sys::new_session();
+    let failed = |what: &'static str| move |error: io::Error| (6, format!("{what}: {error}"));
+    sys::become_subreaper().map_err(failed("subreaper"))?;
+    let signals = sys::take_signals().map_err(failed("signals"))?;
+    let listener = listen().map_err(failed(SOCKET_FILE))?;
+    let (tree, failure) = Tree::make(&spec.cgroup);
+    let detail = failure.map_or_else(String::new, |error| {
+        format!("no cgroup {}: {error}", String::from_utf8_lossy(&spec.cgroup))
+    });
+    if let Err(error) = mark_begun() {
+        tree.remove();
+        let status = if error.kind() == io::ErrorKind::AlreadyExists { 5 } else { 6 };
+        return Err((status, format!("{BEGUN_FILE}: {error}")));
+    }
+    let outcome = if spec.tasks.is_empty() {
+        Outcome { kind: Kind::LaunchFailed, detail: "nothing to start".to_owned(), ..nothing() }
+    } else {
+        Run::new(spec, tree, detail).go(&listener, &signals)
+    };
+    write_outcome(&outcome).map_err(failed(OUTCOME_FILE))?;
+    drop(lock);
+    Ok(())
+}
+
+fn nothing() -> Outcome {
+    let now = sys::now_ms();
+    Outcome {
+        kind: Kind::Exited,
+        exit: Exit::default(),
+        begun_ms: now,
+        ended_ms: now,
+        user_us: 0,
+        system_us: 0,
+        max_rss_bytes: 0,
+        stop_requested: false,
+        tasks: Vec::new(),
+        detail: String::new(),
+    }
+}
+
+/// Standard input becomes `/dev/null`: the locked file must not reach a child by accident.
+fn quiet_input() -> io::Result<()> {
+    let null = fs::File::open("/dev/null")?;
+    sys::place(null.as_fd(), 0)
+}
+
+fn read_spec(lock: &std::os::fd::OwnedFd) -> Result<Spec, String> {
+    let file = lock.try_clone().map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    fs::File::from(file).read_to_end(&mut bytes).map_err(|error| format!("specification: {error}"))?;
+    Spec::decode(&bytes).map_err(|error| format!("specification {error}"))
+}
+
+fn listen() -> io::Result<UnixListener> {
+    match fs::remove_file(SOCKET_FILE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(SOCKET_FILE)?;
+    // Anybody may connect; who they are is asked of the kernel.
+    fs::set_permissions(SOCKET_FILE, fs::Permissions::from_mode(0o666))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// From here on the run has begun. It need not reach the disk: what it tells (kill what is left) matters
+/// only while the kernel that runs the processes does, and that kernel keeps the file.
+fn mark_begun() -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(BEGUN_FILE)?;
+    writeln!(file, "{}", sys::own_pid())
+}
+
+/// Appears whole, by rename.
+fn write_outcome(outcome: &Outcome) -> io::Result<()> {
+    const PARTIAL: &str = "outcome.partial";
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(PARTIAL)?;
+    file.write_all(&outcome.encode())?;
+    drop(file);
+    fs::rename(PARTIAL, OUTCOME_FILE)
+}

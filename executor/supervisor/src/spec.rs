@@ -74,8 +74,6 @@ pub struct Spec {
     pub step: String,
     /// Which start of the job.
     pub run: u32,
-    /// The job's id as its user knows it (`17`, `17_3`), for messages.
-    pub job_name: String,
     /// The node's name, for messages.
     pub node: String,
     /// Who it runs as.
@@ -133,7 +131,6 @@ impl Spec {
         out.u32(self.job_id);
         out.bytes(self.step.as_bytes());
         out.u32(self.run);
-        out.bytes(self.job_name.as_bytes());
         out.bytes(self.node.as_bytes());
         out.u32(self.uid);
         out.u32(self.gid);
@@ -187,7 +184,6 @@ impl Spec {
             job_id: fields.u32("job")?,
             step: fields.text("step")?,
             run: fields.u32("run")?,
-            job_name: fields.text("job name")?,
             node: fields.text("node")?,
             uid: fields.u32("uid")?,
             gid: fields.u32("gid")?,
@@ -284,7 +280,6 @@ mod tests {
             job_id: 7,
             step: "0".to_owned(),
             run: 2,
-            job_name: "7_1".to_owned(),
             node: "c1".to_owned(),
             uid: 2001,
             gid: 2001,

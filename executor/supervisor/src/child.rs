@@ -1,0 +1,337 @@
+//! What a task's process does between fork and exec.
+//!
+//! It runs with the submitter's rights from `become_user` on, and opens every file after that: what the
+//! submitter may not read or write fails here as it would for them. It never returns. A failure before
+//! exec is told to the supervisor through the report pipe, whose end means that exec has happened.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use executor_supervisor::spec::{Spec, Stdio, Task};
+use nix::libc;
+
+use crate::sys;
+
+/// Ends of the task's streams that the supervisor holds the other ends of, by stream; `None`: a file.
+pub(crate) struct Ends {
+    pub(crate) streams: [Option<OwnedFd>; 3],
+    /// The task's side of a terminal, for all three.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Slurm's exit status for "its files could not be set up": as a signal.
+pub(crate) const SETUP_FAILED_SIGNAL: u32 = 53;
+
+/// How a daemon's message begins in a job's output.
+const PREFIX: &str = "slurmstepd: error: ";
+
+/// Becomes the task.
+pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, report: &OwnedFd) -> ! {
+    let failed = match prepare(spec, task, ends) {
+        Ok(environment) => run_program(spec, task, environment),
+        Err(sentence) => sentence,
+    };
+    let _ = sys::write(report.as_fd(), failed.as_bytes());
+    sys::exit_now(1)
+}
+
+/// Identity, folder and streams; the task's whole environment. The error is a sentence for the administrator.
+fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String> {
+    sys::give_signals_back();
+    match &ends.terminal {
+        Some(terminal) => {
+            sys::new_session();
+            sys::take_terminal(terminal.as_fd());
+        }
+        None => sys::new_group(),
+    }
+    for limit in &spec.rlimits {
+        sys::set_limit(limit.resource, limit.soft);
+    }
+    sys::become_user(spec.uid, spec.gid, &spec.groups)
+        .map_err(|error| format!("cannot become user {}: {}", spec.uid, words(&error)))?;
+    sys::set_umask(spec.umask);
+    let missing_dir = enter_work_dir(spec)?;
+    open_streams(task, ends)?;
+    if let Some(error) = missing_dir {
+        let dir = String::from_utf8_lossy(&spec.work_dir);
+        let line = format!("couldn't chdir to `{dir}': {}: going to /tmp instead", words(&error));
+        // Slurm's daemon tries twice and says so twice.
+        say(&line);
+        say(&line);
+    }
+    Ok(merged_environment(spec, task))
+}
+
+/// Enters the working directory, or `/tmp`; the error of the former where it came to that.
+fn enter_work_dir(spec: &Spec) -> Result<Option<io::Error>, String> {
+    let dir = c_string(&spec.work_dir)?;
+    let Err(error) = sys::change_dir(&dir) else { return Ok(None) };
+    sys::change_dir(c"/tmp").map_err(|error| format!("cannot enter /tmp: {}", words(&error)))?;
+    Ok(Some(error))
+}
+
+fn open_streams(task: &Task, ends: Ends) -> Result<(), String> {
+    let Ends { streams: [input, output, error], terminal } = ends;
+    if let Some(terminal) = terminal {
+        for target in 0..3 {
+            put(&terminal, target)?;
+        }
+        return Ok(());
+    }
+    match (input, &task.stdin) {
+        (Some(end), _) => put(&end, 0)?,
+        (None, Stdio::File { path, .. }) => put(&open_file(path, libc::O_RDONLY)?, 0)?,
+        (None, _) => put(&open_file(b"/dev/null", libc::O_RDONLY)?, 0)?,
+    }
+    for (target, end, stdio) in [(1, output, &task.stdout), (2, error, &task.stderr)] {
+        match (end, stdio) {
+            (Some(end), _) => put(&end, target)?,
+            (None, Stdio::File { path, truncate }) => {
+                let truncate = if *truncate { libc::O_TRUNC } else { 0 };
+                let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | truncate;
+                put(&open_output(path, flags)?, target)?;
+            }
+            (None, Stdio::Output) => {
+                let copy = sys::keep(1).map_err(|error| format!("cannot share output: {}", words(&error)))?;
+                put(&copy, target)?;
+            }
+            (None, Stdio::Null | Stdio::Stream | Stdio::Pty) => {
+                put(&open_file(b"/dev/null", libc::O_WRONLY)?, target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn put(fd: &OwnedFd, target: i32) -> Result<(), String> {
+    sys::place(fd.as_fd(), target)
+        .map_err(|error| format!("cannot set up stream {target}: {}", words(&error)))
+}
+
+fn open_file(path: &[u8], flags: i32) -> Result<OwnedFd, String> {
+    sys::open(&c_string(path)?, flags, 0o666)
+        .map_err(|error| format!("cannot open {}: {}", String::from_utf8_lossy(path), words(&error)))
+}
+
+/// Opens an output file; missing folders above it are made, as Slurm 26.05 does.
+fn open_output(path: &[u8], flags: i32) -> Result<OwnedFd, String> {
+    match sys::open(&c_string(path)?, flags, 0o666) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            make_folders_above(path);
+            open_file(path, flags)
+        }
+        Err(error) => Err(format!("cannot open {}: {}", String::from_utf8_lossy(path), words(&error))),
+        Ok(fd) => Ok(fd),
+    }
+}
+
+/// What cannot be made shows when the file is opened again.
+fn make_folders_above(path: &[u8]) {
+    for (at, byte) in path.iter().enumerate().skip(1) {
+        if *byte == b'/'
+            && let Ok(folder) = CString::new(&path[..at])
+        {
+            let _ = sys::make_dir(&folder, 0o755);
+        }
+    }
+}
+
+/// The step's entries, the task's own over them, and the process's id.
+fn merged_environment(spec: &Spec, task: &Task) -> Vec<Vec<u8>> {
+    let mut environment = spec.environment.clone();
+    for entry in &task.environment {
+        set(&mut environment, entry.clone());
+    }
+    set(&mut environment, format!("SLURM_TASK_PID={}", sys::own_pid()).into_bytes());
+    environment
+}
+
+fn name_of(entry: &[u8]) -> &[u8] {
+    entry.split(|byte| *byte == b'=').next().unwrap_or(entry)
+}
+
+fn set(environment: &mut Vec<Vec<u8>>, entry: Vec<u8>) {
+    match environment.iter_mut().find(|old| name_of(old) == name_of(&entry)) {
+        Some(old) => *old = entry,
+        None => environment.push(entry),
+    }
+}
+
+fn value_of<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'a [u8]> {
+    environment.iter().find(|entry| name_of(entry) == name).and_then(|entry| entry.get(name.len() + 1..))
+}
+
+/// Prologs, then exec. Comes back only with a sentence about a malformed specification.
+fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>) -> String {
+    for prolog in &spec.task_prologs {
+        let code = run_prolog(prolog, &mut environment);
+        if code != 0 {
+            say(&format!("TaskProlog failed status={code}"));
+            sys::exit_now(i32::try_from(code).unwrap_or(1));
+        }
+    }
+    let Some(program) = task.arguments.first() else { return "no program".to_owned() };
+    let (path, error) = match find_program(program, &environment) {
+        Some(path) => {
+            let strings = c_string(&path)
+                .and_then(|path| Ok((path, c_strings(&task.arguments)?, c_strings(&environment)?)));
+            match strings {
+                Ok((c_path, arguments, environment)) => {
+                    let error = sys::execute(&c_path, &arguments, &environment);
+                    (path, error)
+                }
+                Err(sentence) => return sentence,
+            }
+        }
+        None => (program.clone(), io::Error::from_raw_os_error(libc::ENOENT)),
+    };
+    let shown = match missing_interpreter(&path, &error) {
+        Some(interpreter) => format!("bad interpreter({})", String::from_utf8_lossy(&interpreter)),
+        None => String::from_utf8_lossy(&path).into_owned(),
+    };
+    say(&format!("execve(): {shown}: {}", words(&error)));
+    sys::exit_now(error.raw_os_error().unwrap_or(1))
+}
+
+/// The file to execute: as given where it has a slash, else from the task's own PATH, else in its folder.
+fn find_program(program: &[u8], environment: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let here = || std::env::current_dir().ok().map(|dir| dir.as_os_str().as_bytes().to_vec());
+    let joined = |folder: &[u8]| [folder, b"/", program].concat();
+    if program.starts_with(b"/") {
+        return Some(program.to_vec());
+    }
+    if program.contains(&b'/') {
+        return here().map(|dir| joined(&dir));
+    }
+    let path = value_of(environment, b"PATH");
+    let in_path = path.into_iter().flat_map(|path| path.split(|byte| *byte == b':')).map(joined);
+    in_path.chain(here().map(|dir| joined(&dir))).find(|file| is_executable(file))
+}
+
+fn is_executable(file: &[u8]) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(file)))
+        .is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+}
+
+/// The interpreter of a script that is there, when that is what exec did not find.
+fn missing_interpreter(path: &[u8], error: &io::Error) -> Option<Vec<u8>> {
+    if error.raw_os_error() != Some(libc::ENOENT) {
+        return None;
+    }
+    let text = std::fs::read(Path::new(std::ffi::OsStr::from_bytes(path))).ok()?;
+    let line = text.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let interpreter = line.trim_ascii_start().split(u8::is_ascii_whitespace).next()?;
+    Some(interpreter.to_vec())
+}
+
+/// Runs a task prolog and does what its output says: `export NAME=value`, `unset NAME`, `print text`.
+fn run_prolog(prolog: &[u8], environment: &mut Vec<Vec<u8>>) -> u32 {
+    let Ok((reader, writer)) = sys::pipe() else { return 1 };
+    let pid = match sys::fork_into(None) {
+        Err(_) => return 1,
+        Ok(sys::Forked::Child) => {
+            let _ = sys::place(writer.as_fd(), 1);
+            execute_only(prolog, environment)
+        }
+        Ok(sys::Forked::Parent(pid)) => pid,
+    };
+    drop(writer);
+    let mut text = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    while let Ok(count) = sys::read(reader.as_fd(), &mut buffer) {
+        if count == 0 || text.len() > 1 << 20 {
+            break;
+        }
+        text.extend_from_slice(&buffer[..count]);
+    }
+    let code = sys::wait_for(pid);
+    for line in text.split(|byte| *byte == b'\n') {
+        obey(line.trim_ascii_start(), environment);
+    }
+    code
+}
+
+fn obey(line: &[u8], environment: &mut Vec<Vec<u8>>) {
+    if let Some(rest) = line.strip_prefix(b"export ") {
+        let entry = rest.trim_ascii_start();
+        if entry.contains(&b'=') {
+            set(environment, entry.to_vec());
+        }
+    } else if let Some(rest) = line.strip_prefix(b"unset ") {
+        let name = rest.trim_ascii();
+        environment.retain(|entry| name_of(entry) != name);
+    } else if let Some(rest) = line.strip_prefix(b"print ") {
+        write_all(1, &[rest, b"\n"].concat());
+    }
+}
+
+/// Executes a helper program of the user's, no arguments; exits where it cannot.
+fn execute_only(program: &[u8], environment: &[Vec<u8>]) -> ! {
+    if let (Ok(path), Ok(environment)) = (c_string(program), c_strings(environment)) {
+        let error = sys::execute(&path, std::slice::from_ref(&path), &environment);
+        say(&format!("execve(): {}: {}", String::from_utf8_lossy(program), words(&error)));
+        sys::exit_now(error.raw_os_error().unwrap_or(1));
+    }
+    sys::exit_now(1)
+}
+
+/// Becomes a task's epilog: the user's rights and environment, no streams.
+pub(crate) fn become_epilog(spec: &Spec, task: &Task, epilog: &[u8]) -> ! {
+    let streams = Task { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..task.clone() };
+    match prepare(spec, &streams, Ends { streams: [None, None, None], terminal: None }) {
+        Ok(environment) => execute_only(epilog, &environment),
+        Err(_) => sys::exit_now(1),
+    }
+}
+
+/// Becomes a writer of one line into the job's own file, with the user's rights.
+pub(crate) fn become_note(spec: &Spec, path: &[u8], line: &str) -> ! {
+    let open = || {
+        sys::become_user(spec.uid, spec.gid, &spec.groups).map_err(|error| words(&error))?;
+        sys::open(&c_string(path)?, libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK, 0)
+            .map_err(|error| words(&error))
+    };
+    let Ok(file) = open() else { sys::exit_now(1) };
+    let _ = sys::write(file.as_fd(), &message(line));
+    sys::exit_now(0)
+}
+
+/// A daemon's message as it stands in a job's output.
+pub(crate) fn message(line: &str) -> Vec<u8> {
+    format!("{PREFIX}{line}\n").into_bytes()
+}
+
+/// Says something in the job's output.
+fn say(line: &str) {
+    write_all(2, &message(line));
+}
+
+fn write_all(target: i32, bytes: &[u8]) {
+    if let Ok(fd) = sys::keep(target) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match sys::write(fd.as_fd(), rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn words(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), sys::error_text)
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString, String> {
+    CString::new(bytes).map_err(|_| format!("a zero byte in {:?}", String::from_utf8_lossy(bytes)))
+}
+
+fn c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, String> {
+    list.iter().map(|bytes| c_string(bytes)).collect()
+}

@@ -1,0 +1,754 @@
+//! The life of one run: start the tasks, keep the clock, serve the socket, end everything, write the outcome.
+//!
+//! ```text
+//!  Running ── last task ended ──► Clearing ── no process left ──► Epilogs ──► Delivering ──► outcome, exit
+//!                                  (kills what the tasks left)   (may be none)  (the client takes the rest)
+//! ```
+//!
+//! One thread, one `poll`. Time is monotonic; the wall clock is only noted. The step's end is decided by
+//! the kernel ("no child left"), never by a list of pids.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Scope, Stream, VERSION};
+use executor_supervisor::outcome::{Exit, Kind, Outcome};
+use executor_supervisor::spec::{Spec, Stdio};
+use nix::libc;
+
+use crate::child::{self, Ends, SETUP_FAILED_SIGNAL};
+use crate::session::{Role, Session};
+use crate::streams::{Output, Streams};
+use crate::sys::{self, Forked, Reaped, Status};
+use crate::tree::Tree;
+
+/// Connections at one time; more wait in the kernel's queue.
+const SESSIONS_MAX: usize = 16;
+/// How long a client that went away after the last task's end is waited for.
+const LATE_CLIENT: Duration = Duration::from_secs(10);
+/// How long task epilogs may take.
+const EPILOG_MAX: Duration = Duration::from_secs(60);
+/// First pause between two searches for what survived a kill; doubled up to a second.
+const KILL_AGAIN: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Clearing,
+    Epilogs,
+    Delivering,
+}
+
+/// Who wanted the step to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Asked(Cause),
+    OwnLimit,
+    BadExit,
+    ClientLost,
+}
+
+struct Stop {
+    why: Why,
+    kill_at: Instant,
+}
+
+struct TaskState {
+    rank: u32,
+    pid: i32,
+    exit: Option<Exit>,
+    /// What the child says before exec; `None` after exec or death.
+    report: Option<OwnedFd>,
+}
+
+/// See the module comment.
+pub(crate) struct Run {
+    spec: Spec,
+    tasks: Vec<TaskState>,
+    tree: Tree,
+    streams: Streams,
+    sessions: Vec<Session>,
+    /// Numbered events for the client, sent in this order.
+    events: Vec<Frame>,
+    phase: Phase,
+    stop: Option<Stop>,
+    kill_again: Option<(Instant, Duration)>,
+    begun: Instant,
+    begun_ms: i64,
+    suspended_since: Option<Instant>,
+    suspended_total: Duration,
+    warning_due: bool,
+    client_lost_at: Option<Instant>,
+    client_left: bool,
+    delivering_since: Option<Instant>,
+    user_us: u64,
+    system_us: u64,
+    max_rss_bytes: u64,
+    detail: String,
+}
+
+impl Run {
+    pub(crate) fn new(spec: Spec, tree: Tree, detail: String) -> Self {
+        let now = Instant::now();
+        Self {
+            warning_due: spec.warning.is_some(),
+            client_lost_at: (!spec.cookie.is_empty()).then_some(now),
+            spec,
+            tasks: Vec::new(),
+            tree,
+            streams: Streams::default(),
+            sessions: Vec::new(),
+            events: Vec::new(),
+            phase: Phase::Running,
+            stop: None,
+            kill_again: None,
+            begun: now,
+            begun_ms: sys::now_ms(),
+            suspended_since: None,
+            suspended_total: Duration::ZERO,
+            client_left: false,
+            delivering_since: None,
+            user_us: 0,
+            system_us: 0,
+            max_rss_bytes: 0,
+            detail,
+        }
+    }
+
+    /// Starts the tasks and stays until nothing is left of them.
+    pub(crate) fn go(mut self, listener: &UnixListener, signals: &OwnedFd) -> Outcome {
+        self.start_tasks();
+        // The environment is the largest part and is needed again only by epilogs.
+        if self.spec.task_epilogs.is_empty() {
+            self.spec.environment = Vec::new();
+        }
+        while !self.is_over() {
+            self.wait(listener, signals);
+            self.reap();
+            self.keep_time();
+            self.advance();
+            self.serve();
+        }
+        self.tree.remove();
+        self.outcome()
+    }
+
+    // ---- starting -------------------------------------------------------------------------------
+
+    fn start_tasks(&mut self) {
+        for index in 0..self.spec.tasks.len() {
+            if let Err(error) = self.start_task(index) {
+                let rank = self.spec.tasks[index].rank;
+                self.note_detail(format!("task {rank} could not be started: {error}"));
+                self.tasks.push(TaskState { rank, pid: 0, exit: None, report: None });
+                self.task_ended(index, Exit { code: 0, signal: SETUP_FAILED_SIGNAL });
+            }
+        }
+    }
+
+    fn start_task(&mut self, index: usize) -> std::io::Result<()> {
+        let task = &self.spec.tasks[index];
+        let rank = task.rank;
+        let mut ends = Ends { streams: [None, None, None], terminal: None };
+        if task.stdout == Stdio::Pty {
+            let (controller, terminal) = sys::open_pty(self.spec.window.0, self.spec.window.1)?;
+            sys::own_terminal(terminal.as_fd(), self.spec.uid);
+            self.streams.outputs.push(Output::new(rank, Stream::Output, sys::keep(controller.as_raw_fd())?)?);
+            self.streams.input.add(sys::keep(controller.as_raw_fd())?, true)?;
+            self.streams.terminal = Some(controller);
+            ends.terminal = Some(terminal);
+        } else {
+            if task.stdin == Stdio::Stream {
+                let (reader, writer) = sys::pipe()?;
+                self.streams.input.add(writer, false)?;
+                ends.streams[0] = Some(reader);
+            }
+            for (place, stdio, stream) in
+                [(1, &task.stdout, Stream::Output), (2, &task.stderr, Stream::Error)]
+            {
+                if *stdio == Stdio::Stream {
+                    let (reader, writer) = sys::pipe()?;
+                    self.streams.outputs.push(Output::new(rank, stream, reader)?);
+                    ends.streams[place] = Some(writer);
+                }
+            }
+        }
+        let (report, told) = sys::pipe()?;
+        let forked = match (sys::fork_into(self.tree.cgroup()), self.tree.cgroup()) {
+            (Err(error), Some(_)) => {
+                // The kernel will not have it there (an odd mount, a limit): track by descent instead.
+                self.note_detail(format!("the step's cgroup could not be used: {error}"));
+                self.tree.give_cgroup_up();
+                sys::fork_into(None)?
+            }
+            (result, _) => result?,
+        };
+        match forked {
+            Forked::Child => child::become_task(&self.spec, &self.spec.tasks[index], ends, &told),
+            Forked::Parent(pid) => {
+                sys::set_nonblocking(report.as_fd())?;
+                self.tasks.push(TaskState { rank, pid, exit: None, report: Some(report) });
+                Ok(())
+            }
+        }
+    }
+
+    fn note_detail(&mut self, sentence: String) {
+        if self.detail.is_empty() {
+            self.detail = sentence;
+        }
+    }
+
+    // ---- waiting --------------------------------------------------------------------------------
+
+    fn wait(&mut self, listener: &UnixListener, signals: &OwnedFd) {
+        const READ: i16 = libc::POLLIN;
+        let accepts = self.sessions.len() < SESSIONS_MAX;
+        let mut fds = vec![entry(signals.as_raw_fd(), READ)];
+        fds.push(entry(if accepts { listener.as_raw_fd() } else { -1 }, READ));
+        for session in &self.sessions {
+            let events = if session.wants_to_write() { READ | libc::POLLOUT } else { READ };
+            fds.push(entry(session.stream().as_raw_fd(), events));
+        }
+        let tasks_at = fds.len();
+        fds.extend(self.tasks.iter().map(|task| entry(raw(task.report.as_ref()), READ)));
+        let outputs_at = fds.len();
+        fds.extend(self.streams.outputs.iter().map(|output| entry(raw(output.wants()), READ)));
+        fds.extend(self.streams.input.wanting().map(|fd| entry(fd.as_raw_fd(), libc::POLLOUT)));
+        if sys::poll(&mut fds, self.timeout_ms()).is_err() {
+            return;
+        }
+        if fds[0].revents != 0 {
+            sys::drain(signals.as_fd());
+        }
+        for (index, seen) in fds[tasks_at..outputs_at].iter().enumerate() {
+            if seen.revents != 0 {
+                self.read_report(index);
+            }
+        }
+        for (output, seen) in self.streams.outputs.iter_mut().zip(&fds[outputs_at..]) {
+            if seen.revents != 0 {
+                let _ = output.fill();
+            }
+        }
+        self.streams.input.feed();
+        for index in 0..tasks_at - 2 {
+            let seen = fds[2 + index].revents;
+            if seen & libc::POLLOUT != 0 {
+                self.sessions[index].flush();
+            }
+            if seen & !libc::POLLOUT != 0 {
+                self.receive(index);
+            }
+        }
+        if fds[1].revents != 0
+            && let Ok((stream, _)) = listener.accept()
+            && let Ok(session) = Session::new(stream)
+        {
+            self.sessions.push(session);
+        }
+    }
+
+    /// The end of the pipe means that exec has happened; words mean that it will not.
+    fn read_report(&mut self, index: usize) {
+        let Some(report) = &self.tasks[index].report else { return };
+        let mut buffer = [0_u8; 2048];
+        match sys::read(report.as_fd(), &mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(count) if count > 0 => {
+                let sentence = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                self.note_detail(sentence);
+                // The wait status of this child is not the task's.
+                self.task_ended(index, Exit { code: 0, signal: SETUP_FAILED_SIGNAL });
+            }
+            _ => self.tasks[index].report = None,
+        }
+    }
+
+    fn timeout_ms(&self) -> i32 {
+        let now = Instant::now();
+        let next = [
+            self.limit_at(),
+            self.warning_at(),
+            self.first_kill_at(),
+            self.kill_again.map(|(at, _)| at),
+            self.client_deadline(),
+        ];
+        match next.into_iter().flatten().min() {
+            // Rounded up, so that the deadline is past on waking.
+            Some(at) => i32::try_from(at.saturating_duration_since(now).as_millis() + 1).unwrap_or(i32::MAX),
+            None => -1,
+        }
+    }
+
+    fn after_begin(&self, ms: u64) -> Option<Instant> {
+        if self.suspended_since.is_some() || self.phase != Phase::Running {
+            return None;
+        }
+        self.begun.checked_add(Duration::from_millis(ms))?.checked_add(self.suspended_total)
+    }
+
+    fn limit_at(&self) -> Option<Instant> {
+        self.after_begin(self.spec.limit_ms.filter(|_| self.stop.is_none())?)
+    }
+
+    fn warning_at(&self) -> Option<Instant> {
+        let warning = self.spec.warning.filter(|_| self.warning_due && self.stop.is_none())?;
+        self.after_begin(warning.after_ms)
+    }
+
+    fn first_kill_at(&self) -> Option<Instant> {
+        let waits = self.kill_again.is_none() && self.phase == Phase::Running;
+        self.stop.as_ref().filter(|_| waits).map(|stop| stop.kill_at)
+    }
+
+    fn client_deadline(&self) -> Option<Instant> {
+        let lost = self.client_lost_at?;
+        let grace = lost + Duration::from_millis(self.spec.client_grace_ms);
+        match self.phase {
+            Phase::Running => Some(grace).filter(|_| self.stop.is_none()),
+            Phase::Clearing | Phase::Epilogs => None,
+            Phase::Delivering => Some(grace.min(self.delivering_since? + LATE_CLIENT)),
+        }
+    }
+
+    // ---- processes ------------------------------------------------------------------------------
+
+    /// Takes the dead away; notices the end of tasks and of everything.
+    fn reap(&mut self) {
+        loop {
+            match sys::reap() {
+                Ok(Reaped::Child { pid, status, user_us, system_us, max_rss_bytes }) => {
+                    self.user_us += user_us;
+                    self.system_us += system_us;
+                    self.max_rss_bytes = self.max_rss_bytes.max(max_rss_bytes);
+                    if let Some(index) = self.tasks.iter().position(|task| task.pid == pid) {
+                        // Its last words count before its status does.
+                        self.read_report(index);
+                        self.task_ended(
+                            index,
+                            match status {
+                                Status::Code(code) => Exit { code, signal: 0 },
+                                Status::Signal(signal) => Exit { code: 0, signal },
+                            },
+                        );
+                    }
+                }
+                Ok(Reaped::Alive) | Err(_) => break,
+                Ok(Reaped::Empty) => {
+                    self.nothing_left();
+                    break;
+                }
+            }
+        }
+    }
+
+    fn task_ended(&mut self, index: usize, exit: Exit) {
+        let task = &mut self.tasks[index];
+        task.report = None;
+        if task.exit.is_some() {
+            return;
+        }
+        task.exit = Some(exit);
+        let number = self.next_event();
+        self.events.push(Frame::Exited { number, rank: self.tasks[index].rank, exit });
+        let others = self.tasks.iter().any(|task| task.exit.is_none());
+        if exit != Exit::default() && self.spec.kill_on_bad_exit && others && self.stop.is_none() {
+            self.end_step(Why::BadExit, self.spec.kill_wait_ms, "");
+        }
+    }
+
+    fn next_event(&self) -> u32 {
+        u32::try_from(self.events.len() + 1).unwrap_or(u32::MAX)
+    }
+
+    /// No process is left: the phases that wait for that go on.
+    fn nothing_left(&mut self) {
+        if self.tasks.iter().any(|task| task.exit.is_none()) {
+            // Cannot be: a task ends only by being reaped. Were it so, waiting would be for ever.
+            for index in 0..self.tasks.len() {
+                self.task_ended(index, Exit { code: 0, signal: SETUP_FAILED_SIGNAL });
+            }
+        }
+        self.kill_again = None;
+        match self.phase {
+            Phase::Running | Phase::Clearing => {
+                if self.spec.task_epilogs.is_empty() || !self.start_epilogs() {
+                    self.deliver();
+                } else {
+                    self.phase = Phase::Epilogs;
+                    self.kill_again = Some((Instant::now() + EPILOG_MAX, KILL_AGAIN));
+                }
+            }
+            Phase::Epilogs => self.deliver(),
+            Phase::Delivering => {}
+        }
+    }
+
+    fn start_epilogs(&mut self) -> bool {
+        let mut started = false;
+        for task in &self.spec.tasks {
+            for epilog in &self.spec.task_epilogs {
+                match sys::fork_into(self.tree.cgroup()) {
+                    Ok(Forked::Child) => child::become_epilog(&self.spec, task, epilog),
+                    Ok(Forked::Parent(_)) => started = true,
+                    Err(_) => {}
+                }
+            }
+        }
+        started
+    }
+
+    fn deliver(&mut self) {
+        self.phase = Phase::Delivering;
+        self.delivering_since = Some(Instant::now());
+    }
+
+    /// Moves on when the last task has ended but something of it lives.
+    fn advance(&mut self) {
+        let all_ended = self.tasks.iter().all(|task| task.exit.is_some());
+        if self.phase == Phase::Running && all_ended {
+            self.phase = Phase::Clearing;
+            self.suspended_since = None;
+            self.kill_everything();
+        }
+        if self.phase == Phase::Delivering {
+            self.streams.outputs.iter_mut().for_each(Output::finish);
+        }
+    }
+
+    fn kill_everything(&mut self) {
+        self.tree.kill();
+        let pause = self.kill_again.map_or(KILL_AGAIN, |(_, pause)| (pause * 2).min(Duration::from_secs(1)));
+        self.kill_again = Some((Instant::now() + pause, pause));
+    }
+
+    // ---- time -----------------------------------------------------------------------------------
+
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.warning_at()) {
+            self.warning_due = false;
+            if let Some(warning) = self.spec.warning {
+                let scope = if warning.first_process_only { Scope::First } else { Scope::Full };
+                self.signal(warning.signal, scope);
+            }
+        }
+        if due(self.limit_at()) {
+            self.end_step(Why::OwnLimit, self.spec.kill_wait_ms, "");
+        }
+        if due(self.client_deadline()) {
+            match self.phase {
+                Phase::Running => self.end_step(Why::ClientLost, self.spec.kill_wait_ms, ""),
+                Phase::Clearing | Phase::Epilogs => {}
+                Phase::Delivering => self.client_left = true,
+            }
+        }
+        if due(self.first_kill_at()) || due(self.kill_again.map(|(at, _)| at)) {
+            self.kill_everything();
+        }
+    }
+
+    /// TERM with CONT now, KILL later. A second call can only bring the KILL nearer.
+    fn end_step(&mut self, why: Why, kill_wait_ms: u64, note: &str) {
+        let now = Instant::now();
+        let kill_at = now.checked_add(Duration::from_millis(kill_wait_ms)).unwrap_or(now);
+        if let Some(stop) = &mut self.stop {
+            stop.kill_at = stop.kill_at.min(kill_at);
+            return;
+        }
+        self.stop = Some(Stop { why, kill_at });
+        if self.phase != Phase::Running {
+            return;
+        }
+        let text = if note.is_empty() { self.stop_note(why) } else { Some(note.to_owned()) };
+        if let Some(text) = text {
+            self.say(&text);
+        }
+        self.suspend(false);
+        self.tree.signal(libc::SIGCONT);
+        self.tree.signal(libc::SIGTERM);
+        if kill_wait_ms == 0 {
+            self.kill_everything();
+        }
+    }
+
+    /// Slurm's line in the job's output.
+    fn stop_note(&self, why: Why) -> Option<String> {
+        let reason = match why {
+            Why::OwnLimit | Why::Asked(Cause::TimeLimit) => "DUE TO TIME LIMIT",
+            Why::Asked(Cause::Cancel) => "DUE to SIGNAL Terminated",
+            Why::Asked(Cause::Requeue) => "DUE TO JOB REQUEUE",
+            Why::Asked(Cause::Preemption) => "DUE TO PREEMPTION",
+            Why::Asked(Cause::NodeFail) => "DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS",
+            Why::BadExit | Why::ClientLost => return None,
+        };
+        let what = if self.spec.is_batch() {
+            format!("JOB {}", self.spec.job_id)
+        } else {
+            format!("STEP {}.{}", self.spec.job_id, self.spec.step)
+        };
+        let time = sys::local_time_text(sys::now_ms());
+        Some(format!("*** {what} ON {} CANCELLED AT {time} {reason} ***", self.spec.node))
+    }
+
+    /// A line in the job's output file, or for the client.
+    fn say(&mut self, text: &str) {
+        let Some(task) = self.spec.tasks.first() else { return };
+        let place = if task.stderr == Stdio::Output { &task.stdout } else { &task.stderr };
+        match place {
+            Stdio::File { path, .. } if self.spec.cookie.is_empty() => {
+                if let Ok(Forked::Child) = sys::fork_into(None) {
+                    child::become_note(&self.spec, path, text)
+                }
+            }
+            _ => {
+                let number = self.next_event();
+                self.events.push(Frame::Note { number, text: format!("slurmstepd: error: {text}") });
+            }
+        }
+    }
+
+    fn suspend(&mut self, stop: bool) {
+        match (stop, self.suspended_since) {
+            (true, None) => {
+                self.suspended_since = Some(Instant::now());
+                self.tree.freeze(true);
+            }
+            (false, Some(since)) => {
+                self.suspended_total += since.elapsed();
+                self.suspended_since = None;
+                self.tree.freeze(false);
+            }
+            _ => {}
+        }
+    }
+
+    fn signal(&self, signal: u32, scope: Scope) {
+        let Ok(signal) = i32::try_from(signal) else { return };
+        match scope {
+            Scope::Steps if self.spec.is_batch() => {}
+            Scope::Steps | Scope::Full => self.tree.signal(signal),
+            Scope::First => {
+                if let Some(task) = self.tasks.first().filter(|task| task.exit.is_none()) {
+                    sys::kill(task.pid, signal);
+                }
+            }
+        }
+    }
+
+    // ---- the socket -----------------------------------------------------------------------------
+
+    fn receive(&mut self, index: usize) {
+        let frames = self.sessions[index].receive();
+        for frame in frames {
+            let uid = self.sessions[index].uid;
+            let is_client = matches!(self.sessions[index].role, Role::Client { .. });
+            let allowed = uid == self.spec.uid || uid == 0 || uid == sys::effective_uid();
+            let answer = match frame {
+                Frame::Attach { version, cookie, received } => {
+                    self.attach(index, allowed, version, &cookie, &received);
+                    None
+                }
+                _ if !allowed => Some(refused("permission denied")),
+                frame if is_client => self.obey_client(index, frame),
+                frame => Some(self.obey_visitor(frame, uid)),
+            };
+            if let Some(answer) = answer {
+                self.sessions[index].send(&answer);
+            }
+        }
+    }
+
+    fn attach(
+        &mut self,
+        index: usize,
+        allowed: bool,
+        version: u16,
+        cookie: &[u8],
+        received: &[executor_supervisor::frame::Position],
+    ) {
+        let reason = if version != VERSION {
+            Some("another version of the frames is spoken here")
+        } else if !allowed {
+            Some("permission denied")
+        } else if self.spec.cookie.is_empty() || cookie != self.spec.cookie {
+            Some("wrong cookie")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.sessions[index].send(&refused(reason));
+            self.sessions[index].closing = true;
+            return;
+        }
+        // Whoever was attached before is the same client's broken connection.
+        for other in &mut self.sessions {
+            if matches!(other.role, Role::Client { .. }) {
+                other.gone = true;
+            }
+        }
+        self.streams.rewind(received);
+        let welcome = Frame::Welcome {
+            version: VERSION,
+            ranks: self.tasks.iter().map(|task| task.rank).collect(),
+            input_offset: self.streams.input.end(),
+        };
+        let session = &mut self.sessions[index];
+        session.gone = false;
+        session.role = Role::Client { events_sent: 0, ended_sent: false };
+        session.send(&welcome);
+        self.client_lost_at = None;
+    }
+
+    fn obey_client(&mut self, index: usize, frame: Frame) -> Option<Frame> {
+        match frame {
+            Frame::Data { position, bytes } if is_input(position.rank, position.stream) => {
+                if !self.streams.input.push(position.offset, &bytes) {
+                    self.sessions[index].gone = true;
+                }
+            }
+            Frame::Close { position } if is_input(position.rank, position.stream) => {
+                self.streams.input.close();
+            }
+            Frame::Ack { position } => self.streams.acknowledge(position),
+            Frame::Window { rows, columns } => {
+                if let Some(terminal) = &self.streams.terminal {
+                    sys::set_window(terminal.as_fd(), rows, columns);
+                }
+            }
+            Frame::Signal { signal, scope } => self.signal(signal, scope),
+            Frame::Terminate { kill_wait_ms, note, .. } => {
+                self.end_step(Why::Asked(Cause::Cancel), kill_wait_ms, &note);
+            }
+            Frame::Leave => {
+                self.client_left = true;
+                self.sessions[index].gone = true;
+            }
+            _ => self.sessions[index].gone = true,
+        }
+        None
+    }
+
+    /// One-shot commands: the executor's, or the job's owner where it is their right.
+    fn obey_visitor(&mut self, frame: Frame, uid: u32) -> Frame {
+        let commands = uid == 0 || uid == sys::effective_uid();
+        match frame {
+            Frame::Signal { signal, scope } => self.signal(signal, scope),
+            Frame::Terminate { cause, kill_wait_ms, note } => {
+                let cause = if commands { cause } else { Cause::Cancel };
+                self.end_step(Why::Asked(cause), kill_wait_ms, &note);
+            }
+            Frame::Suspend if commands => {
+                if self.stop.is_none() && self.phase == Phase::Running {
+                    self.suspend(true);
+                }
+            }
+            Frame::Resume if commands => self.suspend(false),
+            Frame::Limit { limit_ms } if commands => self.change_limit(limit_ms),
+            Frame::Announce { text } if commands => self.say(&text),
+            _ => return refused("permission denied"),
+        }
+        Frame::Done
+    }
+
+    /// The warning keeps its distance from the limit.
+    fn change_limit(&mut self, limit_ms: Option<u64>) {
+        if let (Some(warning), Some(old), Some(new)) = (&mut self.spec.warning, self.spec.limit_ms, limit_ms)
+        {
+            warning.after_ms = warning.after_ms.saturating_add(new).saturating_sub(old);
+        }
+        self.spec.limit_ms = limit_ms;
+    }
+
+    /// Sends what there is to send; forgets connections that are gone.
+    fn serve(&mut self) {
+        let all_said = self.phase == Phase::Delivering && self.streams.is_delivered();
+        for session in &mut self.sessions {
+            if let Role::Client { events_sent, ended_sent } = session.role {
+                let mut sent = events_sent;
+                while session.has_room() && sent < self.events.len() {
+                    session.send(&self.events[sent]);
+                    sent += 1;
+                }
+                while session.has_room()
+                    && let Some(frame) = self.streams.next_frame()
+                {
+                    session.send(&frame);
+                }
+                let end_now = all_said && sent == self.events.len() && !ended_sent;
+                if end_now {
+                    session.send(&Frame::Ended);
+                }
+                session.role = Role::Client { events_sent: sent, ended_sent: ended_sent || end_now };
+            }
+            session.flush();
+        }
+        let mut lost = false;
+        self.sessions.retain(|session| {
+            if session.gone
+                && let Role::Client { ended_sent, .. } = session.role
+            {
+                lost = true;
+                self.client_left |= ended_sent;
+            }
+            !session.gone
+        });
+        let attached = self.sessions.iter().any(|session| matches!(session.role, Role::Client { .. }));
+        if lost && !attached {
+            self.client_lost_at = Some(Instant::now());
+        }
+    }
+
+    // ---- the end --------------------------------------------------------------------------------
+
+    fn is_over(&self) -> bool {
+        let lost_client = matches!(self.stop, Some(Stop { why: Why::ClientLost, .. }));
+        let nobody = self.spec.cookie.is_empty() || self.client_left || lost_client;
+        self.phase == Phase::Delivering && nobody && !self.sessions.iter().any(Session::wants_to_write)
+    }
+
+    fn outcome(self) -> Outcome {
+        let tasks: Vec<Exit> = self.tasks.iter().map(|task| task.exit.unwrap_or_default()).collect();
+        let worst = tasks.iter().copied().max_by_key(|exit| exit.badness()).unwrap_or_default();
+        let kind = match self.stop.as_ref().map(|stop| stop.why) {
+            Some(Why::OwnLimit | Why::Asked(Cause::TimeLimit)) => Kind::TimeLimit,
+            Some(Why::Asked(_)) => Kind::Cancelled,
+            Some(Why::BadExit | Why::ClientLost) | None => Kind::Exited,
+        };
+        Outcome {
+            kind,
+            exit: if self.spec.is_batch() { tasks.first().copied().unwrap_or_default() } else { worst },
+            begun_ms: self.begun_ms,
+            ended_ms: sys::now_ms(),
+            user_us: self.user_us,
+            system_us: self.system_us,
+            max_rss_bytes: self.max_rss_bytes,
+            stop_requested: matches!(
+                self.stop.as_ref().map(|stop| stop.why),
+                Some(Why::OwnLimit | Why::Asked(_))
+            ),
+            tasks,
+            detail: self.detail,
+        }
+    }
+}
+
+fn is_input(rank: u32, stream: Stream) -> bool {
+    rank == ALL_RANKS && stream == Stream::Input
+}
+
+fn refused(reason: &str) -> Frame {
+    Frame::Refused { reason: reason.to_owned() }
+}
+
+fn entry(fd: i32, events: i16) -> libc::pollfd {
+    libc::pollfd { fd, events, revents: 0 }
+}
+
+/// The number of an open descriptor; -1, which poll passes over, for none.
+fn raw(fd: Option<&OwnedFd>) -> i32 {
+    fd.map_or(-1, AsRawFd::as_raw_fd)
+}

@@ -1,0 +1,421 @@
+//! The supervisor's system calls: the only unsafe code of this package.
+//!
+//! Each function is one kernel promise with a safe face. Nothing here keeps state. The process is
+//! single-threaded all its life, which is what makes a plain fork followed by ordinary code sound.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::libc;
+
+/// What [`fork_into`] returns, once in each process.
+pub(crate) enum Forked {
+    Child,
+    Parent(i32),
+}
+
+/// What [`reap`] found.
+pub(crate) enum Reaped {
+    /// A child is gone.
+    Child { pid: i32, status: Status, user_us: u64, system_us: u64, max_rss_bytes: u64 },
+    /// There are children, all alive.
+    Alive,
+    /// There is no child, hence (as a subreaper) no descendant.
+    Empty,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Code(u32),
+    Signal(u32),
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The system's words for an error number, without Rust's "(os error N)".
+pub(crate) fn error_text(errno: i32) -> String {
+    // SAFETY: strerror returns a valid C string for every number; single-threaded, so its buffer is
+    // not overwritten before it is copied.
+    unsafe { CStr::from_ptr(libc::strerror(errno)) }.to_string_lossy().into_owned()
+}
+
+/// Forks; the child starts inside `cgroup` (an open cgroup2 directory) where one is given.
+pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let pid = match cgroup {
+        // SAFETY: single-threaded, so the child may run any code.
+        None => i64::from(check(unsafe { libc::fork() })?),
+        Some(directory) => {
+            // struct clone_args of version 2: eleven 64-bit fields, the last is the cgroup's fd.
+            let mut arguments = [0_u64; 11];
+            arguments[0] = CLONE_INTO_CGROUP;
+            arguments[4] = libc::SIGCHLD as u64;
+            arguments[10] = u64::try_from(directory.as_raw_fd()).expect("an open fd is not negative");
+            // SAFETY: the array outlives the call and has the size that is passed; with no stack given
+            // the child goes on on a copy of this one, as after fork; single-threaded.
+            let pid = unsafe {
+                libc::syscall(libc::SYS_clone3, arguments.as_ptr(), std::mem::size_of_val(&arguments))
+            };
+            if pid < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            pid
+        }
+    };
+    match i32::try_from(pid).expect("a pid fits i32") {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid)),
+    }
+}
+
+/// Takes one dead child away, never waits.
+pub(crate) fn reap() -> io::Result<Reaped> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are valid for writes; rusage is plain data, valid when zeroed.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    if pid < 0 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ECHILD) => Ok(Reaped::Empty),
+            _ => Err(error),
+        };
+    }
+    if pid == 0 {
+        return Ok(Reaped::Alive);
+    }
+    // SAFETY: zeroed and then filled by the kernel.
+    let usage = unsafe { usage.assume_init() };
+    let micros = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+    };
+    let status = if libc::WIFSIGNALED(status) {
+        Status::Signal(libc::WTERMSIG(status).unsigned_abs())
+    } else {
+        Status::Code(libc::WEXITSTATUS(status).unsigned_abs())
+    };
+    Ok(Reaped::Child {
+        pid,
+        status,
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+        max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    })
+}
+
+/// Waits for one child of this process; its exit code, or 128 and the signal. For a child that started it.
+pub(crate) fn wait_for(pid: i32) -> u32 {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is valid for writes.
+        let result = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if result >= 0 {
+            break;
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return 1;
+        }
+    }
+    if libc::WIFSIGNALED(status) {
+        128 + libc::WTERMSIG(status).unsigned_abs()
+    } else {
+        libc::WEXITSTATUS(status).unsigned_abs()
+    }
+}
+
+/// Orphans of this process's descendants become its children.
+pub(crate) fn become_subreaper() -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// A session and process group of its own; fails harmlessly for a group leader.
+pub(crate) fn new_session() {
+    // SAFETY: no pointers.
+    unsafe { libc::setsid() };
+}
+
+/// A process group of its own.
+pub(crate) fn new_group() {
+    // SAFETY: no pointers.
+    unsafe { libc::setpgid(0, 0) };
+}
+
+/// SIGCHLD is read from the returned descriptor; what would end or stop the supervisor is ignored:
+/// it goes when its step is over.
+pub(crate) fn take_signals() -> io::Result<OwnedFd> {
+    for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGTSTP] {
+        // SAFETY: SIG_IGN is a valid disposition.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the set is initialised by sigemptyset before use; all pointers are to it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
+    }
+    // SAFETY: the set is initialised; the result is a new descriptor owned by nobody else.
+    unsafe {
+        let fd = check(libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Default dispositions and an empty mask, for a child that is about to exec.
+pub(crate) fn give_signals_back() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; KILL and STOP are refused by the kernel, harmlessly.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: initialised by sigemptyset before use.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Empties a signal descriptor.
+pub(crate) fn drain(fd: BorrowedFd<'_>) {
+    let mut buffer = [0_u8; 1024];
+    while matches!(read(fd, &mut buffer), Ok(count) if count > 0) {}
+}
+
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is valid for writes of its length.
+    let count = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes are valid for reads of their length.
+    let count = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends a signal to a process, or to a group where negative. A process that is gone is no failure.
+pub(crate) fn kill(pid: i32, signal: i32) {
+    // SAFETY: no pointers.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Becomes the user, for good. Groups first, user last.
+pub(crate) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let (euid, egid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if euid != 0 && euid == uid && egid == gid {
+        return Ok(());
+    }
+    // SAFETY: the slice is valid for its length; gid_t is u32.
+    check(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::setresuid(uid, uid, uid) })?;
+    Ok(())
+}
+
+pub(crate) fn effective_uid() -> u32 {
+    // SAFETY: no pointers, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+pub(crate) fn set_umask(mask: u32) {
+    // SAFETY: cannot fail.
+    unsafe { libc::umask(mask & 0o777) };
+}
+
+/// Sets a soft limit; raises the hard limit to it where allowed, else stays below it.
+pub(crate) fn set_limit(resource: u32, soft: u64) {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is valid for writes; an unknown resource is refused.
+    if unsafe { libc::getrlimit(resource, &raw mut old) } != 0 {
+        return;
+    }
+    let wanted = libc::rlimit { rlim_cur: soft, rlim_max: old.rlim_max.max(soft) };
+    // SAFETY: the struct is valid for reads.
+    if unsafe { libc::setrlimit(resource, &raw const wanted) } != 0 {
+        let less = libc::rlimit { rlim_cur: soft.min(old.rlim_max), rlim_max: old.rlim_max };
+        // SAFETY: the struct is valid for reads. Refused: the limit stays as it is.
+        unsafe { libc::setrlimit(resource, &raw const less) };
+    }
+}
+
+pub(crate) fn change_dir(path: &CStr) -> io::Result<()> {
+    // SAFETY: a valid C string.
+    check(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn make_dir(path: &CStr, mode: u32) -> io::Result<()> {
+    // SAFETY: a valid C string.
+    check(unsafe { libc::mkdir(path.as_ptr(), mode) }).map(drop)
+}
+
+/// Opens with close-on-exec.
+pub(crate) fn open(path: &CStr, flags: i32, mode: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a valid C string; the result is a new descriptor owned by nobody else.
+    unsafe {
+        let fd = check(libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// A pipe: (read end, write end), close-on-exec. The supervisor's own end is made non-blocking by it.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds: [RawFd; 2] = [-1; 2];
+    // SAFETY: the array has room for two; on success both are new and owned by nobody else.
+    unsafe {
+        check(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
+}
+
+/// A copy with close-on-exec and a number of at least 3.
+pub(crate) fn keep(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is a new descriptor owned by nobody else.
+    unsafe {
+        let copy = check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3))?;
+        Ok(OwnedFd::from_raw_fd(copy))
+    }
+}
+
+/// Puts `fd` in the place `target` (0, 1 or 2), without close-on-exec.
+pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers. What was open at `target` is one of the standard streams, which no Rust
+    // object owns.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+}
+
+/// Takes the exclusive flock of an open file; false where another open file holds it.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
+/// Replaces the program. Returns only on failure.
+pub(crate) fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    // SAFETY: valid C strings in null-terminated arrays that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Ends this process at once, without running anything of the parent's.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: does not return.
+    unsafe { libc::_exit(code) }
+}
+
+pub(crate) fn own_pid() -> i32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// Waits for one of `fds` or for `timeout_ms` (negative: for ever). Interrupted counts as nothing seen.
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout_ms: i32) -> io::Result<()> {
+    let count = libc::nfds_t::try_from(fds.len()).expect("a list of descriptors is short");
+    // SAFETY: the slice is valid for reads and writes of its length.
+    match check(unsafe { libc::poll(fds.as_mut_ptr(), count, timeout_ms) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Uid of the process at the other end of a Unix socket, as the kernel noted it.
+pub(crate) fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = libc::socklen_t::try_from(std::mem::size_of::<libc::ucred>()).expect("small");
+    // SAFETY: the struct is valid for writes of the length that is passed.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(peer.uid)
+}
+
+/// A pseudo terminal of the given size: (controlling side, the task's side).
+pub(crate) fn open_pty(rows: u16, columns: u16) -> io::Result<(OwnedFd, OwnedFd)> {
+    // SAFETY: the result is a new descriptor owned by nobody else.
+    let controller = unsafe {
+        OwnedFd::from_raw_fd(check(libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC))?)
+    };
+    // SAFETY: no pointers.
+    check(unsafe { libc::grantpt(controller.as_raw_fd()) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::unlockpt(controller.as_raw_fd()) })?;
+    let mut name = [0_u8; 64];
+    // SAFETY: the buffer is valid for writes of the length that is passed.
+    let result = unsafe { libc::ptsname_r(controller.as_raw_fd(), name.as_mut_ptr().cast(), name.len()) };
+    if result != 0 {
+        return Err(io::Error::from_raw_os_error(result));
+    }
+    let name = CStr::from_bytes_until_nul(&name).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let task = open(name, libc::O_RDWR | libc::O_NOCTTY, 0)?;
+    set_window(std::os::fd::AsFd::as_fd(&controller), rows, columns);
+    Ok((controller, task))
+}
+
+/// Gives the terminal to the user, as login programs do; a failure leaves it usable through its open end.
+pub(crate) fn own_terminal(fd: BorrowedFd<'_>, uid: u32) {
+    // SAFETY: no pointers. Group u32::MAX: unchanged.
+    unsafe { libc::fchown(fd.as_raw_fd(), uid, u32::MAX) };
+}
+
+pub(crate) fn set_window(fd: BorrowedFd<'_>, rows: u16, columns: u16) {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the struct is valid for reads.
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+}
+
+/// Makes the terminal the controlling one of this (new) session.
+pub(crate) fn take_terminal(fd: BorrowedFd<'_>) {
+    // SAFETY: no pointers.
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) };
+}
+
+/// The present moment, ms since 1970.
+pub(crate) fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// `2026-01-31T12:00:00` in the machine's zone.
+pub(crate) fn local_time_text(now_ms: i64) -> String {
+    let seconds: libc::time_t = now_ms.div_euclid(1000);
+    let mut parts = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are valid; tm is valid when zeroed, so a failure leaves plain data.
+    let parts = unsafe {
+        libc::localtime_r(&raw const seconds, parts.as_mut_ptr());
+        parts.assume_init()
+    };
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+        parts.tm_year + 1900,
+        parts.tm_mon + 1,
+        parts.tm_mday,
+        parts.tm_hour,
+        parts.tm_min,
+        parts.tm_sec
+    )
+}
