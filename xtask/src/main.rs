@@ -5,6 +5,7 @@
 
 mod manifest;
 mod repo;
+mod runs;
 mod tidy;
 
 use std::process::ExitCode;
@@ -12,12 +13,14 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
+  conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
   tidy                  dependency arrows, lints, module comments, figures, words, copies of shared files";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["conformance", rest @ ..] => runs::in_tests("conformance", rest),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

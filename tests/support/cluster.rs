@@ -1,0 +1,304 @@
+//! A cluster in a temporary folder: one scheduler and its executors, with a socket and a configuration of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::binaries::Binaries;
+use crate::poll::wait_for;
+use crate::process::{Daemon, sweep};
+
+/// How long daemons may take to answer or register, also on a loaded machine.
+const START: Duration = Duration::from_secs(60);
+
+/// The configuration that a cluster is started with.
+#[derive(Clone, Debug)]
+pub enum Conf {
+    /// No file at all: a cluster of this machine.
+    None,
+    /// This text as `slurm.conf`.
+    Text(String),
+}
+
+impl Conf {
+    /// `nodes` nodes n1 … of `cpus` declared processors in one partition `main`, and these further lines.
+    #[must_use]
+    pub fn declared(nodes: u32, cpus: u32, more: &str) -> Self {
+        let names = if nodes == 1 { "n1".to_owned() } else { format!("n[1-{nodes}]") };
+        Self::Text(format!(
+            "ClusterName=test\nSlurmctldHost=localhost\nSlurmdParameters=config_overrides\n\
+             SelectType=select/cons_tres\nSelectTypeParameters=CR_Core_Memory\nDefMemPerCPU=10\nKillWait=2\nReturnToService=2\n{more}\n\
+             NodeName={names} CPUs={cpus} RealMemory={}\nPartitionName=main Nodes={names} Default=YES MaxTime=UNLIMITED DefaultTime=60\n",
+            cpus * 10
+        ))
+    }
+}
+
+/// What a command printed and how it ended.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output, without the last newline.
+    pub stdout: String,
+    /// Standard error, without the last newline.
+    pub stderr: String,
+}
+
+/// A scheduler and executors of their own. Dropping it ends every process that it started, jobs included, and removes
+/// the folder; after a panic the folder stays and its logs are printed.
+#[derive(Debug)]
+pub struct Cluster {
+    folder: PathBuf,
+    binaries: Binaries,
+    conf: Option<PathBuf>,
+    scheduler: Option<Daemon>,
+    executors: BTreeMap<String, Daemon>,
+}
+
+impl Cluster {
+    /// Prepares the folder; starts nothing.
+    ///
+    /// # Errors
+    /// The binaries cannot be built, the folder not be made.
+    pub fn prepare(conf: &Conf) -> Result<Self> {
+        let binaries = Binaries::get()?;
+        // Short: a socket's path has at most 107 letters.
+        let folder = nix::unistd::mkdtemp("/tmp/sluice-test-XXXXXX").context("make a temporary folder")?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))
+            .context("open the temporary folder")?;
+        binaries.install(&folder.join("bin"))?;
+        let jobs = folder.join("jobs");
+        fs::create_dir(&jobs).context("make the jobs' folder")?;
+        fs::set_permissions(&jobs, fs::Permissions::from_mode(0o1777)).context("open the jobs' folder")?;
+        let conf = match conf {
+            Conf::None => None,
+            Conf::Text(text) => {
+                let path = folder.join("slurm.conf");
+                fs::write(&path, text).context("write slurm.conf")?;
+                Some(path)
+            }
+        };
+        Ok(Self { folder, binaries, conf, scheduler: None, executors: BTreeMap::new() })
+    }
+
+    /// Prepares and starts a scheduler and one executor for each of `nodes`, and waits until all are idle.
+    ///
+    /// # Errors
+    /// Something did not start; the daemons' last words are in the message.
+    pub fn start(conf: &Conf, nodes: &[&str]) -> Result<Self> {
+        let mut cluster = Self::prepare(conf)?;
+        cluster.start_scheduler(&[])?;
+        for node in nodes {
+            cluster.start_executor(node, &[])?;
+        }
+        cluster.wait_idle(nodes.len())?;
+        Ok(cluster)
+    }
+
+    /// The temporary folder. Jobs may write below `jobs`, which every user may write to.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where jobs of any user may write.
+    #[must_use]
+    pub fn jobs(&self) -> PathBuf {
+        self.folder.join("jobs")
+    }
+
+    /// A client command or daemon of this cluster, with the environment that finds it and nothing of the caller's
+    /// Slurm variables.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.folder.join("bin").join(program));
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["SLURM_", "SBATCH_", "SLUICE_", "SQUEUE_", "SINFO_", "SACCT_", "SALLOC_"]
+                .iter()
+                .any(|p| text.starts_with(p))
+            {
+                command.env_remove(&name);
+            }
+        }
+        command.env("SLUICE_SOCKET", self.folder.join("s.sock")).env("LC_ALL", "C.UTF-8");
+        if let Some(conf) = &self.conf {
+            command.env("SLURM_CONF", conf);
+        }
+        command.current_dir(self.jobs());
+        command
+    }
+
+    /// Starts the scheduler with these variables besides, and waits until it answers.
+    ///
+    /// # Errors
+    /// It did not answer in time, or ended.
+    pub fn start_scheduler(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.launch_scheduler(environment)?;
+        let mut ended = false;
+        let answers = wait_for("the scheduler to answer", START, || {
+            ended = self.scheduler.as_mut().is_some_and(|daemon| daemon.ended().is_some());
+            ended || self.answers()
+        });
+        if answers.is_err() || ended {
+            bail!("the scheduler does not answer\n{}", self.last_words());
+        }
+        Ok(())
+    }
+
+    /// Starts the scheduler and does not wait.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn launch_scheduler(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.command("sluice-scheduler");
+        command.arg("--state").arg(self.folder.join("state/scheduler")).envs(environment.iter().copied());
+        if let Some(conf) = &self.conf {
+            command.arg("--conf").arg(conf);
+        }
+        self.scheduler = Some(Daemon::start("scheduler", command, &self.folder.join("scheduler.log"))?);
+        Ok(())
+    }
+
+    /// Starts the executor of `node` with these variables besides; does not wait.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_executor(&mut self, node: &str, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.command("sluice-executor");
+        command.arg("--state").arg(self.folder.join("state").join(node)).envs(environment.iter().copied());
+        if let Some(conf) = &self.conf {
+            command.args(["-N", node]).arg("--conf").arg(conf);
+        }
+        let log = self.folder.join(format!("executor-{node}.log"));
+        self.executors.insert(node.to_owned(), Daemon::start(&format!("executor {node}"), command, &log)?);
+        Ok(())
+    }
+
+    /// Whether a client gets an answer.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.run("squeue", &["-h"]).is_ok_and(|ran| ran.code == Some(0))
+    }
+
+    /// Waits until `count` nodes are idle.
+    ///
+    /// # Errors
+    /// After a minute; with the daemons' last words.
+    pub fn wait_idle(&self, count: usize) -> Result<()> {
+        let idle = || {
+            let ran = self.run("sinfo", &["-h", "-N", "-o", "%N %T"]);
+            ran.is_ok_and(|ran| {
+                let mut lines: Vec<&str> =
+                    ran.stdout.lines().filter(|line| line.ends_with(" idle")).collect();
+                lines.sort_unstable();
+                lines.dedup();
+                lines.len() >= count
+            })
+        };
+        wait_for(&format!("{count} idle nodes"), START, idle).with_context(|| self.last_words())
+    }
+
+    /// The scheduler, while one was started.
+    pub fn scheduler(&mut self) -> Option<&mut Daemon> {
+        self.scheduler.as_mut()
+    }
+
+    /// The executor of `node`, while one was started.
+    pub fn executor(&mut self, node: &str) -> Option<&mut Daemon> {
+        self.executors.get_mut(node)
+    }
+
+    /// Runs a client command to its end.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<Ran> {
+        let out = self
+            .command(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("run {program}"))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned();
+        Ok(Ran { code: out.status.code(), stdout: text(&out.stdout), stderr: text(&out.stderr) })
+    }
+
+    /// Runs a client command that has to succeed; answers its standard output.
+    ///
+    /// # Errors
+    /// It failed: its words are in the message.
+    pub fn ok(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let ran = self.run(program, arguments)?;
+        if ran.code != Some(0) {
+            bail!("{program} {arguments:?}: exit {:?}: {}\n{}", ran.code, ran.stderr, self.last_words());
+        }
+        Ok(ran.stdout)
+    }
+
+    /// Submits `script` with these options; answers the job id.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub fn submit(&self, script: &str, options: &[&str]) -> Result<String> {
+        let path = nix::unistd::mkstemp(&self.folder.join("script-XXXXXX")).context("make a script")?.1;
+        fs::write(&path, script).context("write a script")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).context("open a script")?;
+        let name = path.to_str().context("a script's name")?;
+        let out = self.ok("sbatch", &[&["--parsable"], options, &[name]].concat());
+        let _ = fs::remove_file(&path);
+        Ok(out?.split(';').next().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until accounting shows only ended rows of the job; answers them (`sacct -nP -X` in this format).
+    ///
+    /// # Errors
+    /// After `within`.
+    pub fn wait_ended(&self, job: &str, format: &str, within: Duration) -> Result<String> {
+        let live = ["PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING"];
+        wait_for(&format!("job {job} to end"), within, || {
+            let ran = self.run("sacct", &["-nPX", "-j", job, "-o", "State"]);
+            ran.is_ok_and(|r| {
+                !r.stdout.is_empty()
+                    && !r.stdout.lines().any(|line| live.iter().any(|state| line.starts_with(state)))
+            })
+        })
+        .with_context(|| self.last_words())?;
+        self.ok("sacct", &["-nPX", "-j", job, "-o", format])
+    }
+
+    /// The ends of all logs, for a failure's report.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let daemons = self.scheduler.iter().chain(self.executors.values());
+        daemons.map(|daemon| daemon.last_words(15)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The binaries that this cluster runs.
+    #[must_use]
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}\nthe folder {} is kept", self.last_words(), self.folder.display());
+        }
+        self.scheduler = None;
+        self.executors.clear();
+        if let Err(error) = sweep(&self.folder) {
+            eprintln!("{error:#}");
+        }
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
