@@ -1,0 +1,161 @@
+//! What stands in a frame: records of the core, and what the store itself writes around them.
+
+use prost::Message;
+use proto::journal_v1 as w;
+use proto::v1;
+use scheduler_core::record::Record;
+use w::entry::Kind;
+
+use crate::error::{Error, need};
+use crate::{Digest, OLDEST_READER, VERSION, allocation, record};
+
+/// Who wrote what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Version of the records.
+    pub version: u32,
+    /// The oldest version whose readers understand them.
+    pub oldest_reader: u32,
+    /// Name and version of the program.
+    pub software: String,
+}
+
+/// A finished run of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryRow {
+    /// The job as queries show it.
+    pub job: v1::Job,
+    /// Key of the call that made it.
+    pub key: model::id::RequestKey,
+    /// It went back to the queue.
+    pub requeued: bool,
+    /// Frame of the record that ended it.
+    pub sequence: u64,
+    /// Place of that record in its frame.
+    pub record: u32,
+    /// Digest of what was asked; empty where it is not known.
+    pub request_digest: Vec<u8>,
+}
+
+/// One entry of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// First record of each owner and of each file.
+    Header(Header),
+    /// A snapshot begins: the state after the frame `sequence`, as so many records.
+    SnapshotBegin {
+        /// Number of the frame.
+        sequence: u64,
+        /// Number of records.
+        records: u64,
+    },
+    /// A snapshot ends; the digest of its records.
+    SnapshotEnd(Digest),
+    /// A row of a history file.
+    HistoryRow(Box<HistoryRow>),
+    /// A record of the core.
+    Record(Record),
+}
+
+/// Adds the bytes of a record to `into`. Cost: O(size of the record).
+pub fn encode_record(from: &Record, into: &mut Vec<u8>) {
+    append(record::outwards(from), into);
+}
+
+fn append(kind: Kind, into: &mut Vec<u8>) {
+    w::Entry { kind: Some(kind) }.encode(into).expect("a vector has room");
+}
+
+impl Header {
+    /// The header of what this code writes.
+    #[must_use]
+    pub fn ours() -> Self {
+        let software = concat!("sluice ", env!("CARGO_PKG_VERSION")).to_owned();
+        Self { version: VERSION, oldest_reader: OLDEST_READER, software }
+    }
+
+    /// Whether this code understands what follows.
+    ///
+    /// # Errors
+    /// [`Error::Newer`].
+    pub fn check(&self) -> Result<(), Error> {
+        if self.oldest_reader > VERSION {
+            let Self { version, oldest_reader, software } = self.clone();
+            return Err(Error::Newer { software, version, oldest_reader, ours: VERSION });
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// Adds the entry's bytes to `into`.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        let kind = match self {
+            Self::Header(header) => Kind::Header(w::Header {
+                version: header.version,
+                oldest_reader: header.oldest_reader,
+                software: header.software.clone(),
+            }),
+            Self::SnapshotBegin { sequence, records } => {
+                Kind::SnapshotBegin(w::SnapshotBegin { sequence: *sequence, records: *records })
+            }
+            Self::SnapshotEnd(digest) => Kind::SnapshotEnd(w::SnapshotEnd { digest: digest.to_vec() }),
+            Self::HistoryRow(row) => Kind::HistoryRow(w::HistoryRow {
+                job: Some(row.job.clone()),
+                key: row.key.0.to_vec(),
+                requeued: row.requeued,
+                sequence: row.sequence,
+                record: row.record,
+                request_digest: row.request_digest.clone(),
+            }),
+            Self::Record(record) => record::outwards(record),
+        };
+        append(kind, into);
+    }
+}
+
+/// Reads one entry. A header that says that we cannot read what follows is an error.
+///
+/// # Errors
+/// Bytes that are no entry, entries that this version does not know, fields without a meaning.
+pub fn read(bytes: &[u8]) -> Result<Entry, Error> {
+    let kind = w::Entry::decode(bytes)?.kind.ok_or(Error::UnknownKind)?;
+    Ok(match kind {
+        Kind::Header(header) => {
+            let header = Header {
+                version: header.version,
+                oldest_reader: header.oldest_reader,
+                software: header.software,
+            };
+            header.check()?;
+            Entry::Header(header)
+        }
+        Kind::SnapshotBegin(begin) => {
+            Entry::SnapshotBegin { sequence: begin.sequence, records: begin.records }
+        }
+        Kind::SnapshotEnd(end) => {
+            Entry::SnapshotEnd(need("digest", Digest::try_from(end.digest.as_slice()).ok())?)
+        }
+        Kind::HistoryRow(row) => Entry::HistoryRow(Box::new(HistoryRow {
+            job: need("job", row.job)?,
+            key: need("key", allocation::key_in(&row.key)?)?,
+            requeued: row.requeued,
+            sequence: row.sequence,
+            record: row.record,
+            request_digest: row.request_digest,
+        })),
+        kind => Entry::Record(need("record", record::inwards(kind)?)?),
+    })
+}
+
+/// Reads one entry of a journal: a record of the core, or `None` for a header.
+///
+/// # Errors
+/// As [`read`]; also an entry that belongs into other files.
+pub fn read_record(bytes: &[u8]) -> Result<Option<Record>, Error> {
+    match read(bytes)? {
+        Entry::Record(record) => Ok(Some(record)),
+        Entry::Header(_) => Ok(None),
+        Entry::SnapshotBegin { .. } | Entry::SnapshotEnd(_) | Entry::HistoryRow(_) => Err(Error::UnknownKind),
+    }
+}

@@ -1,0 +1,221 @@
+//! Which record is which message. Both matches name every variant, so that a new one does not compile
+//! until it has its message.
+
+use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RunNumber, TaskIndex};
+use model::time::{Span, Timestamp};
+use proto::journal_v1 as w;
+use scheduler_core::record::Record;
+use scheduler_core::state::ArraySummary;
+use w::entry::Kind;
+
+use crate::allocation::{allocation_in, allocation_out, exit_out, state_out};
+use crate::error::{Error, need};
+use crate::job::{
+    ended_in, ended_out, finish_in, finish_out, hold_in, hold_out, job_in, job_out, limit_in, limit_out,
+    pending_in, pending_out,
+};
+use crate::{accounts, node, partition, step};
+
+/// The message of a record.
+pub(crate) fn outwards(record: &Record) -> Kind {
+    match record {
+        Record::Time(at) => Kind::TimeMs(at.0),
+        Record::Owner(epoch) => Kind::Owner(epoch.0),
+        Record::NextJobId(id) => Kind::NextJobId(*id),
+
+        Record::NodeDefined { node, definition, removed } => {
+            Kind::NodeDefined(node::defined_out(*node, definition, *removed))
+        }
+        Record::NodeAdmin { node, admin } => Kind::NodeAdmin(node::admin_out(*node, admin)),
+        Record::NodeLink { node, link } => Kind::NodeLink(node::link_out(*node, *link)),
+        Record::NodeRegistered { node, incarnation, observed } => {
+            Kind::NodeRegistered(node::registered_out(*node, incarnation, observed))
+        }
+        Record::NodeBusy { node, at } => Kind::NodeBusy(w::NodeBusy { node: node.0, at_ms: at.0 }),
+
+        Record::PartitionDefined { partition, definition, changed_at_run_time } => {
+            Kind::PartitionDefined(partition::defined_out(*partition, definition, *changed_at_run_time))
+        }
+        Record::PartitionRemoved(idx) => Kind::PartitionRemoved(idx.0),
+
+        Record::Job(job) => Kind::Job(job_out(job)),
+        Record::Array { array, summary } => Kind::Array(w::Array {
+            array: array.0,
+            total: summary.total,
+            ended: summary.ended,
+            failed: summary.failed,
+            unstarted: summary.unstarted,
+            running: summary.running,
+            records: summary.records,
+        }),
+        Record::ElementSplit { array, index, id } => {
+            Kind::ElementSplit(w::ElementSplit { array: array.0, index: index.0, id: id.0 })
+        }
+        Record::JobPriority { job, priority, hold } => {
+            Kind::JobPriority(w::JobPriority { job: job.0, priority: *priority, hold: hold_out(*hold) })
+        }
+        Record::JobWaits { job, pending } => {
+            Kind::JobWaits(w::JobWaits { job: job.0, pending: Some(pending_out(pending)) })
+        }
+        Record::JobStarted { job, run, partition, allocation, start, limit } => {
+            Kind::JobStarted(w::JobStarted {
+                job: job.0,
+                run: run.0,
+                partition: partition.0,
+                allocation: allocation_out(allocation),
+                start_ms: start.0,
+                limit_ms: limit.map(|span| span.0),
+            })
+        }
+        Record::JobLimit { job, limit, running } => Kind::JobLimit(w::JobLimit {
+            job: job.0,
+            limit: limit_out(*limit),
+            running_ms: running.map(|span| span.0),
+        }),
+        Record::JobSuspended { job, suspended, at } => {
+            Kind::JobSuspended(w::JobSuspended { job: job.0, suspended: *suspended, at_ms: at.0 })
+        }
+        Record::JobFinishing { job, finish } => {
+            Kind::JobFinishing(w::JobFinishing { job: job.0, finish: Some(finish_out(finish)) })
+        }
+        Record::JobEnded { job, ended } => {
+            Kind::JobEnded(w::JobEnded { job: job.0, ended: Some(ended_out(ended)) })
+        }
+        Record::JobRequeued { job, ended, pending, priority, hold } => Kind::JobRequeued(w::JobRequeued {
+            job: job.0,
+            ended: Some(ended_out(ended)),
+            pending: Some(pending_out(pending)),
+            priority: *priority,
+            hold: hold_out(*hold),
+        }),
+        Record::JobPurged(job) => Kind::JobPurged(job.0),
+
+        Record::StepCreated { job, step } => {
+            Kind::StepCreated(w::StepCreated { job: job.0, step: Some(step::step_out(step)) })
+        }
+        Record::StepBegun { job, step, node } => Kind::StepBegun(step::part_out(*job, *step, *node)),
+        Record::StepUnknown { job, step, node } => Kind::StepUnknown(step::part_out(*job, *step, *node)),
+        Record::StepNodeEnded { job, step, node, exit, usage } => Kind::StepNodeEnded(w::StepNodeEnded {
+            job: job.0,
+            step: Some(step::id_out(*step)),
+            node: node.0,
+            exit: Some(exit_out(*exit)),
+            usage: step::usage_out(*usage),
+        }),
+        Record::StepStopping { job, step, cause, by } => {
+            Kind::StepStopping(step::stopping_out(*job, *step, *cause, *by))
+        }
+        Record::StepEnded { job, step, state, exit, at } => Kind::StepEnded(w::StepEnded {
+            job: job.0,
+            step: Some(step::id_out(*step)),
+            state: state_out(*state),
+            exit: Some(exit_out(*exit)),
+            at_ms: at.0,
+        }),
+
+        Record::Cluster(name, row) => Kind::Cluster(accounts::cluster_out(name, row.as_ref())),
+        Record::Account(name, row) => Kind::Account(accounts::account_out(name, row.as_deref())),
+        Record::User(name, row) => Kind::User(accounts::user_out(name, row.as_deref())),
+        Record::Association(key, row) => Kind::Association(accounts::association_out(key, row.as_deref())),
+        Record::Qos(name, row) => Kind::Qos(accounts::qos_out(name, row.as_deref())),
+        Record::AccountNumbers { association, qos } => {
+            Kind::AccountNumbers(w::AccountNumbers { association: *association, qos: *qos })
+        }
+    }
+}
+
+/// The record of a message; `None` for an entry that is not a record.
+pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
+    Ok(Some(match kind {
+        Kind::Header(_) | Kind::SnapshotBegin(_) | Kind::SnapshotEnd(_) | Kind::HistoryRow(_) => {
+            return Ok(None);
+        }
+
+        Kind::TimeMs(ms) => Record::Time(Timestamp(ms)),
+        Kind::Owner(epoch) => Record::Owner(Epoch(epoch)),
+        Kind::NextJobId(id) => Record::NextJobId(id),
+
+        Kind::NodeDefined(wire) => node::defined_in(wire)?,
+        Kind::NodeAdmin(wire) => node::admin_in(wire),
+        Kind::NodeLink(wire) => node::link_in(wire)?,
+        Kind::NodeRegistered(wire) => node::registered_in(wire)?,
+        Kind::NodeBusy(wire) => Record::NodeBusy { node: NodeIdx(wire.node), at: Timestamp(wire.at_ms) },
+
+        Kind::PartitionDefined(wire) => partition::defined_in(wire)?,
+        Kind::PartitionRemoved(idx) => Record::PartitionRemoved(PartitionIdx(idx)),
+
+        Kind::Job(wire) => Record::Job(Box::new(job_in(wire)?)),
+        Kind::Array(wire) => Record::Array {
+            array: JobId(wire.array),
+            summary: ArraySummary {
+                total: wire.total,
+                ended: wire.ended,
+                failed: wire.failed,
+                unstarted: wire.unstarted,
+                running: wire.running,
+                records: wire.records,
+            },
+        },
+        Kind::ElementSplit(wire) => Record::ElementSplit {
+            array: JobId(wire.array),
+            index: TaskIndex(wire.index),
+            id: JobId(wire.id),
+        },
+        Kind::JobPriority(wire) => {
+            Record::JobPriority { job: JobId(wire.job), priority: wire.priority, hold: hold_in(wire.hold)? }
+        }
+        Kind::JobWaits(wire) => Record::JobWaits { job: JobId(wire.job), pending: pending_in(wire.pending)? },
+        Kind::JobStarted(wire) => Record::JobStarted {
+            job: JobId(wire.job),
+            run: RunNumber(wire.run),
+            partition: PartitionIdx(wire.partition),
+            allocation: allocation_in(wire.allocation)?,
+            start: Timestamp(wire.start_ms),
+            limit: wire.limit_ms.map(Span),
+        },
+        Kind::JobLimit(wire) => Record::JobLimit {
+            job: JobId(wire.job),
+            limit: limit_in(wire.limit)?,
+            running: wire.running_ms.map(Span),
+        },
+        Kind::JobSuspended(wire) => Record::JobSuspended {
+            job: JobId(wire.job),
+            suspended: wire.suspended,
+            at: Timestamp(wire.at_ms),
+        },
+        Kind::JobFinishing(wire) => {
+            Record::JobFinishing { job: JobId(wire.job), finish: finish_in(need("finish", wire.finish)?)? }
+        }
+        Kind::JobEnded(wire) => {
+            Record::JobEnded { job: JobId(wire.job), ended: Box::new(ended_in(wire.ended)?) }
+        }
+        Kind::JobRequeued(wire) => Record::JobRequeued {
+            job: JobId(wire.job),
+            ended: Box::new(ended_in(wire.ended)?),
+            pending: pending_in(wire.pending)?,
+            priority: wire.priority,
+            hold: hold_in(wire.hold)?,
+        },
+        Kind::JobPurged(job) => Record::JobPurged(JobId(job)),
+
+        Kind::StepCreated(wire) => step::created_in(wire)?,
+        Kind::StepBegun(wire) => {
+            let (job, step, node) = step::part_in(wire)?;
+            Record::StepBegun { job, step, node }
+        }
+        Kind::StepUnknown(wire) => {
+            let (job, step, node) = step::part_in(wire)?;
+            Record::StepUnknown { job, step, node }
+        }
+        Kind::StepNodeEnded(wire) => step::node_ended_in(wire)?,
+        Kind::StepStopping(wire) => step::stopping_in(wire)?,
+        Kind::StepEnded(wire) => step::ended_in(wire)?,
+
+        Kind::Cluster(wire) => accounts::cluster_in(wire),
+        Kind::Account(wire) => accounts::account_in(wire),
+        Kind::User(wire) => accounts::user_in(wire)?,
+        Kind::Association(wire) => accounts::association_in(wire),
+        Kind::Qos(wire) => accounts::qos_in(wire),
+        Kind::AccountNumbers(wire) => Record::AccountNumbers { association: wire.association, qos: wire.qos },
+    }))
+}

@@ -1,0 +1,522 @@
+//! One sample, or more, of every record: every field is set to a value of its own somewhere.
+
+use std::sync::Arc;
+
+use model::array::{ArraySpec, MAX_TASK_ID, TaskSet};
+use model::depend::{Dependency, Kind, Tasks, Term};
+use model::exit::ExitStatus;
+use model::gres::GresRequest;
+use model::id::{
+    BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, SpoolId, StepId,
+    TaskIndex, Uid,
+};
+use model::job::JobState;
+use model::quantity::{Cpus, MemoryMib};
+use model::reason::Reason;
+use model::request::{JobRequest, MemoryRequest, Rare};
+use model::time::{Span, Timestamp};
+use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare};
+use scheduler_core::record::Record;
+use scheduler_core::state::ArraySummary;
+use scheduler_core::state::accounts::{
+    Account, AdminLevel, Association, AssociationKey, Attributes, Qos, User,
+};
+use scheduler_core::state::job::{
+    Active, ArrayRole, Bodies, Ended, Finish, Hold, Job, Limit, Owner, Pending, Phase, RequeueHow, RunStage,
+    Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
+};
+use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
+use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
+
+/// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
+const VARIANTS: usize = 34;
+
+/// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
+fn place(record: &Record) -> usize {
+    match record {
+        Record::Time(_) => 0,
+        Record::Owner(_) => 1,
+        Record::NextJobId(_) => 2,
+        Record::NodeDefined { .. } => 3,
+        Record::NodeAdmin { .. } => 4,
+        Record::NodeLink { .. } => 5,
+        Record::NodeRegistered { .. } => 6,
+        Record::NodeBusy { .. } => 7,
+        Record::PartitionDefined { .. } => 8,
+        Record::PartitionRemoved(_) => 9,
+        Record::Job(_) => 10,
+        Record::Array { .. } => 11,
+        Record::ElementSplit { .. } => 12,
+        Record::JobPriority { .. } => 13,
+        Record::JobWaits { .. } => 14,
+        Record::JobStarted { .. } => 15,
+        Record::JobLimit { .. } => 16,
+        Record::JobSuspended { .. } => 17,
+        Record::JobFinishing { .. } => 18,
+        Record::JobEnded { .. } => 19,
+        Record::JobRequeued { .. } => 20,
+        Record::JobPurged(_) => 21,
+        Record::StepCreated { .. } => 22,
+        Record::StepBegun { .. } => 23,
+        Record::StepUnknown { .. } => 24,
+        Record::StepNodeEnded { .. } => 25,
+        Record::StepStopping { .. } => 26,
+        Record::StepEnded { .. } => 27,
+        Record::Cluster(..) => 28,
+        Record::Account(..) => 29,
+        Record::User(..) => 30,
+        Record::Association(..) => 31,
+        Record::Qos(..) => 32,
+        Record::AccountNumbers { .. } => 33,
+    }
+}
+
+fn words(list: &[&str]) -> Vec<Box<str>> {
+    list.iter().map(|&word| word.into()).collect()
+}
+
+fn attributes(list: &[(&str, &str)]) -> Attributes {
+    list.iter().map(|&(key, value)| (key.into(), value.into())).collect()
+}
+
+pub(crate) fn share(node: u32, first: u32, last: u32) -> NodeShare {
+    NodeShare {
+        node: NodeIdx(node),
+        cpus: Cpus(last - first + 1),
+        cpu_ids: CpuIds::from_ranges(vec![(first, last)]),
+        memory: MemoryMib(1000),
+        gres: vec![GresShare { kind: 0, count: 1, indices: CpuIds::from_ranges(vec![(0, 0)]) }],
+        tasks: 2,
+    }
+}
+
+pub(crate) fn allocation() -> Allocation {
+    let counted = NodeShare { cpu_ids: CpuIds::new(), gres: Vec::new(), ..share(1, 0, 3) };
+    vec![share(0, 2, 5), counted].into()
+}
+
+pub(crate) fn node(name: &str) -> NodeDefinition {
+    NodeDefinition {
+        name: name.into(),
+        hostname: "host".into(),
+        address: "10.0.0.1".into(),
+        port: 6818,
+        cpus: Cpus(8),
+        boards: 1,
+        sockets: 2,
+        cores_per_socket: 3,
+        threads_per_core: 4,
+        memory: MemoryMib(16_000),
+        tmp_disk: MemoryMib(5),
+        features: words(&["b", "a"]),
+        gres: vec![
+            GresDefinition { name: "gpu".into(), kind: "a100".into(), count: 4, indexed: true },
+            GresDefinition { name: "shard".into(), kind: "".into(), count: 100, indexed: false },
+        ],
+        weight: 7,
+        bind: true,
+    }
+}
+
+fn observed() -> Observed {
+    Observed {
+        os: "Linux".into(),
+        architecture: "x86_64".into(),
+        version: "0.1".into(),
+        boot_at: Some(Timestamp(1)),
+        start_at: Some(Timestamp(2)),
+        run_folder: "/run/x".into(),
+        uid: Some(Uid(0)),
+        lacks: words(&["no cgroup"]),
+    }
+}
+
+pub(crate) fn partition(name: &str) -> PartitionDefinition {
+    PartitionDefinition {
+        name: name.into(),
+        nodes: words(&["n1", "n2"]),
+        nodes_text: "n[1-2]".into(),
+        is_default: true,
+        hidden: true,
+        state: PartitionState::Drain,
+        max_time: Some(Span(10)),
+        default_time: Some(Span(9)),
+        min_nodes: 1,
+        max_nodes: Some(2),
+        max_cpus_per_node: Some(3),
+        priority_tier: 4,
+        priority_job_factor: 5,
+        oversubscribe: OverSubscribe::Force(4),
+        preempt_mode: PreemptMode::Suspend,
+        grace: Span(6),
+        allow_accounts: words(&["c"]),
+        deny_accounts: words(&["d"]),
+        allow_groups: words(&["e"]),
+        allow_qos: words(&["f"]),
+        deny_qos: words(&["g"]),
+        root_only: true,
+        disable_root_jobs: true,
+        def_mem_per_cpu: Some(MemoryMib(1)),
+        def_mem_per_node: Some(MemoryMib(2)),
+        max_mem_per_cpu: Some(MemoryMib(3)),
+        max_mem_per_node: Some(MemoryMib(4)),
+        shown: vec![("Key".into(), "Value".into()), ("Key".into(), "".into())],
+    }
+}
+
+fn dependency() -> Dependency {
+    let kinds = [
+        Kind::After,
+        Kind::AfterAny,
+        Kind::AfterOk,
+        Kind::AfterNotOk,
+        Kind::AfterCorr,
+        Kind::AfterBurstBuffer,
+        Kind::Expand,
+        Kind::Singleton,
+    ];
+    let tasks = [Tasks::Unsaid, Tasks::All, Tasks::One(0)];
+    let term = |(at, kind): (u32, Kind)| Term {
+        kind,
+        job: JobId(at),
+        tasks: tasks[at as usize % 3],
+        delay_minutes: at,
+    };
+    // One term with "any" has no text of its own.
+    Dependency { terms: (0..).zip(kinds).map(term).collect(), any: true }
+}
+
+fn pending() -> Pending {
+    Pending {
+        not_before: Some(Timestamp(1)),
+        eligible: Some(Timestamp(2)),
+        dependency: Dependency { terms: dependency().terms[..1].to_vec(), any: true },
+        dependency_failed: true,
+        kept_reason: Some(Reason::None),
+    }
+}
+
+fn finish(requeue: Option<RequeueHow>) -> Finish {
+    Finish {
+        state: JobState::Timeout,
+        exit: requeue.map(|_| ExitStatus { code: 3, signal: 15 }),
+        reason: Reason::TimeLimit,
+        detail: "more".into(),
+        by: Some(Uid(0)),
+        at: Timestamp(8),
+        requeue,
+    }
+}
+
+pub(crate) fn step(id: StepId) -> Step {
+    let spec = StepSpec {
+        name: "hostname".into(),
+        tasks: 4,
+        cpus_per_task: 2,
+        overlap: true,
+        limit: Some(Span(5)),
+        distribution: Some("block".into()),
+        work_dir: "/w".into(),
+        submit_line: "srun hostname".into(),
+        launch: Some(BodyHash([7; 32])),
+        key: Some(RequestKey([8; 16])),
+        ranks: vec![vec![0, 2], vec![], vec![1, 3]],
+    };
+    let stages = [RunStage::Ordered, RunStage::Begun, RunStage::Ended, RunStage::Unknown];
+    Step {
+        id,
+        spec: matches!(id, StepId::Number(_)).then(|| Arc::new(spec)),
+        start: Timestamp(6),
+        allocation: allocation(),
+        nodes: (0..).zip(stages).map(|(at, stage)| StepNode { node: NodeIdx(at), stage }).collect(),
+        end: Some(Timestamp(9)),
+        state: JobState::Running,
+        exit: ExitStatus { code: 1, signal: 0 },
+        by: Some(Uid(5)),
+        stop: Some(StopCause::Preemption),
+        usage: Usage { user_us: 1, system_us: 2, max_rss: 3 },
+    }
+}
+
+pub(crate) fn ended() -> Ended {
+    Ended {
+        state: JobState::Failed,
+        exit: ExitStatus { code: 2, signal: 9 },
+        derived_exit: ExitStatus { code: 255, signal: 0 },
+        reason: Reason::NonZeroExitCode,
+        detail: "detail".into(),
+        by: Some(Uid(1)),
+        eligible: Some(Timestamp(1)),
+        start: Some(Timestamp(2)),
+        end: Timestamp(3),
+        limit: Some(Span(4)),
+        partition: Some(PartitionIdx(0)),
+        allocation: allocation(),
+        suspended_total: Span(5),
+        steps: vec![step(StepId::Batch), step(StepId::Number(0))],
+    }
+}
+
+fn request() -> JobRequest {
+    let gres = |count| vec![GresRequest { name: "gpu".into(), kind: None, count }];
+    JobRequest {
+        name: "job".into(),
+        account: Some("acct".into()),
+        work_dir: "/home".into(),
+        submit_line: "sbatch x".into(),
+        arguments: words(&["a", ""]),
+        nodes: Some((1, None)),
+        memory: Some(MemoryRequest::PerCpu(MemoryMib(5))),
+        gpus_per_job: gres(2),
+        time_limit: Some(None),
+        nice: -3,
+        requeue: Some(true),
+        umask: 0o22,
+        dependency: dependency(),
+        array: Some(ArraySpec::parse("1,5-9:2%3", MAX_TASK_ID).unwrap()),
+        rare: Some(Box::new(Rare { comment: Some("c".into()), ..Rare::default() })),
+        ..JobRequest::default()
+    }
+}
+
+pub(crate) fn job(id: u32, array: ArrayRole, phase: Phase) -> Job {
+    Job {
+        id: JobId(id),
+        owner: Owner { uid: Uid(1000), gid: Gid(100) },
+        key: RequestKey([id as u8; 16]),
+        request: Arc::new(request()),
+        bodies: Bodies { script: Some(BodyHash([1; 32])), environment: BodyHash([2; 32]) },
+        account: "acct".into(),
+        qos: "normal".into(),
+        association: 4,
+        partitions: vec![PartitionIdx(0), PartitionIdx(1)].into(),
+        submit: Timestamp(11),
+        limit: Limit::After(Span(60_000)),
+        memory: Some(MemoryRequest::PerNode(MemoryMib(6))),
+        priority: 7,
+        hold: Hold::User,
+        nice: -8,
+        requeue: true,
+        alloc_sid: 9,
+        array,
+        run: RunNumber(10),
+        restarts: 11,
+        phase,
+    }
+}
+
+fn active(finish: Option<Finish>) -> Active {
+    Active {
+        partition: PartitionIdx(1),
+        allocation: allocation(),
+        start: Timestamp(5),
+        eligible: Some(Timestamp(4)),
+        limit: Some(Span(3)),
+        suspended_since: Some(Timestamp(6)),
+        suspended_total: Span(7),
+        steps: vec![step(StepId::Batch), step(StepId::Interactive), step(StepId::Number(3))],
+        next_step: 4,
+        finish,
+        derived_exit: ExitStatus { code: 1, signal: 0 },
+        reason: Reason::JobHeldUser,
+    }
+}
+
+fn job_samples(each: &mut impl FnMut(Record)) {
+    let mut put = |job: Job| each(Record::Job(Box::new(job)));
+    let waiting = |throttle| {
+        let tasks = TaskSet::from_ids([0, 2, 4, 5, 6, 100]);
+        ArrayRole::Waiting(Box::new(WaitingArray { tasks, throttle }))
+    };
+    put(job(1, ArrayRole::Single, Phase::Pending(pending())));
+    put(job(2, waiting(None), Phase::Pending(Pending::default())));
+    put(job(3, waiting(Some(0)), Phase::Ended(Box::new(ended()))));
+    let element = || ArrayRole::Element { array: JobId(2), index: TaskIndex(0) };
+    put(job(4, element(), Phase::Active(Box::new(active(None)))));
+    let hows = [
+        None,
+        Some(RequeueHow::Eligible),
+        Some(RequeueHow::HeldUser),
+        Some(RequeueHow::HeldAdmin),
+        Some(RequeueHow::SpecialExit),
+    ];
+    for how in hows {
+        put(job(5, element(), Phase::Active(Box::new(active(Some(finish(how)))))));
+    }
+    let plain = job(6, ArrayRole::Single, Phase::Pending(Pending::default()));
+    put(Job {
+        request: Arc::default(),
+        bodies: Bodies { script: None, ..plain.bodies },
+        account: "".into(),
+        qos: "".into(),
+        partitions: Arc::new([]),
+        limit: Limit::Partition,
+        memory: None,
+        hold: Hold::None,
+        run: RunNumber(0),
+        ..plain.clone()
+    });
+    for (limit, hold) in [(Limit::Unlimited, Hold::Admin), (Limit::After(Span::ZERO), Hold::None)] {
+        put(Job { limit, hold, memory: Some(MemoryRequest::PerGpu(MemoryMib(1))), ..plain.clone() });
+    }
+    let memory = Some(MemoryRequest::PerCpu(MemoryMib(0)));
+    put(Job { memory, ..plain });
+}
+
+fn life_samples(each: &mut impl FnMut(Record)) {
+    let (job, partition) = (JobId(4), PartitionIdx(1));
+    let summary = ArraySummary { total: 6, ended: 1, failed: 2, unstarted: 3, running: 4, records: 5 };
+    each(Record::Array { array: JobId(2), summary });
+    each(Record::ElementSplit { array: JobId(2), index: TaskIndex(3), id: JobId(9) });
+    each(Record::JobPriority { job, priority: u32::MAX, hold: Hold::Admin });
+    each(Record::JobWaits { job, pending: pending() });
+    each(Record::JobWaits { job, pending: Pending::default() });
+    let start = |limit| Record::JobStarted {
+        job,
+        run: RunNumber(2),
+        partition,
+        allocation: allocation(),
+        start: Timestamp(-5),
+        limit,
+    };
+    each(start(None));
+    each(start(Some(Span(5))));
+    each(Record::JobLimit { job, limit: Limit::Unlimited, running: None });
+    each(Record::JobLimit { job, limit: Limit::Partition, running: Some(Span(1)) });
+    each(Record::JobSuspended { job, suspended: true, at: Timestamp(3) });
+    each(Record::JobFinishing { job, finish: finish(Some(RequeueHow::Eligible)) });
+    each(Record::JobEnded { job, ended: Box::new(ended()) });
+    let unstarted = Ended { start: None, partition: None, allocation: Arc::new([]), ..ended() };
+    each(Record::JobEnded { job, ended: Box::new(unstarted) });
+    each(Record::JobRequeued {
+        job,
+        ended: Box::new(ended()),
+        pending: pending(),
+        priority: 3,
+        hold: Hold::User,
+    });
+    each(Record::JobPurged(job));
+}
+
+fn step_samples(each: &mut impl FnMut(Record)) {
+    let (job, node) = (JobId(4), NodeIdx(1));
+    for id in [StepId::Batch, StepId::Interactive, StepId::Number(0)] {
+        each(Record::StepCreated { job, step: Box::new(step(id)) });
+        each(Record::StepBegun { job, step: id, node });
+        each(Record::StepUnknown { job, step: id, node });
+    }
+    let step_id = StepId::Number(2);
+    each(Record::StepCreated {
+        job,
+        step: Box::new(Step {
+            spec: Some(Arc::default()),
+            end: None,
+            stop: None,
+            by: None,
+            usage: Usage::default(),
+            ..step(step_id)
+        }),
+    });
+    let exit = ExitStatus { code: 0, signal: 11 };
+    let usage = Usage { user_us: u64::MAX, system_us: 0, max_rss: 1 };
+    each(Record::StepNodeEnded { job, step: step_id, node, exit, usage });
+    let causes = [
+        StopCause::Cancel,
+        StopCause::TimeLimit,
+        StopCause::Requeue,
+        StopCause::Preemption,
+        StopCause::NodeFail,
+        StopCause::JobEnd,
+    ];
+    for cause in causes {
+        each(Record::StepStopping { job, step: step_id, cause, by: None });
+    }
+    each(Record::StepStopping { job, step: step_id, cause: StopCause::Cancel, by: Some(Uid(0)) });
+    for state in JobState::ALL {
+        each(Record::StepEnded { job, step: step_id, state, exit, at: Timestamp(4) });
+    }
+}
+
+fn node_samples(each: &mut impl FnMut(Record)) {
+    let at = NodeIdx(3);
+    each(Record::NodeDefined { node: at, definition: Arc::new(node("n1")), removed: true });
+    each(Record::NodeAdmin {
+        node: at,
+        admin: Admin {
+            drain: true,
+            down: true,
+            resume_pending: true,
+            reason: "why".into(),
+            reason_uid: Some(Uid(0)),
+            reason_at: Some(Timestamp(0)),
+        },
+    });
+    each(Record::NodeAdmin { node: at, admin: Admin::default() });
+    for link in [Link::Never, Link::Up, Link::Silent { since: Timestamp(4), timed_out: true }] {
+        each(Record::NodeLink { node: at, link });
+    }
+    let incarnation = Incarnation { boot: BootId([1; 16]), spool: SpoolId([2; 16]) };
+    each(Record::NodeRegistered { node: at, incarnation, observed: Arc::new(observed()) });
+    each(Record::NodeRegistered { node: at, incarnation, observed: Arc::default() });
+    each(Record::NodeBusy { node: at, at: Timestamp(77) });
+
+    let defined = |definition| Record::PartitionDefined {
+        partition: PartitionIdx(1),
+        definition: Arc::new(definition),
+        changed_at_run_time: true,
+    };
+    each(defined(partition("p")));
+    let states = [PartitionState::Up, PartitionState::Down, PartitionState::Inactive];
+    let sharings = [OverSubscribe::No, OverSubscribe::Exclusive, OverSubscribe::Yes(3)];
+    let modes = [PreemptMode::Off, PreemptMode::Requeue, PreemptMode::Cancel];
+    for ((state, oversubscribe), preempt_mode) in states.into_iter().zip(sharings).zip(modes) {
+        each(defined(PartitionDefinition { state, oversubscribe, preempt_mode, ..partition("q") }));
+    }
+    each(defined(PartitionDefinition::named("bare")));
+    each(Record::PartitionRemoved(PartitionIdx(2)));
+}
+
+fn account_samples(each: &mut impl FnMut(Record)) {
+    let list = || attributes(&[("fairshare", "3"), ("maxjobs", "")]);
+    each(Record::Cluster("c".into(), Some(list())));
+    each(Record::Cluster("c".into(), Some(Attributes::default())));
+    each(Record::Cluster("c".into(), None));
+    let account = Account { description: "d".into(), organization: "o".into(), attributes: list() };
+    each(Record::Account("a".into(), Some(Box::new(account))));
+    each(Record::Account("a".into(), None));
+    for admin_level in [AdminLevel::None, AdminLevel::Operator, AdminLevel::Administrator] {
+        let user = User {
+            default_account: "a".into(),
+            admin_level,
+            coordinates: words(&["a", "b"]),
+            attributes: list(),
+        };
+        each(Record::User("u".into(), Some(Box::new(user))));
+    }
+    each(Record::User("u".into(), None));
+    let key =
+        AssociationKey { cluster: "c".into(), account: "a".into(), user: "u".into(), partition: "p".into() };
+    let row = Association { id: 5, parent: "root".into(), attributes: list() };
+    each(Record::Association(Box::new(key.clone()), Some(Box::new(row))));
+    each(Record::Association(Box::new(key), None));
+    each(Record::Qos("q".into(), Some(Box::new(Qos { id: 6, attributes: list() }))));
+    each(Record::Qos("q".into(), None));
+    each(Record::AccountNumbers { association: 7, qos: 8 });
+}
+
+/// All samples; panics if a variant has none.
+pub(crate) fn all() -> Vec<Record> {
+    let mut samples = vec![Record::Time(Timestamp(-1)), Record::Time(Timestamp(1 << 41))];
+    samples.push(Record::Owner(Epoch(u64::MAX)));
+    samples.push(Record::NextJobId(u32::MAX));
+    let mut each = |record| samples.push(record);
+    node_samples(&mut each);
+    job_samples(&mut each);
+    life_samples(&mut each);
+    step_samples(&mut each);
+    account_samples(&mut each);
+    for wanted in 0..VARIANTS {
+        assert!(samples.iter().any(|record| place(record) == wanted), "variant {wanted} has a sample");
+    }
+    samples
+}
