@@ -4,6 +4,8 @@
 
 mod clusters;
 mod job;
+mod node;
+mod sinfo;
 mod squeue;
 
 use std::ffi::OsString;
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
 fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
     let call = Call { program: name.to_owned(), argv };
     match name {
+        "sinfo" => sinfo::run(&call),
         "squeue" => squeue::run(&call),
         _ if NOT_BUILT.contains(&name) => {
             say::error(name, format!("{name} is not supported by sluice yet"));
