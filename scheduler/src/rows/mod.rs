@@ -1,0 +1,61 @@
+//! `State` → the rows that queries send. Pure: reads a state and what the planner last said, decides nothing.
+//!
+//! Rows carry facts in typed fields; how they are printed is the client's. What Slurm derives at display
+//! time (node states, TRES texts, counts of a waiting job) is derived here, in one place.
+
+pub mod accounts;
+pub mod job;
+pub mod node;
+pub mod partition;
+pub mod shape;
+pub mod step;
+pub mod tres;
+
+use model::hostlist;
+use model::id::NodeIdx;
+use proto::v1;
+use scheduler_core::allocation::{GresShare, NodeShare};
+use scheduler_core::state::State;
+
+/// Names of the nodes of an allocation, compressed. Cost: O(n log n).
+#[must_use]
+pub fn node_list(state: &State, allocation: &[NodeShare]) -> String {
+    let names: Vec<&str> = allocation.iter().map(|share| node_name(state, share.node)).collect();
+    hostlist::compress_sorted(&names)
+}
+
+/// Name of a node.
+#[must_use]
+pub fn node_name(state: &State, node: NodeIdx) -> &str {
+    &state.node(node).definition.name
+}
+
+/// What is held on each node.
+#[must_use]
+pub fn allocation(state: &State, shares: &[NodeShare]) -> Vec<v1::NodeAllocation> {
+    shares.iter().map(|share| node_allocation(state, share)).collect()
+}
+
+/// What is held on one node.
+#[must_use]
+pub fn node_allocation(state: &State, share: &NodeShare) -> v1::NodeAllocation {
+    let node = state.node(share.node);
+    v1::NodeAllocation {
+        node: node.definition.name.to_string(),
+        cpus: share.cpus.0,
+        cpu_ranges: share.cpu_ids.ranges().iter().flat_map(|&(first, last)| [first, last]).collect(),
+        memory_mib: share.memory.0,
+        gres: share.gres.iter().filter_map(|held| gres_allocation(node, held)).collect(),
+        tasks: share.tasks,
+    }
+}
+
+fn gres_allocation(node: &scheduler_core::state::node::Node, held: &GresShare) -> Option<v1::GresAllocation> {
+    let kind = node.definition.gres.get(held.kind as usize)?;
+    Some(v1::GresAllocation {
+        name: kind.name.to_string(),
+        r#type: kind.kind.to_string(),
+        count: held.count,
+        indices: held.indices.iter().collect(),
+    })
+}

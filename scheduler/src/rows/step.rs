@@ -1,0 +1,49 @@
+//! Rows of steps.
+
+use model::id::StepId;
+use proto::convert::exit;
+use proto::v1;
+use scheduler_core::settings::Settings;
+use scheduler_core::state::State;
+use scheduler_core::state::job::{Job, Step};
+
+use super::{allocation, node_list, tres};
+
+/// The row of one step of `job`, which runs (or ran) in the partition of that name.
+#[must_use]
+pub fn row(state: &State, settings: &Settings, job: &Job, step: &Step, partition: &str) -> v1::Step {
+    let spec = step.spec.as_deref();
+    let name = match (step.id, spec) {
+        (StepId::Batch, _) => "batch".to_owned(),
+        (StepId::Interactive, _) => "interactive".to_owned(),
+        (StepId::Number(_), Some(spec)) => spec.name.to_string(),
+        (StepId::Number(_), None) => String::new(),
+    };
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    v1::Step {
+        step_id: step.id.to_string(),
+        name,
+        state: step.state.long().to_owned(),
+        start_ms: step.start.0,
+        end_ms: step.end.map(|end| end.0),
+        exit: Some(exit::outwards(step.exit)),
+        allocation: allocation(state, &step.allocation),
+        node_list: node_list(state, &step.allocation),
+        num_nodes: step.allocation.len() as u32,
+        num_cpus: step.allocation.iter().map(|share| share.cpus.0).sum(),
+        num_tasks: spec.map_or(1, |spec| spec.tasks),
+        time_limit_ms: spec.and_then(|spec| spec.limit).map(|limit| limit.0),
+        alloc_tres: tres::of_allocation(state, &step.allocation, settings),
+        partition: partition.to_owned(),
+        ended_by_uid: step.by.map(|by| by.0),
+        user_us: 0,
+        system_us: 0,
+        max_rss_bytes: 0,
+        uid: job.owner.uid.0,
+        job_id: job.id.0,
+        distribution: text(spec.and_then(|spec| spec.distribution.as_deref())),
+        submit_line: text(spec.map(|spec| &*spec.submit_line)),
+        work_dir: text(spec.map(|spec| &*spec.work_dir)),
+        container: String::new(),
+    }
+}

@@ -1,0 +1,205 @@
+//! TRES texts of requests, allocations and nodes: `cpu=2,mem=1000M,node=1,billing=2,gres/gpu=1`.
+//!
+//! Generic resources are named only where AccountingStorageTRES names them, typed ones after the plain.
+
+use model::gres::GresRequest;
+use model::request::{JobRequest, MemoryRequest};
+use model::tres::{Kind, Tres};
+use scheduler_core::allocation::NodeShare;
+use scheduler_core::settings::Settings;
+use scheduler_core::state::State;
+use scheduler_core::state::node::{GresDefinition, Node};
+
+use super::shape::Shape;
+
+/// Amounts of generic resources by (name, type), types of one name added up under the empty type.
+#[derive(Default)]
+struct GresSum(Vec<(String, u64)>);
+
+impl GresSum {
+    fn add(&mut self, name: &str, kind: Option<&str>, count: u64) {
+        self.add_one(name.to_owned(), count);
+        if let Some(kind) = kind.filter(|kind| !kind.is_empty()) {
+            self.add_one(format!("{name}:{kind}"), count);
+        }
+    }
+
+    fn add_one(&mut self, word: String, count: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, sum)) => *sum = sum.saturating_add(count),
+            None => self.0.push((word, count)),
+        }
+    }
+
+    /// Into `tres`, in the order of the accounted names.
+    fn put(self, settings: &Settings, tres: &mut Tres) {
+        for accounted in &settings.tres {
+            let Some(word) = accounted.strip_prefix("gres/") else { continue };
+            if let Some((_, count)) = self.0.iter().find(|(known, _)| known == word)
+                && *count > 0
+            {
+                tres.set(Kind::Gres(word.into()), *count);
+            }
+        }
+    }
+}
+
+/// What a request asks for in all, after defaults.
+#[must_use]
+pub fn of_request(
+    request: &JobRequest,
+    memory: Option<MemoryRequest>,
+    shape: Shape,
+    settings: &Settings,
+) -> String {
+    let nodes = u64::from(shape.nodes_min);
+    let mut sum = GresSum::default();
+    let mut add = |list: &[GresRequest], times: u64| {
+        for gres in list {
+            sum.add(&gres.name, gres.kind.as_deref(), gres.count.saturating_mul(times));
+        }
+    };
+    add(&request.gres_per_node, nodes);
+    add(&request.gpus_per_node, nodes);
+    add(&request.gpus_per_job, 1);
+    add(&request.gpus_per_task, u64::from(shape.tasks));
+    add(&request.gpus_per_socket, nodes);
+    let gpus = sum.0.iter().find(|(word, _)| word == "gpu").map_or(0, |(_, count)| *count);
+    let memory_mib = match memory {
+        Some(MemoryRequest::PerNode(mib)) => mib.0.saturating_mul(nodes),
+        Some(MemoryRequest::PerCpu(mib)) => mib.0.saturating_mul(u64::from(shape.cpus)),
+        Some(MemoryRequest::PerGpu(mib)) => mib.0.saturating_mul(gpus),
+        None => 0,
+    };
+    let mut tres = Tres::default();
+    tres.set(Kind::Cpu, u64::from(shape.cpus));
+    if memory_mib > 0 {
+        tres.set(Kind::Mem, memory_mib);
+    }
+    tres.set(Kind::Node, nodes);
+    tres.set(Kind::Billing, u64::from(shape.cpus));
+    sum.put(settings, &mut tres);
+    tres.to_string()
+}
+
+/// What an allocation holds.
+#[must_use]
+pub fn of_allocation(state: &State, shares: &[NodeShare], settings: &Settings) -> String {
+    if shares.is_empty() {
+        return String::new();
+    }
+    let cpus: u64 = shares.iter().map(|share| u64::from(share.cpus.0)).sum();
+    let memory: u64 = shares.iter().map(|share| share.memory.0).sum();
+    let mut sum = GresSum::default();
+    for share in shares {
+        let kinds = &state.node(share.node).definition.gres;
+        for held in &share.gres {
+            if let Some(kind) = kinds.get(held.kind as usize) {
+                sum.add(&kind.name, Some(&kind.kind), held.count);
+            }
+        }
+    }
+    let mut tres = Tres::default();
+    tres.set(Kind::Cpu, cpus);
+    if memory > 0 {
+        tres.set(Kind::Mem, memory);
+    }
+    tres.set(Kind::Node, shares.len() as u64);
+    tres.set(Kind::Billing, cpus);
+    sum.put(settings, &mut tres);
+    tres.to_string()
+}
+
+/// CfgTRES of a node.
+#[must_use]
+pub fn of_node(node: &Node, settings: &Settings) -> String {
+    let mut tres = Tres::default();
+    tres.set(Kind::Cpu, u64::from(node.definition.cpus.0));
+    tres.set(Kind::Mem, node.definition.memory.0);
+    tres.set(Kind::Billing, u64::from(node.definition.cpus.0));
+    let mut sum = GresSum::default();
+    for kind in &node.definition.gres {
+        sum.add(&kind.name, Some(&kind.kind), kind.count);
+    }
+    sum.put(settings, &mut tres);
+    tres.to_string()
+}
+
+/// AllocTRES of a node, of which running jobs hold `cpus`; empty where nothing is held.
+#[must_use]
+pub fn in_use(node: &Node, cpus: u64, settings: &Settings) -> String {
+    let mut tres = Tres::default();
+    if cpus > 0 {
+        tres.set(Kind::Cpu, cpus);
+    }
+    if node.used.memory.0 > 0 {
+        tres.set(Kind::Mem, node.used.memory.0);
+    }
+    let mut sum = GresSum::default();
+    for (kind, &count) in node.definition.gres.iter().zip(&node.used.gres) {
+        sum.add(&kind.name, Some(&kind.kind), count);
+    }
+    sum.put(settings, &mut tres);
+    tres.to_string()
+}
+
+/// TRES of a partition: all of its nodes.
+#[must_use]
+pub fn of_nodes<'a>(nodes: impl Iterator<Item = &'a Node>, settings: &Settings) -> String {
+    let (mut cpus, mut memory, mut count) = (0_u64, 0_u64, 0_u64);
+    let mut sum = GresSum::default();
+    for node in nodes {
+        cpus += u64::from(node.definition.cpus.0);
+        memory += node.definition.memory.0;
+        count += 1;
+        for kind in &node.definition.gres {
+            sum.add(&kind.name, Some(&kind.kind), kind.count);
+        }
+    }
+    let mut tres = Tres::default();
+    tres.set(Kind::Cpu, cpus);
+    tres.set(Kind::Mem, memory);
+    tres.set(Kind::Node, count);
+    tres.set(Kind::Billing, cpus);
+    sum.put(settings, &mut tres);
+    tres.to_string()
+}
+
+/// `gpu:a100:4,shard:2`, the Gres of a node.
+#[must_use]
+pub fn gres_text(kinds: &[GresDefinition]) -> String {
+    let one = |kind: &GresDefinition| {
+        if kind.kind.is_empty() {
+            format!("{}:{}", kind.name, kind.count)
+        } else {
+            format!("{}:{}:{}", kind.name, kind.kind, kind.count)
+        }
+    };
+    kinds.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+/// `gpu:a100:2(IDX:0-1)`, the GresUsed of a node.
+#[must_use]
+pub fn gres_used_text(node: &Node) -> String {
+    let mut texts = Vec::new();
+    for (at, kind) in node.definition.gres.iter().enumerate() {
+        let used = node.used.gres.get(at).copied().unwrap_or(0);
+        let name =
+            if kind.kind.is_empty() { kind.name.to_string() } else { format!("{}:{}", kind.name, kind.kind) };
+        if !kind.indexed {
+            texts.push(format!("{name}:{used}"));
+            continue;
+        }
+        let bits = node.used.gres_bits.get(at).map_or(&[][..], Vec::as_slice);
+        let indices: Vec<(u32, u32)> =
+            (0..bits.len() as u32 * 64).filter(|&bit| is_set(bits, bit)).map(|bit| (bit, bit)).collect();
+        let indices = scheduler_core::allocation::CpuIds::from_ranges(indices);
+        let text = if indices.is_empty() { "N/A".to_owned() } else { indices.text() };
+        texts.push(format!("{name}:{used}(IDX:{text})"));
+    }
+    texts.join(",")
+}
+
+fn is_set(bits: &[u64], bit: u32) -> bool {
+    bits[bit as usize / 64] >> (bit % 64) & 1 == 1
+}
