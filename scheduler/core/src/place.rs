@@ -1,0 +1,182 @@
+//! Placement: which nodes, CPUs, memory and devices a job gets, now or on an empty machine.
+//!
+//! Owns the meaning of a request for nodes. Decides nothing about order or time: `plan` asks. Reads
+//! [`State`] or a working copy of what is free ([`Board`]); changes nothing.
+
+pub(crate) mod assign;
+pub(crate) mod choose;
+pub(crate) mod demand;
+pub(crate) mod feature;
+pub(crate) mod fit;
+
+mod board;
+mod ever;
+
+use std::sync::Arc;
+
+use model::id::{NodeIdx, PartitionIdx};
+use model::quantity::{Cpus, MemoryMib};
+
+use crate::allocation::{Allocation, NodeShare};
+use crate::input::PlannedStart;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::Job;
+use crate::state::partition::Partition;
+
+pub(crate) use board::Board;
+use choose::{Candidate, Chosen};
+use demand::{Demand, GresNeed};
+pub use ever::could_ever_run;
+use feature::{Constraint, Expression};
+
+/// Where the job would start now, on what no job holds; `None`: nowhere in this partition.
+///
+/// Partition limits, holds and priorities are not looked at. Cost: O(nodes of the partition).
+#[must_use]
+pub fn place(state: &State, settings: &Settings, job: &Job, partition: PartitionIdx) -> Option<Allocation> {
+    let definition = state.partition(partition)?;
+    let demand = Demand::of(state, settings, job, definition)?;
+    place_demand(&Board::of(state), state, settings, definition, &demand)
+}
+
+/// Where the job would start in the partition if no other job were there.
+///
+/// Cost: O(nodes of the partition).
+#[must_use]
+pub fn place_on_empty(
+    state: &State,
+    settings: &Settings,
+    job: &Job,
+    partition: PartitionIdx,
+) -> Option<Allocation> {
+    let definition = state.partition(partition)?;
+    let demand = Demand::of(state, settings, job, definition)?;
+    place_demand(&Board::empty(), state, settings, definition, &demand)
+}
+
+/// Whether a proposal still fits: its nodes are there and nothing of it is held by another job.
+///
+/// Cost: O(CPUs and devices of the proposal).
+#[must_use]
+pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedStart) -> bool {
+    let Some(partition) = state.partition(start.partition) else { return false };
+    if !job.partitions.contains(&start.partition) || start.allocation.is_empty() {
+        return false;
+    }
+    let whole = demand::is_whole(job, partition);
+    start.allocation.iter().all(|share| {
+        let Some(node) = state.nodes.get(share.node.0 as usize) else { return false };
+        let definition = &node.definition;
+        let used = assign::Bits(node.used.cpu_bits.clone());
+        let gres_free = share.gres.iter().all(|gres| {
+            let kind = gres.kind as usize;
+            let (Some(held), Some(has)) = (node.used.gres.get(kind), definition.gres.get(kind)) else {
+                return false;
+            };
+            let bits =
+                node.used.gres_bits.get(kind).cloned().map_or_else(assign::Bits::default, assign::Bits);
+            held + gres.count <= has.count && gres.indices.iter().all(|index| bits.is_free(index))
+        });
+        node.is_available()
+            && partition.nodes.binary_search(&share.node).is_ok()
+            && share.cpus <= node.free_cpus()
+            && (!settings.track_memory || share.memory <= node.free_memory())
+            && (!whole || node.used.jobs == 0)
+            && share.cpu_ids.iter().all(|id| used.is_free(id))
+            && gres_free
+    })
+}
+
+/// Places a demand on a board.
+pub(crate) fn place_demand(
+    board: &Board,
+    state: &State,
+    settings: &Settings,
+    partition: &Partition,
+    demand: &Demand,
+) -> Option<Allocation> {
+    let chosen =
+        choose_nodes(state, partition, demand, |node| board.candidate(state, settings, demand, node))?;
+    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one));
+    let mut shares: Vec<NodeShare> = shares.collect::<Option<_>>()?;
+    shares.sort_by_key(|share| share.node);
+    Some(shares.into())
+}
+
+/// Chooses nodes of the partition for a demand; `room` says what a node can take (`None`: nothing).
+pub(crate) fn choose_nodes(
+    state: &State,
+    partition: &Partition,
+    demand: &Demand,
+    room: impl Fn(NodeIdx) -> Option<Candidate>,
+) -> Option<Vec<Chosen>> {
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for &node in &*partition.nodes {
+        if demand.excluded.binary_search(&node).is_err() {
+            candidates.extend(room(node));
+        }
+    }
+    let required = candidates.iter().filter(|candidate| candidate.required).count();
+    if required < demand.required.len() {
+        return None;
+    }
+    // Stable: the order of the configuration stays within a weight.
+    candidates.sort_by_key(|candidate| state.node(candidate.node).definition.weight);
+    let having = |expression: &Expression| -> Vec<Candidate> {
+        let has =
+            |candidate: &&Candidate| expression.matches(&state.node(candidate.node).definition.features);
+        candidates.iter().filter(has).cloned().collect()
+    };
+    let whole = |list: &[Candidate]| {
+        let required = list.iter().filter(|candidate| candidate.required).count();
+        if required < demand.required.len() { None } else { choose::choose(demand, list) }
+    };
+    match &demand.constraint {
+        None => choose::choose(demand, &candidates),
+        Some(Constraint::Each(expression)) => whole(&having(expression)),
+        Some(Constraint::Same(alternatives)) => alternatives.iter().find_map(|one| whole(&having(one))),
+        Some(Constraint::Counts(shares)) => {
+            let mut wanted = 0;
+            for share in shares {
+                wanted += share.nodes;
+                let mut left = share.nodes;
+                for candidate in &mut candidates {
+                    let features = &state.node(candidate.node).definition.features;
+                    if left > 0 && !candidate.required && share.expression.matches(features) {
+                        candidate.required = true;
+                        left -= 1;
+                    }
+                }
+                if left > 0 {
+                    return None;
+                }
+            }
+            let demand = Demand {
+                min_nodes: demand.min_nodes.max(wanted),
+                max_nodes: demand.max_nodes.max(wanted),
+                tasks: demand.tasks.max(if demand.tasks_given { 0 } else { wanted }),
+                ..demand.clone()
+            };
+            choose::choose(&demand, &candidates)
+        }
+    }
+}
+
+/// The whole-job needs of a demand with what is taken of each on one node.
+fn whole_job<'a>(demand: &'a Demand, chosen: &Chosen) -> Vec<(&'a GresNeed, u64)> {
+    demand.gres_per_job.iter().zip(chosen.devices.iter().copied()).collect()
+}
+
+/// An allocation of one share, for tests and models.
+#[must_use]
+pub fn single(node: NodeIdx, cpus: u32) -> Allocation {
+    Arc::new([NodeShare {
+        node,
+        cpus: Cpus(cpus),
+        cpu_ids: crate::allocation::CpuIds::new(),
+        memory: MemoryMib::ZERO,
+        gres: Vec::new(),
+        tasks: cpus,
+    }])
+}

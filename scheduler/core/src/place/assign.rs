@@ -1,0 +1,138 @@
+//! Which CPUs and which devices of a chosen node: ids instead of counts.
+//!
+//! CPUs go to the sockets in turn (Slurm's default block:cyclic), lowest free core first, or socket by
+//! socket where `--distribution` says so. Devices are the lowest free ones.
+
+use crate::allocation::{CpuIds, GresShare};
+use crate::state::node::{Node, NodeDefinition};
+
+use super::demand::{Demand, GresNeed, Share};
+use super::fit::{answers, cpu_unit};
+
+/// Ids in use, as bits; what lies beyond the words is free.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bits(pub(crate) Vec<u64>);
+
+impl Bits {
+    pub(crate) fn is_free(&self, id: u32) -> bool {
+        self.0.get((id / u64::BITS) as usize).is_none_or(|word| word & (1 << (id % u64::BITS)) == 0)
+    }
+
+    pub(crate) fn take(&mut self, id: u32) {
+        let word = (id / u64::BITS) as usize;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (id % u64::BITS);
+    }
+}
+
+/// Ids of `count` free CPUs of the node; `None` if there are fewer whole free units.
+///
+/// Nodes whose CPUs are only counted answer the empty set. Cost: O(CPUs of the node).
+pub(crate) fn cpu_ids(
+    demand: &Demand,
+    whole_cores: bool,
+    node: &NodeDefinition,
+    used: &Bits,
+    count: u32,
+) -> Option<CpuIds> {
+    if !node.bind {
+        return Some(CpuIds::new());
+    }
+    let unit = cpu_unit(whole_cores, node);
+    let units = node.cpus.0 / unit;
+    let free: Vec<bool> =
+        (0..units).map(|core| (0..unit).all(|thread| used.is_free(core * unit + thread))).collect();
+    let wanted = count.div_ceil(unit);
+    // Where CPUs are the unit, a socket has as many of them as it has threads.
+    let per_socket = units.div_ceil(node.sockets.max(1)).max(1);
+    let sockets: Vec<Vec<u32>> = (0..units)
+        .collect::<Vec<_>>()
+        .chunks(per_socket as usize)
+        .map(|socket| socket.iter().copied().filter(|&core| free[core as usize]).rev().collect())
+        .collect();
+    let mut picked = if demand.block { in_blocks(sockets, wanted) } else { in_turn(sockets, wanted) };
+    if picked.len() < wanted as usize {
+        return None;
+    }
+    picked.sort_unstable();
+    Some(CpuIds::from_ranges(picked.iter().map(|&core| (core * unit, core * unit + unit - 1)).collect()))
+}
+
+/// One unit of each socket after the other. Each socket's free units stand in descending order.
+fn in_turn(mut sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
+    let mut picked = Vec::with_capacity(wanted as usize);
+    while picked.len() < wanted as usize && sockets.iter().any(|socket| !socket.is_empty()) {
+        for socket in &mut sockets {
+            if picked.len() < wanted as usize {
+                picked.extend(socket.pop());
+            }
+        }
+    }
+    picked
+}
+
+fn in_blocks(sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
+    sockets.into_iter().flat_map(|socket| socket.into_iter().rev()).take(wanted as usize).collect()
+}
+
+/// Devices of a node for `tasks` tasks and the job's own needs (`whole_job`: need and how many here).
+/// `None`: they are not free.
+pub(crate) fn devices(
+    demand: &Demand,
+    node: &Node,
+    used: &[(u64, Bits)],
+    tasks: u32,
+    whole_job: &[(&GresNeed, u64)],
+) -> Option<Vec<GresShare>> {
+    let definition = &*node.definition;
+    let mut counts = vec![0_u64; definition.gres.len()];
+    let free = |kind: usize, counts: &[u64]| {
+        definition.gres[kind].count.saturating_sub(used[kind].0).saturating_sub(counts[kind])
+    };
+    if demand.share == Share::Whole {
+        for (kind, count) in counts.iter_mut().enumerate() {
+            *count = definition.gres[kind].count.saturating_sub(used[kind].0);
+        }
+    }
+    let per_node = demand.gres_per_node.iter().map(|need| (need, need.count));
+    let per_task =
+        demand.gres_per_task.iter().map(|need| (need, need.count.saturating_mul(u64::from(tasks))));
+    let mut needs: Vec<(&GresNeed, u64)> = per_node.chain(per_task).collect();
+    needs.extend(whole_job.iter().copied());
+    // Needs with a type first: the others take what is left.
+    needs.sort_by_key(|(need, _)| need.kind.is_none());
+    if demand.share != Share::Whole {
+        for (need, count) in needs {
+            let mut left = count;
+            for kind in 0..definition.gres.len() {
+                let gres = &definition.gres[kind];
+                if answers(need, &gres.name, &gres.kind) {
+                    let taken = left.min(free(kind, &counts));
+                    counts[kind] += taken;
+                    left -= taken;
+                }
+            }
+            if left > 0 {
+                return None;
+            }
+        }
+    }
+    let mut shares = Vec::new();
+    for (kind, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let gres = &definition.gres[kind];
+        let mut indices = CpuIds::new();
+        if gres.indexed {
+            let most = u32::try_from(gres.count).unwrap_or(u32::MAX);
+            let lowest = (0..most).filter(|&index| used[kind].1.is_free(index));
+            lowest.take(usize::try_from(count).unwrap_or(usize::MAX)).for_each(|index| indices.push(index));
+            if u64::from(indices.len()) < count {
+                return None;
+            }
+        }
+        let kind = u32::try_from(kind).expect("a node has few kinds");
+        shares.push(GresShare { kind, count, indices });
+    }
+    Some(shares)
+}

@@ -1,0 +1,214 @@
+//! A working copy of what is free: the state's, less what the present pass has given away.
+
+use std::collections::BTreeMap;
+
+use model::id::{NodeIdx, Uid};
+use model::quantity::{Cpus, MemoryMib};
+use model::request::Sharing;
+
+use super::assign::{self, Bits};
+use super::choose::{Candidate, Chosen};
+use super::demand::{Demand, Share};
+use super::fit::{self, Free};
+use crate::allocation::NodeShare;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::Job;
+
+/// What of one node is held.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    cpus: u32,
+    memory: u64,
+    jobs: u32,
+    cpu_bits: Bits,
+    gres: Vec<(u64, Bits)>,
+}
+
+/// A working copy of what is free. Nodes that nothing was taken of are read from the state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Board {
+    /// Nodes of which this pass took something.
+    touched: BTreeMap<NodeIdx, Held>,
+    /// Nodes that belong to jobs of one user only.
+    owned: BTreeMap<NodeIdx, Uid>,
+    /// Every node counts as available and unused.
+    empty: bool,
+}
+
+impl Board {
+    /// What the state says. Cost: O(running jobs).
+    pub(crate) fn of(state: &State) -> Self {
+        let mut board = Self::default();
+        for id in &state.index.running {
+            let job = &state.jobs[id];
+            if is_owner(job) {
+                let active = job.active().expect("the index holds running jobs");
+                for share in active.allocation.iter() {
+                    board.owned.insert(share.node, job.owner.uid);
+                }
+            }
+        }
+        board
+    }
+
+    /// A machine without jobs on which every configured node works.
+    pub(crate) fn empty() -> Self {
+        Self { empty: true, ..Self::default() }
+    }
+
+    /// Takes the shares of a job that this pass starts.
+    pub(crate) fn take(&mut self, state: &State, job: &Job, shares: &[NodeShare]) {
+        for share in shares {
+            let held = self.touched.entry(share.node).or_insert_with(|| held(state, share.node));
+            held.cpus += share.cpus.0;
+            held.memory += share.memory.0;
+            held.jobs += 1;
+            share.cpu_ids.iter().for_each(|id| held.cpu_bits.take(id));
+            for gres in &share.gres {
+                let (count, bits) = &mut held.gres[gres.kind as usize];
+                *count += gres.count;
+                gres.indices.iter().for_each(|index| bits.take(index));
+            }
+            if is_owner(job) {
+                self.owned.insert(share.node, job.owner.uid);
+            }
+        }
+    }
+
+    /// What the node could take of a demand; `None`: nothing.
+    pub(crate) fn candidate(
+        &self,
+        state: &State,
+        settings: &Settings,
+        demand: &Demand,
+        idx: NodeIdx,
+    ) -> Option<Candidate> {
+        let node = state.node(idx);
+        let definition = &*node.definition;
+        if if self.empty { node.removed } else { !node.is_available() } {
+            return None;
+        }
+        if !fit::shape_fits(demand, definition) {
+            return None;
+        }
+        let mut gres_free = [0_u64; 16];
+        let kinds = definition.gres.len().min(gres_free.len());
+        let (mut cpus, mut memory, mut jobs) = (definition.cpus.0, definition.memory.0, 0);
+        if self.empty {
+            for (free, gres) in gres_free.iter_mut().zip(&definition.gres) {
+                *free = gres.count;
+            }
+        } else if let Some(held) = self.touched.get(&idx) {
+            (cpus, memory, jobs) =
+                (cpus.saturating_sub(held.cpus), memory.saturating_sub(held.memory), held.jobs);
+            for ((free, gres), held) in gres_free.iter_mut().zip(&definition.gres).zip(&held.gres) {
+                *free = gres.count.saturating_sub(held.0);
+            }
+        } else {
+            (cpus, memory, jobs) = (node.free_cpus().0, node.free_memory().0, node.used.jobs);
+            for ((free, gres), held) in gres_free.iter_mut().zip(&definition.gres).zip(&node.used.gres) {
+                *free = gres.count.saturating_sub(*held);
+            }
+        }
+        if !self.may_share(state, demand, idx, jobs) {
+            return None;
+        }
+        let free = Free { cpus, memory, gres: &gres_free[..kinds], idle: jobs == 0 };
+        candidate(settings, demand, definition, idx, free)
+    }
+
+    fn may_share(&self, state: &State, demand: &Demand, idx: NodeIdx, jobs: u32) -> bool {
+        if self.empty || jobs == 0 {
+            return true;
+        }
+        let owner = self.owned.get(&idx);
+        match demand.share {
+            Share::Any => owner.is_none(),
+            Share::Whole => false,
+            Share::User(uid) => match owner {
+                Some(owner) => *owner == uid,
+                // Jobs that share with anybody are there: all of them must be this user's.
+                None => state.index.running.iter().all(|id| {
+                    let job = &state.jobs[id];
+                    job.owner.uid == uid
+                        || job
+                            .active()
+                            .is_none_or(|active| active.allocation.iter().all(|one| one.node != idx))
+                }),
+            },
+        }
+    }
+
+    /// The share of a chosen node, with ids.
+    pub(crate) fn share(
+        &self,
+        state: &State,
+        settings: &Settings,
+        demand: &Demand,
+        chosen: &Chosen,
+    ) -> Option<NodeShare> {
+        let node = state.node(chosen.node);
+        let definition = &*node.definition;
+        let held = match self.touched.get(&chosen.node) {
+            Some(held) => held.clone(),
+            None if self.empty => nothing_held(definition),
+            None => held(state, chosen.node),
+        };
+        let whole_job = super::whole_job(demand, chosen);
+        let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job)?;
+        let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");
+        let gpus = gpus.map(|one| one.count).sum();
+        let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
+        let cpu_ids = assign::cpu_ids(demand, settings.whole_cores, definition, &held.cpu_bits, cost.cpus)?;
+        let whole = demand.share == Share::Whole && !demand.tasks_given;
+        let tasks = if whole { (cost.cpus / demand.cpus_per_task).max(1) } else { chosen.tasks };
+        Some(NodeShare {
+            node: chosen.node,
+            cpus: Cpus(cost.cpus),
+            cpu_ids,
+            memory: MemoryMib(cost.memory),
+            gres,
+            tasks,
+        })
+    }
+}
+
+/// What a node with so much free could take of a demand; `None`: nothing.
+pub(crate) fn candidate(
+    settings: &Settings,
+    demand: &Demand,
+    definition: &crate::state::node::NodeDefinition,
+    node: NodeIdx,
+    free: Free<'_>,
+) -> Option<Candidate> {
+    let tasks = fit::room(demand, settings.whole_cores, definition, free);
+    if tasks == 0 {
+        return None;
+    }
+    let spare = demand.gres_per_job.iter().map(|need| fit::free_gres(need, definition, free.gres)).collect();
+    let required = demand.required.binary_search(&node).is_ok();
+    Some(Candidate { node, tasks, spare, required })
+}
+
+/// Whether the job keeps its nodes from other users' jobs.
+fn is_owner(job: &Job) -> bool {
+    matches!(job.request.sharing, Sharing::User | Sharing::Mcs)
+}
+
+/// Of a node that no job uses.
+fn nothing_held(definition: &crate::state::node::NodeDefinition) -> Held {
+    Held { gres: vec![(0, Bits::default()); definition.gres.len()], ..Held::default() }
+}
+
+fn held(state: &State, idx: NodeIdx) -> Held {
+    let used = &state.node(idx).used;
+    let bits = used.gres_bits.iter().cloned().map(Bits);
+    Held {
+        cpus: used.cpus.0,
+        memory: used.memory.0,
+        jobs: used.jobs,
+        cpu_bits: Bits(used.cpu_bits.clone()),
+        gres: used.gres.iter().copied().zip(bits).collect(),
+    }
+}

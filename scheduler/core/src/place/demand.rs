@@ -1,0 +1,285 @@
+//! What a job needs of nodes, after Slurm's defaults: the form that placement and planning work on.
+//!
+//! Owns the step from a request (options as typed) to numbers. Two jobs with equal demands are placed
+//! alike, so the planner examines them once. Knows nothing of what is free.
+
+use model::gres::GresRequest;
+use model::id::{NodeIdx, PartitionIdx, Uid};
+use model::request::{MemoryRequest, Sharing};
+
+use super::feature::Constraint;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::Job;
+use crate::state::partition::{OverSubscribe, Partition};
+
+/// How much memory, and per what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum MemoryNeed {
+    /// Memory is not counted.
+    Uncounted,
+    /// All of each node's.
+    Whole,
+    /// So many MiB on each node.
+    PerNode(u64),
+    /// So many MiB for each allocated CPU.
+    PerCpu(u64),
+    /// So many MiB for each allocated GPU.
+    PerGpu(u64),
+}
+
+/// How a node is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Share {
+    /// With any job.
+    Any,
+    /// With jobs of this user only.
+    User(Uid),
+    /// With none: all CPUs are taken.
+    Whole,
+}
+
+/// Devices of one name, of one type or of any.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GresNeed {
+    /// `gpu`.
+    pub(crate) name: Box<str>,
+    /// `a100`; `None`: any.
+    pub(crate) kind: Option<Box<str>>,
+    /// How many.
+    pub(crate) count: u64,
+}
+
+/// What a job needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Demand {
+    /// Fewest nodes.
+    pub(crate) min_nodes: u32,
+    /// Most nodes.
+    pub(crate) max_nodes: u32,
+    /// Tasks in all.
+    pub(crate) tasks: u32,
+    /// Whether `tasks` was asked for (else one on each node, or as many as CPUs on whole nodes).
+    pub(crate) tasks_given: bool,
+    /// CPUs of each task.
+    pub(crate) cpus_per_task: u32,
+    /// Least CPUs on each node.
+    pub(crate) min_cpus: u32,
+    /// Most tasks on a node.
+    pub(crate) tasks_per_node: u32,
+    /// Most tasks on a socket.
+    pub(crate) tasks_per_socket: u32,
+    /// Most tasks on a core.
+    pub(crate) tasks_per_core: u32,
+    /// All tasks of a node share its CPUs.
+    pub(crate) overcommit: bool,
+    /// Each CPU is a whole core (`--hint=nomultithread`, `--threads-per-core=1`).
+    pub(crate) one_thread: bool,
+    /// Memory.
+    pub(crate) memory: MemoryNeed,
+    /// Devices on each node.
+    pub(crate) gres_per_node: Vec<GresNeed>,
+    /// Devices for each task.
+    pub(crate) gres_per_task: Vec<GresNeed>,
+    /// Devices for the whole job.
+    pub(crate) gres_per_job: Vec<GresNeed>,
+    /// Least sockets, cores a socket, threads a core, scratch space of a node.
+    pub(crate) shape: [u32; 3],
+    /// Scratch space, MiB.
+    pub(crate) tmp_mib: u64,
+    /// Features.
+    pub(crate) constraint: Option<Constraint>,
+    /// Nodes that must be in it, ascending.
+    pub(crate) required: Vec<NodeIdx>,
+    /// Nodes that must not, ascending.
+    pub(crate) excluded: Vec<NodeIdx>,
+    /// Sharing of nodes.
+    pub(crate) share: Share,
+    /// Nodes beside each other only.
+    pub(crate) contiguous: bool,
+    /// As many nodes as may be.
+    pub(crate) spread: bool,
+    /// CPU ids are filled socket by socket instead of in turn.
+    pub(crate) block: bool,
+    /// Most CPUs on one node, by the partition.
+    pub(crate) max_cpus_per_node: u32,
+}
+
+impl Demand {
+    /// What `job` needs in `partition`. `None`: its constraint text or node lists make no sense.
+    ///
+    /// Cost: O(the request's texts).
+    pub(crate) fn of(state: &State, settings: &Settings, job: &Job, partition: &Partition) -> Option<Self> {
+        let request = &*job.request;
+        let rare = request.rare();
+        let names = |text: &Option<Box<str>>| match text {
+            Some(text) => node_places(state, text),
+            None => Some(Vec::new()),
+        };
+        let (required, excluded) = (names(&rare.nodelist)?, names(&rare.exclude)?);
+        let constraint = match rare_text(request.constraint.as_deref()) {
+            Some(text) => Some(Constraint::parse(text)?),
+            None => None,
+        };
+        let mut gres_per_node: Vec<GresNeed> = needs(&request.gres_per_node);
+        gres_per_node.extend(needs(&request.gpus_per_node));
+        for per_socket in &request.gpus_per_socket {
+            let sockets = u64::from(rare.sockets_per_node.unwrap_or(1).max(1));
+            gres_per_node.extend(need(per_socket, sockets));
+        }
+        let mut gres_per_task = needs(&request.gpus_per_task);
+        gres_per_task.extend(tres_per_task(rare.tres_per_task.as_deref()));
+        let gres_per_job = needs(&request.gpus_per_job);
+
+        let cpus_per_task = cpus_per_task(job, &gres_per_node, &gres_per_task);
+        let (min_nodes, max_given) = match request.nodes {
+            Some((0, None)) | None => (1, None),
+            Some((min, None)) => (min.max(1), Some(min.max(1))),
+            Some((min, Some(max))) => (min.max(1), Some(max.max(min).max(1))),
+        };
+        let min_nodes = min_nodes.max(u32::try_from(required.len()).unwrap_or(u32::MAX));
+        let gpus =
+            |list: &[GresNeed]| list.iter().filter(|need| &*need.name == "gpu").map(|need| need.count).sum();
+        let per_gpu = u64::from(rare.ntasks_per_gpu.unwrap_or(0));
+        let asked_gpus: u64 = match gpus(&gres_per_job) {
+            0 => u64::saturating_mul(gpus(&gres_per_node), u64::from(min_nodes)),
+            all => all,
+        };
+        let tasks_given = request.ntasks.or(match (request.ntasks_per_node, per_gpu * asked_gpus) {
+            (_, of_gpus @ 1..) => u32::try_from(of_gpus).ok(),
+            (Some(per_node), 0) => Some(per_node.saturating_mul(min_nodes)),
+            (None, 0) => None,
+        });
+        let tasks = tasks_given.unwrap_or(min_nodes).max(1);
+        let min_nodes = if tasks_given.is_some() { min_nodes.min(tasks).max(1) } else { min_nodes };
+        let max_nodes = match max_given {
+            Some(max) => max.max(min_nodes),
+            // More nodes than tasks help nobody, except to find devices.
+            None if tasks_given.is_some() => tasks.max(min_nodes),
+            None if gres_per_job.is_empty() => min_nodes,
+            None => u32::MAX,
+        };
+        let distribution = rare.distribution.as_deref().unwrap_or_default();
+        let one_thread = rare.hint.as_deref() == Some("nomultithread") || rare.threads_per_core == Some(1);
+        Some(Self {
+            min_nodes,
+            max_nodes,
+            tasks,
+            tasks_given: tasks_given.is_some(),
+            cpus_per_task,
+            min_cpus: rare.min_cpus_per_node.unwrap_or(1).max(cpus_per_task),
+            tasks_per_node: request.ntasks_per_node.filter(|&count| count > 0).unwrap_or(u32::MAX),
+            tasks_per_socket: rare.ntasks_per_socket.filter(|&count| count > 0).unwrap_or(u32::MAX),
+            tasks_per_core: rare.ntasks_per_core.filter(|&count| count > 0).unwrap_or(u32::MAX),
+            overcommit: rare.overcommit,
+            one_thread,
+            memory: memory_need(settings, job),
+            gres_per_node,
+            gres_per_task,
+            gres_per_job,
+            shape: [
+                rare.sockets_per_node.unwrap_or(0),
+                rare.cores_per_socket.unwrap_or(0),
+                rare.threads_per_core.unwrap_or(0),
+            ],
+            tmp_mib: rare.tmp_mib.map_or(0, |tmp| tmp.0),
+            constraint,
+            required,
+            excluded,
+            share: share(job, partition),
+            contiguous: rare.contiguous,
+            spread: rare.spread_job,
+            block: distribution.split(':').nth(1).is_some_and(|level| level.starts_with("block")),
+            max_cpus_per_node: partition.definition.max_cpus_per_node.unwrap_or(u32::MAX),
+        })
+    }
+}
+
+fn rare_text(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Places of the nodes of a hostlist, ascending; `None` if one is unknown.
+fn node_places(state: &State, text: &str) -> Option<Vec<NodeIdx>> {
+    let names = model::hostlist::expand(text).ok()?;
+    let mut places = names.iter().map(|name| state.node_named(name)).collect::<Option<Vec<_>>>()?;
+    places.sort_unstable();
+    places.dedup();
+    Some(places)
+}
+
+fn need(request: &GresRequest, times: u64) -> Option<GresNeed> {
+    let count = request.count.saturating_mul(times);
+    (count > 0).then(|| GresNeed { name: request.name.clone(), kind: request.kind.clone(), count })
+}
+
+fn needs(requests: &[GresRequest]) -> Vec<GresNeed> {
+    requests.iter().filter_map(|request| need(request, 1)).collect()
+}
+
+/// The devices of `--tres-per-task=cpu=2,gres/gpu:a100=1`.
+fn tres_per_task(text: Option<&str>) -> Vec<GresNeed> {
+    let pieces = text.unwrap_or_default().split(',').filter_map(|piece| piece.trim().strip_prefix("gres"));
+    let read = |piece: &str| {
+        let (name, count) = piece.trim_start_matches(['/', ':']).rsplit_once(['=', ':'])?;
+        let (name, kind) = match name.split_once(':') {
+            Some((name, kind)) => (name, Some(kind.into())),
+            None => (name, None),
+        };
+        Some(GresNeed { name: name.to_ascii_lowercase().into(), kind, count: count.parse().ok()? })
+    };
+    pieces.filter_map(read).filter(|need| need.count > 0).collect()
+}
+
+/// `-c`, or what `--cpus-per-gpu` and `--tres-per-task=cpu=N` make of it.
+fn cpus_per_task(job: &Job, per_node: &[GresNeed], per_task: &[GresNeed]) -> u32 {
+    let request = &*job.request;
+    let rare = request.rare();
+    let of_tres = || {
+        let text = rare.tres_per_task.as_deref().unwrap_or_default();
+        text.split(',')
+            .find_map(|piece| piece.trim().strip_prefix("cpu")?.strip_prefix(['=', ':'])?.parse().ok())
+    };
+    let of_gpus = || {
+        let per_gpu = rare.cpus_per_gpu?;
+        let gpus = if per_task.is_empty() { per_node } else { per_task };
+        let count: u64 = gpus.iter().filter(|need| &*need.name == "gpu").map(|need| need.count).sum();
+        u32::try_from(count.max(1)).ok().map(|count| per_gpu.saturating_mul(count))
+    };
+    request.cpus_per_task.or_else(of_tres).or_else(of_gpus).unwrap_or(1).max(1)
+}
+
+fn memory_need(settings: &Settings, job: &Job) -> MemoryNeed {
+    if !settings.track_memory {
+        return MemoryNeed::Uncounted;
+    }
+    match job.memory {
+        None => MemoryNeed::Whole,
+        Some(MemoryRequest::PerNode(mib)) if mib.0 == 0 => MemoryNeed::Whole,
+        Some(MemoryRequest::PerNode(mib)) => MemoryNeed::PerNode(mib.0),
+        Some(MemoryRequest::PerCpu(mib)) if mib.0 == 0 => MemoryNeed::Whole,
+        Some(MemoryRequest::PerCpu(mib)) => MemoryNeed::PerCpu(mib.0),
+        Some(MemoryRequest::PerGpu(mib)) => MemoryNeed::PerGpu(mib.0),
+    }
+}
+
+fn share(job: &Job, partition: &Partition) -> Share {
+    match (job.request.sharing, partition.definition.oversubscribe) {
+        (_, OverSubscribe::Exclusive) | (Sharing::Exclusive | Sharing::Topo, _) => Share::Whole,
+        (Sharing::User | Sharing::Mcs, _) => Share::User(job.owner.uid),
+        (Sharing::Default | Sharing::Oversubscribe, _) => Share::Any,
+    }
+}
+
+/// A partition that the job names, with its place.
+pub(crate) fn partitions<'a>(
+    state: &'a State,
+    job: &'a Job,
+) -> impl Iterator<Item = (PartitionIdx, &'a Partition)> {
+    job.partitions.iter().filter_map(|&idx| Some((idx, state.partition(idx)?)))
+}
+
+/// Whether the job takes its nodes whole in this partition.
+pub(crate) fn is_whole(job: &Job, partition: &Partition) -> bool {
+    share(job, partition) == Share::Whole
+}

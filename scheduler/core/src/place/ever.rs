@@ -1,0 +1,102 @@
+//! Whether a request can ever run: asked at submission, on a machine without jobs.
+//!
+//! Source: measured behaviour of slurmctld (the goldens of errors and opts). What no node of the
+//! partitions could do is refused; what is only too much for a partition (nodes or CPUs in all, time,
+//! accounts) waits with a reason.
+
+use model::refusal::Refusal;
+
+use super::demand::{self, Demand};
+use super::feature::Constraint;
+use super::fit;
+use super::{Board, choose_nodes};
+use crate::effect::Refused;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::{Hold, Job};
+use crate::state::partition::Partition;
+
+/// Whether some partition that the job names could run it if no other job were there.
+///
+/// A held job is not tested (Slurm tests it when it is released). Partition limits are not looked at.
+///
+/// # Errors
+/// Slurm's refusal, of the last partition tried.
+/// Cost: O(nodes of the partitions), once.
+pub fn could_ever_run(state: &State, settings: &Settings, job: &Job) -> Result<(), Refused> {
+    if job.hold != Hold::None {
+        return Ok(());
+    }
+    let board = Board::empty();
+    let mut refused = None;
+    for (_, partition) in demand::partitions(state, job) {
+        let Some(demand) = Demand::of(state, settings, job, partition) else {
+            refused = Some(Refused::from(Refusal::InvalidFeature));
+            continue;
+        };
+        match try_partition(&board, state, settings, partition, &demand) {
+            Ok(()) => return Ok(()),
+            Err(reason) => refused = Some(reason),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+fn try_partition(
+    board: &Board,
+    state: &State,
+    settings: &Settings,
+    partition: &Partition,
+    demand: &Demand,
+) -> Result<(), Refused> {
+    if demand.required.iter().any(|node| partition.nodes.binary_search(node).is_err()) {
+        return Err(Refused::from(Refusal::NodesNotInPartition));
+    }
+    if partition.nodes.is_empty() {
+        // Its nodes may come: it waits.
+        return Ok(());
+    }
+    let room = |node| board.candidate(state, settings, demand, node);
+    if choose_nodes(state, partition, demand, room).is_some() {
+        return Ok(());
+    }
+    // More than the whole partition has: it waits with the partition's reason.
+    let nodes = u32::try_from(partition.nodes.len()).unwrap_or(u32::MAX);
+    let cpus: u64 = partition.nodes.iter().map(|&node| u64::from(state.node(node).definition.cpus.0)).sum();
+    let wanted = u64::from(demand.tasks) * u64::from(demand.cpus_per_task);
+    let one_fits = partition.nodes.iter().any(|&node| room(node).is_some());
+    if one_fits && (demand.min_nodes > nodes || (!demand.overcommit && wanted > cpus)) {
+        return Ok(());
+    }
+    Err(Refused { refusal: Refusal::NodeConfigUnavailable, lines: line(state, settings, partition, demand) })
+}
+
+/// What no node of the partition has, in Slurm's words and order.
+fn line(state: &State, settings: &Settings, partition: &Partition, demand: &Demand) -> Vec<Box<str>> {
+    let definitions = || partition.nodes.iter().map(|&node| &*state.node(node).definition);
+    let least = |node| fit::cost(demand, settings.whole_cores, node, 1, fit::gpus_of(demand, 1));
+    let features = |node: &&crate::state::node::NodeDefinition| match &demand.constraint {
+        Some(Constraint::Each(expression)) => expression.matches(&node.features),
+        Some(Constraint::Same(_) | Constraint::Counts(_)) | None => true,
+    };
+    let text = if !definitions().any(|node| least(node).cpus <= node.cpus.0) {
+        "CPU count per node can not be satisfied"
+    } else if !definitions().any(|node| least(node).memory <= node.memory.0) {
+        "Memory specification can not be satisfied"
+    } else if !definitions().any(|node| node.tmp_disk.0 >= demand.tmp_mib) {
+        "Temporary disk specification can not be satisfied"
+    } else if !definitions().filter(features).any(|node| fit::shape_fits(demand, node))
+        && features_known(state, demand)
+    {
+        "Socket, core and/or thread specification can not be satisfied"
+    } else {
+        return Vec::new();
+    };
+    vec![text.into()]
+}
+
+fn features_known(state: &State, demand: &Demand) -> bool {
+    let known =
+        |name: &str| state.nodes.iter().any(|node| node.definition.features.iter().any(|one| **one == *name));
+    demand.constraint.as_ref().is_none_or(|constraint| constraint.names().into_iter().all(known))
+}

@@ -1,0 +1,173 @@
+//! How much of a demand one node can take: counts only, no ids.
+//!
+//! The same functions judge what is free now, what will be free at some instant of the future, and an
+//! empty machine: they see a node's definition and the amounts that are free on it.
+
+use super::demand::{Demand, GresNeed, MemoryNeed, Share};
+use crate::state::node::NodeDefinition;
+
+/// What is free on a node at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Free<'a> {
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// Memory, MiB.
+    pub(crate) memory: u64,
+    /// Devices by kind, in the order of the definition.
+    pub(crate) gres: &'a [u64],
+    /// No job holds any of it.
+    pub(crate) idle: bool,
+}
+
+/// What a job takes of a node if so many of its tasks go there; devices for the whole job apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// Memory, MiB.
+    pub(crate) memory: u64,
+}
+
+/// CPUs that are given together: the threads of a core where cores are allocated whole.
+pub(crate) fn cpu_unit(whole_cores: bool, node: &NodeDefinition) -> u32 {
+    let threads = node.threads_per_core.max(1);
+    let all = node.sockets.saturating_mul(node.cores_per_socket).saturating_mul(threads);
+    if whole_cores && all == node.cpus.0 { threads } else { 1 }
+}
+
+/// Whether the node's make alone allows the demand: sockets, scratch space, sizes. Features apart.
+pub(crate) fn shape_fits(demand: &Demand, node: &NodeDefinition) -> bool {
+    let [sockets, cores, threads] = demand.shape;
+    node.sockets >= sockets
+        && node.cores_per_socket >= cores
+        && node.threads_per_core >= threads
+        && (demand.tmp_mib == 0 || node.tmp_disk.0 >= demand.tmp_mib)
+}
+
+/// CPUs that `tasks` tasks take of the node.
+pub(crate) fn cpus_for(demand: &Demand, whole_cores: bool, node: &NodeDefinition, tasks: u32) -> u32 {
+    if demand.share == Share::Whole {
+        return node.cpus.0;
+    }
+    let threads = node.threads_per_core.max(1);
+    let mut cpus = if demand.overcommit { 1 } else { tasks.saturating_mul(demand.cpus_per_task) };
+    if demand.one_thread {
+        cpus = cpus.saturating_mul(threads);
+    }
+    if demand.tasks_per_core < threads {
+        cpus = cpus.max(tasks.div_ceil(demand.tasks_per_core).saturating_mul(threads));
+    }
+    let unit = cpu_unit(whole_cores, node);
+    cpus.max(demand.min_cpus).max(1).div_ceil(unit).saturating_mul(unit)
+}
+
+/// CPUs and memory that `tasks` tasks with `gpus` GPUs take of the node.
+pub(crate) fn cost(demand: &Demand, whole_cores: bool, node: &NodeDefinition, tasks: u32, gpus: u64) -> Cost {
+    let cpus = cpus_for(demand, whole_cores, node, tasks);
+    let memory = match demand.memory {
+        MemoryNeed::Uncounted => 0,
+        MemoryNeed::Whole => node.memory.0,
+        MemoryNeed::PerNode(mib) => mib,
+        MemoryNeed::PerCpu(mib) if demand.share == Share::Whole => {
+            mib.saturating_mul(u64::from(cpus)).min(node.memory.0)
+        }
+        MemoryNeed::PerCpu(mib) => mib.saturating_mul(u64::from(cpus)),
+        MemoryNeed::PerGpu(mib) => mib.saturating_mul(gpus),
+    };
+    Cost { cpus, memory }
+}
+
+/// Whether a kind of a node answers a need.
+pub(crate) fn answers(need: &GresNeed, name: &str, kind: &str) -> bool {
+    *need.name == *name && need.kind.as_deref().is_none_or(|wanted| wanted == kind)
+}
+
+/// How many devices are free that answer a need.
+pub(crate) fn free_gres(need: &GresNeed, node: &NodeDefinition, free: &[u64]) -> u64 {
+    let kinds = node.gres.iter().zip(free);
+    kinds.filter(|(gres, _)| answers(need, &gres.name, &gres.kind)).map(|(_, count)| *count).sum()
+}
+
+/// GPUs that come with `tasks` tasks on a node by the needs for each node and task.
+pub(crate) fn gpus_of(demand: &Demand, tasks: u32) -> u64 {
+    let sum = |needs: &[GresNeed]| -> u64 {
+        needs.iter().filter(|need| &*need.name == "gpu").map(|need| need.count).sum()
+    };
+    sum(&demand.gres_per_node) + sum(&demand.gres_per_task).saturating_mul(u64::from(tasks))
+}
+
+/// Whether the devices for each node and for `tasks` tasks are free.
+///
+/// Exact: needs by type are disjoint, and those without a type contain them, so that comparing each
+/// need and the sum by name decides.
+fn gres_fit(demand: &Demand, node: &NodeDefinition, free: &[u64], tasks: u32) -> bool {
+    let all = || {
+        let per_node = demand.gres_per_node.iter().map(|need| (need, 1));
+        per_node.chain(demand.gres_per_task.iter().map(|need| (need, u64::from(tasks))))
+    };
+    all().all(|(need, _)| {
+        let of_kind: u64 = all()
+            .filter(|(other, _)| other.name == need.name && other.kind == need.kind)
+            .map(|(other, times)| other.count.saturating_mul(times))
+            .sum();
+        let of_name: u64 = all()
+            .filter(|(other, _)| other.name == need.name)
+            .map(|(other, times)| other.count.saturating_mul(times))
+            .sum();
+        let any = GresNeed { name: need.name.clone(), kind: None, count: 0 };
+        free_gres(need, node, free) >= of_kind && free_gres(&any, node, free) >= of_name
+    })
+}
+
+/// The most tasks of the job that the node can take; 0: not even one.
+///
+/// Features and node lists are not looked at. Cost: O(log tasks) cost computations.
+pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, free: Free<'_>) -> u32 {
+    if demand.share == Share::Whole && !free.idle {
+        return 0;
+    }
+    if demand.memory == MemoryNeed::Whole && free.memory < node.memory.0 {
+        return 0;
+    }
+    let fits = |tasks: u32| {
+        let mut gpus = gpus_of(demand, tasks);
+        if gpus == 0 && !demand.gres_per_job.is_empty() {
+            gpus = 1;
+        }
+        let cost = cost(demand, whole_cores, node, tasks, gpus);
+        cost.cpus <= free.cpus.min(demand.max_cpus_per_node)
+            && cost.memory <= free.memory
+            && ((demand.gres_per_node.is_empty() && demand.gres_per_task.is_empty())
+                || gres_fit(demand, node, free.gres, tasks))
+    };
+    if !fits(1) {
+        return 0;
+    }
+    let by_cpus = if demand.overcommit {
+        demand.tasks
+    } else if demand.share == Share::Whole {
+        node.cpus.0 / demand.cpus_per_task
+    } else {
+        free.cpus / demand.cpus_per_task
+    };
+    let sockets = node.sockets.max(1);
+    let most = by_cpus
+        .min(demand.tasks_per_node)
+        .min(demand.tasks_per_socket.saturating_mul(sockets))
+        .min(demand.tasks_per_core.saturating_mul(node.cpus.0 / node.threads_per_core.max(1)));
+    let most = if demand.tasks_given { most.min(demand.tasks) } else { most };
+    if most <= 1 || fits(most) {
+        return most.min(1).max(most);
+    }
+    // The cost grows with the tasks: find the last number that fits.
+    let (mut fitting, mut failing) = (1, most);
+    while failing - fitting > 1 {
+        let middle = fitting + (failing - fitting) / 2;
+        if fits(middle) {
+            fitting = middle;
+        } else {
+            failing = middle;
+        }
+    }
+    fitting
+}
