@@ -97,7 +97,11 @@ reasons! {
     NodeUnknown = "NodeUnknown",
     /// The job was put back and held after its launch failed.
     LaunchFailedRequeuedHeld = "launch_failed_requeued_held",
-    /// The job was put back and held at a user's or administrator's word.
+    /// The job was put back and held (`scontrol requeuehold`).
+    RequeuedHeld = "job requeued in held state",
+    /// The job was put back and held after a special exit code.
+    SpecialExit = "SpecialExit",
+    /// The job was requeued too often.
     JobHoldMaxRequeue = "JobHoldMaxRequeue",
     /// The scheduler stopped at this job and put it aside.
     SchedulerFault = "SchedulerFault",

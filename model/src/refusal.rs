@@ -73,8 +73,18 @@ refusals! {
     JobNotPending = 2034, "Job is no longer pending execution";
     /// The time limit makes no sense or is too large.
     InvalidTimeLimit = 2051, "Requested time limit is invalid (missing or exceeds some limit)";
-    /// The job is held or otherwise not running.
+    /// It is not running.
     JobNotRunning = 2052, "Job is not running";
+    /// It is not suspended.
+    JobNotSuspended = 2055, "Job is not suspended";
+    /// More memory than the allocation has.
+    MemoryUnavailable = 2044, "Memory required by task is not available";
+    /// The partition takes no submissions.
+    PartitionNotAvailable = 2069, "Required partition not available (inactive or drain)";
+    /// Jobs need the partition.
+    PartitionInUse = 2077, "Partition is in use";
+    /// The node state makes no sense, or its reason is missing.
+    InvalidNodeState = 2060, "Invalid node state specified";
     /// The job is not pending nor running.
     JobNotPendingNorRunning = 2053, "Job is not pending nor running";
     /// The account is not known for this user.

@@ -6,11 +6,21 @@
 //! do). State changes only in [`apply`], one record at a time; live running and recovery use the same
 //! code. Time, seeds and configuration arrive as arguments. No I/O, clock, thread, lock or serialisation.
 
+pub mod admit;
 pub mod allocation;
 pub mod apply;
+pub mod authorise;
+mod command;
+mod configure;
 pub mod effect;
 pub mod input;
+pub mod job;
 pub mod licenses;
+pub mod machine;
+mod node;
+pub mod place;
+pub mod plan;
+pub mod priority;
 pub mod record;
 pub mod settings;
 pub mod state;

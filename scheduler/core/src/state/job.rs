@@ -413,7 +413,7 @@ impl Job {
     pub fn state(&self) -> JobState {
         match &self.phase {
             Phase::Pending(pending) => match pending.kept_reason {
-                Some(Reason::None) if self.hold != Hold::None => JobState::SpecialExit,
+                Some(Reason::SpecialExit) => JobState::SpecialExit,
                 _ => JobState::Pending,
             },
             Phase::Active(active) => match (&active.finish, active.suspended_since) {

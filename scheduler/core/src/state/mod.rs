@@ -136,6 +136,35 @@ impl State {
         self.index.partition_by_name.get(name).copied()
     }
 
+    /// Names of the nodes of an allocation, compressed: `c[1-3]`.
+    #[must_use]
+    pub fn node_names(&self, allocation: &[crate::allocation::NodeShare]) -> String {
+        let names: Vec<&str> =
+            allocation.iter().map(|share| &*self.node(share.node).definition.name).collect();
+        model::hostlist::compress_sorted(&names)
+    }
+
+    /// The same nodes and partitions without any job, every node in service: what could ever run?
+    #[must_use]
+    pub fn idle_cluster(&self) -> Self {
+        let mut idle = Self {
+            epoch: self.epoch,
+            now: self.now,
+            nodes: self.nodes.clone(),
+            partitions: self.partitions.clone(),
+            accounts: self.accounts.clone(),
+            ..Self::default()
+        };
+        idle.index.node_by_name = self.index.node_by_name.clone();
+        idle.index.partition_by_name = self.index.partition_by_name.clone();
+        for node in &mut idle.nodes {
+            node.used.clear();
+            node.link = node::Link::Up;
+            node.admin = node::Admin::default();
+        }
+        idle
+    }
+
     /// Where the job stands in the queue.
     #[must_use]
     pub fn queue_key(&self, job: &Job) -> QueueKey {

@@ -158,6 +158,19 @@ pub struct Used {
     pub completing: u32,
 }
 
+impl Used {
+    /// Nothing is held any more; the tables keep their sizes.
+    pub fn clear(&mut self) {
+        self.cpus = Cpus::ZERO;
+        self.memory = MemoryMib::ZERO;
+        self.cpu_bits.fill(0);
+        self.gres.fill(0);
+        self.gres_bits.iter_mut().for_each(|bits| bits.fill(0));
+        self.jobs = 0;
+        self.completing = 0;
+    }
+}
+
 impl Node {
     /// Whether a new job may start on it.
     #[must_use]

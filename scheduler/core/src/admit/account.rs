@@ -1,0 +1,161 @@
+//! Which account, QOS and association a job is charged to, and the limits that refuse at submission.
+
+use std::sync::Arc;
+
+use model::refusal::Refusal;
+use model::request::JobRequest;
+use model::time::Span;
+
+use crate::effect::{Asker, Refused};
+use crate::input::Submit;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::accounts::{Accounts, Association, AssociationKey};
+use crate::state::job::Limit;
+
+/// What a job is charged to.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// Account; empty where accounting knows the user not.
+    pub account: Arc<str>,
+    /// QOS; empty where there is none.
+    pub qos: Arc<str>,
+    /// Number of the association; 0: none.
+    pub association: u32,
+    /// Longest run that the QOS allows: the limit of a job that gives none.
+    pub max_wall: Option<Span>,
+}
+
+impl Charge {
+    pub(super) fn limit(&self, request: &JobRequest) -> Limit {
+        match (request.time_limit, self.max_wall) {
+            (Some(Some(limit)), _) => Limit::After(limit),
+            (Some(None), _) => Limit::Unlimited,
+            (None, Some(limit)) => Limit::After(limit),
+            (None, None) => Limit::Partition,
+        }
+    }
+}
+
+/// Finds the association of a request. Names are compared in lower case, as Slurm keeps them.
+pub fn charge(
+    state: &State,
+    settings: &Settings,
+    asker: &Asker,
+    request: &JobRequest,
+) -> Result<Charge, Refused> {
+    let accounts = &state.accounts;
+    let user = accounts.users.get(&*asker.name);
+    let named = request.account.as_deref().map(str::to_lowercase);
+    let wanted = named.unwrap_or_else(|| user.map_or(String::new(), |user| user.default_account.to_string()));
+    let found = association(accounts, settings, &wanted, &asker.name);
+    let Some((key, row)) = found else {
+        if settings.enforce.associations {
+            return Err(Refusal::InvalidAccount.into());
+        }
+        let qos = request.qos.as_deref().unwrap_or("normal");
+        return Ok(Charge { account: wanted.into(), qos: qos.into(), association: 0, max_wall: None });
+    };
+    let allowed = inherited(accounts, key, row, "qos");
+    let allowed: Vec<&str> = allowed.map_or(vec!["normal"], |list| list.split(',').collect());
+    let default = inherited(accounts, key, row, "defaultqos");
+    let wanted_qos =
+        request.qos.as_deref().map(str::to_lowercase).or_else(|| default.map(str::to_owned)).unwrap_or_else(
+            || {
+                let first =
+                    if allowed.contains(&"normal") { Some("normal") } else { allowed.first().copied() };
+                first.unwrap_or("normal").to_owned()
+            },
+        );
+    let exists = accounts.qos.contains_key(&*wanted_qos);
+    if settings.enforce.qos && (!exists || !allowed.contains(&&*wanted_qos)) {
+        return Err(Refusal::InvalidQos.into());
+    }
+    let max_wall = accounts.qos.get(&*wanted_qos).and_then(|qos| minutes(qos.attributes.get("maxwall")?));
+    Ok(Charge {
+        account: Arc::from(&*key.account),
+        qos: wanted_qos.into(),
+        association: row.id,
+        max_wall: max_wall.filter(|_| settings.enforce.limits),
+    })
+}
+
+fn minutes(text: &str) -> Option<Span> {
+    text.parse().ok().map(Span::from_mins)
+}
+
+fn association<'a>(
+    accounts: &'a Accounts,
+    settings: &Settings,
+    account: &str,
+    user: &str,
+) -> Option<(&'a AssociationKey, &'a Association)> {
+    let key = AssociationKey {
+        cluster: settings.cluster.clone(),
+        account: account.into(),
+        user: user.into(),
+        partition: "".into(),
+    };
+    accounts.associations.get_key_value(&key)
+}
+
+/// An attribute of an association, or of the nearest account above it that has one.
+fn inherited<'a>(
+    accounts: &'a Accounts,
+    key: &AssociationKey,
+    row: &'a Association,
+    attribute: &str,
+) -> Option<&'a str> {
+    if let Some(value) = row.attributes.get(attribute).filter(|value| !value.is_empty()) {
+        return Some(value);
+    }
+    let mut account = key.account.clone();
+    // An account tree is shallow; a loop in it cannot be made through ChangeAccounts, and ends here.
+    for _ in 0..64 {
+        let above = AssociationKey { account: account.clone(), user: "".into(), ..key.clone() };
+        let row = accounts.associations.get(&above)?;
+        if let Some(value) = row.attributes.get(attribute).filter(|value| !value.is_empty()) {
+            return Some(value);
+        }
+        if row.parent.is_empty() {
+            return None;
+        }
+        account = row.parent.clone();
+    }
+    None
+}
+
+/// Limits that refuse a job when it is submitted: the QOS's number of jobs, and what DenyOnLimit names.
+pub(super) fn check_limits(
+    state: &State,
+    settings: &Settings,
+    submit: &Submit,
+    charge: &Charge,
+) -> Result<(), Refused> {
+    if !settings.enforce.limits {
+        return Ok(());
+    }
+    let Some(qos) = state.accounts.qos.get(&*charge.qos) else { return Ok(()) };
+    let refuse = |line: &str| Err(Refused { refusal: Refusal::AccountingPolicy, lines: vec![line.into()] });
+    let most = qos.attributes.get("maxsubmitjobsperuser").and_then(|text| text.parse::<u32>().ok());
+    if let Some(most) = most {
+        let own = state.jobs.values().filter(|job| {
+            job.owner.uid == submit.asker.uid && *job.qos == *charge.qos && job.ended().is_none()
+        });
+        let held: u32 = own.map(crate::state::job::Job::elements).sum();
+        let new = submit.request.array.as_ref().map_or(1, |spec| spec.tasks.len());
+        if held.saturating_add(new) > most {
+            return refuse("QOSMaxSubmitJobPerUserLimit");
+        }
+    }
+    let denies = qos
+        .attributes
+        .get("flags")
+        .is_some_and(|flags| flags.split(',').any(|flag| flag.eq_ignore_ascii_case("DenyOnLimit")));
+    if let (true, Some(max), Some(Some(limit))) = (denies, charge.max_wall, submit.request.time_limit)
+        && limit > max
+    {
+        return refuse("QOSMaxWallDurationPerJobLimit");
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! From a request to a job, or a refusal. Nothing is stored for a refused request.
+
+mod account;
+
+use std::sync::Arc;
+
+use model::array::TaskSet;
+use model::depend::{Dependency, Kind as DependencyKind};
+use model::id::{JobId, PartitionIdx, RunNumber};
+use model::refusal::Refusal;
+use model::request::{JobRequest, Kind, MemoryRequest};
+use model::time::Span;
+
+use crate::effect::{Answer, Refused};
+use crate::input::Submit;
+use crate::machine::Call;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::accounts::AdminLevel;
+use crate::state::job::{ArrayRole, Bodies, Hold, Job, Limit, Owner, Pending, Phase, WaitingArray};
+use crate::state::partition::PartitionState;
+use crate::{authorise, licenses, place, priority};
+
+pub use account::{Charge, charge};
+
+impl Call<'_> {
+    /// A submission: the same key and request give the same job.
+    pub(crate) fn submit(&mut self, submit: Submit) {
+        let reply = submit.reply;
+        if let Some(answer) = self.repeated(&submit) {
+            return self.answer(reply, answer);
+        }
+        let job = match self.admit(&submit) {
+            Ok(job) => job,
+            Err(refused) => return self.refuse(reply, refused),
+        };
+        if submit.test_only {
+            let answer = self.would_start(&job);
+            return self.answer(reply, answer);
+        }
+        let id = job.id;
+        self.emit(Record::NextJobId(next_id(&self.settings(), id)));
+        self.emit(Record::Job(Box::new(job)));
+        self.refresh(id);
+        self.machine.arm(id);
+        self.out.pass_wanted = true;
+        self.answer(reply, Answer::Submitted { job: id, warnings: Vec::new() });
+    }
+
+    fn repeated(&self, submit: &Submit) -> Option<Answer> {
+        if submit.test_only {
+            return None;
+        }
+        let id = *self.state().index.keys.get(&(submit.asker.uid, submit.key))?;
+        let job = self.job(id);
+        let same = job.bodies.script == submit.script
+            && job.bodies.environment == submit.environment
+            && (job.request == submit.request || job.restarts > 0);
+        Some(if same {
+            Answer::Submitted { job: id, warnings: Vec::new() }
+        } else {
+            Answer::Refused(Refusal::KeyReused.into())
+        })
+    }
+
+    fn admit(&self, submit: &Submit) -> Result<Job, Refused> {
+        let (state, settings) = (self.state(), self.settings());
+        let request = &submit.request;
+        if state.jobs.len() >= settings.max_job_count as usize {
+            return Err(Refusal::TooManyJobs.into());
+        }
+        if request.kind == Kind::Batch && submit.script.is_none() {
+            return Err(Refusal::ScriptMissing.into());
+        }
+        let level = authorise::level(state, &settings, &submit.asker);
+        let partitions = partitions(state, request, submit, level)?;
+        let charge = account::charge(state, &settings, &submit.asker, request)?;
+        account::check_limits(state, &settings, submit, &charge)?;
+        check_words(state, &settings, request)?;
+        check_dependency(state, submit)?;
+        let id = self.free_id().ok_or(Refused::from(Refusal::TooManyJobs))?;
+        let mut job = Job {
+            id,
+            owner: Owner { uid: submit.asker.uid, gid: submit.asker.gid },
+            key: submit.key,
+            request: Arc::clone(request),
+            bodies: Bodies { script: submit.script, environment: submit.environment },
+            account: charge.account.clone(),
+            qos: charge.qos.clone(),
+            association: charge.association,
+            partitions: partitions.into(),
+            submit: self.now,
+            limit: charge.limit(request),
+            memory: request.memory,
+            priority: 0,
+            hold: hold(request, level),
+            nice: request.nice,
+            requeue: request.requeue.unwrap_or(settings.requeue_default),
+            alloc_sid: submit.alloc_sid,
+            array: array_role(request, &settings)?,
+            run: RunNumber(0),
+            restarts: 0,
+            phase: Phase::Pending(Pending {
+                not_before: request.begin.filter(|begin| *begin > self.now),
+                dependency: request.dependency.clone(),
+                ..Pending::default()
+            }),
+        };
+        job.memory = default_memory(state, &settings, &job);
+        check_deadline(&job, self.now)?;
+        place::could_ever_run(state, &settings, &job)?;
+        check_immediate_states(state, &job)?;
+        if job.hold == Hold::None {
+            job.priority = priority::priority(state, &settings, &job);
+        }
+        Ok(job)
+    }
+
+    /// The next job id that nothing uses.
+    pub(crate) fn free_id(&self) -> Option<JobId> {
+        let (state, settings) = (self.state(), self.settings());
+        let mut id = state.next_job_id.clamp(settings.first_job_id, settings.max_job_id);
+        for _ in 0..=state.jobs.len() {
+            if !state.jobs.contains_key(&JobId(id)) && !state.arrays.contains_key(&JobId(id)) {
+                return Some(JobId(id));
+            }
+            id = next_id(&settings, JobId(id));
+        }
+        None
+    }
+
+    /// When and where the job would start if nobody else came: now, or when the jobs that run have
+    /// reached their limits.
+    fn would_start(&self, job: &Job) -> Answer {
+        let (state, settings) = (self.state(), self.settings());
+        let idle = state.idle_cluster();
+        for (cluster, start) in [(state, self.now), (&idle, self.all_ended_by())] {
+            for &idx in job.partitions.iter() {
+                let Some(allocation) = place::place(cluster, &settings, job, idx) else { continue };
+                let partition = cluster.partition(idx).expect("a place is in a partition");
+                return Answer::WouldStart {
+                    start,
+                    cpus: allocation.iter().map(|share| share.cpus.0).sum(),
+                    nodes: state.node_names(&allocation).into(),
+                    partition: partition.definition.name.clone(),
+                };
+            }
+        }
+        Answer::Refused(Refusal::NodeConfigUnavailable.into())
+    }
+
+    fn all_ended_by(&self) -> model::time::Timestamp {
+        let running = self.state().index.running.iter().filter_map(|id| self.job(*id).active());
+        running.filter_map(crate::state::job::Active::limit_end).max().unwrap_or(self.now).max(self.now)
+    }
+}
+
+/// The id after `id`; wraps to the first.
+fn next_id(settings: &Settings, id: JobId) -> u32 {
+    if id.0 >= settings.max_job_id { settings.first_job_id } else { id.0 + 1 }
+}
+
+fn hold(request: &JobRequest, level: AdminLevel) -> Hold {
+    let held = request.hold || request.rare().priority == Some(0);
+    match (held, level) {
+        (false, _) => Hold::None,
+        (true, AdminLevel::None | AdminLevel::Operator) => Hold::User,
+        (true, AdminLevel::Administrator) => Hold::User,
+    }
+}
+
+fn partitions(
+    state: &State,
+    request: &JobRequest,
+    submit: &Submit,
+    level: AdminLevel,
+) -> Result<Vec<PartitionIdx>, Refused> {
+    let mut chosen = Vec::new();
+    match &request.partition {
+        Some(names) => {
+            for name in names.split(',').filter(|name| !name.is_empty()) {
+                let idx = state.partition_named(name).ok_or_else(|| Refused {
+                    refusal: Refusal::InvalidPartitionName,
+                    lines: vec![format!("invalid partition specified: {name}").into()],
+                })?;
+                if !chosen.contains(&idx) {
+                    chosen.push(idx);
+                }
+            }
+        }
+        None => chosen.extend(
+            state
+                .index
+                .partition_by_name
+                .values()
+                .copied()
+                .find(|idx| state.partition(*idx).is_some_and(|one| one.definition.is_default)),
+        ),
+    }
+    if chosen.is_empty() {
+        return Err(Refusal::DefaultPartitionNotSet.into());
+    }
+    for &idx in &chosen {
+        let definition = &state.partition(idx).expect("a named partition exists").definition;
+        if definition.root_only && level != AdminLevel::Administrator
+            || definition.disable_root_jobs && submit.asker.uid.0 == 0
+        {
+            return Err(Refusal::AccessDenied.into());
+        }
+        let in_group = definition.allow_groups.is_empty()
+            || level == AdminLevel::Administrator
+            || definition.allow_groups.iter().any(|group| submit.asker.groups.contains(group));
+        if !in_group {
+            return Err(Refusal::PartitionGroup.into());
+        }
+    }
+    Ok(chosen)
+}
+
+/// A partition that takes no submissions refuses the job, after the job was found to make sense.
+fn check_immediate_states(state: &State, job: &Job) -> Result<(), Refused> {
+    for &idx in job.partitions.iter() {
+        let definition = &state.partition(idx).expect("a job's partition exists at its admission").definition;
+        match definition.state {
+            PartitionState::Up | PartitionState::Down => {}
+            PartitionState::Drain | PartitionState::Inactive => {
+                return Err(Refusal::PartitionNotAvailable.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn array_role(request: &JobRequest, settings: &Settings) -> Result<ArrayRole, Refused> {
+    let Some(spec) = &request.array else { return Ok(ArrayRole::Single) };
+    let last = spec.tasks.last().ok_or(Refused::from(Refusal::InvalidArray))?;
+    if last >= settings.max_array_size {
+        return Err(Refusal::InvalidArray.into());
+    }
+    let tasks: TaskSet = spec.tasks.clone();
+    let throttle = (spec.throttle > 0).then_some(spec.throttle);
+    Ok(ArrayRole::Waiting(Box::new(WaitingArray { tasks, throttle })))
+}
+
+/// Names that must be known: nodes, licenses, generic resources.
+fn check_words(state: &State, settings: &Settings, request: &JobRequest) -> Result<(), Refused> {
+    let rare = request.rare();
+    for list in [&rare.nodelist, &rare.exclude].into_iter().flatten() {
+        let names = model::hostlist::expand(list).map_err(|_| Refused::from(Refusal::InvalidNodeName))?;
+        if names.iter().any(|name| state.node_named(name).is_none()) {
+            return Err(Refusal::InvalidNodeName.into());
+        }
+    }
+    if let Some(text) = &rare.licenses {
+        let known = licenses::is_valid(text)
+            && licenses::parse(text)
+                .all(|(name, amount)| settings.licenses.get(name).is_some_and(|total| amount <= *total));
+        if !known {
+            return Err(Refusal::InvalidLicenses.into());
+        }
+    }
+    if rare.reservation.is_some() {
+        return Err(Refusal::ReservationInvalid.into());
+    }
+    let lists = [
+        &request.gres_per_node,
+        &request.gpus_per_job,
+        &request.gpus_per_node,
+        &request.gpus_per_task,
+        &request.gpus_per_socket,
+    ];
+    for gres in lists.into_iter().flatten() {
+        let known = state
+            .nodes
+            .iter()
+            .any(|node| node.definition.gres.iter().any(|offered| offered.name == gres.name));
+        if !known {
+            return Err(Refusal::InvalidGres.into());
+        }
+    }
+    Ok(())
+}
+
+fn check_dependency(state: &State, submit: &Submit) -> Result<(), Refused> {
+    let Dependency { terms, .. } = &submit.request.dependency;
+    for term in terms {
+        if term.kind == DependencyKind::Singleton {
+            continue;
+        }
+        let known = state.jobs.contains_key(&term.job) || state.arrays.contains_key(&term.job);
+        if !known {
+            return Err(Refusal::InvalidDependency.into());
+        }
+    }
+    Ok(())
+}
+
+/// A job that cannot end before its deadline is refused.
+fn check_deadline(job: &Job, now: model::time::Timestamp) -> Result<(), Refused> {
+    let Some(deadline) = job.request.rare().deadline else { return Ok(()) };
+    let shortest = job.request.rare().time_min.or(match job.limit {
+        Limit::After(limit) => Some(limit),
+        Limit::Partition | Limit::Unlimited => None,
+    });
+    if now.saturating_add(shortest.unwrap_or(Span::ZERO)) > deadline {
+        return Err(Refusal::InvalidTimeLimit.into());
+    }
+    Ok(())
+}
+
+/// Memory after defaults: the request's, else the partition's, else the cluster's.
+fn default_memory(state: &State, settings: &Settings, job: &Job) -> Option<MemoryRequest> {
+    if job.memory.is_some() {
+        return job.memory;
+    }
+    let partition = job.partitions.first().and_then(|idx| state.partition(*idx));
+    let definition = partition.map(|partition| &partition.definition);
+    definition
+        .and_then(|one| one.def_mem_per_cpu)
+        .map(MemoryRequest::PerCpu)
+        .or_else(|| definition.and_then(|one| one.def_mem_per_node).map(MemoryRequest::PerNode))
+        .or_else(|| settings.def_mem_per_cpu.map(MemoryRequest::PerCpu))
+        .or_else(|| settings.def_mem_per_node.map(MemoryRequest::PerNode))
+}

@@ -1,0 +1,163 @@
+//! scancel: end jobs and steps, or send them a signal.
+
+use model::id::{JobId, NodeIdx, StepId};
+use model::job::JobState;
+use model::reason::Reason;
+use model::refusal::Refusal;
+
+use crate::authorise::{self, Act};
+use crate::effect::{Asker, Effect, Outcome, Refused, RunKey, Selector};
+use crate::input::JobFilter;
+use crate::job::select;
+use crate::machine::Call;
+use crate::record::Record;
+use crate::state::job::{Active, Finish, Hold, Phase, RunStage, StopCause};
+
+const KILL: u8 = 9;
+
+/// A signal and whom it reaches.
+#[derive(Clone, Copy)]
+pub(crate) struct Signal {
+    pub(crate) number: u8,
+    /// The batch shell alone.
+    pub(crate) batch_only: bool,
+    /// The batch shell too.
+    pub(crate) full: bool,
+}
+
+impl Call<'_> {
+    /// Ends or signals what is named, or what the filter matches where nothing is named.
+    pub(crate) fn cancel(
+        &mut self,
+        jobs: &[Selector],
+        filter: &JobFilter,
+        signal: Option<Signal>,
+        asker: &Asker,
+    ) -> Vec<Outcome> {
+        let every: Vec<Selector>;
+        let (named, jobs) = if jobs.is_empty() {
+            let live = self.state().jobs.values().filter(|job| {
+                job.ended().is_none()
+                    && select::matches(self.state(), job, filter)
+                    && authorise::may(self.state(), &self.settings(), asker, Act::Cancel, Some(job)).is_ok()
+            });
+            every = live.map(|job| Selector { job: job.id, tasks: None, step: None }).collect();
+            (false, &every[..])
+        } else {
+            (true, jobs)
+        };
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        for selector in jobs {
+            let outcome = match selector.step {
+                Some(step) => self.for_each(selector, |call, id| call.cancel_step(id, step, signal, asker)),
+                None if !named => {
+                    let refused = self.cancel_job(selector.job, signal, asker).err();
+                    Outcome { object: selector.text(), refused }
+                }
+                None => self.for_each(selector, |call, id| {
+                    if select::matches(call.state(), call.job(id), filter) {
+                        call.cancel_job(id, signal, asker)
+                    } else {
+                        Ok(())
+                    }
+                }),
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    fn cancel_job(&mut self, id: JobId, signal: Option<Signal>, asker: &Asker) -> Result<(), Refused> {
+        let (state, settings) = (self.state(), self.settings());
+        let Some(job) = state.jobs.get(&id) else { return Ok(()) };
+        authorise::may(state, &settings, asker, Act::Cancel, Some(job))?;
+        let whole = signal.is_none_or(|signal| signal.number == KILL && !signal.batch_only);
+        match &job.phase {
+            Phase::Ended(_) => Err(Refusal::AlreadyDone.into()),
+            Phase::Pending(_) if whole => {
+                let reason = match job.hold {
+                    Hold::None => Reason::None,
+                    Hold::User => Reason::JobHeldUser,
+                    Hold::Admin => Reason::JobHeldAdmin,
+                };
+                self.end_waiting(id, JobState::Cancelled, reason, Some(asker.uid));
+                Ok(())
+            }
+            Phase::Pending(_) => Err(Refusal::JobPending.into()),
+            Phase::Active(active) if whole => {
+                if active.finish.as_ref().is_some_and(|finish| finish.requeue.is_none()) {
+                    return Ok(());
+                }
+                let finish = Finish {
+                    state: JobState::Cancelled,
+                    exit: None,
+                    reason: Reason::None,
+                    detail: "".into(),
+                    by: Some(asker.uid),
+                    at: self.now,
+                    requeue: None,
+                };
+                self.emit(Record::JobFinishing { job: id, finish });
+                self.stop_steps(id, StopCause::Cancel, Some(asker.uid));
+                self.end_if_over(id);
+                Ok(())
+            }
+            Phase::Active(active) => {
+                let signal = signal.expect("a cancel without a signal is a whole one");
+                let reached = parts(active, |step| step != StepId::Batch || signal.batch_only || signal.full);
+                let run = job.run;
+                for (node, step) in reached {
+                    if signal.batch_only && step != StepId::Batch {
+                        continue;
+                    }
+                    self.send(node, RunKey { job: id, step, run }, signal);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn cancel_step(
+        &mut self,
+        id: JobId,
+        step: StepId,
+        signal: Option<Signal>,
+        asker: &Asker,
+    ) -> Result<(), Refused> {
+        let (state, settings) = (self.state(), self.settings());
+        let job = &state.jobs[&id];
+        authorise::may(state, &settings, asker, Act::Cancel, Some(job))?;
+        let Some(active) = job.active() else { return Err(Refusal::InvalidJobId.into()) };
+        match active.step(step) {
+            None => return Err(Refusal::InvalidJobId.into()),
+            Some(step) if step.is_over() => return Err(Refusal::AlreadyDone.into()),
+            Some(_) => {}
+        }
+        let run = job.run;
+        match signal {
+            None => self.stop_step(id, step, StopCause::Cancel, Some(asker.uid)),
+            Some(signal) => {
+                for (node, step) in parts(active, |other| other == step) {
+                    self.send(node, RunKey { job: id, step, run }, signal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, node: NodeIdx, run: RunKey, signal: Signal) {
+        let Signal { number, batch_only, full } = signal;
+        self.effect(Effect::Signal { node, run, signal: number, batch_only, full });
+    }
+}
+
+/// The live parts of the steps that `wanted` picks.
+fn parts(active: &Active, wanted: impl Fn(StepId) -> bool) -> Vec<(NodeIdx, StepId)> {
+    let steps = active.steps.iter().filter(|step| wanted(step.id));
+    steps
+        .flat_map(|step| {
+            let live = step.nodes.iter().filter(|part| part.stage != RunStage::Ended);
+            live.map(|part| (part.node, step.id))
+        })
+        .collect()
+}

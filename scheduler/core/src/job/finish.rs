@@ -1,0 +1,285 @@
+//! How runs and jobs end: reports of executors, the last process, the end of a waiting job, timers.
+
+use std::sync::Arc;
+
+use model::exit::ExitStatus;
+use model::id::{JobId, NodeIdx, StepId, Uid};
+use model::job::JobState;
+use model::reason::Reason;
+use model::signal;
+use model::time::Span;
+
+use crate::effect::{Effect, RunKey};
+use crate::input::{OutcomeKind, Report, RunOutcome};
+use crate::machine::Call;
+use crate::record::Record;
+use crate::state::job::{Active, Ended, Finish, Job, Phase, RequeueHow, RunStage, StopCause};
+
+impl Call<'_> {
+    /// What an executor says of a run. Reports come late, twice, and from earlier runs.
+    pub(crate) fn report(&mut self, node: NodeIdx, run: RunKey, report: Report) {
+        let Some(stage) = self.stage(node, run) else {
+            return self.report_of_stranger(node, run, &report);
+        };
+        match (report, stage) {
+            (Report::Intended, _) => {}
+            (Report::Begun { .. }, RunStage::Ordered | RunStage::Unknown) => {
+                self.emit(Record::StepBegun { job: run.job, step: run.step, node });
+            }
+            (Report::Begun { .. }, RunStage::Begun | RunStage::Ended) => {}
+            (Report::Unknown, RunStage::Ordered | RunStage::Begun) => {
+                self.emit(Record::StepUnknown { job: run.job, step: run.step, node });
+            }
+            (Report::Unknown, RunStage::Unknown | RunStage::Ended) => {}
+            (Report::Ended(_), RunStage::Ended) => self.effect(Effect::Acknowledge { node, run }),
+            (Report::Ended(outcome), RunStage::Ordered | RunStage::Begun | RunStage::Unknown) => {
+                self.run_ended(node, run, &outcome);
+                self.effect(Effect::Acknowledge { node, run });
+            }
+        }
+    }
+
+    /// How far the run is on the node, if it is a run that the state expects.
+    pub(crate) fn stage(&self, node: NodeIdx, run: RunKey) -> Option<RunStage> {
+        let job = self.state().jobs.get(&run.job).filter(|job| job.run == run.run)?;
+        let steps = match &job.phase {
+            Phase::Active(active) => &active.steps,
+            Phase::Ended(ended) => &ended.steps,
+            Phase::Pending(_) => return None,
+        };
+        let step = steps.iter().rev().find(|step| step.id == run.step)?;
+        let part = step.nodes.iter().find(|part| part.node == node)?;
+        Some(if job.ended().is_some() { RunStage::Ended } else { part.stage })
+    }
+
+    /// A run that the state does not expect there: an outcome may be collected, a live one is ended.
+    fn report_of_stranger(&mut self, node: NodeIdx, run: RunKey, report: &Report) {
+        match report {
+            Report::Ended(_) => self.effect(Effect::Acknowledge { node, run }),
+            Report::Intended | Report::Begun { .. } | Report::Unknown => {
+                self.terminate_on(node, run, StopCause::JobEnd);
+            }
+        }
+    }
+
+    pub(crate) fn terminate_on(&mut self, node: NodeIdx, run: RunKey, cause: StopCause) {
+        let kill_wait = self.settings().kill_wait;
+        self.effect(Effect::Terminate { node, run, cause, kill_wait, note: "".into() });
+    }
+
+    fn run_ended(&mut self, node: NodeIdx, run: RunKey, outcome: &RunOutcome) {
+        let (job, step) = (run.job, run.step);
+        self.emit(Record::StepNodeEnded { job, step, node, exit: outcome.exit, usage: outcome.usage });
+        let active = self.job(job).active().expect("a run with a stage belongs to an active job");
+        let part = active.step(step).expect("the run's step exists");
+        let over = part.nodes.iter().all(|part| part.stage == RunStage::Ended);
+        if over {
+            let (exit, state) = (part.exit, step_state(part.stop, part.exit, outcome.kind));
+            self.emit(Record::StepEnded { job, step, state, exit, at: self.now });
+        }
+        if step == StepId::Batch {
+            self.batch_ended(job, outcome);
+        } else if !over && outcome.kind == OutcomeKind::Lost {
+            // One node's part is lost: the others would wait for it for ever.
+            self.stop_step(job, step, StopCause::NodeFail, None);
+        }
+        self.end_if_over(job);
+        self.out.pass_wanted = true;
+    }
+
+    fn batch_ended(&mut self, id: JobId, outcome: &RunOutcome) {
+        let job = self.job(id);
+        let active = job.active().expect("its batch step ran");
+        let finish = match &active.finish {
+            Some(decided) => Finish { exit: decided.exit.or(Some(outcome.exit)), ..decided.clone() },
+            None => self.finish_of(job, outcome),
+        };
+        if active.finish.as_ref() != Some(&finish) {
+            self.emit(Record::JobFinishing { job: id, finish });
+        }
+        self.stop_steps(id, StopCause::JobEnd, None);
+    }
+
+    fn finish_of(&self, job: &Job, outcome: &RunOutcome) -> Finish {
+        let (state, reason, detail) = match outcome.kind {
+            OutcomeKind::Exited if outcome.exit.is_success() => {
+                (JobState::Completed, Reason::None, String::new())
+            }
+            OutcomeKind::Exited if outcome.exit.signal != 0 => {
+                (JobState::Failed, Reason::RaisedSignal, signal_words(outcome.exit.signal))
+            }
+            OutcomeKind::Exited => (JobState::Failed, Reason::NonZeroExitCode, String::new()),
+            OutcomeKind::TimeLimit => (JobState::Timeout, Reason::TimeLimit, String::new()),
+            OutcomeKind::Cancelled => (JobState::Cancelled, Reason::None, String::new()),
+            OutcomeKind::LaunchFailed => {
+                (JobState::Failed, Reason::JobLaunchFailure, outcome.detail.to_string())
+            }
+            OutcomeKind::Lost => (JobState::NodeFail, Reason::NodeDown, outcome.detail.to_string()),
+            OutcomeKind::OutOfMemory => (JobState::OutOfMemory, Reason::OutOfMemory, String::new()),
+        };
+        let requeue = (outcome.kind == OutcomeKind::Lost && job.requeue).then_some(RequeueHow::Eligible);
+        Finish {
+            state,
+            exit: Some(outcome.exit),
+            reason,
+            detail: detail.into(),
+            by: None,
+            at: self.now,
+            requeue,
+        }
+    }
+
+    /// Ends every step of the job that still runs.
+    pub(crate) fn stop_steps(&mut self, id: JobId, cause: StopCause, by: Option<Uid>) {
+        let Some(active) = self.job(id).active() else { return };
+        let open: Vec<StepId> =
+            active.steps.iter().filter(|step| !step.is_over()).map(|step| step.id).collect();
+        for step in open {
+            self.stop_step(id, step, cause, by);
+        }
+    }
+
+    /// Ends one step.
+    pub(crate) fn stop_step(&mut self, id: JobId, step: StepId, cause: StopCause, by: Option<Uid>) {
+        let job = self.job(id);
+        let run = RunKey { job: id, step, run: job.run };
+        let Some(part) = job.active().and_then(|active| active.step(step)) else { return };
+        let nodes: Vec<NodeIdx> =
+            part.nodes.iter().filter(|part| part.stage != RunStage::Ended).map(|part| part.node).collect();
+        if part.stop.is_none() {
+            self.emit(Record::StepStopping { job: id, step, cause, by });
+        }
+        for node in nodes {
+            self.terminate_on(node, run, cause);
+        }
+    }
+
+    /// Ends the job if nothing of it runs and its end is decided.
+    pub(crate) fn end_if_over(&mut self, id: JobId) {
+        let Some(active) = self.job(id).active() else { return };
+        let Some(finish) = &active.finish else { return };
+        if active.steps.iter().any(|step| !step.is_over()) {
+            return;
+        }
+        let requeue = finish.requeue;
+        let ended = ended_of(active, finish, self.now);
+        match requeue {
+            None => self.emit(Record::JobEnded { job: id, ended: Box::new(ended) }),
+            Some(how) => self.put_back(id, ended, how),
+        }
+        self.after_end(id);
+    }
+
+    /// What follows from every end.
+    pub(crate) fn after_end(&mut self, id: JobId) {
+        self.machine.arm_purge();
+        self.machine.arm(id);
+        self.wake_dependents(id);
+        self.out.pass_wanted = true;
+    }
+
+    /// Ends a job (or all waiting elements) that never started.
+    pub(crate) fn end_waiting(&mut self, id: JobId, state: JobState, reason: Reason, by: Option<Uid>) {
+        let job = self.job(id);
+        let pending = job.pending().expect("the caller found it waiting");
+        let ended = Ended {
+            state,
+            exit: ExitStatus::SUCCESS,
+            derived_exit: ExitStatus::SUCCESS,
+            reason,
+            detail: "".into(),
+            by,
+            eligible: pending.eligible,
+            start: None,
+            end: self.now,
+            limit: None,
+            partition: None,
+            allocation: Arc::from([]),
+            suspended_total: Span::ZERO,
+            steps: Vec::new(),
+        };
+        self.emit(Record::JobEnded { job: id, ended: Box::new(ended) });
+        self.after_end(id);
+    }
+
+    /// A job's timer: it may be eligible now, past its deadline, or past its limit.
+    pub(crate) fn job_timer(&mut self, id: JobId) {
+        let Some(job) = self.state().jobs.get(&id) else { return };
+        let late = job.request.rare().deadline.is_some_and(|deadline| deadline <= self.now);
+        match &job.phase {
+            Phase::Pending(_) if late => {
+                self.end_waiting(id, JobState::Deadline, Reason::DeadLine, None);
+            }
+            Phase::Pending(_) => {
+                self.refresh(id);
+                self.machine.arm(id);
+            }
+            Phase::Active(active) if active.finish.is_none() => {
+                let margin = self.machine.limit_margin(job);
+                let over = active.limit_end().is_some_and(|end| end.saturating_add(margin) <= self.now);
+                match (late, over) {
+                    (true, _) => {
+                        self.end_running(id, JobState::Deadline, Reason::DeadLine, StopCause::TimeLimit)
+                    }
+                    (_, true) => {
+                        self.end_running(id, JobState::Timeout, Reason::TimeLimit, StopCause::TimeLimit)
+                    }
+                    (false, false) => self.machine.arm(id),
+                }
+            }
+            Phase::Active(_) | Phase::Ended(_) => {}
+        }
+    }
+
+    fn end_running(&mut self, id: JobId, state: JobState, reason: Reason, cause: StopCause) {
+        let finish =
+            Finish { state, exit: None, reason, detail: "".into(), by: None, at: self.now, requeue: None };
+        self.emit(Record::JobFinishing { job: id, finish });
+        self.stop_steps(id, cause, None);
+        self.end_if_over(id);
+    }
+}
+
+/// `9(Killed)`, as Slurm says which signal a batch script died of.
+fn signal_words(number: u8) -> String {
+    format!("{number}({})", signal::describe(number).replace(' ', "_"))
+}
+
+fn step_state(stop: Option<StopCause>, exit: ExitStatus, kind: OutcomeKind) -> JobState {
+    match kind {
+        OutcomeKind::OutOfMemory => return JobState::OutOfMemory,
+        OutcomeKind::Lost => return JobState::NodeFail,
+        OutcomeKind::Exited | OutcomeKind::TimeLimit | OutcomeKind::Cancelled | OutcomeKind::LaunchFailed => {
+        }
+    }
+    // Slurm calls a step that died of a signal CANCELLED, whoever sent it.
+    match (stop, exit) {
+        (_, exit) if exit.signal != 0 => JobState::Cancelled,
+        (None | Some(_), exit) if exit.is_success() => JobState::Completed,
+        (Some(_), _) => JobState::Cancelled,
+        (None, _) => JobState::Failed,
+    }
+}
+
+pub(crate) fn ended_of(active: &Active, finish: &Finish, now: model::time::Timestamp) -> Ended {
+    let suspended = match active.suspended_since {
+        Some(since) => active.suspended_total.saturating_add(now.since(since)),
+        None => active.suspended_total,
+    };
+    Ended {
+        state: finish.state,
+        exit: finish.exit.unwrap_or(ExitStatus::SUCCESS),
+        derived_exit: active.derived_exit,
+        reason: finish.reason,
+        detail: finish.detail.clone(),
+        by: finish.by,
+        eligible: active.eligible,
+        start: Some(active.start),
+        end: now,
+        limit: active.limit,
+        partition: Some(active.partition),
+        allocation: Arc::clone(&active.allocation),
+        suspended_total: suspended,
+        steps: active.steps.clone(),
+    }
+}

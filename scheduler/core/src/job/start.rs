@@ -1,0 +1,160 @@
+//! Carrying out a plan: each placement is checked again, then recorded, then launched.
+
+use std::sync::Arc;
+
+use model::id::{JobId, RunNumber, StepId, TaskIndex};
+use model::job::JobState;
+use model::request::Kind;
+use model::time::Span;
+
+use crate::effect::{Effect, RunKey};
+use crate::input::{Plan, PlannedStart};
+use crate::machine::Call;
+use crate::place;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::{ArrayRole, Hold, Job, Limit, RunStage, Step, StepNode, Usage};
+use crate::state::partition::{Partition, PartitionState};
+
+impl Job {
+    /// Whether a script runs on its first node.
+    #[must_use]
+    pub fn has_batch_step(&self) -> bool {
+        self.request.kind == Kind::Batch
+    }
+
+    /// How many elements the record stands for: 1, or those that wait.
+    #[must_use]
+    pub fn elements(&self) -> u32 {
+        match &self.array {
+            ArrayRole::Single | ArrayRole::Element { .. } => 1,
+            ArrayRole::Waiting(waiting) => waiting.tasks.len(),
+        }
+    }
+
+    /// The array it belongs to, or itself: what two records of one submission have in common.
+    #[must_use]
+    pub fn array_id_or_self(&self) -> Option<JobId> {
+        self.array_id()
+    }
+}
+
+/// Whether nothing but resources keeps the job from starting in the partition.
+#[must_use]
+pub fn may_start(state: &State, settings: &Settings, job: &Job, partition: &Partition) -> bool {
+    let Some(pending) = job.pending() else { return false };
+    let throttled = match &job.array {
+        ArrayRole::Waiting(waiting) => waiting
+            .throttle
+            .is_some_and(|most| state.arrays.get(&job.id).is_some_and(|summary| summary.running >= most)),
+        ArrayRole::Single | ArrayRole::Element { .. } => false,
+    };
+    let licensed = crate::licenses::parse(job.request.rare().licenses.as_deref().unwrap_or_default()).all(
+        |(name, amount)| {
+            let used = state.index.licenses_used.get(name).copied().unwrap_or(0);
+            settings.licenses.get(name).is_some_and(|total| used + amount <= *total)
+        },
+    );
+    job.hold == Hold::None
+        && pending.not_before.is_none()
+        && pending.dependency.terms.is_empty()
+        && !throttled
+        && licensed
+        && matches!(partition.definition.state, PartitionState::Up | PartitionState::Drain)
+}
+
+/// The limit of a run that starts in a partition; `None`: unlimited.
+#[must_use]
+pub fn limit_of_run(job: &Job, partition: &Partition) -> Option<Span> {
+    match job.limit {
+        Limit::Partition => partition.definition.default_time.or(partition.definition.max_time),
+        Limit::Unlimited => None,
+        Limit::After(limit) => Some(limit),
+    }
+}
+
+impl Call<'_> {
+    /// Starts what the planner proposed, as far as it still holds.
+    pub(crate) fn carry_out(&mut self, plan: Plan) {
+        for start in plan.starts {
+            if self.still_holds(&start) {
+                self.start(&start);
+            }
+        }
+    }
+
+    fn still_holds(&self, start: &PlannedStart) -> bool {
+        let (state, settings) = (self.state(), self.settings());
+        let Some(job) = state.jobs.get(&start.job) else { return false };
+        let Some(partition) = state.partition(start.partition) else { return false };
+        job.partitions.contains(&start.partition)
+            && may_start(state, &settings, job, partition)
+            && place::recheck(state, &settings, job, start)
+    }
+
+    fn start(&mut self, start: &PlannedStart) {
+        let id = match &self.job(start.job).array {
+            ArrayRole::Waiting(waiting) => {
+                let first = waiting.tasks.first().expect("a waiting array has elements");
+                self.split(start.job, TaskIndex(first))
+            }
+            ArrayRole::Single | ArrayRole::Element { .. } => start.job,
+        };
+        let job = self.job(id);
+        let partition = self.state().partition(start.partition).expect("the proposal was checked");
+        let run =
+            RunNumber(job.run.0.checked_add(1).expect("a job is not started four thousand million times"));
+        let limit = limit_of_run(job, partition);
+        let batch = job.has_batch_step();
+        self.emit(Record::JobStarted {
+            job: id,
+            run,
+            partition: start.partition,
+            allocation: Arc::clone(&start.allocation),
+            start: self.now,
+            limit,
+        });
+        if batch {
+            self.start_batch_step(id, run, start);
+        }
+        self.machine.arm(id);
+        self.wake_dependents(id);
+    }
+
+    fn start_batch_step(&mut self, id: JobId, run: RunNumber, start: &PlannedStart) {
+        let first = start.allocation.first().expect("an allocation has a node").clone();
+        let node = first.node;
+        let step = Step {
+            id: StepId::Batch,
+            spec: None,
+            start: self.now,
+            allocation: vec![first].into(),
+            nodes: vec![StepNode { node, stage: RunStage::Ordered }],
+            end: None,
+            state: JobState::Running,
+            exit: model::exit::ExitStatus::SUCCESS,
+            by: None,
+            stop: None,
+            usage: Usage::default(),
+        };
+        self.emit(Record::StepCreated { job: id, step: Box::new(step) });
+        self.effect(Effect::Launch { node, run: RunKey { job: id, step: StepId::Batch, run } });
+    }
+
+    /// Gives an element of a waiting array a record of its own and says its id.
+    pub(crate) fn split(&mut self, array: JobId, index: TaskIndex) -> JobId {
+        let last = self.job(array).elements() == 1;
+        let id = if last {
+            array
+        } else {
+            let id = self.free_id().expect("admission leaves ids free");
+            let settings = self.settings();
+            let next = if id.0 >= settings.max_job_id { settings.first_job_id } else { id.0 + 1 };
+            self.emit(Record::NextJobId(next));
+            id
+        };
+        self.emit(Record::ElementSplit { array, index, id });
+        id
+    }
+}

@@ -1,0 +1,327 @@
+//! Steps of `srun` in a running job: which part of the allocation, which rank where.
+//!
+//! Steps do not share CPUs, memory or devices unless they ask to (`--overlap`); the batch step shares
+//! with all. Without room the caller is told to wait, without ever having had room it is refused.
+
+use std::sync::Arc;
+
+use model::id::{JobId, NodeIdx, StepId};
+use model::job::JobState;
+use model::quantity::{Cpus, MemoryMib};
+use model::refusal::Refusal;
+use model::request::MemoryRequest;
+
+use crate::allocation::{Allocation, CpuIds, GresShare, NodeShare};
+use crate::authorise::{self, Act};
+use crate::effect::{Answer, Asker, Effect, ReplyTo, RunKey};
+use crate::input::StepRequest;
+use crate::machine::Call;
+use crate::record::Record;
+use crate::state::State;
+use crate::state::job::{Active, Job, Phase, RunStage, Step, StepNode, StepSpec, Usage};
+
+/// What is left on one node of the allocation.
+struct Room {
+    share: NodeShare,
+    cpus: Vec<u32>,
+    free_cpus: u32,
+    memory: MemoryMib,
+    gres: Vec<(u32, Vec<u32>, u64)>,
+}
+
+enum Why {
+    Wait,
+    Never(Refusal),
+}
+
+impl Call<'_> {
+    /// Makes a step, or says why not.
+    pub(crate) fn create_step(&mut self, reply: ReplyTo, id: JobId, request: &StepRequest, asker: &Asker) {
+        let (state, settings) = (self.state(), self.settings());
+        let Some(job) = state.jobs.get(&id) else { return self.refuse(reply, Refusal::InvalidJobId) };
+        if let Err(refusal) = authorise::may(state, &settings, asker, Act::UseAllocation, Some(job)) {
+            return self.refuse(reply, refusal);
+        }
+        let active = match &job.phase {
+            Phase::Pending(_) => return self.refuse(reply, Refusal::JobPending),
+            Phase::Ended(_) => return self.refuse(reply, Refusal::AlreadyDone),
+            Phase::Active(active) if active.finish.is_some() => {
+                return self.refuse(reply, Refusal::AlreadyDone);
+            }
+            Phase::Active(active) => active,
+        };
+        let run = job.run;
+        if let Some(step) = repeated(active, request) {
+            let spec = step.spec.as_ref().expect("a step with a key has a spec");
+            let (step, allocation, ranks) = (step.id, Arc::clone(&step.allocation), spec.ranks.clone());
+            return self.answer(reply, Answer::StepCreated { step, allocation, ranks, run });
+        }
+        let (allocation, spec) = match lay_out(state, job, active, request) {
+            Ok(found) => found,
+            Err(Why::Wait) => return self.answer(reply, Answer::StepMustWait),
+            Err(Why::Never(refusal)) => return self.refuse(reply, refusal),
+        };
+        let step = StepId::Number(active.next_step);
+        let ranks = spec.ranks.clone();
+        let nodes: Vec<NodeIdx> = allocation.iter().map(|share| share.node).collect();
+        let record = Step {
+            id: step,
+            spec: Some(Arc::new(spec)),
+            start: self.now,
+            allocation: Arc::clone(&allocation),
+            nodes: nodes.iter().map(|&node| StepNode { node, stage: RunStage::Ordered }).collect(),
+            end: None,
+            state: JobState::Running,
+            exit: model::exit::ExitStatus::SUCCESS,
+            by: None,
+            stop: None,
+            usage: Usage::default(),
+        };
+        self.emit(Record::StepCreated { job: id, step: Box::new(record) });
+        for node in nodes {
+            self.effect(Effect::Launch { node, run: RunKey { job: id, step, run } });
+        }
+        self.answer(reply, Answer::StepCreated { step, allocation, ranks, run });
+    }
+}
+
+fn repeated<'a>(active: &'a Active, request: &StepRequest) -> Option<&'a Step> {
+    let key = request.key?;
+    active.steps.iter().find(|step| step.spec.as_ref().is_some_and(|spec| spec.key == Some(key)))
+}
+
+fn lay_out(
+    state: &State,
+    job: &Job,
+    active: &Active,
+    request: &StepRequest,
+) -> Result<(Allocation, StepSpec), Why> {
+    let named = eligible_nodes(state, active, request)?;
+    let cpus_per_task = request.cpus_per_task.unwrap_or(1).max(1);
+    let wanted =
+        request.ntasks.or_else(|| request.ntasks_per_node.map(|each| each * node_count(request, &named)));
+    let tasks = wanted.unwrap_or_else(|| node_count(request, &named)).max(1);
+    let overlap = request.overlap;
+    let whole: Vec<Room> = named.iter().map(|share| room(share, None)).collect();
+    let free: Vec<Room> =
+        named.iter().map(|share| room(share, (!overlap).then_some(&active.steps))).collect();
+    let placed = choose(&free, request, tasks, cpus_per_task);
+    let Some(counts) = placed else {
+        return match choose(&whole, request, tasks, cpus_per_task) {
+            Some(_) => Err(Why::Wait),
+            None => Err(Why::Never(Refusal::TooManyCpus)),
+        };
+    };
+    let exact = request.exact || request.ntasks.is_some() || request.cpus_per_task.is_some();
+    let mut shares = Vec::new();
+    for (room, &count) in free.iter().zip(&counts) {
+        if count > 0 {
+            shares.push(take(state, job, room, request, count, cpus_per_task, exact)?);
+        }
+    }
+    let counts: Vec<u32> = counts.into_iter().filter(|count| *count > 0).collect();
+    let ranks = rank_layout(&counts, request.distribution.as_deref());
+    let spec = StepSpec {
+        name: request.name.clone(),
+        tasks,
+        cpus_per_task,
+        overlap,
+        limit: request.limit,
+        distribution: request.distribution.clone(),
+        work_dir: request.work_dir.clone(),
+        submit_line: request.submit_line.clone(),
+        launch: request.launch,
+        key: request.key,
+        ranks,
+    };
+    Ok((shares.into(), spec))
+}
+
+fn node_count(request: &StepRequest, named: &[NodeShare]) -> u32 {
+    let all = u32::try_from(named.len()).expect("an allocation's nodes are counted in 32 bits");
+    request.nodes.map_or(all, |(least, _)| least.max(1))
+}
+
+fn eligible_nodes(state: &State, active: &Active, request: &StepRequest) -> Result<Vec<NodeShare>, Why> {
+    let names = |list: &Option<Box<str>>| -> Result<Vec<String>, Why> {
+        let Some(text) = list else { return Ok(Vec::new()) };
+        model::hostlist::expand(text).map_err(|_| Why::Never(Refusal::InvalidNodeName))
+    };
+    let (only, without) = (names(&request.nodelist)?, names(&request.exclude)?);
+    let shares = active.allocation.iter().skip(request.relative.unwrap_or(0) as usize);
+    let chosen: Vec<NodeShare> = shares
+        .filter(|share| {
+            let name = &*state.node(share.node).definition.name;
+            (only.is_empty() || only.iter().any(|one| one == name)) && !without.iter().any(|one| one == name)
+        })
+        .cloned()
+        .collect();
+    let least = request.nodes.map_or(1, |(least, _)| least.max(1)) as usize;
+    if chosen.len() < least {
+        return Err(Why::Never(Refusal::NodeConfigUnavailable));
+    }
+    Ok(chosen)
+}
+
+/// What is left of a share beside the given steps.
+fn room(share: &NodeShare, steps: Option<&Vec<Step>>) -> Room {
+    let mut cpus: Vec<u32> = share.cpu_ids.iter().collect();
+    let mut free_cpus = share.cpus.0;
+    let mut memory = share.memory;
+    let mut gres: Vec<(u32, Vec<u32>, u64)> =
+        share.gres.iter().map(|gres| (gres.kind, gres.indices.iter().collect(), gres.count)).collect();
+    let holding = steps
+        .into_iter()
+        .flatten()
+        .filter(|step| !step.is_over() && step.spec.as_ref().is_some_and(|spec| !spec.overlap));
+    for held in holding.flat_map(|step| step.allocation.iter()).filter(|held| held.node == share.node) {
+        cpus.retain(|cpu| !held.cpu_ids.iter().any(|other| other == *cpu));
+        free_cpus = free_cpus.saturating_sub(held.cpus.0);
+        memory = memory.saturating_sub(held.memory);
+        for (kind, indices, count) in &mut gres {
+            for other in held.gres.iter().filter(|other| other.kind == *kind) {
+                indices.retain(|index| !other.indices.iter().any(|held| held == *index));
+                *count = count.saturating_sub(other.count);
+            }
+        }
+    }
+    Room { share: share.clone(), cpus, free_cpus, memory, gres }
+}
+
+/// How many tasks on each node; `None` if they do not fit.
+fn choose(rooms: &[Room], request: &StepRequest, tasks: u32, cpus_per_task: u32) -> Option<Vec<u32>> {
+    let capacity = |room: &Room| {
+        let by_cpu = if request.overcommit { tasks } else { room.free_cpus / cpus_per_task };
+        by_cpu.min(request.ntasks_per_node.unwrap_or(u32::MAX)).min(tasks)
+    };
+    let fits: Vec<u32> = rooms.iter().map(capacity).collect();
+    let usable = fits.iter().filter(|count| **count > 0).count();
+    let explicit = request.nodes.map(|(least, _)| least.max(1) as usize);
+    let most = match request.nodes {
+        Some((_, Some(most))) => most as usize,
+        Some((least, None)) => least.max(1) as usize,
+        None => usable.min(tasks as usize),
+    };
+    let spread = explicit.unwrap_or(most).min(tasks as usize);
+    let mut counts = vec![0; rooms.len()];
+    let mut left = tasks;
+    let chosen: Vec<usize> = (0..rooms.len()).filter(|&place| fits[place] > 0).take(spread.max(1)).collect();
+    if chosen.len() < spread.max(1) {
+        return None;
+    }
+    for &place in &chosen {
+        counts[place] = 1;
+        left = left.checked_sub(1)?;
+    }
+    let cyclic = request.distribution.as_deref().is_some_and(|text| text.starts_with("cyclic"));
+    while left > 0 {
+        let mut moved = false;
+        for &place in &chosen {
+            let more = fits[place] - counts[place];
+            let add = if cyclic { more.min(1) } else { more }.min(left);
+            counts[place] += add;
+            left -= add;
+            moved |= add > 0;
+            if left == 0 {
+                break;
+            }
+        }
+        if !moved {
+            return None;
+        }
+    }
+    Some(counts)
+}
+
+fn take(
+    state: &State,
+    job: &Job,
+    room: &Room,
+    request: &StepRequest,
+    tasks: u32,
+    cpus_per_task: u32,
+    exact: bool,
+) -> Result<NodeShare, Why> {
+    let needed = tasks.saturating_mul(cpus_per_task);
+    let cpus = if exact { needed.min(room.free_cpus) } else { room.free_cpus };
+    let mut ids: Vec<u32> = room.cpus.iter().copied().take(cpus as usize).collect();
+    ids.sort_unstable();
+    let cpu_ids = CpuIds::from_ranges(ids.into_iter().map(|id| (id, id)).collect());
+    let wanted = match (request.memory_per_node, request.memory_per_cpu, job.memory) {
+        (Some(memory), _, _) => Some(memory),
+        (None, Some(each), _) | (None, None, Some(MemoryRequest::PerCpu(each))) => {
+            Some(each.saturating_mul(u64::from(cpus)))
+        }
+        (None, None, Some(MemoryRequest::PerNode(_) | MemoryRequest::PerGpu(_)) | None) => None,
+    };
+    let memory = wanted.unwrap_or(room.share.memory).min(room.share.memory);
+    if wanted.is_some_and(|memory| memory > room.share.memory) {
+        return Err(Why::Never(Refusal::MemoryUnavailable));
+    }
+    if memory > room.memory {
+        return Err(Why::Wait);
+    }
+    let gres = take_gres(state, room, request, tasks)?;
+    Ok(NodeShare { node: room.share.node, cpus: Cpus(cpus), cpu_ids, memory, gres, tasks })
+}
+
+/// Devices of the step on one node: what it asks for, or all that are free where it does not say.
+fn take_gres(state: &State, room: &Room, request: &StepRequest, tasks: u32) -> Result<Vec<GresShare>, Why> {
+    if request.gres_none {
+        return Ok(Vec::new());
+    }
+    let per_task = request.gpus_per_task.iter().map(|gres| (gres, u64::from(tasks)));
+    let per_node = request.gres_per_node.iter().chain(&request.gpus_per_job).map(|gres| (gres, 1));
+    let asked: Vec<_> = per_task.chain(per_node).collect();
+    let share = |kind: u32, indices: &[u32], count: u64| GresShare {
+        kind,
+        count,
+        indices: CpuIds::from_ranges(indices.iter().map(|index| (*index, *index)).collect()),
+    };
+    if asked.is_empty() {
+        return Ok(room.gres.iter().map(|(kind, indices, count)| share(*kind, indices, *count)).collect());
+    }
+    let definition = &state.node(room.share.node).definition;
+    let mut taken: Vec<GresShare> = Vec::new();
+    for (gres, times) in asked {
+        let wanted = gres.count.saturating_mul(times);
+        let offers = |kind: u32| {
+            let offered = &definition.gres[kind as usize];
+            offered.name == gres.name && gres.kind.as_ref().is_none_or(|one| *one == offered.kind)
+        };
+        let held: u64 = room.share.gres.iter().filter(|held| offers(held.kind)).map(|held| held.count).sum();
+        if held < wanted {
+            return Err(Why::Never(Refusal::InvalidGres));
+        }
+        let Some((kind, indices, count)) =
+            room.gres.iter().find(|(kind, _, count)| offers(*kind) && *count >= wanted)
+        else {
+            return Err(Why::Wait);
+        };
+        let some = &indices[..(wanted as usize).min(indices.len())];
+        taken.push(share(*kind, some, wanted.min(*count)));
+    }
+    Ok(taken)
+}
+
+/// Which ranks run on which node.
+fn rank_layout(counts: &[u32], distribution: Option<&str>) -> Vec<Vec<u32>> {
+    let word = distribution.unwrap_or("block").split(':').next().unwrap_or("block");
+    let size = match word.split_once('=') {
+        Some(("plane", size)) => size.parse().unwrap_or(1).max(1),
+        _ if word == "cyclic" => 1,
+        _ => u32::MAX,
+    };
+    let mut ranks: Vec<Vec<u32>> = vec![Vec::new(); counts.len()];
+    let total: u32 = counts.iter().sum();
+    let mut next = 0;
+    while next < total {
+        for (list, &count) in ranks.iter_mut().zip(counts) {
+            let held = u32::try_from(list.len()).expect("ranks are counted in 32 bits");
+            let more = (count - held).min(size);
+            list.extend(next..next + more);
+            next += more;
+        }
+    }
+    ranks
+}

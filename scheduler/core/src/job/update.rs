@@ -1,0 +1,414 @@
+//! `scontrol update job`: keys and values as typed.
+//!
+//! All changes of one call are made or none. Keys are compared without case.
+
+use std::sync::Arc;
+
+use model::depend::{Dependency, Kind as DependencyKind};
+use model::gres;
+use model::id::{JobId, PartitionIdx};
+use model::quantity::MemoryMib;
+use model::refusal::Refusal;
+use model::request::{JobRequest, MemoryRequest, Sharing};
+use model::time::{Timestamp, limit};
+use model::tres;
+
+use crate::admit;
+use crate::authorise::{self, Act};
+use crate::effect::{Asker, Effect, Refused, RunKey};
+use crate::machine::Call;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::accounts::AdminLevel;
+use crate::state::job::{ArrayRole, Hold, Job, Limit, Phase, RunStage};
+use crate::{place, priority};
+
+type Changes = [(Box<str>, Box<str>)];
+
+/// A job that is being changed: a copy, and what follows when it is put back.
+struct Draft<'a> {
+    state: &'a State,
+    settings: &'a Settings,
+    asker: &'a Asker,
+    level: AdminLevel,
+    job: Job,
+    request: JobRequest,
+    priority_set: bool,
+}
+
+impl Call<'_> {
+    /// Changes one job.
+    pub(crate) fn update_job(&mut self, id: JobId, changes: &Changes, asker: &Asker) -> Result<(), Refused> {
+        let settings = self.settings();
+        let state = self.state();
+        let job = &state.jobs[&id];
+        authorise::may(state, &settings, asker, Act::Change, Some(job))?;
+        if job.ended().is_some() {
+            return Err(Refusal::AlreadyDone.into());
+        }
+        let mut draft = Draft {
+            state,
+            settings: &settings,
+            asker,
+            level: authorise::level(state, &settings, asker),
+            job: job.clone(),
+            request: (*job.request).clone(),
+            priority_set: false,
+        };
+        for (key, value) in changes {
+            draft.change(key, value)?;
+        }
+        let Draft { mut job, request, priority_set, .. } = draft;
+        job.request = Arc::new(request);
+        if job.pending().is_some() {
+            place::could_ever_run(state, &settings, &job)?;
+            if job.hold == Hold::None && !priority_set {
+                job.priority = priority::priority(state, &settings, &job);
+            }
+        }
+        let limit_changed = job.limit != self.job(id).limit;
+        self.emit(Record::Job(Box::new(job)));
+        if limit_changed {
+            self.tell_limit(id);
+        }
+        self.refresh(id);
+        self.machine.arm(id);
+        self.out.pass_wanted = true;
+        Ok(())
+    }
+
+    /// The supervisors of a running job learn its new limit.
+    fn tell_limit(&mut self, id: JobId) {
+        let job = self.job(id);
+        let run = job.run;
+        let Some(active) = job.active() else { return };
+        let limit = active.limit;
+        let batch = active.steps.iter().filter(|step| step.spec.is_none());
+        let live: Vec<_> = batch
+            .flat_map(|step| step.nodes.iter().map(move |part| (step.id, part)))
+            .filter(|(_, part)| part.stage != RunStage::Ended)
+            .map(|(step, part)| (part.node, RunKey { job: id, step, run }))
+            .collect();
+        for (node, run) in live {
+            self.effect(Effect::ChangeLimit { node, run, limit });
+        }
+    }
+}
+
+impl Draft<'_> {
+    fn change(&mut self, key: &str, value: &str) -> Result<(), Refused> {
+        match key.to_ascii_lowercase().as_str() {
+            "timelimit" => self.time_limit(value),
+            "partition" => self.partition(value),
+            "numnodes" | "numnodes-list" | "minnodes" => self.nodes(value),
+            "numtasks" | "numcpus" | "mincpus" | "reqcores" | "reqprocs" => {
+                self.request.ntasks = Some(number(value)?);
+                self.waiting()
+            }
+            "cpus/task" | "cpuspertask" => {
+                self.request.cpus_per_task = Some(number(value)?);
+                self.waiting()
+            }
+            "jobname" | "name" => {
+                self.request.name = value.into();
+                Ok(())
+            }
+            "comment" => self.rare(|rare| rare.comment = text(value)),
+            "admincomment" | "systemcomment" | "extra" => self.rare(|rare| rare.extra = text(value)),
+            "wckey" => self.rare(|rare| rare.wckey = text(value)),
+            "features" => {
+                self.request.constraint = text(value);
+                self.waiting()
+            }
+            "nice" => self.nice(value),
+            "priority" => self.set_priority(value),
+            "dependency" => self.dependency(value),
+            "starttime" => {
+                let at = moment(value)?;
+                self.waits(|pending| pending.not_before = Some(at))
+            }
+            "eligibletime" => {
+                let at = moment(value)?;
+                self.waits(|pending| pending.not_before = Some(at))
+            }
+            "deadline" => {
+                let at = moment(value)?;
+                self.rare(|rare| rare.deadline = Some(at))
+            }
+            "reqnodelist" | "nodelist" => self.node_list(value, false),
+            "excnodelist" => self.node_list(value, true),
+            "account" => self.account(Some(value), None),
+            "qos" => self.account(None, Some(value)),
+            "requeue" => {
+                self.job.requeue = number::<u32>(value)? != 0;
+                Ok(())
+            }
+            "arraytaskthrottle" => self.throttle(value),
+            "gres" | "trespernode" => {
+                self.request.gres_per_node =
+                    gres::parse_list(value).map_err(|_| Refused::from(Refusal::InvalidGres))?;
+                self.waiting()
+            }
+            "minmemorynode" => self.memory(value, MemoryRequest::PerNode),
+            "minmemorycpu" => self.memory(value, MemoryRequest::PerCpu),
+            "licenses" => self.licenses(value),
+            "workdir" => {
+                self.request.work_dir = value.into();
+                self.waiting()
+            }
+            "stdout" => {
+                self.request.files.stdout = text(value);
+                self.waiting()
+            }
+            "stderr" => {
+                self.request.files.stderr = text(value);
+                self.waiting()
+            }
+            "stdin" => {
+                self.request.files.stdin = text(value);
+                self.waiting()
+            }
+            "contiguous" => {
+                let on = yes(value)?;
+                self.rare(|rare| rare.contiguous = on)
+            }
+            "oversubscribe" | "shared" => {
+                self.request.sharing = if yes(value)? { Sharing::Oversubscribe } else { Sharing::Default };
+                self.waiting()
+            }
+            "mailuser" => self.rare(|rare| rare.mail_user = text(value)),
+            "mailtype" => self.rare(|rare| rare.mail_type = text(value)),
+            _ => Err(Refusal::NotSupported.into()),
+        }
+    }
+
+    /// Only a waiting job may be changed in this way.
+    fn waiting(&self) -> Result<(), Refused> {
+        match self.job.phase {
+            Phase::Pending(_) => Ok(()),
+            Phase::Active(_) | Phase::Ended(_) => Err(Refusal::JobNotPending.into()),
+        }
+    }
+
+    fn rare(&mut self, change: impl FnOnce(&mut model::request::Rare)) -> Result<(), Refused> {
+        change(self.request.rare_mut());
+        Ok(())
+    }
+
+    fn waits(&mut self, change: impl FnOnce(&mut crate::state::job::Pending)) -> Result<(), Refused> {
+        match &mut self.job.phase {
+            Phase::Pending(pending) => {
+                change(pending);
+                Ok(())
+            }
+            Phase::Active(_) | Phase::Ended(_) => Err(Refusal::JobNotPending.into()),
+        }
+    }
+
+    fn time_limit(&mut self, value: &str) -> Result<(), Refused> {
+        let invalid = || Refused::from(Refusal::InvalidTimeLimit);
+        let current = match (&self.job.phase, self.job.limit) {
+            (Phase::Active(active), _) => active.limit,
+            (_, Limit::After(limit)) => Some(limit),
+            (_, Limit::Unlimited | Limit::Partition) => None,
+        };
+        let new = if let Some(more) = value.strip_prefix('+') {
+            let more = limit::parse_minutes(more).map_err(|_| invalid())?.ok_or_else(invalid)?;
+            current.map(|current| current.saturating_add(more))
+        } else if let (Some(less), Some(current)) = (value.strip_prefix('-'), current) {
+            let less = limit::parse_minutes(less).map_err(|_| invalid())?.ok_or_else(invalid)?;
+            if less >= current {
+                return Err(invalid());
+            }
+            Some(current.saturating_sub(less))
+        } else {
+            limit::parse_minutes(value).map_err(|_| invalid())?
+        };
+        let raised = match (current, new) {
+            (Some(current), Some(new)) => new > current,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if let Phase::Active(active) = &mut self.job.phase {
+            if raised && self.level < AdminLevel::Operator {
+                return Err(Refusal::AccessDenied.into());
+            }
+            active.limit = new;
+        }
+        self.job.limit = new.map_or(Limit::Unlimited, Limit::After);
+        self.request.time_limit = Some(new);
+        Ok(())
+    }
+
+    fn partition(&mut self, value: &str) -> Result<(), Refused> {
+        self.waiting()?;
+        let mut chosen: Vec<PartitionIdx> = Vec::new();
+        for name in value.split(',') {
+            let idx = self.state.partition_named(name);
+            chosen.push(idx.ok_or(Refused::from(Refusal::InvalidPartitionName))?);
+        }
+        self.job.partitions = chosen.into();
+        self.request.partition = Some(value.into());
+        Ok(())
+    }
+
+    fn nodes(&mut self, value: &str) -> Result<(), Refused> {
+        self.waiting()?;
+        let (least, most) = match value.split_once('-') {
+            Some((least, most)) => (number(least)?, Some(number(most)?)),
+            None => (number(value)?, None),
+        };
+        if most.is_some_and(|most| most < least) {
+            return Err(Refusal::InvalidNodeCount.into());
+        }
+        self.request.nodes = Some((least, most));
+        Ok(())
+    }
+
+    fn nice(&mut self, value: &str) -> Result<(), Refused> {
+        let nice: i32 = value.parse().map_err(|_| Refused::from(Refusal::NotSupported))?;
+        if nice < self.job.nice.min(0) && self.level < AdminLevel::Operator {
+            return Err(Refusal::AccessDenied.into());
+        }
+        self.job.nice = nice;
+        self.request.nice = nice;
+        Ok(())
+    }
+
+    fn set_priority(&mut self, value: &str) -> Result<(), Refused> {
+        self.waiting()?;
+        let priority: u32 = number(value)?;
+        let own = self.asker.uid == self.job.owner.uid;
+        if self.level < AdminLevel::Operator && (!own || priority > self.job.priority) {
+            return Err(Refusal::AccessDenied.into());
+        }
+        self.job.hold = match (priority, self.level) {
+            (0, AdminLevel::None) => Hold::User,
+            (0, AdminLevel::Operator | AdminLevel::Administrator) => Hold::Admin,
+            _ => Hold::None,
+        };
+        self.job.priority = priority;
+        self.request.rare_mut().priority = (priority > 0).then_some(priority);
+        self.priority_set = true;
+        Ok(())
+    }
+
+    fn dependency(&mut self, value: &str) -> Result<(), Refused> {
+        self.waiting()?;
+        let dependency = Dependency::parse(value).map_err(|_| Refused::from(Refusal::InvalidDependency))?;
+        for term in &dependency.terms {
+            let itself = term.job == self.job.id || Some(term.job) == self.job.array_id();
+            let known = self.state.jobs.contains_key(&term.job) || self.state.arrays.contains_key(&term.job);
+            if term.kind != DependencyKind::Singleton && (itself || !known) {
+                return Err(Refusal::InvalidDependency.into());
+            }
+            if leads_to(self.state, term.job, self.job.id) {
+                return Err(Refusal::CircularDependency.into());
+            }
+        }
+        self.request.dependency = dependency.clone();
+        self.waits(|pending| pending.dependency = dependency)
+    }
+
+    fn node_list(&mut self, value: &str, exclude: bool) -> Result<(), Refused> {
+        self.waiting()?;
+        let names = model::hostlist::expand(value).map_err(|_| Refused::from(Refusal::InvalidNodeName))?;
+        if names.iter().any(|name| self.state.node_named(name).is_none()) {
+            return Err(Refusal::InvalidNodeName.into());
+        }
+        let rare = self.request.rare_mut();
+        let field = if exclude { &mut rare.exclude } else { &mut rare.nodelist };
+        *field = text(value);
+        Ok(())
+    }
+
+    fn account(&mut self, account: Option<&str>, qos: Option<&str>) -> Result<(), Refused> {
+        self.waiting()?;
+        if let Some(account) = account {
+            self.request.account = text(account);
+        }
+        if let Some(qos) = qos {
+            self.request.qos = text(qos);
+        }
+        let charge = admit::charge(self.state, self.settings, self.asker, &self.request)?;
+        self.job.account = charge.account;
+        self.job.qos = charge.qos;
+        self.job.association = charge.association;
+        Ok(())
+    }
+
+    fn throttle(&mut self, value: &str) -> Result<(), Refused> {
+        let most: u32 = number(value)?;
+        match &mut self.job.array {
+            ArrayRole::Waiting(waiting) => {
+                waiting.throttle = (most > 0).then_some(most);
+                Ok(())
+            }
+            ArrayRole::Element { .. } => Ok(()),
+            ArrayRole::Single => Err(Refusal::NotSupported.into()),
+        }
+    }
+
+    fn memory(&mut self, value: &str, per: impl FnOnce(MemoryMib) -> MemoryRequest) -> Result<(), Refused> {
+        self.waiting()?;
+        let mib = tres::parse_mib(value).ok_or(Refused::from(Refusal::NodeConfigUnavailable))?;
+        let memory = Some(per(MemoryMib(mib)));
+        self.job.memory = memory;
+        self.request.memory = memory;
+        Ok(())
+    }
+
+    fn licenses(&mut self, value: &str) -> Result<(), Refused> {
+        self.waiting()?;
+        let known = crate::licenses::is_valid(value)
+            && crate::licenses::parse(value)
+                .all(|(name, amount)| self.settings.licenses.get(name).is_some_and(|total| amount <= *total));
+        if !known {
+            return Err(Refusal::InvalidLicenses.into());
+        }
+        self.rare(|rare| rare.licenses = text(value))
+    }
+}
+
+/// Whether `from` waits, directly or through others, for `to`.
+fn leads_to(state: &State, from: JobId, to: JobId) -> bool {
+    let mut open = vec![from];
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        let Some(pending) = state.jobs.get(&id).and_then(Job::pending) else { continue };
+        for term in &pending.dependency.terms {
+            if term.job == to {
+                return true;
+            }
+            open.push(term.job);
+        }
+    }
+    false
+}
+
+fn text(value: &str) -> Option<Box<str>> {
+    (!value.is_empty()).then(|| value.into())
+}
+
+fn number<N: std::str::FromStr>(value: &str) -> Result<N, Refused> {
+    value.parse().map_err(|_| Refused::from(Refusal::NotSupported))
+}
+
+fn yes(value: &str) -> Result<bool, Refused> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "1" | "y" | "ok" => Ok(true),
+        "no" | "0" | "n" => Ok(false),
+        _ => Err(Refusal::NotSupported.into()),
+    }
+}
+
+/// A moment: `@` and milliseconds since 1970, as the shell hands it in after reading the user's text in
+/// the local time zone.
+fn moment(value: &str) -> Result<Timestamp, Refused> {
+    let ms = value.strip_prefix('@').and_then(|ms| ms.parse().ok());
+    ms.map(Timestamp).ok_or(Refused::from(Refusal::InvalidTimeLimit))
+}

@@ -1,0 +1,246 @@
+//! The machine: the only way in.
+//!
+//! ```text
+//!   Input ──► handle ──► records (applied at once, stored by the shell)
+//!                   └──► effects (released by the shell after the records are on disk)
+//!                   └──► pass_wanted (the planner has something to do)
+//! ```
+//! The first input after every opening is [`Input::Owned`], the second [`Input::Configure`]. `now`
+//! never decreases. Timers are derived from `State` and checked against it again when they fire, so a
+//! timer too many does no harm.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::id::JobId;
+use model::time::{Span, Timestamp};
+
+use crate::apply::apply;
+use crate::effect::{Answer, Effect, Refused, ReplyTo};
+use crate::input::Input;
+use crate::record::Record;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::{Job, Phase};
+use crate::state::node::Link;
+
+/// What one call of [`Machine::handle`] brought.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// What is now true; already applied. Stored before anything else of the call leaves.
+    pub records: Vec<Record>,
+    /// What to do then, in order.
+    pub effects: Vec<Effect>,
+    /// Something changed that may let a job start.
+    pub pass_wanted: bool,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// The job may become eligible, or its dependency's delay is over, or its deadline has come.
+    Job(JobId),
+    /// The oldest ended job has been kept long enough.
+    Purge,
+    /// A silent node has been silent too long.
+    Node(model::id::NodeIdx),
+}
+
+/// Owns the state and decides.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) state: State,
+    pub(crate) settings: Option<Arc<Settings>>,
+    timers: BTreeSet<(Timestamp, Timer)>,
+}
+
+impl Machine {
+    /// A machine over a state: empty, or recovered.
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self { state, settings: None, timers: BTreeSet::new() }
+    }
+
+    /// What is true.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Gives the state back.
+    #[must_use]
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
+    /// The configuration, once there is one.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref()
+    }
+
+    /// When [`Input::Deadline`] is wanted next; may be in the past. `None`: not before another input.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Handles one input at `now`; what comes of it is added to `out`.
+    ///
+    /// Cost: see each module; nothing here is more than O(log jobs) for one job.
+    ///
+    /// # Panics
+    /// If `now` is before an earlier one, or an input comes before the configuration: bugs of the shell.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Outbox) {
+        assert!(now >= self.state.now, "time never decreases");
+        let mut call = Call { machine: self, out, now };
+        match input {
+            Input::Owned(epoch) => call.emit(Record::Owner(epoch)),
+            Input::Configure(settings) => call.configure(&settings),
+            Input::Submit(submit) => call.submit(*submit),
+            Input::Command { reply, asker, command } => call.command(reply, &asker, *command),
+            Input::Registered(registration) => call.register(*registration),
+            Input::Disconnected { node } => call.disconnect(node),
+            Input::Report { node, run, report } => call.report(node, run, report),
+            Input::Deadline => {}
+            Input::Plan(plan) => call.carry_out(plan),
+        }
+        call.fire_timers();
+    }
+
+    /// Derives every timer from the state again: after recovery, and when the configuration changes.
+    fn rebuild_timers(&mut self) {
+        self.timers.clear();
+        let ids: Vec<JobId> = self.state.jobs.keys().copied().collect();
+        for id in ids {
+            self.arm(id);
+        }
+        self.arm_purge();
+        for (place, node) in (0..).zip(&self.state.nodes) {
+            if let (Link::Silent { since, timed_out: false }, Some(settings)) = (node.link, &self.settings) {
+                let at = since.saturating_add(settings.node_timeout);
+                self.timers.insert((at, Timer::Node(model::id::NodeIdx(place))));
+            }
+        }
+    }
+
+    /// Sets the next timer of a job, if it has one.
+    pub(crate) fn arm(&mut self, id: JobId) {
+        if let Some(at) = self.state.jobs.get(&id).and_then(|job| self.job_deadline(job)) {
+            self.timers.insert((at, Timer::Job(id)));
+        }
+    }
+
+    fn job_deadline(&self, job: &Job) -> Option<Timestamp> {
+        match &job.phase {
+            Phase::Pending(pending) => {
+                let begin = pending.not_before.filter(|at| *at > self.state.now);
+                let delay = crate::job::dependency::next_delay(&self.state, job);
+                [begin, delay, job.request.rare().deadline].into_iter().flatten().min()
+            }
+            Phase::Active(active) if active.finish.is_none() => {
+                let own = active.limit_end().map(|end| end.saturating_add(self.limit_margin(job)));
+                [own, job.request.rare().deadline].into_iter().flatten().min()
+            }
+            Phase::Active(_) | Phase::Ended(_) => None,
+        }
+    }
+
+    /// How much later than the supervisor the scheduler ends a job that outlives its limit.
+    ///
+    /// Only the batch step has a supervisor that minds the job's limit; an allocation without one is
+    /// ended by the scheduler, at once.
+    pub(crate) fn limit_margin(&self, job: &Job) -> Span {
+        let kill_wait = self.settings.as_ref().map_or(Span::ZERO, |settings| settings.kill_wait);
+        if job.has_batch_step() { kill_wait.saturating_add(Span::from_secs(30)) } else { Span::ZERO }
+    }
+
+    pub(crate) fn arm_purge(&mut self) {
+        if let (Some((end, _)), Some(settings)) = (self.state.index.ended.first(), &self.settings) {
+            self.timers.insert((end.saturating_add(settings.min_job_age), Timer::Purge));
+        }
+    }
+
+    pub(crate) fn arm_node(&mut self, node: model::id::NodeIdx, at: Timestamp) {
+        self.timers.insert((at, Timer::Node(node)));
+    }
+}
+
+/// One call of `handle`: the machine, what it brings, and when.
+pub(crate) struct Call<'a> {
+    pub(crate) machine: &'a mut Machine,
+    pub(crate) out: &'a mut Outbox,
+    pub(crate) now: Timestamp,
+}
+
+impl Call<'_> {
+    /// The state as it is now.
+    pub(crate) fn state(&self) -> &State {
+        &self.machine.state
+    }
+
+    /// The configuration.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(self.machine.settings.as_ref().expect("the shell configures before anything else"))
+    }
+
+    /// The job, which the caller knows to exist.
+    pub(crate) fn job(&self, id: JobId) -> &Job {
+        &self.machine.state.jobs[&id]
+    }
+
+    /// Makes a fact true and keeps it for the shell to store.
+    pub(crate) fn emit(&mut self, record: Record) {
+        if self.now > self.machine.state.now {
+            let time = Record::Time(self.now);
+            apply(&mut self.machine.state, &time);
+            self.out.records.push(time);
+        }
+        apply(&mut self.machine.state, &record);
+        self.out.records.push(record);
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.out.effects.push(effect);
+    }
+
+    pub(crate) fn answer(&mut self, reply: ReplyTo, answer: Answer) {
+        self.effect(Effect::Answer(reply, answer));
+    }
+
+    pub(crate) fn refuse(&mut self, reply: ReplyTo, refused: impl Into<Refused>) {
+        self.answer(reply, Answer::Refused(refused.into()));
+    }
+
+    fn configure(&mut self, settings: &Arc<Settings>) {
+        self.machine.settings = Some(Arc::clone(settings));
+        self.define_cluster(settings);
+        self.machine.rebuild_timers();
+        self.out.pass_wanted = true;
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(&(at, timer)) = self.machine.timers.first() {
+            if at > self.now || self.machine.settings.is_none() {
+                return;
+            }
+            self.machine.timers.pop_first();
+            match timer {
+                Timer::Job(id) => self.job_timer(id),
+                Timer::Purge => self.purge(),
+                Timer::Node(node) => self.node_timer(node),
+            }
+        }
+    }
+
+    fn purge(&mut self) {
+        let keep = self.settings().min_job_age;
+        while let Some(&(end, id)) = self.state().index.ended.first() {
+            if end.saturating_add(keep) > self.now {
+                break;
+            }
+            self.emit(Record::JobPurged(id));
+        }
+        self.machine.arm_purge();
+    }
+}

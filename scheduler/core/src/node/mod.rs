@@ -1,0 +1,4 @@
+//! Nodes: their executors come and go, administrators change them.
+
+pub(crate) mod register;
+pub(crate) mod update;
