@@ -16,7 +16,14 @@ usage: cargo xtask CHORE
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
   tidy                  dependency arrows, lints, module comments, figures, words, copies of shared files";
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("xtask: error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {

@@ -24,7 +24,14 @@ use tests::{Binaries, workspace_root};
 use crate::arguments::{Arguments, Task};
 use crate::scenario::Verdict;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("conformance: error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match arguments::parse(&words) {
         Ok(Task::Help) => {
