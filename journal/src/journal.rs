@@ -343,7 +343,8 @@ impl Log for Journal {
             }
             let name = segment_name(closed.id);
             self.disk.remove(&name).map_err(|error| Error::io("remove", &name, error))?;
-            self.segments.remove(0);
+            let removed = self.segments.remove(0);
+            assert_eq!(removed.id, closed.id, "the oldest segment is the oldest closed one");
             // One at a time: were two removals under way, a power cut could undo the first alone and leave a gap.
             self.disk.sync_directory().map_err(|error| {
                 self.shared.fence();

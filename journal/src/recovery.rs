@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, LockError, Ownership, write_all_at};
 use crate::error::{Error, Evidence};
-use crate::frame::Frame;
+use crate::frame::{Frame, SECTOR_BYTES};
 use crate::frame_file::{FrameReader, FrameWriter};
 use crate::ids::{Epoch, Lineage, SegmentId, Sequence};
 use crate::journal::{Journal, replay_segments};
@@ -17,12 +17,14 @@ use crate::scan::{Scan, find_segments, holds_frames, scan};
 use crate::segment::{self, UNFINISHED, segment_of, write_zeros};
 
 const IDENTITY: &str = "identity";
-const SMALLEST_SEGMENT_BYTES: u64 = 4 * 512;
+const SEGMENT_BYTES_LEAST: u64 = 4 * SECTOR_BYTES;
+const SEGMENT_BYTES_MOST: u64 = 1 << 30;
 
 /// How a log is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Size of segments made from now on, bytes; rounded up to sectors, at least 2,048.
+    /// Size of segments made from now on, bytes; rounded up to sectors, at least 2,048, at most 1 GiB. It bounds the
+    /// size of a frame.
     pub segment_bytes: u64,
     /// How many filled segments wait for use, beyond the current one.
     pub spare_segments: usize,
@@ -120,7 +122,10 @@ impl Recovered {
     /// Fails with `Locked`, `Damage` or `NewerFormat` without touching anything, or with `Io`.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Self, Error> {
         let mut options = options;
-        options.segment_bytes = options.segment_bytes.next_multiple_of(512).max(SMALLEST_SEGMENT_BYTES);
+        options.segment_bytes = options
+            .segment_bytes
+            .next_multiple_of(SECTOR_BYTES)
+            .clamp(SEGMENT_BYTES_LEAST, SEGMENT_BYTES_MOST);
         let ownership = disk.lock().map_err(|error| match error {
             LockError::Held { pid } => Error::Locked { pid },
             LockError::Io(source) => Error::io("lock", "lock", source),
@@ -274,13 +279,12 @@ fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<Lineage, Error> {
         return Err(Error::Damage { segment: found[0].id, offset: 0, evidence });
     }
     // Made anew even if it is there: an earlier attempt may have stopped before its name was durable.
-    segment::make(&**disk, SegmentId(1), options.segment_bytes).map_err(|failure| failure.error)?;
+    segment::make(&**disk, SegmentId(1), options.segment_bytes)?;
     let lineage = match options.new_lineage {
         Some(lineage) => lineage,
         None => Lineage::random().map_err(|error| Error::io("read", "/dev/urandom", error))?,
     };
-    let writer = FrameWriter::create(Arc::clone(disk), IDENTITY, lineage, Epoch(0))?;
-    let mut writer = writer;
+    let mut writer = FrameWriter::create(Arc::clone(disk), IDENTITY, lineage, Epoch(0))?;
     writer.append(&mut Payload::new())?;
     writer.finish()?;
     Ok(lineage)

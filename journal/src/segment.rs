@@ -13,6 +13,9 @@ use crate::ids::SegmentId;
 /// Files with this ending are unfinished and removed at the next opening.
 pub(crate) const UNFINISHED: &str = ".tmp";
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+/// While a segment is filled, so much is written between two syncs: a frame that is synced meanwhile waits behind no
+/// more than that.
+const FILL_STEP_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Name of a segment's file.
 #[must_use]
@@ -27,30 +30,22 @@ pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     (segment_name(id) == name).then_some(id)
 }
 
-/// Why no segment was made.
-pub(crate) struct MakeFailure {
-    pub(crate) error: Error,
-    /// The file has its name, but a power cut may take the name away.
-    pub(crate) name_may_be_lost: bool,
-}
-
-/// Makes a filled segment. On failure nothing is left behind, as far as the disk allows.
-pub(crate) fn make(disk: &dyn Disk, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>, MakeFailure> {
+/// Makes a filled segment. On failure no half-filled file is left behind, as far as the disk allows.
+///
+/// A segment whose name could not be made durable is not used: it must be made anew, which replaces it and gives
+/// it a name that a later sync of the folder is about.
+pub(crate) fn make(disk: &dyn Disk, id: SegmentId, bytes: u64) -> Result<Arc<dyn DiskFile>, Error> {
     let name = segment_name(id);
     let unfinished = format!("{name}{UNFINISHED}");
     let made = fill(disk, &unfinished, bytes).and_then(|file| {
         disk.rename(&unfinished, &name).map_err(|error| Error::io("rename", &unfinished, error))?;
         Ok(file)
     });
-    let file = made.map_err(|error| {
+    let file = made.inspect_err(|_| {
         // Space that is taken by half a segment helps nobody. What cannot be removed is removed at the next opening.
         let _ = disk.remove(&unfinished);
-        MakeFailure { error, name_may_be_lost: false }
     })?;
-    disk.sync_directory().map_err(|error| MakeFailure {
-        error: Error::io("sync the folder of", &name, error),
-        name_may_be_lost: true,
-    })?;
+    disk.sync_directory().map_err(|error| Error::io("sync the folder of", &name, error))?;
     Ok(file)
 }
 
@@ -67,6 +62,9 @@ fn fill(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Arc<dyn DiskFile>, Er
         write_all_at(&*file, offset, &ZEROS[..chunk as usize])
             .map_err(|error| Error::io("fill", name, error))?;
         offset += chunk;
+        if offset % FILL_STEP_BYTES == 0 {
+            file.sync().map_err(|error| Error::io("sync", name, error))?;
+        }
     }
     file.sync().map_err(|error| Error::io("sync", name, error))?;
     Ok(file)

@@ -232,13 +232,7 @@ impl Shared {
         if self.is_fenced() {
             return Err(Error::Fenced);
         }
-        let file = segment::make(&*self.disk, id, self.segment_bytes).map_err(|failure| {
-            if failure.name_may_be_lost {
-                // The name is there now and could be gone after a power cut, with all frames in it.
-                self.fence();
-            }
-            failure.error
-        })?;
+        let file = segment::make(&*self.disk, id, self.segment_bytes)?;
         let mut ledger = locked(&self.ledger);
         ledger.next_id = id.next();
         ledger.spares.push_back(Spare { id, bytes: self.segment_bytes, file });
@@ -314,8 +308,7 @@ impl SpaceHandle {
     /// Fills further segments until as many wait as were asked for; the way back after a full disk. Safe from any
     /// thread, does nothing if all are there. Cost: writing and syncing a segment, so not on a thread in a hurry.
     ///
-    /// Fails with `Io` ([`Error::is_full`] tells a full disk); that fences nothing, except that a segment whose
-    /// name could not be made durable fences the log.
+    /// Fails with `Io` ([`Error::is_full`] tells a full disk), which fences nothing, or with `Fenced`.
     pub fn try_refill(&self) -> Result<Space, Error> {
         self.shared.refill()?;
         Ok(self.space())

@@ -80,8 +80,13 @@ fn a_second_owner_is_refused_by_pid_and_may_come_later() {
     let refused = append(&mut first, &numbered(2, 30)).expect_err("refused");
     assert!(matches!(refused, Error::Superseded { ours: Epoch(1) }));
     drop(first);
-    let second = folder.open().expect("opens");
+    let mut second = folder.open().expect("opens");
     assert_eq!(journal_batches(&second), [numbered(1, 30)]);
+    // The same between write and sync: whoever cannot be sure to be the owner acknowledges nothing.
+    second.write(&mut payload(&numbered(3, 30)), None).expect("written");
+    fs::remove_file(folder.0.join("lock")).expect("removed");
+    assert!(matches!(second.sync(), Err(Error::Superseded { ours: Epoch(2) })));
+    assert!(matches!(second.sync(), Err(Error::Fenced)));
 }
 
 #[test]
@@ -139,8 +144,12 @@ fn closing_a_segment_makes_its_frames_ready_for_a_snapshot() {
     assert!(!journal.close_segment(), "no filled segment waits");
     journal.try_refill().expect("space");
     assert!(journal.close_segment());
+    journal.write(&mut payload(&numbered(2, 30)), None).expect("written");
+    // A power cut could still take the new frame: until it is durable, the old segment holds the last one.
     assert_eq!(journal.closed_segments(), [], "not before the next frame is durable");
-    append(&mut journal, &numbered(2, 30)).expect("stored");
+    journal.remove_through(Sequence(u64::MAX)).expect("nothing to do");
+    assert!(folder.0.join(segment(1)).exists());
+    journal.sync().expect("stored");
     assert_eq!(journal.closed_segments().len(), 1);
     drop(journal);
     assert_eq!(journal_batches(&folder.open().expect("opens")), [numbered(1, 30), numbered(2, 30)]);
