@@ -104,3 +104,42 @@ pub struct Settings {
     /// Grace of a lost client before its allocation ends.
     pub lease_grace: Span,
 }
+
+impl Settings {
+    /// A cluster of that name without nodes or partitions, with the defaults of `man slurm.conf`.
+    #[must_use]
+    pub fn named(cluster: &str) -> Self {
+        Self {
+            cluster: cluster.into(),
+            nodes: Vec::new(),
+            partitions: Vec::new(),
+            dynamic_nodes: false,
+            administrators: vec![Uid(0)],
+            kill_wait: Span::from_secs(30),
+            min_job_age: Span::from_secs(300),
+            first_job_id: 1,
+            max_job_id: 0x03ff_0000,
+            max_job_count: 10_000,
+            max_array_size: 1001,
+            requeue_default: true,
+            requeue_delay: Span::from_secs(120),
+            def_mem_per_cpu: None,
+            def_mem_per_node: None,
+            licenses: BTreeMap::new(),
+            enforce: Enforce::default(),
+            weights: PriorityWeights::default(),
+            priority_max_age: Span::from_mins(7 * 24 * 60),
+            multifactor: true,
+            node_timeout: Span::from_secs(300),
+            requeue_without_evidence: false,
+            return_to_service: 0,
+            enforce_partition_limits: false,
+            kill_invalid_dependency: false,
+            whole_cores: true,
+            track_memory: true,
+            backfill_depth: 1000,
+            tres: Vec::new(),
+            lease_grace: Span::from_secs(60),
+        }
+    }
+}

@@ -121,7 +121,9 @@ fn singleton(state: &State, job: &Job) -> Standing {
         .named
         .range(first..)
         .take_while(|(uid, name, _)| *uid == job.owner.uid && *name == job.request.name)
-        .any(|(_, _, other)| *other < job.id && job.array_id() != state.jobs[other].array_id_or_self());
+        .any(|(_, _, other)| {
+            *other < job.id && !(job.array_id().is_some() && job.array_id() == state.jobs[other].array_id())
+        });
     if earlier { Standing::Unfulfilled } else { Standing::Fulfilled }
 }
 

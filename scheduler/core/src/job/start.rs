@@ -32,12 +32,6 @@ impl Job {
             ArrayRole::Waiting(waiting) => waiting.tasks.len(),
         }
     }
-
-    /// The array it belongs to, or itself: what two records of one submission have in common.
-    #[must_use]
-    pub fn array_id_or_self(&self) -> Option<JobId> {
-        self.array_id()
-    }
 }
 
 /// Whether nothing but resources keeps the job from starting in the partition.
