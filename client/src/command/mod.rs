@@ -5,6 +5,7 @@
 mod clusters;
 mod job;
 mod node;
+mod scontrol;
 mod sinfo;
 mod squeue;
 
@@ -76,6 +77,7 @@ pub fn main() -> ExitCode {
 fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
     let call = Call { program: name.to_owned(), argv };
     match name {
+        "scontrol" => scontrol::run(&call),
         "sinfo" => sinfo::run(&call),
         "squeue" => squeue::run(&call),
         _ if NOT_BUILT.contains(&name) => {
