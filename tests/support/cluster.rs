@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries::Binaries;
 use crate::poll::wait_for;
-use crate::process::{Daemon, sweep};
+use crate::process::{Daemon, runs, sweep, users_of};
 
 /// How long daemons may take to answer or register, also on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -213,6 +213,13 @@ impl Cluster {
     /// The executor of `node`, while one was started.
     pub fn executor(&mut self, node: &str) -> Option<&mut Daemon> {
         self.executors.get_mut(node)
+    }
+
+    /// Process ids of the supervisors that run now.
+    #[must_use]
+    pub fn supervisors(&self) -> Vec<u32> {
+        let program = self.folder.join("bin/sluice-supervisor");
+        users_of(&self.folder).into_iter().filter(|pid| runs(*pid, &program)).collect()
     }
 
     /// Runs a client command to its end.

@@ -110,11 +110,16 @@ pub fn sweep(folder: &Path) -> Result<()> {
 }
 
 /// Process ids that hold on to `folder`, without this process and its ancestors.
-fn users_of(folder: &Path) -> Vec<u32> {
+pub(crate) fn users_of(folder: &Path) -> Vec<u32> {
     let spared = ancestors();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| !spared.contains(pid) && holds(*pid, folder)).collect()
+}
+
+/// Whether a process executes this very file.
+pub(crate) fn runs(pid: u32, program: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)
 }
 
 fn holds(pid: u32, folder: &Path) -> bool {
@@ -129,7 +134,7 @@ fn holds(pid: u32, folder: &Path) -> bool {
         let text = String::from_utf8_lossy(&line).into_owned();
         text.split('\0').any(|word| Path::new(word).starts_with(folder))
     });
-    opened || named || points_in(process.join("cwd"))
+    opened || named || points_in(process.join("cwd")) || points_in(process.join("exe"))
 }
 
 fn is_zombie(pid: u32) -> bool {

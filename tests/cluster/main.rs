@@ -1,0 +1,12 @@
+//! Whole clusters of real processes: a scheduler, executors, jobs as a user would run them.
+//!
+//! One file per promise. Each test has a cluster of its own in a temporary folder; all run side by side.
+
+mod input;
+mod life;
+mod survival;
+
+use std::time::Duration;
+
+/// Long enough for anything that a test waits for, on a loaded machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);

@@ -1,0 +1,144 @@
+//! Jobs that write down what happened to them, submitted from a few threads all through the loop.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tests::{Cluster, Random, wait_for};
+
+const THREADS: u64 = 2;
+/// No more than this many jobs ahead of what the jobs themselves wrote, so that the end comes soon after the loop's.
+const AHEAD: u64 = 60;
+
+/// One call of sbatch.
+#[derive(Clone, Debug)]
+pub(crate) struct Submit {
+    /// The id that sbatch printed; `None` if it did not succeed: the job may exist, once.
+    pub(crate) id: Option<String>,
+    /// The exit code that the job will have.
+    pub(crate) exit: u64,
+}
+
+/// All calls by the number that each job carries in its name and arguments.
+pub(crate) type Submitted = BTreeMap<u64, Submit>;
+
+pub(crate) struct Submitter {
+    threads: Vec<JoinHandle<Result<()>>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    next: AtomicU64,
+    submitted: Mutex<Submitted>,
+    record: PathBuf,
+}
+
+/// Where the jobs of a cluster write.
+pub(crate) fn record(cluster: &Cluster) -> PathBuf {
+    cluster.jobs().join("record")
+}
+
+impl Submitter {
+    pub(crate) fn start(cluster: &Cluster, seed: u64) -> Result<Self> {
+        let script = cluster.jobs().join("job.sh");
+        let record = record(cluster);
+        fs::write(&record, "").context("make the jobs' record")?;
+        let text = format!(
+            "#!/bin/sh\n# number, exit code, seconds\n\
+             line() {{ echo \"$1 $2 $SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}} $(cat /proc/sys/kernel/random/boot_id)\" >> {}; }}\n\
+             line begin $1\nsleep $3\nline end $1\nexit $2\n",
+            record.display()
+        );
+        fs::write(&script, text).context("write the job")?;
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            next: AtomicU64::new(1),
+            submitted: Mutex::new(BTreeMap::new()),
+            record,
+        });
+        let threads = (0..THREADS)
+            .map(|at| {
+                let shared = Arc::clone(&shared);
+                let random = Random::new(seed ^ (at + 1));
+                let template = cluster.command("sbatch");
+                let script = script.clone();
+                thread::spawn(move || shared.submit(random, &template, &script))
+            })
+            .collect();
+        Ok(Self { threads, shared })
+    }
+
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.all().values().filter(|submit| submit.id.is_some()).count()
+    }
+
+    /// Reports a thread that gave up.
+    pub(crate) fn failed(&mut self) -> Result<()> {
+        if let Some(at) = self.threads.iter().position(JoinHandle::is_finished) {
+            self.threads.remove(at).join().map_err(|_| anyhow::anyhow!("a submitting thread panicked"))??;
+            bail!("a submitting thread ended early");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stop(self) -> Result<Submitted> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a submitting thread panicked"))??;
+        }
+        Ok(self.shared.all())
+    }
+}
+
+impl Shared {
+    fn all(&self) -> Submitted {
+        self.submitted.lock().expect("no holder of this lock panics").clone()
+    }
+
+    fn submit(&self, mut random: Random, template: &Command, script: &std::path::Path) -> Result<()> {
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let exit = [0, 0, 0, 1, 7, 130][usize::try_from(random.below(6)).expect("below six")];
+            let work = ["0", "0.1", "0.3", "1"][usize::try_from(random.below(4)).expect("below four")];
+            let mut command = Command::new(template.get_program());
+            for (name, value) in template.get_envs() {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            command
+                .args(["--parsable", "-n1", "-o", "/dev/null", "-J"])
+                .arg(format!("m{number}"))
+                .arg(script);
+            command.args([number.to_string(), exit.to_string(), work.to_owned()]);
+            command.current_dir(template.get_current_dir().context("a cluster's command has a folder")?);
+            let out = command.stdin(Stdio::null()).output().context("run sbatch")?;
+            let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+            let id = out.status.success().then(|| said.split(';').next().unwrap_or_default().to_owned());
+            if id.as_ref().is_some_and(|id| id.parse::<u32>().is_err()) {
+                bail!("sbatch succeeded and printed {said:?}");
+            }
+            self.submitted.lock().expect("no holder of this lock panics").insert(number, Submit { id, exit });
+            self.wait_for_jobs()?;
+        }
+        Ok(())
+    }
+
+    /// Waits while too many acknowledged jobs have not written anything.
+    fn wait_for_jobs(&self) -> Result<()> {
+        wait_for("acknowledged jobs to begin", Duration::from_secs(120), || {
+            let written = fs::read_to_string(&self.record).unwrap_or_default();
+            let begun = written.lines().filter(|line| line.starts_with("begin")).count() as u64;
+            let acknowledged = self.all().values().filter(|submit| submit.id.is_some()).count() as u64;
+            acknowledged < begun + AHEAD || self.stop.load(Ordering::Relaxed)
+        })
+    }
+}
