@@ -45,6 +45,8 @@ type Times = Result<Vec<Duration>, Box<dyn std::error::Error>>;
 fn journal_rate(folder: &Path, payload_bytes: u64, span: Duration, segment_bytes: u64) -> Times {
     let options = Options { segment_bytes, ..Options::default() };
     let mut journal = Journal::open(Arc::new(FileDisk::open(folder)?), options)?;
+    // The steady state: a segment waits, and the next is filled when that is used.
+    journal.try_refill()?;
     let _filler = Filler::spawn(journal.space_handle(), Duration::from_secs(1))?;
     let record = vec![7; payload_bytes.saturating_sub(4) as usize];
     let mut payload = Payload::new();
