@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn which_lines_count() {
-        check("#!/bin/sh\n#SBATCH -n 2\n\n# a comment\n#SBATCH -J found\necho\n#SBATCH -n 5\n", "-n|2|-J|found");
+        check(
+            "#!/bin/sh\n#SBATCH -n 2\n\n# a comment\n#SBATCH -J found\necho\n#SBATCH -n 5\n",
+            "-n|2|-J|found",
+        );
         check("#!/bin/sh\n #SBATCH -n 2\n\t#SBATCH -J tab\n##SBATCH -x y\n# SBATCH -z\ntrue\n", "");
         check("#SBATCH-n 4\n#SBATCH\n", "-n|4");
         check("#!/bin/sh\n#SBATCH -n 1\n#SBATCH hetjob\n#SBATCH -n 2 -p batch\n", "-n|1 : -n|2|-p|batch");
@@ -121,7 +124,10 @@ mod tests {
 
     #[test]
     fn pbs_lines() {
-        check("#PBS -N name -q batch\n#PBS -l walltime=1:00:00,nodes=2:ppn=4\n", "--job-name=name|--partition=batch|--time=1:00:00|--nodes=2|--ntasks-per-node=4");
+        check(
+            "#PBS -N name -q batch\n#PBS -l walltime=1:00:00,nodes=2:ppn=4\n",
+            "--job-name=name|--partition=batch|--time=1:00:00|--nodes=2|--ntasks-per-node=4",
+        );
         assert_eq!(words(b"#PBS -N name\n#SBATCH -n 2\n", false).unwrap(), [["-n", "2"]]);
     }
 }

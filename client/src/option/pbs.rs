@@ -19,7 +19,8 @@ pub(crate) fn translate(words: &[String]) -> Vec<String> {
             }
             continue;
         }
-        let value = if joined.is_empty() { rest.next().cloned().unwrap_or_default() } else { joined.to_owned() };
+        let value =
+            if joined.is_empty() { rest.next().cloned().unwrap_or_default() } else { joined.to_owned() };
         option(letter, &value, &mut out);
     }
     out

@@ -14,6 +14,8 @@ pub(crate) enum Bad {
     Said(String),
     /// This line as it is, then as [`Bad::Invalid`].
     Line(String),
+    /// Each behind `error: `, exit 1.
+    Lines(Vec<String>),
     /// What the scheduler would answer, exit 1.
     Refused(Refusal),
     /// The option, or this value, is not supported here.
@@ -122,7 +124,10 @@ pub(crate) fn mail_type(text: &str) -> Result<Option<String>, Bad> {
         } else if word.eq_ignore_ascii_case("ALL") {
             MAIL_TYPES.iter().zip(&mut wanted).for_each(|((_, in_all), wanted)| *wanted |= in_all);
         } else {
-            let at = MAIL_TYPES.iter().position(|(name, _)| name.eq_ignore_ascii_case(word)).ok_or(Bad::Invalid)?;
+            let at = MAIL_TYPES
+                .iter()
+                .position(|(name, _)| name.eq_ignore_ascii_case(word))
+                .ok_or(Bad::Invalid)?;
             wanted[at] = true;
         }
     }
@@ -140,9 +145,8 @@ pub(crate) fn distribution(text: &str) -> Outcome {
     let mut words = lower.split(',');
     let levels = words.next().unwrap_or_default();
     let packs = words.all(|word| matches!(word, "pack" | "nopack"));
-    let plane = levels
-        .strip_prefix("plane=")
-        .is_some_and(|size| size.parse::<u32>().is_ok_and(|size| size > 0));
+    let plane =
+        levels.strip_prefix("plane=").is_some_and(|size| size.parse::<u32>().is_ok_and(|size| size > 0));
     let count = levels.split(':').count();
     let level = |(at, word): (usize, &str)| match word {
         "block" | "cyclic" | "*" => true,
@@ -242,7 +246,9 @@ mod tests {
 
     #[test]
     fn distributions() {
-        for text in ["cyclic", "block:cyclic", "block:block:fcyclic", "plane=3", "arbitrary", "*:block", "block,Pack"] {
+        for text in
+            ["cyclic", "block:cyclic", "block:block:fcyclic", "plane=3", "arbitrary", "*:block", "block,Pack"]
+        {
             assert_eq!(distribution(text), Ok(()), "{text}");
         }
         for text in ["", "foo", "plane=0", "block:arbitrary", "a:b:c:d", "block,foo"] {

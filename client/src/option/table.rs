@@ -57,14 +57,21 @@ pub(crate) struct Row {
     pub takes: Takes,
     /// Programs that have it.
     pub on: u8,
-    /// Name in the environment behind the program's prefix; empty where it has none.
+    /// Name in the environment behind the program's prefix; empty where it has none; with `=` before it
+    /// only srun reads it.
     pub env: &'static str,
     /// What it does.
     pub effect: Effect,
 }
 
 /// An option with a value.
-const fn value(short: u8, long: &'static str, on: u8, env: &'static str, set: fn(&mut Draft<'_>, &str) -> Outcome) -> Row {
+const fn value(
+    short: u8,
+    long: &'static str,
+    on: u8,
+    env: &'static str,
+    set: fn(&mut Draft<'_>, &str) -> Outcome,
+) -> Row {
     Row { short, long, takes: Takes::Value, on, env, effect: Effect::Set(set) }
 }
 
@@ -80,7 +87,13 @@ const fn maybe(
 }
 
 /// An option without a value.
-const fn flag(short: u8, long: &'static str, on: u8, env: &'static str, set: fn(&mut Draft<'_>, &str) -> Outcome) -> Row {
+const fn flag(
+    short: u8,
+    long: &'static str,
+    on: u8,
+    env: &'static str,
+    set: fn(&mut Draft<'_>, &str) -> Outcome,
+) -> Row {
     Row { short, long, takes: Takes::Nothing, on, env, effect: Effect::Set(set) }
 }
 
@@ -99,11 +112,21 @@ macro_rules! text {
 }
 /// Sets rare fields that are texts.
 macro_rules! rare {
-    ($field:ident) => { |draft, text| { draft.request.rare_mut().$field = Some(text.into()); Ok(()) } };
+    ($field:ident) => {
+        |draft, text| {
+            draft.request.rare_mut().$field = Some(text.into());
+            Ok(())
+        }
+    };
 }
 /// Sets rare fields that are whole numbers from 1.
 macro_rules! rare_count {
-    ($field:ident) => { |draft, text| { draft.request.rare_mut().$field = Some(positive(text)?); Ok(()) } };
+    ($field:ident) => {
+        |draft, text| {
+            draft.request.rare_mut().$field = Some(positive(text)?);
+            Ok(())
+        }
+    };
 }
 /// Sets fields that are yes.
 macro_rules! yes {
@@ -111,11 +134,21 @@ macro_rules! yes {
 }
 /// Sets rare fields that are yes.
 macro_rules! rare_yes {
-    ($field:ident) => { |draft, _| { draft.request.rare_mut().$field = true; Ok(()) } };
+    ($field:ident) => {
+        |draft, _| {
+            draft.request.rare_mut().$field = true;
+            Ok(())
+        }
+    };
 }
 /// Sets lists of GPUs.
 macro_rules! gpus {
-    ($field:ident) => { |draft, text| { draft.request.$field = gpu_list(text)?; Ok(()) } };
+    ($field:ident) => {
+        |draft, text| {
+            draft.request.$field = gpu_list(text)?;
+            Ok(())
+        }
+    };
 }
 
 /// The table.
@@ -136,7 +169,7 @@ pub(crate) const ROWS: &[Row] = &[
     refuse(0, "bcast-exclude", Takes::Value, SRUN, "BCAST_EXCLUDE"),
     value(b'b', "begin", ALL, "", |draft, text| { draft.request.begin = Some(when(draft, text)?); Ok(()) }),
     flag(0, "bell", SALLOC, "BELL", |draft, _| { draft.manner.bell = Some(true); Ok(()) }),
-    value(b'D', "chdir", ALL, "WORKING_DIR", text!(manner.chdir)),
+    value(b'D', "chdir", ALL, "=WORKING_DIR", text!(manner.chdir)),
     value(0, "cluster", ALL, "", text!(manner.clusters)),
     refuse(0, "cluster-constraint", Takes::Value, SBATCH, "CLUSTER_CONSTRAINT"),
     value(b'M', "clusters", ALL, "CLUSTERS", text!(manner.clusters)),
@@ -165,7 +198,7 @@ pub(crate) const ROWS: &[Row] = &[
         draft.request.rare_mut().delay_boot = limit::parse(text).map_err(|_| Bad::Invalid)?;
         Ok(())
     }),
-    value(b'd', "dependency", ALL, "DEPENDENCY", |draft, text| {
+    value(b'd', "dependency", ALL, "=DEPENDENCY", |draft, text| {
         draft.request.dependency =
             model::depend::Dependency::parse(text).map_err(|_| Bad::Refused(Refusal::InvalidDependency))?;
         Ok(())
@@ -179,7 +212,7 @@ pub(crate) const ROWS: &[Row] = &[
     value(0, "epilog", SRUN, "EPILOG", text!(manner.epilog)),
     value(b'e', "error", BOTH, "ERROR", text!(request.files.stderr)),
     flag(0, "exact", SRUN, "EXACT", yes!(manner.exact)),
-    value(b'x', "exclude", ALL, "EXCLUDE", rare!(exclude)),
+    value(b'x', "exclude", ALL, "", rare!(exclude)),
     maybe(0, "exclusive", ALL, "EXCLUSIVE", exclusive),
     value(0, "export", BOTH, "EXPORT", text!(manner.export)),
     value(0, "export-file", SBATCH, "", text!(manner.export_file)),
@@ -236,7 +269,7 @@ pub(crate) const ROWS: &[Row] = &[
         Ok(())
     }),
     value(0, "mail-user", ALL, "", rare!(mail_user)),
-    value(0, "mcs-label", ALL, "", rare!(mcs_label)),
+    refuse(0, "mcs-label", Takes::Value, ALL, ""),
     value(0, "mem", ALL, "MEM_PER_NODE", |draft, text| memory(draft, "mem", MemoryRequest::PerNode(read::mib(text)?))),
     value(0, "mem-bind", ALL, "MEM_BIND", text!(manner.mem_bind)),
     value(0, "mem-per-cpu", ALL, "MEM_PER_CPU", |draft, text| {
@@ -249,7 +282,7 @@ pub(crate) const ROWS: &[Row] = &[
     value(0, "mincpus", ALL, "", rare_count!(min_cpus_per_node)),
     refuse(0, "minsockets", Takes::Value, ALL, ""),
     refuse(0, "minthreads", Takes::Value, ALL, ""),
-    value(0, "mpi", SRUN, "MPI_TYPE", text!(manner.mpi)),
+    value(0, "mpi", SRUN, "MPI_TYPE", mpi),
     refuse(0, "msg-timeout", Takes::Value, SRUN, ""),
     flag(0, "multi-prog", SRUN, "SRUN_MULTI", yes!(manner.multi_prog)),
     value(0, "network", ALL, "NETWORK", rare!(network)),
@@ -417,8 +450,15 @@ pub(crate) const OTHER_VARIABLES: &[(u8, &str, &str)] = &[
 
 /// Variables that srun would read by the pattern, but does not: they are set inside jobs with another
 /// meaning, or are no option of srun's environment.
-pub(crate) const NOT_READ_BY_SRUN: &[&str] =
-    &["SLURM_EXPORT", "SLURM_INPUT", "SLURM_OUTPUT", "SLURM_ERROR", "SLURM_HET_GROUP", "SLURM_CONTAINER", "SLURM_CONTAINER_ID", "SLURM_EXCLUDE"];
+pub(crate) const NOT_READ_BY_SRUN: &[&str] = &[
+    "SLURM_EXPORT",
+    "SLURM_INPUT",
+    "SLURM_OUTPUT",
+    "SLURM_ERROR",
+    "SLURM_HET_GROUP",
+    "SLURM_CONTAINER",
+    "SLURM_CONTAINER_ID",
+];
 
 /// The row of an option of that program.
 pub(crate) fn find(program: u8, long: &str) -> Option<&'static Row> {
@@ -438,7 +478,8 @@ fn array(draft: &mut Draft<'_>, text: &str) -> Outcome {
 }
 
 fn when(draft: &Draft<'_>, text: &str) -> Result<Timestamp, Bad> {
-    moment::parse(text, draft.now, draft.zone.0, moment::Sense::Future).map_err(|error| Bad::Line(error.to_string()))
+    moment::parse(text, draft.now, draft.zone.0, moment::Sense::Future)
+        .map_err(|error| Bad::Line(error.to_string()))
 }
 
 fn memory(draft: &mut Draft<'_>, long: &'static str, memory: MemoryRequest) -> Outcome {
@@ -479,8 +520,13 @@ fn gres_per_node(draft: &mut Draft<'_>, text: &str) -> Outcome {
 }
 
 fn gres_flags(draft: &mut Draft<'_>, text: &str) -> Outcome {
-    const KNOWN: [&str; 5] =
-        ["allow-task-sharing", "disable-binding", "enforce-binding", "multiple-tasks-per-sharing", "one-task-per-sharing"];
+    const KNOWN: [&str; 5] = [
+        "allow-task-sharing",
+        "disable-binding",
+        "enforce-binding",
+        "multiple-tasks-per-sharing",
+        "one-task-per-sharing",
+    ];
     if !text.split(',').all(|word| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(word))) {
         return Err(Bad::Invalid);
     }
@@ -506,6 +552,21 @@ fn hint(draft: &mut Draft<'_>, text: &str) -> Outcome {
     }
     draft.request.rare_mut().hint = Some(text.into());
     Ok(())
+}
+
+fn mpi(draft: &mut Draft<'_>, text: &str) -> Outcome {
+    match text {
+        "none" | "pmi2" => {
+            draft.manner.mpi = Some(text.to_owned());
+            Ok(())
+        }
+        "list" => Err(Bad::Print("MPI plugin types are...\n\tnone\n\tpmi2\n".to_owned())),
+        other => Err(Bad::Lines(vec![
+            format!("MPI: Cannot create context for mpi/{other}"),
+            "MPI: Unable to load any plugin".to_owned(),
+            format!("Invalid MPI type '{other}', --mpi=list for acceptable types"),
+        ])),
+    }
 }
 
 fn nice(draft: &mut Draft<'_>, text: Option<&str>) -> Outcome {
@@ -540,6 +601,7 @@ fn propagate(text: &str) -> Result<String, Bad> {
     const KNOWN: [&str; 12] =
         ["ALL", "NONE", "AS", "CORE", "CPU", "DATA", "FSIZE", "MEMLOCK", "NOFILE", "NPROC", "RSS", "STACK"];
     let upper = text.to_ascii_uppercase();
-    let words: Vec<&str> = upper.split(',').map(|word| word.strip_prefix("RLIMIT_").unwrap_or(word)).collect();
+    let words: Vec<&str> =
+        upper.split(',').map(|word| word.strip_prefix("RLIMIT_").unwrap_or(word)).collect();
     if words.iter().all(|word| KNOWN.contains(word)) { Ok(words.join(",")) } else { Err(Bad::Invalid) }
 }
