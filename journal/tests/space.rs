@@ -161,6 +161,23 @@ fn reservations_are_kept_whatever_comes_between() {
 }
 
 #[test]
+fn an_opening_frame_in_between_takes_nothing_from_reservations() {
+    let disk = MemoryDisk::new();
+    let options = Options { spare_segments: 0, ..options(8192) };
+    let mut journal = open(&disk, &options).expect("opens");
+    disk.set_capacity(Some(disk.used()));
+    let space = journal.space_handle();
+    let held: Vec<_> = std::iter::from_fn(|| space.reserve(Class::Essential, 900).ok()).collect();
+    assert!(held.len() > 3);
+    // It uses what is kept for restarts, so that less than that is left behind the reservations.
+    journal.raise_epoch(journal::Epoch(9)).expect("restarts may use all");
+    for held in held {
+        journal.append(&mut payload(&numbered(1, 896)), Some(held)).expect("reserved space is there");
+    }
+    full(Class::Essential, append(&mut journal, &numbered(2, 8)));
+}
+
+#[test]
 fn too_large_is_refused_and_fences_nothing() {
     let disk = MemoryDisk::new();
     let mut journal = open(&disk, &options(4096)).expect("opens");
