@@ -97,6 +97,33 @@ impl ArraySpec {
         Ok(ArraySpec { tasks, throttle, step: first_step.unwrap_or(1) })
     }
 
+    /// A text of one piece a run, which reads back as the same value: for wires and disks.
+    ///
+    /// Its length depends on the number of runs, not of tasks, as [`ArraySpec::text`]'s may.
+    #[must_use]
+    pub fn compact(&self) -> String {
+        use std::fmt::Write;
+        let mut out = String::new();
+        let stepped = self.tasks.ranges().map(|(_, _, step)| step).find(|&step| step > 1);
+        if stepped.unwrap_or(1) != self.step {
+            // The first `:STEP` of a text is the array's: a piece of one task says it.
+            let first = self.tasks.first().unwrap_or_default();
+            let _ = write!(out, "{first}-{first}:{}", self.step);
+        }
+        for (first, last, step) in self.tasks.ranges() {
+            let comma = if out.is_empty() { "" } else { "," };
+            let _ = match (first == last, step) {
+                (true, _) => write!(out, "{comma}{first}"),
+                (false, 1) => write!(out, "{comma}{first}-{last}"),
+                (false, step) => write!(out, "{comma}{first}-{last}:{step}"),
+            };
+        }
+        if self.throttle > 0 {
+            let _ = write!(out, "%{}", self.throttle);
+        }
+        out
+    }
+
     /// The whole text as it would be given again: `1-3,7%2`.
     #[must_use]
     pub fn text(&self) -> String {
@@ -346,6 +373,9 @@ impl TaskSet {
         if last - first <= 10 || self.contains(first + 1) {
             return None;
         }
+        if let [(_, run)] = self.runs.iter().take(2).collect::<Vec<_>>()[..] {
+            return Some(run.step);
+        }
         let mut ids = self.iter();
         let mut before = ids.next()?;
         let mut step = None;
@@ -425,7 +455,10 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let got = match ArraySpec::parse(text, 1000) {
-            Ok(spec) => format!("{} n={} step={}", spec.text(), spec.tasks.len(), spec.step),
+            Ok(spec) => {
+                assert_eq!(ArraySpec::parse(&spec.compact(), 1000).as_ref(), Ok(&spec), "{text}");
+                format!("{} n={} step={}", spec.text(), spec.tasks.len(), spec.step)
+            }
             Err(Error) => "refused".to_owned(),
         };
         assert_eq!(got, expected, "{text}");
@@ -481,6 +514,7 @@ mod tests {
         let sparse: Vec<String> = (0..1000).map(|n| format!("{}-{}:3", n * 1000, n * 1000 + 900)).collect();
         let spec = ArraySpec::parse(&sparse.join(","), MAX_TASK_ID).unwrap();
         assert_eq!(spec.tasks.runs(), 1000);
+        assert!(spec.compact().len() < 32 * 1024);
     }
 
     #[test]

@@ -151,21 +151,8 @@ pub fn outwards(from: &JobRequest) -> v1::JobRequest {
         requeue: from.requeue,
         umask: u32::from(from.umask),
         dependency: if from.dependency.is_empty() { String::new() } else { from.dependency.to_string() },
-        array: from.array.as_ref().map(array_text).unwrap_or_default(),
+        array: from.array.as_ref().map(ArraySpec::compact).unwrap_or_default(),
         rare: from.rare.as_deref().map(rare_outwards),
-    }
-}
-
-/// A text that reads back as the same specification, its step included.
-fn array_text(spec: &ArraySpec) -> String {
-    let text = spec.text();
-    match ArraySpec::parse(&text, MAX_TASK_ID) {
-        Ok(read) if read.step == spec.step => text,
-        // The step is that of the first range in the text: one is put before the rest.
-        _ => {
-            let first = spec.tasks.first().unwrap_or_default();
-            format!("{first}-{first}:{},{text}", spec.step)
-        }
     }
 }
 
