@@ -327,6 +327,11 @@ fn apply_environment(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Sto
         if row.takes == Takes::Nothing && off {
             continue;
         }
+        // Jobs are told a plane's size by a variable of its own.
+        let value = match world.var("SLURM_DIST_PLANESIZE") {
+            Some(size) if row.long == "distribution" && value == "plane" => format!("plane={size}"),
+            _ => value,
+        };
         let text = if row.takes == Takes::Maybe && value.is_empty() { None } else { Some(value.as_str()) };
         set(draft, row, text, &name)?;
     }
@@ -379,6 +384,9 @@ fn finish(
     let several = drafts.len() > 1;
     for mut draft in drafts {
         let words = operands.next().unwrap_or_default();
+        if program == Program::Srun && words.is_empty() {
+            return Err(Stop::fatal(program, "No command given to execute."));
+        }
         warnings.extend(draft.settle()?);
         read_node_files(&mut draft, world)?;
         if several && draft.request.array.is_some() {
@@ -536,7 +544,13 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
     if program == Program::Sbatch {
         export::set(&mut variables, "SLURM_PRIO_PROCESS", "0");
         if let Some(distribution) = &first.request.rare().distribution {
-            export::set(&mut variables, "SLURM_DISTRIBUTION", &**distribution);
+            match distribution.split_once('=') {
+                Some((plane, size)) => {
+                    export::set(&mut variables, "SLURM_DISTRIBUTION", plane);
+                    export::set(&mut variables, "SLURM_DIST_PLANESIZE", size);
+                }
+                None => export::set(&mut variables, "SLURM_DISTRIBUTION", &**distribution),
+            }
         }
         if exported.login {
             components.iter_mut().for_each(|component| component.request.rare_mut().get_user_env = true);

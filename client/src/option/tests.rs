@@ -222,6 +222,7 @@ fn what_several_options_say() {
         "srun: error: Unable to allocate resources: Job dependency problem",
         1,
     );
+    check_stop("srun -n2", "srun: fatal: No command given to execute.", 1);
     check_stop("salloc -d nonsense", "salloc: error: Job submit/allocate failed: Job dependency problem", 1);
     let parsed = run("sbatch -n 2 -N 4 --wrap true").unwrap();
     assert_eq!(parsed.warnings, ["sbatch: warning: can't run 2 processes on 4 nodes, setting nnodes to 2"]);
@@ -366,6 +367,9 @@ fn which_variables_are_read() {
     assert_eq!(get("srun true", "SLURM_NTASKS", "3").request.ntasks, Some(3));
     assert!(get("srun true", "SLURM_LABELIO", "1").manner.label);
     assert!(!get("srun true", "SLURM_LABELIO", "0").manner.label);
+    let plane = [("SLURM_DISTRIBUTION", "plane"), ("SLURM_DIST_PLANESIZE", "3")];
+    let parsed = run_with("srun true", &plane, &Fake::default()).unwrap();
+    assert_eq!(parsed.first().request.rare().distribution.as_deref(), Some("plane=3"));
     assert_eq!(get("srun true", "SLURM_PARTITION", "batch").request.partition.as_deref(), Some("batch"));
     assert_eq!(get("srun true", "SLURM_JOB_ID", "99").manner.jobid, Some(99));
     assert_eq!(
