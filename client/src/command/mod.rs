@@ -5,6 +5,8 @@
 mod clusters;
 mod job;
 mod node;
+mod sacct;
+mod scancel;
 mod scontrol;
 mod sinfo;
 mod squeue;
@@ -77,6 +79,8 @@ pub fn main() -> ExitCode {
 fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
     let call = Call { program: name.to_owned(), argv };
     match name {
+        "sacct" => sacct::run(&call),
+        "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),
         "sinfo" => sinfo::run(&call),
         "squeue" => squeue::run(&call),

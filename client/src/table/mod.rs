@@ -3,6 +3,7 @@
 //! Owns the grammar, widths and justification of Slurm's `squeue` and `sinfo`, shared by both; what a column
 //! holds stands in the command's own list of [`Field`]s. Never asks the scheduler anything.
 
+pub(crate) mod print;
 pub(crate) mod units;
 
 /// One column that a command can print, of rows of type `R`.

@@ -18,7 +18,7 @@ use crate::api::Error;
 use crate::{local, say};
 
 /// A selector as the wire wants it.
-pub(super) fn wire(selector: &Selector) -> JobSelector {
+pub(in crate::command) fn wire(selector: &Selector) -> JobSelector {
     JobSelector {
         // Components of a heterogeneous job have consecutive ids.
         job_id: selector.job_id + selector.het_offset.unwrap_or(0),

@@ -13,6 +13,7 @@ mod update;
 
 use std::io::BufRead;
 
+pub(super) use self::act::wire;
 use self::show_job::Style;
 use super::{Call, block_on};
 use crate::api::{Client, Error};

@@ -1,0 +1,105 @@
+//! Lines of hand-made history, as the goldens have them.
+
+use proto::v1::{ExitStatus, JobRequest, Step};
+
+use super::*;
+
+fn job(state: &str, exit: (u32, u32)) -> Job {
+    let exit = Some(ExitStatus { code: exit.0, signal: exit.1 });
+    let batch = Step {
+        step_id: "batch".into(),
+        name: "batch".into(),
+        state: if state == "TIMEOUT" { "CANCELLED" } else { state }.into(),
+        exit,
+        start_ms: 1_000,
+        end_ms: Some(5_000),
+        num_cpus: 3,
+        num_tasks: 1,
+        ..Step::default()
+    };
+    Job {
+        job_id: 7,
+        state: state.into(),
+        request: Some(JobRequest { name: "abcdefghijklmnop".into(), ..JobRequest::default() }),
+        account: "physics".into(),
+        partition: "debug".into(),
+        exit,
+        start_ms: Some(1_000),
+        end_ms: Some(5_000),
+        num_cpus: 3,
+        alloc_tres: "cpu=3,mem=1500M,node=2,billing=3".into(),
+        time_limit_ms: Some(5_400_000),
+        steps: vec![batch],
+        ended_by_uid: Some(2001).filter(|_| state == "CANCELLED"),
+        ..Job::default()
+    }
+}
+
+fn check(asked: &Asked, jobs: Vec<Job>, expected: &str) {
+    let call = Call { program: "sacct".into(), argv: Vec::new() };
+    let format = if asked.format.is_empty() { DEFAULT } else { &asked.format };
+    let (fields, columns): (Vec<&Field>, Vec<Column>) = columns(&call, format).unwrap().into_iter().unzip();
+    let form = match asked.parsable {
+        None => Form::Columns,
+        Some(ends) => Form::Parsable { delimiter: "|".into(), ends },
+    };
+    let mut out = if asked.header { form.header(&columns) } else { String::new() };
+    for row in rows(asked, select(asked, jobs, 10_000), 10_000) {
+        let values: Vec<String> = fields.iter().map(|field| (field.value)(&row)).collect();
+        out.push_str(&form.line(&columns, &values));
+    }
+    let trimmed: Vec<&str> = out.lines().map(str::trim_end).collect();
+    assert_eq!(trimmed.join("\n"), expected);
+}
+
+#[test]
+fn default_columns() {
+    check(
+        &Asked { header: true, ..Asked::default() },
+        vec![job("FAILED", (2, 0))],
+        "JobID           JobName  Partition    Account  AllocCPUS      State ExitCode\n\
+         ------------ ---------- ---------- ---------- ---------- ---------- --------\n\
+         7            abcdefghi+      debug    physics          3     FAILED      2:0\n\
+         7.batch           batch               physics          3     FAILED      2:0",
+    );
+}
+
+#[test]
+fn stopped_jobs_show_the_signal_with_the_step() {
+    let asked = |format: &str| Asked { parsable: Some(false), format: format.into(), ..Asked::default() };
+    check(&asked("JobID,State,ExitCode"), vec![job("TIMEOUT", (0, 15))], "7|TIMEOUT|0:0\n7.batch|CANCELLED|0:15");
+    check(
+        &asked("JobID,State,ExitCode"),
+        vec![job("CANCELLED", (0, 15))],
+        "7|CANCELLED by 2001|0:0\n7.batch|CANCELLED|0:15",
+    );
+    check(&asked("State,ExitCode"), vec![job("FAILED", (0, 9))], "FAILED|0:9\nFAILED|0:9");
+    check(
+        &Asked { allocations: true, ..asked("alloctres,timelimit,timelimitraw,cputimeraw,nodelist") },
+        vec![job("COMPLETED", (0, 0))],
+        "billing=3,cpu=3,mem=1500M,node=2|01:30:00|90|12|None assigned",
+    );
+}
+
+#[test]
+fn one_width_holds_for_a_field() {
+    check(
+        &Asked { header: true, allocations: true, format: "jobname%5,jobname%-20,state%12".into(), ..Asked::default() },
+        vec![job("COMPLETED", (0, 0))],
+        "JobName              JobName                     State\n\
+         -------------------- -------------------- ------------\n\
+         abcdefghijklmnop     abcdefghijklmnop        COMPLETED",
+    );
+}
+
+#[test]
+fn named_steps_and_runs() {
+    let requeued = Job { run: 1, state: "REQUEUED".into(), ..job("COMPLETED", (0, 0)) };
+    let last = Job { run: 2, ..job("COMPLETED", (0, 0)) };
+    let jobs = vec![requeued, last];
+    let asked = Asked { parsable: Some(false), allocations: true, format: "JobID,State".into(), ..Asked::default() };
+    check(&asked, jobs.clone(), "7|COMPLETED");
+    check(&Asked { duplicates: true, ..asked }, jobs, "7|REQUEUED\n7|COMPLETED");
+    let step = Asked { jobs: vec![Selector::parse("7.batch").unwrap()], parsable: Some(false), format: "JobID".into(), ..Asked::default() };
+    check(&step, vec![job("COMPLETED", (0, 0))], "7.batch");
+}
