@@ -404,7 +404,7 @@ pub(crate) const ROWS: &[Row] = &[
     // The shape of the tree by which messages reach nodes: there is none here, and nothing is lost.
     value(0, "treewidth", SRUN, "", |_, text| natural(text).map(|_| ())),
     value(0, "tres-bind", ALL, "TRES_BIND", rare!(tres_bind)),
-    value(0, "tres-per-task", ALL, "TRES_PER_TASK", rare!(tres_per_task)),
+    value(0, "tres-per-task", ALL, "TRES_PER_TASK", tres_per_task),
     value(0, "uid", SBATCH | SALLOC, "", |draft, _| only_root(draft, "uid")),
     flag(b'u', "unbuffered", SRUN, "UNBUFFEREDIO", yes!(manner.unbuffered)),
     stop(0, "usage", Printed::Usage),
@@ -567,6 +567,28 @@ fn mpi(draft: &mut Draft<'_>, text: &str) -> Outcome {
             format!("Invalid MPI type '{other}', --mpi=list for acceptable types"),
         ])),
     }
+}
+
+/// `cpu=2,gres/gpu:a100:1`: CPUs and GPUs have options of their own, which these stand for.
+fn tres_per_task(draft: &mut Draft<'_>, text: &str) -> Outcome {
+    let mut others = Vec::new();
+    for piece in text.split(',').filter(|piece| !piece.is_empty()) {
+        if let Some(count) = piece.strip_prefix("cpu=").or_else(|| piece.strip_prefix("cpu:")) {
+            draft.request.cpus_per_task = Some(positive(count).map_err(|_| Bad::Invalid)?);
+        } else if let Some(rest) = piece.strip_prefix("gres/gpu").or_else(|| piece.strip_prefix("gres:gpu")) {
+            let gpus = rest.trim_start_matches([':', '=']).replace('=', ":");
+            let gpus = if gpus.is_empty() { "1" } else { &gpus };
+            draft.request.gpus_per_task.extend(gpu_list(gpus)?);
+        } else if piece.starts_with("gres/") || piece.starts_with("license/") {
+            others.push(piece);
+        } else {
+            return Err(Bad::Invalid);
+        }
+    }
+    if !others.is_empty() {
+        draft.request.rare_mut().tres_per_task = Some(others.join(",").into());
+    }
+    Ok(())
 }
 
 fn nice(draft: &mut Draft<'_>, text: Option<&str>) -> Outcome {

@@ -257,6 +257,11 @@ fn good_values() {
     for accepted in ["gpu:x", "gpu:-1", "gpu:v100:1", "gpu:a100:1:2", "gpu:9"] {
         assert_eq!(request(&format!("sbatch --gres={accepted} --wrap true")).gres_per_node.len(), 1);
     }
+    let each = request("sbatch --tres-per-task=cpu=2,gres/gpu:a100:1 --wrap true");
+    assert_eq!(
+        (each.cpus_per_task, gres::tres_text(&each.gpus_per_task)),
+        (Some(2), "gres/gpu:a100:1".into())
+    );
     assert_eq!(request("sbatch --nice --wrap true").nice, 100);
     assert_eq!(request("sbatch --nice=-5 --wrap true").nice, -5);
     assert_eq!(request("sbatch --priority=0 --wrap true").rare().priority, Some(0));
