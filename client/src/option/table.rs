@@ -571,19 +571,22 @@ fn mpi(draft: &mut Draft<'_>, text: &str) -> Outcome {
 
 /// `cpu=2,gres/gpu:a100:1`: CPUs and GPUs have options of their own, which these stand for.
 fn tres_per_task(draft: &mut Draft<'_>, text: &str) -> Outcome {
-    let mut others = Vec::new();
+    let (mut others, mut all_gpus) = (Vec::new(), Vec::new());
     for piece in text.split(',').filter(|piece| !piece.is_empty()) {
         if let Some(count) = piece.strip_prefix("cpu=").or_else(|| piece.strip_prefix("cpu:")) {
             draft.request.cpus_per_task = Some(positive(count).map_err(|_| Bad::Invalid)?);
         } else if let Some(rest) = piece.strip_prefix("gres/gpu").or_else(|| piece.strip_prefix("gres:gpu")) {
             let gpus = rest.trim_start_matches([':', '=']).replace('=', ":");
             let gpus = if gpus.is_empty() { "1" } else { &gpus };
-            draft.request.gpus_per_task.extend(gpu_list(gpus)?);
+            all_gpus.extend(gpu_list(gpus)?);
         } else if piece.starts_with("gres/") || piece.starts_with("license/") {
             others.push(piece);
         } else {
             return Err(Bad::Invalid);
         }
+    }
+    if !all_gpus.is_empty() {
+        draft.request.gpus_per_task = all_gpus;
     }
     if !others.is_empty() {
         draft.request.rare_mut().tres_per_task = Some(others.join(",").into());

@@ -1,0 +1,201 @@
+//! The last step: what several options say together, names, paths, node files, and the environment.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
+
+use model::hostlist;
+use model::refusal::Refusal;
+
+use super::draft::{Draft, Source};
+use super::{CommandLine, Component, Parsed, Program, Script, Stop, Variables, World, export};
+
+/// Checks the drafts and fills in what does not stand in options.
+pub(super) fn finish(
+    program: Program,
+    argv: &[OsString],
+    drafts: Vec<Draft<'_>>,
+    lines: Vec<CommandLine>,
+    script: Option<Script>,
+    world: &World<'_>,
+) -> Result<Parsed, Stop> {
+    let mut warnings = Vec::new();
+    let mut components: Vec<Component> = Vec::with_capacity(drafts.len());
+    let mut operands = lines.into_iter().map(|line| line.operands);
+    let several = drafts.len() > 1;
+    for mut draft in drafts {
+        let words = operands.next().unwrap_or_default();
+        if program == Program::Srun && words.is_empty() {
+            return Err(Stop::fatal(program, "No command given to execute."));
+        }
+        warnings.extend(draft.settle()?);
+        read_node_files(&mut draft, world)?;
+        if several && draft.request.array.is_some() {
+            return Err(draft.refused(Refusal::InvalidArray));
+        }
+        describe(&mut draft, &words, argv, script.as_ref(), world);
+        let command = if program == Program::Sbatch { Vec::new() } else { words.clone() };
+        if program == Program::Sbatch {
+            let arguments = words.iter().skip(1).map(|word| word.to_string_lossy().into());
+            draft.request.arguments = arguments.collect();
+        }
+        components.push(Component {
+            request: draft.request,
+            manner: draft.manner,
+            command,
+            given: draft.given,
+        });
+    }
+    share_with_others(&mut components, script.as_ref());
+    let environment = environment(program, &mut components, world)?;
+    Ok(Parsed { components, script, environment, warnings })
+}
+
+/// Names, paths and what is known of the submitter.
+fn describe(
+    draft: &mut Draft<'_>,
+    words: &[OsString],
+    argv: &[OsString],
+    script: Option<&Script>,
+    world: &World<'_>,
+) {
+    let program = draft.program;
+    let folder = match &draft.manner.chdir {
+        Some(folder) => world.cwd.join(folder),
+        None => world.cwd.clone(),
+    };
+    // Inside an allocation SLURM_JOB_NAME is the job's: a step has a name of its own.
+    let inherited = program == Program::Srun
+        && world.var("SLURM_JOB_ID").is_some()
+        && draft.given.get("job-name") == Some(&Source::Environment);
+    let request = &mut draft.request;
+    if request.name.is_empty() || inherited {
+        request.name = match (program, script) {
+            (Program::Sbatch, Some(script)) => script.name.as_str().into(),
+            (Program::Salloc, _) => "interactive".into(),
+            _ => {
+                let command =
+                    words.first().map(|word| Path::new(word).file_name().unwrap_or(word).to_string_lossy());
+                command.unwrap_or_default().into()
+            }
+        };
+    }
+    request.work_dir = folder.to_string_lossy().into();
+    request.submit_host = world.host.as_str().into();
+    request.umask = world.umask;
+    request.command = script.and_then(|script| script.path.as_deref()).map(Box::from);
+    let typed: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    request.submit_line = [&[program.name().into()], &typed[..]].concat().join(" ").into();
+    if request.rare().mail_type.is_some() && request.rare().mail_user.is_none() {
+        request.rare_mut().mail_user = Some(world.user.as_str().into());
+    }
+    if let Some(names) = &draft.manner.propagate {
+        let wanted = |name: &str| names.split(',').any(|word| word == "ALL" || word == name);
+        request.rare_mut().rlimits = world.rlimits.iter().filter(|(name, _)| wanted(name)).cloned().collect();
+    }
+}
+
+/// `--nodefile`, and SLURM_HOSTFILE where tasks are laid out by it.
+fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop> {
+    let arbitrary = draft
+        .request
+        .rare()
+        .distribution
+        .as_deref()
+        .is_some_and(|text| text.to_ascii_lowercase().starts_with("arbitrary"));
+    let hostfile = if arbitrary && !draft.has("nodelist") { world.var("SLURM_HOSTFILE") } else { None };
+    let Some(file) = draft.manner.nodefile.clone().or_else(|| hostfile.clone()) else { return Ok(()) };
+    let program = draft.program;
+    let fail = |cause: &str| {
+        let first = format!("slurm_allocate_resources error opening file {file}, {cause}");
+        let second =
+            if hostfile.is_some() { "Invalid SLURM_HOSTFILE" } else { "Invalid --nodefile node file" };
+        Stop::errors(program, vec![first, second.to_owned()], 255)
+    };
+    let bytes = world.files.read(&world.cwd.join(&file)).map_err(|error| fail(&os_text(&error)))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let joined = lines.collect::<Vec<_>>().join(",");
+    let names = hostlist::expand(&joined).map_err(|error| fail(&error.to_string()))?;
+    if names.is_empty() {
+        return Err(fail("no node is named in it"));
+    }
+    draft.request.rare_mut().nodelist = Some(hostlist::compress(&names).into());
+    if arbitrary {
+        if draft.request.ntasks.is_none() {
+            draft.request.ntasks = u32::try_from(names.len()).ok();
+        }
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        let count = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
+        draft.request.nodes.get_or_insert((count, Some(count)));
+        draft.manner.hostfile = names;
+    }
+    Ok(())
+}
+
+/// The system's words for an error, without its number.
+fn os_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// What the first component says of a job as a whole holds for the others, where they say nothing.
+fn share_with_others(components: &mut [Component], script: Option<&Script>) {
+    let Some((first, others)) = components.split_first_mut() else { return };
+    for other in others {
+        if !other.has("job-name") && (first.has("job-name") || script.is_some()) {
+            other.request.name = first.request.name.clone();
+        }
+        other.request.hold |= first.request.hold;
+        if other.request.begin.is_none() {
+            other.request.begin = first.request.begin;
+        }
+        if other.request.dependency.is_empty() {
+            other.request.dependency = first.request.dependency.clone();
+        }
+        if other.request.requeue.is_none() {
+            other.request.requeue = first.request.requeue;
+        }
+        if other.request.account.is_none() {
+            other.request.account = first.request.account.clone();
+        }
+    }
+}
+
+/// What the job gets of the environment, and what sbatch adds to it.
+fn environment(program: Program, components: &mut [Component], world: &World<'_>) -> Result<Variables, Stop> {
+    let first = components.first().expect("there is at least one component");
+    let exported = export::choose(first.manner.export.as_deref(), world);
+    let mut variables = exported.variables;
+    if let Some(file) = &first.manner.export_file {
+        let bytes = world.files.read(&world.cwd.join(file)).map_err(|error| {
+            let text = format!("Could not open export file {file}: {}", os_text(&error));
+            Stop::errors(program, vec![text], 1)
+        })?;
+        export::from_file(&bytes).iter().for_each(|(name, value)| {
+            export::set(&mut variables, &name.to_string_lossy(), value);
+        });
+    }
+    if program != Program::Srun {
+        export::set(&mut variables, "SLURM_SUBMIT_DIR", &world.cwd);
+        export::set(&mut variables, "SLURM_SUBMIT_HOST", &world.host);
+    }
+    if program == Program::Sbatch {
+        export::set(&mut variables, "SLURM_PRIO_PROCESS", "0");
+        if let Some(distribution) = &first.request.rare().distribution {
+            match distribution.split_once('=') {
+                Some((plane, size)) => {
+                    export::set(&mut variables, "SLURM_DISTRIBUTION", plane);
+                    export::set(&mut variables, "SLURM_DIST_PLANESIZE", size);
+                }
+                None => export::set(&mut variables, "SLURM_DISTRIBUTION", &**distribution),
+            }
+        }
+        if exported.login {
+            components.iter_mut().for_each(|component| component.request.rare_mut().get_user_env = true);
+        }
+    }
+    Ok(variables)
+}
