@@ -13,7 +13,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
+  bench NAME [...]      benches/NAME in the release profile (submit, launch; --tiny --save --seed N --only PART)
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
+  soak [...]            the crash loop with a thousand kills (--kills N --seed N)
   tidy                  dependency arrows, lints, module comments, figures, words, copies of shared files";
 
 fn main() -> ExitCode {
@@ -27,7 +29,9 @@ fn run() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["bench", name, rest @ ..] => runs::bench(name, rest),
         ["conformance", rest @ ..] => runs::in_tests("conformance", rest),
+        ["soak", rest @ ..] => runs::in_tests("crash-loop", &[&["--kills", "1000"], rest].concat()),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

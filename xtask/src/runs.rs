@@ -8,9 +8,20 @@ use crate::repo;
 
 /// Runs `program` of the package `tests`; its exit status becomes ours.
 pub(crate) fn in_tests(program: &str, arguments: &[&str]) -> Result<ExitCode> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--package", "tests", "--bin", program, "--"]).args(arguments);
-    let status = command.current_dir(repo::root()).status().with_context(|| format!("run {program}"))?;
+    cargo(&[&["run", "--quiet", "--package", "tests", "--bin", program, "--"], arguments].concat())
+}
+
+/// Builds the product's release and runs a bench against it.
+pub(crate) fn bench(name: &str, arguments: &[&str]) -> Result<ExitCode> {
+    let built = cargo(&["build", "--quiet", "--release"])?;
+    if built != ExitCode::SUCCESS {
+        return Ok(built);
+    }
+    cargo(&[&["bench", "--quiet", "--package", "benches", "--bench", name, "--"], arguments].concat())
+}
+
+fn cargo(arguments: &[&str]) -> Result<ExitCode> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let status = command.args(arguments).current_dir(repo::root()).status().context("run cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,0 +1,71 @@
+//! From the submit call to the job's first instruction, on an idle cluster, one job at a time.
+//!
+//! The job's interpreter is this very program: it sends the time at which it runs over a datagram socket whose path is
+//! the script's second line.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use benches::{Arguments, Report, Spread, Workplace};
+use client::{Client, Key, Submission};
+
+use crate::end_to_end::warm;
+
+/// As the job: says when it runs.
+pub(crate) fn stamp(script: &str) -> Result<()> {
+    let now = now()?;
+    let text = fs::read_to_string(script).context("read the script")?;
+    let socket = text.lines().nth(1).context("the script's second line")?;
+    let sender = UnixDatagram::unbound().context("make a socket")?;
+    sender.send_to(&now.as_nanos().to_le_bytes(), socket).context("say when")?;
+    Ok(())
+}
+
+fn now() -> Result<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).context("the clock")
+}
+
+/// Submits `count` jobs one after the other, each when the last one has ended.
+pub(crate) fn measure(arguments: &Arguments, report: &mut Report, count: u32) -> Result<()> {
+    let place = Workplace::new(1, 64, "")?;
+    let mut scheduler = place.scheduler()?;
+    place.wait_socket(&mut scheduler)?;
+    let _executor = place.executor("n1")?;
+    let path = format!("{}.stamp", place.socket());
+    let socket = UnixDatagram::bind(&path).context("make the stamps' socket")?;
+    socket.set_read_timeout(Some(Duration::from_secs(30))).context("limit the wait")?;
+    let script =
+        format!("#!{} --stamp\n{path}\n", std::env::current_exe().context("find this program")?.display());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start tokio")?;
+    let measured = runtime.block_on(async {
+        let client = Client::connect_to(vec![place.socket()]).await.context("connect")?;
+        warm(&client, arguments.seed).await?;
+        let mut latencies = Vec::new();
+        for _ in 0..count {
+            let mut submission = Submission::script("stamp", script.clone());
+            submission.key = Key::random();
+            submission.request.work_dir = "/tmp".to_owned();
+            submission.request.stdout = Some("/dev/null".to_owned());
+            let begin = now()?;
+            let id = client.submit(&submission).await.context("submit")?;
+            let mut stamp = [0; 16];
+            let length = socket.recv(&mut stamp).context("the job to say when it runs")?;
+            if length != stamp.len() {
+                bail!("a stamp of {length} bytes");
+            }
+            let at = Duration::from_nanos(u64::try_from(u128::from_le_bytes(stamp)).context("a time")?);
+            latencies.push(at.saturating_sub(begin));
+            client.wait(id).await.context("wait for the job")?;
+        }
+        anyhow::Ok(latencies)
+    });
+    let _ = fs::remove_file(&path);
+    report.spread("submit to exec, idle cluster", Spread::of(measured?));
+    Ok(())
+}

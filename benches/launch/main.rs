@@ -1,0 +1,65 @@
+//! How fast jobs run: trivial jobs per second end to end with real processes, and from submit to exec on an idle
+//! cluster.
+//!
+//! Each job is submitted on its own; arrays are a row of their own. All records are durable. Beside them the machine's
+//! limit, measured in the same run: a bare static launcher that starts a `#!/bin/sh` script through a supervisor
+//! process, two drivers, no records.
+//!
+//! Sketch: a job costs two execs and two forks (2 to 3 ms of CPU on two cores) and four records in three journals; what
+//! the daemons add should stay below that.
+
+mod bare;
+mod end_to_end;
+mod latency;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use benches::{Arguments, Machine, Report, Workplace};
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, word, script] = words.as_slice()
+        && word == "--stamp"
+    {
+        return latency::stamp(script);
+    }
+    let arguments = Arguments::parse()?;
+    let span = if arguments.tiny { Duration::from_millis(200) } else { Duration::from_secs(5) };
+    let machine = {
+        let place = Workplace::new(1, 1, "")?;
+        Machine::measure(place.folder(), span / 5)?
+    };
+    println!("launch, seed {}: {}", arguments.seed, machine.line());
+    let mut report = Report::new("launch", arguments.seed);
+    let mut limit = None;
+    if arguments.wants("limit") {
+        let rate = bare::measure(span)?;
+        report.row("limit (b): bare static launcher, two drivers", rate, "jobs/s");
+        limit = Some(rate);
+    }
+    let jobs = if arguments.tiny { 20 } else { 3000 };
+    if arguments.wants("single") {
+        let rate = end_to_end::measure(&arguments, &mut report, "single jobs", jobs, None)?;
+        if let Some(limit) = limit {
+            report.row("single jobs against limit (b)", 100.0 * rate / limit, "%");
+        }
+    }
+    if arguments.wants("array") {
+        let elements = jobs.min(1000);
+        end_to_end::measure(
+            &arguments,
+            &mut report,
+            "array elements",
+            elements,
+            Some(format!("0-{}", elements - 1)),
+        )?;
+    }
+    if arguments.wants("latency") {
+        latency::measure(&arguments, &mut report, if arguments.tiny { 5 } else { 300 })?;
+    }
+    if arguments.save {
+        report.save(&machine)?;
+    }
+    Ok(())
+}
