@@ -6,10 +6,12 @@ mod clusters;
 mod job;
 mod node;
 mod sacct;
+mod sbatch;
 mod scancel;
 mod scontrol;
 mod sinfo;
 mod squeue;
+mod submit;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -80,6 +82,7 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
     let call = Call { program: name.to_owned(), argv };
     match name {
         "sacct" => sacct::run(&call),
+        "sbatch" => sbatch::run(&call),
         "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),
         "sinfo" => sinfo::run(&call),
