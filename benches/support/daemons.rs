@@ -46,9 +46,10 @@ impl Workplace {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).context("open the folder")?;
         let names = if nodes == 1 { "n1".to_owned() } else { format!("n[1-{nodes}]") };
         let conf = format!(
-            "ClusterName=bench\nSlurmctldHost=localhost\nSlurmdParameters=config_overrides\nSelectType=select/cons_tres\n\
+            "ClusterName=bench{}\nSlurmctldHost=localhost\nSlurmdParameters=config_overrides\nSelectType=select/cons_tres\n\
              SelectTypeParameters=CR_Core_Memory\nDefMemPerCPU=1\nMaxJobCount=10000000\nMinJobAge=300\n{more}\n\
              NodeName={names} CPUs={cpus} RealMemory={}\nPartitionName=main Nodes={names} Default=YES MaxTime=UNLIMITED DefaultTime=60\n",
+            std::process::id(),
             cpus * 4
         );
         fs::write(folder.join("slurm.conf"), conf).context("write slurm.conf")?;

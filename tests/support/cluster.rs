@@ -31,7 +31,7 @@ impl Conf {
     pub fn declared(nodes: u32, cpus: u32, more: &str) -> Self {
         let names = if nodes == 1 { "n1".to_owned() } else { format!("n[1-{nodes}]") };
         Self::Text(format!(
-            "ClusterName=test\nSlurmctldHost=localhost\nSlurmdParameters=config_overrides\n\
+            "ClusterName=@CLUSTER@\nSlurmctldHost=localhost\nSlurmdParameters=config_overrides\n\
              SelectType=select/cons_tres\nSelectTypeParameters=CR_Core_Memory\nDefMemPerCPU=10\nKillWait=2\nReturnToService=2\n{more}\n\
              NodeName={names} CPUs={cpus} RealMemory={}\nPartitionName=main Nodes={names} Default=YES MaxTime=UNLIMITED DefaultTime=60\n",
             cpus * 10
@@ -80,7 +80,7 @@ impl Cluster {
             Conf::None => None,
             Conf::Text(text) => {
                 let path = folder.join("slurm.conf");
-                fs::write(&path, text).context("write slurm.conf")?;
+                fs::write(&path, text.replace("@CLUSTER@", &name(&folder))).context("write slurm.conf")?;
                 Some(path)
             }
         };
@@ -292,6 +292,12 @@ impl Cluster {
     pub fn binaries(&self) -> &Binaries {
         &self.binaries
     }
+}
+
+/// A cluster's name that no other test has: what a daemon kills by name is its own.
+fn name(folder: &Path) -> String {
+    let last = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    last.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 impl Drop for Cluster {
