@@ -86,3 +86,31 @@ pub(crate) fn share_out(scenarios: &[Scenario], shards: usize) -> Vec<Vec<String
     }
     shares.into_iter().map(|(_, names)| names).collect()
 }
+
+#[cfg(test)]
+mod tests_of_scenarios {
+    use super::*;
+
+    #[test]
+    fn the_runners_lines_are_read() {
+        let output = "ok   array/basic                                        1.2s slurm-26.05.json\n\
+                      FAIL srun/label                                         0.4s stdout,files [queue did not empty]\n    \
+                      --- stdout\n\nsluice: 2 scenarios in 2 s\nfailed:\n  srun/label (stdout, files)\n1 passed, 1 failed\n";
+        let seen: Vec<_> = verdicts(output).into_iter().map(|v| (v.name, v.passed, v.why)).collect();
+        let won = ("array/basic".to_owned(), true, String::new());
+        let lost = ("srun/label".to_owned(), false, "stdout,files [queue did not empty]".to_owned());
+        assert_eq!(seen, [won, lost]);
+    }
+
+    #[test]
+    fn every_scenario_is_in_one_share_and_long_ones_are_apart() {
+        let scenario = |name: &str, limit_s| Scenario { name: name.to_owned(), limit_s };
+        let all = [scenario("a/1", 40), scenario("a/2", 90), scenario("a/3", 40), scenario("b/4", 150)];
+        let shares = share_out(&all, 2);
+        let mut names: Vec<String> = shares.concat();
+        names.sort();
+        assert_eq!(names, ["a/1", "a/2", "a/3", "b/4"]);
+        assert!(shares.iter().all(|share| share.len() == 2), "{shares:?}");
+        assert_eq!(share_out(&all[..1], 4).len(), 1);
+    }
+}
