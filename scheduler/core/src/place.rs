@@ -24,7 +24,7 @@ use crate::state::State;
 use crate::state::job::Job;
 use crate::state::partition::Partition;
 
-pub(crate) use board::Board;
+pub(crate) use board::{Board, candidate as candidate_on};
 use choose::{Candidate, Chosen};
 use demand::{Demand, GresNeed};
 pub use ever::could_ever_run;

@@ -118,6 +118,16 @@ impl Board {
         candidate(settings, demand, definition, idx, free)
     }
 
+    /// Whether the jobs on a node, those of this pass included, let a demand beside them.
+    pub(crate) fn may_take(&self, state: &State, demand: &Demand, idx: u32) -> bool {
+        if self.owned.is_empty() && !matches!(demand.share, Share::User(_)) {
+            return true;
+        }
+        let idx = NodeIdx(idx);
+        let jobs = self.touched.get(&idx).map_or(state.node(idx).used.jobs, |held| held.jobs);
+        self.may_share(state, demand, idx, jobs)
+    }
+
     fn may_share(&self, state: &State, demand: &Demand, idx: NodeIdx, jobs: u32) -> bool {
         if self.empty || jobs == 0 {
             return true;

@@ -7,7 +7,6 @@ use model::reason::Reason;
 
 use crate::job::start::limit_of_run;
 use crate::place::demand::Demand;
-use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Hold, Job, Pending};
 use crate::state::partition::{Partition, PartitionState};
@@ -50,7 +49,6 @@ pub(crate) fn elements_left(state: &State, job: &Job) -> u32 {
 /// What the partition forbids the job, whatever is free; `None`: nothing.
 pub(crate) fn partition_reason(
     state: &State,
-    settings: &Settings,
     job: &Job,
     partition: &Partition,
     demand: &Demand,
@@ -85,6 +83,5 @@ pub(crate) fn partition_reason(
     if !demand.overcommit && u64::from(demand.tasks) * u64::from(demand.cpus_per_task) > cpus {
         return Some(Reason::PartitionConfig);
     }
-    let _ = settings;
     None
 }

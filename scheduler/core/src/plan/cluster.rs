@@ -1,0 +1,227 @@
+//! The nodes as the planner sees them: kinds, lists in order of preference, profiles of the future.
+//!
+//! Owns two profiles for each node: what running jobs leave free (`base`), and that less what is planned
+//! (`plan`). Invariant: a node whose two profiles may differ is listed in `stale`.
+
+use std::sync::Arc;
+
+use model::id::{NodeIdx, PartitionIdx};
+
+use super::profile::{Amount, KINDS, Profile};
+use crate::allocation::NodeShare;
+use crate::place::demand::Demand;
+use crate::place::feature::Constraint;
+use crate::place::fit;
+use crate::state::State;
+use crate::state::node::NodeDefinition;
+
+/// Nodes that differ in nothing but their names.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) definition: Arc<NodeDefinition>,
+    pub(super) total: Amount,
+}
+
+/// Nodes, kinds and profiles.
+#[derive(Debug, Default)]
+pub(super) struct Cluster {
+    pub(super) kinds: Vec<Kind>,
+    kind_of: Vec<u32>,
+    available: Vec<bool>,
+    base: Vec<Profile>,
+    plan: Vec<Profile>,
+    stale: Vec<u32>,
+    is_stale: Vec<bool>,
+    now: i64,
+    /// Nodes of each partition that take jobs, by weight, then as configured; made when asked for.
+    preferred: Vec<Option<Arc<[u32]>>>,
+}
+
+impl Cluster {
+    /// Reads the nodes of a state, without jobs. Cost: O(nodes × kinds).
+    pub(super) fn of(state: &State) -> Self {
+        let mut cluster =
+            Self { preferred: vec![None; state.partitions.len()], now: i64::MIN, ..Self::default() };
+        for node in &state.nodes {
+            let like = |kind: &Kind| alike(&kind.definition, &node.definition);
+            let kind = cluster.kinds.iter().position(like).unwrap_or_else(|| {
+                let total = total(&node.definition);
+                cluster.kinds.push(Kind { definition: Arc::clone(&node.definition), total });
+                cluster.kinds.len() - 1
+            });
+            cluster.kind_of.push(u32::try_from(kind).expect("fewer kinds than nodes"));
+            cluster.available.push(node.is_available());
+            cluster.base.push(Profile::new(cluster.kinds[kind].total));
+            cluster.plan.push(Profile::new(cluster.kinds[kind].total));
+            cluster.is_stale.push(false);
+        }
+        cluster
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.base.len()
+    }
+
+    pub(super) fn kind(&self, node: u32) -> usize {
+        self.kind_of[node as usize] as usize
+    }
+
+    pub(super) fn plan(&self, node: u32) -> &Profile {
+        &self.plan[node as usize]
+    }
+
+    /// Nodes of the partition that could take part in a demand, in order of preference.
+    pub(super) fn nodes_for(
+        &mut self,
+        state: &State,
+        partition: PartitionIdx,
+        demand: &Demand,
+    ) -> Arc<[u32]> {
+        let all = self.preferred_nodes(state, partition);
+        let fits: Vec<bool> = self
+            .kinds
+            .iter()
+            .map(|kind| {
+                let features = match &demand.constraint {
+                    Some(Constraint::Each(expression)) => expression.matches(&kind.definition.features),
+                    Some(Constraint::Same(_) | Constraint::Counts(_)) | None => true,
+                };
+                features && fit::shape_fits(demand, &kind.definition)
+            })
+            .collect();
+        if demand.excluded.is_empty() && fits.iter().all(|fits| *fits) {
+            return all;
+        }
+        let wanted =
+            |node: &&u32| fits[self.kind(**node)] && demand.excluded.binary_search(&NodeIdx(**node)).is_err();
+        all.iter().filter(wanted).copied().collect()
+    }
+
+    fn preferred_nodes(&mut self, state: &State, partition: PartitionIdx) -> Arc<[u32]> {
+        let place = partition.0 as usize;
+        if let Some(nodes) = &self.preferred[place] {
+            return Arc::clone(nodes);
+        }
+        let all =
+            state.partition(partition).map(|partition| Arc::clone(&partition.nodes)).unwrap_or_default();
+        let mut nodes: Vec<u32> =
+            all.iter().map(|node| node.0).filter(|node| self.available[*node as usize]).collect();
+        nodes.sort_by_key(|&node| (self.kinds[self.kind(node)].definition.weight, node));
+        let nodes: Arc<[u32]> = nodes.into();
+        self.preferred[place] = Some(Arc::clone(&nodes));
+        nodes
+    }
+
+    /// A running job holds this until `end`: in `base`, and in `plan` too unless it is there already.
+    pub(super) fn hold(&mut self, share: &NodeShare, end: i64, planned: bool) {
+        let amount = amount(share);
+        self.forget_past(share.node.0);
+        self.base[share.node.0 as usize].take(amount, i64::MIN, end);
+        if !planned {
+            self.plan[share.node.0 as usize].take(amount, i64::MIN, end);
+        }
+    }
+
+    /// What a running job held until `end` is free.
+    pub(super) fn release(&mut self, share: &NodeShare, end: i64) {
+        let amount = amount(share);
+        self.forget_past(share.node.0);
+        self.base[share.node.0 as usize].give(amount, i64::MIN, end);
+        self.plan[share.node.0 as usize].give(amount, i64::MIN, end);
+    }
+
+    /// A running job that was to end at `end` will end at `later`.
+    pub(super) fn prolong(&mut self, share: &NodeShare, end: i64, later: i64) {
+        let amount = amount(share);
+        self.base[share.node.0 as usize].take(amount, end, later);
+        self.plan[share.node.0 as usize].take(amount, end, later);
+    }
+
+    /// Plans to use an amount in `[from, to)`.
+    pub(super) fn reserve(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
+        let place = node as usize;
+        self.plan[place].take(amount, from, to);
+        if !self.is_stale[place] {
+            self.is_stale[place] = true;
+            self.stale.push(node);
+        }
+    }
+
+    /// Gives up a plan made by [`Self::reserve`].
+    pub(super) fn unreserve(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
+        self.plan[node as usize].give(amount, from, to);
+    }
+
+    /// Forgets every plan. Cost: O(steps of the nodes that were planned on).
+    pub(super) fn forget_plans(&mut self) {
+        for node in self.stale.drain(..) {
+            let place = node as usize;
+            self.is_stale[place] = false;
+            self.plan[place].copy_from(&self.base[place]);
+        }
+    }
+
+    /// It is `now`: what lies before it is forgotten where a node is touched next, and at once on the
+    /// nodes of a small cluster.
+    pub(super) fn advance(&mut self, now: i64) {
+        self.now = now;
+        for node in 0..self.len().min(16) {
+            self.forget_past(u32::try_from(node).expect("at most 16"));
+        }
+    }
+
+    fn forget_past(&mut self, node: u32) {
+        self.base[node as usize].forget_before(self.now);
+        self.plan[node as usize].forget_before(self.now);
+    }
+
+    /// CPUs that are free now in all; `u64::MAX` where counting would cost more than it saves.
+    pub(super) fn free_cpus(&self, now: i64) -> u64 {
+        if self.len() > 16 {
+            return u64::MAX;
+        }
+        self.plan.iter().map(|profile| u64::from(profile.at(now).cpus)).sum()
+    }
+
+    /// Steps of all plans, for measurements.
+    pub(super) fn steps(&self) -> usize {
+        self.plan.iter().map(Profile::len).sum()
+    }
+}
+
+/// What a share takes.
+pub(super) fn amount(share: &NodeShare) -> Amount {
+    let mut gres = [0; KINDS];
+    for one in &share.gres {
+        if let Some(count) = gres.get_mut(one.kind as usize) {
+            *count = u32::try_from(one.count).unwrap_or(u32::MAX);
+        }
+    }
+    Amount { cpus: share.cpus.0, gres, memory: share.memory.0 }
+}
+
+fn total(definition: &NodeDefinition) -> Amount {
+    let mut gres = [0; KINDS];
+    for (count, one) in gres.iter_mut().zip(&definition.gres) {
+        *count = u32::try_from(one.count).unwrap_or(u32::MAX);
+    }
+    Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0 }
+}
+
+fn alike(one: &NodeDefinition, other: &NodeDefinition) -> bool {
+    let make = |node: &NodeDefinition| {
+        (
+            node.cpus,
+            node.sockets,
+            node.cores_per_socket,
+            node.threads_per_core,
+            node.memory,
+            node.tmp_disk,
+            node.weight,
+        )
+    };
+    make(one) == make(other)
+        && one.bind == other.bind
+        && one.gres == other.gres
+        && one.features == other.features
+}

@@ -1,0 +1,259 @@
+//! What will be free on one node from now on: a step function of time.
+//!
+//! Owns the arithmetic of amounts over time and nothing else: who holds what, and why, is the
+//! planner's. Source: the list of A. Mu'alem and D. Feitelson, IEEE TPDS 12(6), 2001, with several
+//! resources at each step.
+
+use crate::place::fit::Free;
+
+/// The most kinds of devices of a node that are planned with; further ones count as not there.
+pub(crate) const KINDS: usize = 6;
+
+/// Amounts on one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// Devices by kind.
+    pub(crate) gres: [u32; KINDS],
+    /// Memory, MiB.
+    pub(crate) memory: u64,
+}
+
+impl Amount {
+    /// Whether `need` can be taken of it.
+    #[inline]
+    pub(crate) fn covers(&self, need: &Self) -> bool {
+        self.cpus >= need.cpus
+            && self.memory >= need.memory
+            && self.gres.iter().zip(&need.gres).all(|(have, want)| have >= want)
+    }
+
+    /// The smaller of each.
+    pub(crate) fn least(self, other: Self) -> Self {
+        let mut gres = self.gres;
+        gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = (*one).min(other));
+        Self { cpus: self.cpus.min(other.cpus), gres, memory: self.memory.min(other.memory) }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let mut gres = self.gres;
+        gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = one.saturating_add(other));
+        Self {
+            cpus: self.cpus.saturating_add(other.cpus),
+            gres,
+            memory: self.memory.saturating_add(other.memory),
+        }
+    }
+
+    /// What is left after taking `other`; a node that was made smaller under its jobs has nothing left.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        let mut gres = self.gres;
+        gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = one.saturating_sub(other));
+        Self {
+            cpus: self.cpus.saturating_sub(other.cpus),
+            gres,
+            memory: self.memory.saturating_sub(other.memory),
+        }
+    }
+
+    /// As placement sees it; `gres` is scratch space for the counts.
+    pub(crate) fn as_free(self, gres: &mut [u64; KINDS], kinds: usize, all_cpus: u32) -> Free<'_> {
+        gres.iter_mut().zip(self.gres).for_each(|(to, from)| *to = u64::from(from));
+        Free {
+            cpus: self.cpus,
+            memory: self.memory,
+            gres: &gres[..kinds.min(KINDS)],
+            idle: self.cpus == all_cpus,
+        }
+    }
+}
+
+/// From `at` on, until the next step, so much is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    at: i64,
+    free: Amount,
+}
+
+/// Free amounts over time, milliseconds. Steps are in order of time; the first covers all before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Profile {
+    steps: Vec<Step>,
+}
+
+impl Profile {
+    /// So much is free for ever.
+    pub(crate) fn new(free: Amount) -> Self {
+        Self { steps: vec![Step { at: i64::MIN, free }] }
+    }
+
+    /// Makes this a copy of another without new memory where it fits.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.steps.clone_from(&other.steps);
+    }
+
+    /// How many steps.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Forgets what lies before `now`. Cost: O(steps) once a step has passed, else O(1).
+    pub(crate) fn forget_before(&mut self, now: i64) {
+        let passed = self.steps.iter().skip(1).take_while(|step| step.at <= now).count();
+        if passed > 0 {
+            self.steps.drain(..passed);
+            self.steps[0].at = i64::MIN;
+        }
+    }
+
+    /// Place of the step that holds at an instant.
+    fn place(&self, at: i64) -> usize {
+        // The first steps are asked for most.
+        if self.steps.len() < 2 || at < self.steps[1].at {
+            return 0;
+        }
+        self.steps.partition_point(|step| step.at <= at) - 1
+    }
+
+    /// Free at one instant.
+    pub(crate) fn at(&self, at: i64) -> Amount {
+        self.steps[self.place(at)].free
+    }
+
+    /// Free throughout `[from, to)`. Cost: O(log steps + steps in the window).
+    pub(crate) fn over(&self, from: i64, to: i64) -> Amount {
+        let first = self.place(from);
+        let mut least = self.steps[first].free;
+        for step in self.steps[first + 1..].iter().take_while(|step| step.at < to) {
+            least = least.least(step.free);
+        }
+        least
+    }
+
+    /// Whether `need` is free throughout `[from, to)`.
+    pub(crate) fn covers(&self, need: &Amount, from: i64, to: i64) -> bool {
+        let first = self.place(from);
+        self.steps[first].free.covers(need)
+            && self.steps[first + 1..]
+                .iter()
+                .take_while(|step| step.at < to)
+                .all(|step| step.free.covers(need))
+    }
+
+    /// First instant, at or after `from`, from which `need` stays free for all of `span`.
+    ///
+    /// Answers are `from` or an instant where the profile changes. `None`: never.
+    /// Cost: O(log steps + steps up to the end of the answer's window).
+    pub(crate) fn earliest(&self, need: &Amount, span: i64, from: i64) -> Option<i64> {
+        let mut start = from;
+        let mut place = self.place(from);
+        loop {
+            let next = self.steps.get(place + 1);
+            if self.steps[place].free.covers(need) {
+                match next {
+                    Some(step) if step.at < start.saturating_add(span) => {}
+                    _ => return Some(start),
+                }
+            } else {
+                start = next?.at;
+            }
+            place += 1;
+        }
+    }
+
+    /// The first instant after `from` at which the profile changes.
+    pub(crate) fn next_change(&self, from: i64) -> Option<i64> {
+        self.steps.get(self.place(from) + 1).map(|step| step.at)
+    }
+
+    /// Takes an amount in `[from, to)`. Cost: O(steps).
+    pub(crate) fn take(&mut self, amount: Amount, from: i64, to: i64) {
+        self.change(from, to, |free| free.minus(amount));
+    }
+
+    /// Gives an amount back in `[from, to)`. Cost: O(steps).
+    pub(crate) fn give(&mut self, amount: Amount, from: i64, to: i64) {
+        self.change(from, to, |free| free.plus(amount));
+    }
+
+    fn change(&mut self, from: i64, to: i64, change: impl Fn(Amount) -> Amount) {
+        if from >= to {
+            return;
+        }
+        let first = self.split(from);
+        let end = if to == i64::MAX { self.steps.len() } else { self.split(to) };
+        for step in &mut self.steps[first..end] {
+            step.free = change(step.free);
+        }
+        self.join(end);
+        self.join(first);
+    }
+
+    /// Makes a step begin at `at`; answers its place.
+    fn split(&mut self, at: i64) -> usize {
+        let place = self.place(at);
+        if self.steps[place].at == at {
+            return place;
+        }
+        let free = self.steps[place].free;
+        self.steps.insert(place + 1, Step { at, free });
+        place + 1
+    }
+
+    /// Removes the step at a place if nothing changes there.
+    fn join(&mut self, place: usize) {
+        if place > 0 && place < self.steps.len() && self.steps[place].free == self.steps[place - 1].free {
+            self.steps.remove(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpus(cpus: u32) -> Amount {
+        Amount { cpus, ..Amount::default() }
+    }
+
+    /// The same by counting every instant.
+    fn slow_earliest(free: &[u32], need: u32, span: usize, from: usize) -> Option<usize> {
+        let last = *free.last().unwrap();
+        let at = |instant: usize| free.get(instant).copied().unwrap_or(last);
+        (from..free.len() + 1).find(|&start| (start..start + span.max(1)).all(|instant| at(instant) >= need))
+    }
+
+    #[test]
+    fn agrees_with_counting() {
+        let mut seed = 7_u64;
+        let mut below = |most: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % most
+        };
+        for _ in 0..2000 {
+            let mut profile = Profile::new(cpus(8));
+            let mut free = vec![8_u32; 40];
+            for _ in 0..below(9) {
+                let (from, len, amount) = (below(30) as usize, 1 + below(9) as usize, 1 + below(3) as u32);
+                let to = (from + len).min(39);
+                if (from..to).all(|instant| free[instant] >= amount) {
+                    profile.take(cpus(amount), from as i64, to as i64);
+                    (from..to).for_each(|instant| free[instant] -= amount);
+                }
+            }
+            assert!(profile.steps.windows(2).all(|pair| pair[0].free != pair[1].free), "{profile:?}");
+            for need in 1..=9 {
+                let (span, from) = (1 + below(8) as usize, below(20) as usize);
+                let expected = slow_earliest(&free, need, span, from).map(|at| at as i64);
+                assert_eq!(profile.earliest(&cpus(need), span as i64, from as i64), expected, "{profile:?}");
+                let least = (from..from + span).map(|instant| free.get(instant).copied().unwrap_or(8)).min();
+                assert_eq!(profile.over(from as i64, (from + span) as i64), cpus(least.unwrap()));
+            }
+            let now = below(20) as i64;
+            let before = profile.clone();
+            profile.forget_before(now);
+            assert_eq!(profile.over(now, now + 9), before.over(now, now + 9));
+        }
+    }
+}

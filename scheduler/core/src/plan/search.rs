@@ -1,0 +1,200 @@
+//! Where and when a request fits the plan: now, and as early as can be.
+//!
+//! Pure look-ups in profiles; nothing is taken. A fixed demand (the same amount on each of n nodes) is
+//! searched by the earliest starts of single nodes; any other by trying the instants at which something
+//! changes.
+
+use model::id::NodeIdx;
+
+use super::cluster::Cluster;
+use super::profile::{Amount, KINDS};
+use super::shape::{Class, Fixed};
+use crate::place::choose::{Candidate, Chosen};
+use crate::place::fit;
+use crate::place::{candidate_on, choose_nodes};
+use crate::settings::Settings;
+use crate::state::State;
+
+/// Nodes that take a request for `[now, end)`, in order of preference; `None`: too few.
+///
+/// `may_share` rules nodes out for reasons that are not amounts.
+/// Cost: O(nodes × steps in the window), less where the first nodes do.
+pub(super) fn now(
+    cluster: &Cluster,
+    state: &State,
+    settings: &Settings,
+    class: &Class,
+    (now, end): (i64, i64),
+    may_share: impl Fn(u32) -> bool,
+) -> Option<Vec<Chosen>> {
+    let Some(fixed) = &class.fixed else {
+        return at(cluster, state, settings, class, (now, end), may_share);
+    };
+    let mut chosen = Vec::with_capacity(fixed.count as usize);
+    for &node in required_or_all(class).iter() {
+        if let Some(need) = &fixed.needs[cluster.kind(node)]
+            && cluster.plan(node).covers(need, now, end)
+            && may_share(node)
+        {
+            chosen.push(Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() });
+            if chosen.len() == fixed.count as usize {
+                return Some(chosen);
+            }
+        }
+    }
+    None
+}
+
+/// The required nodes of a fixed demand, which are then all of its nodes, or all that may be taken.
+fn required_or_all(class: &Class) -> std::borrow::Cow<'_, [u32]> {
+    if class.demand.required.is_empty() {
+        return std::borrow::Cow::Borrowed(&class.nodes);
+    }
+    let required = class.demand.required.iter().map(|node| node.0);
+    required.filter(|node| class.nodes.contains(node)).collect::<Vec<_>>().into()
+}
+
+/// The earliest start at or after `from` with what is taken of each node; `None`: never on these nodes.
+pub(super) fn earliest(
+    cluster: &Cluster,
+    state: &State,
+    settings: &Settings,
+    class: &Class,
+    span: i64,
+    from: i64,
+) -> Option<(i64, Vec<(u32, Amount)>)> {
+    match &class.fixed {
+        Some(fixed) => earliest_fixed(cluster, class, fixed, span, from),
+        None => earliest_any(cluster, state, settings, class, span, from),
+    }
+}
+
+fn earliest_fixed(
+    cluster: &Cluster,
+    class: &Class,
+    fixed: &Fixed,
+    span: i64,
+    from: i64,
+) -> Option<(i64, Vec<(u32, Amount)>)> {
+    let nodes = required_or_all(class);
+    let count = fixed.count as usize;
+    if let (1, &[node]) = (count, &*nodes) {
+        let need = fixed.needs[cluster.kind(node)].as_ref()?;
+        let start = cluster.plan(node).earliest(need, span, from)?;
+        return Some((start, vec![(node, *need)]));
+    }
+    let single = |node: u32, from: i64| {
+        let need = fixed.needs[cluster.kind(node)].as_ref()?;
+        cluster.plan(node).earliest(need, span, from)
+    };
+    let mut starts: Vec<i64> = nodes.iter().map(|&node| single(node, from).unwrap_or(i64::MAX)).collect();
+    if starts.len() < count {
+        return None;
+    }
+    let mut sorted = Vec::with_capacity(starts.len());
+    loop {
+        // So many nodes must be free at once: not before the n-th of their own earliest starts.
+        sorted.clear();
+        sorted.extend_from_slice(&starts);
+        let (_, &mut bound, _) = sorted.select_nth_unstable(count - 1);
+        if bound == i64::MAX {
+            return None;
+        }
+        let mut together = 0;
+        for (start, &node) in starts.iter_mut().zip(nodes.iter()) {
+            if *start < bound {
+                *start = single(node, bound).unwrap_or(i64::MAX);
+            }
+            together += usize::from(*start == bound);
+        }
+        if together >= count {
+            let free = starts.iter().zip(nodes.iter()).filter(|(start, _)| **start == bound);
+            let holds = free.take(count).map(|(_, &node)| {
+                (node, fixed.needs[cluster.kind(node)].expect("a node without the amount never starts"))
+            });
+            return Some((bound, holds.collect()));
+        }
+    }
+}
+
+fn earliest_any(
+    cluster: &Cluster,
+    state: &State,
+    settings: &Settings,
+    class: &Class,
+    span: i64,
+    from: i64,
+) -> Option<(i64, Vec<(u32, Amount)>)> {
+    let mut start = from;
+    loop {
+        let window = (start, start.saturating_add(span));
+        if let Some(chosen) = at(cluster, state, settings, class, window, |_| true) {
+            let holds = chosen.iter().map(|one| (one.node.0, taken(cluster, settings, class, one, window)));
+            return Some((start, holds.collect()));
+        }
+        start = class.nodes.iter().filter_map(|&node| cluster.plan(node).next_change(start)).min()?;
+    }
+}
+
+/// Chooses nodes for a demand of any kind in a window.
+fn at(
+    cluster: &Cluster,
+    state: &State,
+    settings: &Settings,
+    class: &Class,
+    (from, to): (i64, i64),
+    may_share: impl Fn(u32) -> bool,
+) -> Option<Vec<Chosen>> {
+    let partition = state.partition(class.partition)?;
+    let room = |node: NodeIdx| -> Option<Candidate> {
+        if !state.node(node).is_available() || !may_share(node.0) {
+            return None;
+        }
+        let definition = &cluster.kinds[cluster.kind(node.0)].definition;
+        if !fit::shape_fits(&class.demand, definition) {
+            return None;
+        }
+        let mut scratch = [0; KINDS];
+        let free = cluster.plan(node.0).over(from, to);
+        let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
+        candidate_on(settings, &class.demand, definition, node, free)
+    };
+    choose_nodes(state, partition, &class.demand, room)
+}
+
+/// What a chosen node gives in a window of the future.
+fn taken(
+    cluster: &Cluster,
+    settings: &Settings,
+    class: &Class,
+    chosen: &Chosen,
+    window: (i64, i64),
+) -> Amount {
+    let node = chosen.node.0;
+    let kind = &cluster.kinds[cluster.kind(node)];
+    let (definition, demand) = (&*kind.definition, &class.demand);
+    let free = cluster.plan(node).over(window.0, window.1);
+    let mut gres = [0_u32; KINDS];
+    let per_node = demand.gres_per_node.iter().map(|need| (need, need.count));
+    let per_task = demand.gres_per_task.iter().map(|need| (need, need.count * u64::from(chosen.tasks)));
+    let per_job = demand.gres_per_job.iter().zip(chosen.devices.iter().copied());
+    let mut needs: Vec<_> = per_node.chain(per_task).chain(per_job).collect();
+    needs.sort_by_key(|(need, _)| need.kind.is_none());
+    for (need, count) in needs {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        for (place, one) in definition.gres.iter().take(KINDS).enumerate() {
+            if fit::answers(need, &one.name, &one.kind) {
+                let part = left.min(free.gres[place].saturating_sub(gres[place]));
+                gres[place] += part;
+                left -= part;
+            }
+        }
+    }
+    if demand.share == crate::place::demand::Share::Whole {
+        gres = kind.total.gres;
+    }
+    let of_gpus = definition.gres.iter().zip(gres).filter(|(one, _)| &*one.name == "gpu");
+    let gpus = of_gpus.map(|(_, count)| u64::from(count)).sum();
+    let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
+    Amount { cpus: cost.cpus, gres, memory: cost.memory }
+}

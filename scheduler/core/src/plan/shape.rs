@@ -1,0 +1,284 @@
+//! Distinct requests: jobs that ask for the same are examined once.
+//!
+//! Owns the step from a job to its [`Shape`] and the classes of it, one for each partition that it
+//! names. Two jobs share a shape exactly where nothing that placement or partition rules look at differs.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use model::id::{PartitionIdx, Uid};
+use model::reason::Reason;
+use model::request::{JobRequest, MemoryRequest, Rare, Sharing};
+use model::time::Span;
+
+use super::cluster::Cluster;
+use super::eligible;
+use super::profile::{Amount, KINDS};
+use crate::job::start::limit_of_run;
+use crate::place::demand::{self, Demand};
+use crate::place::feature::Constraint;
+use crate::place::fit;
+use crate::settings::Settings;
+use crate::state::State;
+use crate::state::job::{Job, Limit};
+use crate::state::node::NodeDefinition;
+
+/// A request in one partition.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) partition: PartitionIdx,
+    pub(super) demand: Demand,
+    /// Nodes that could take part, in order of preference.
+    pub(super) nodes: Arc<[u32]>,
+    /// Limit of a run, milliseconds; `i64::MAX`: none.
+    pub(super) span: i64,
+    /// The same amount on each of a fixed number of nodes.
+    pub(super) fixed: Option<Fixed>,
+    /// The partition does not take it, whatever is free.
+    pub(super) forbidden: Option<Reason>,
+    /// In this pass it was found that a run of at least so long cannot start now.
+    pub(super) failed: (u64, i64),
+}
+
+/// A demand for a fixed number of nodes.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    pub(super) count: u32,
+    /// Tasks on each.
+    pub(super) tasks: u32,
+    /// What is needed of a node of each kind; `None`: such a node has not got it at all.
+    pub(super) needs: Vec<Option<Amount>>,
+}
+
+/// What jobs of one request have in common.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// One class for each partition, in the order asked.
+    pub(super) classes: std::ops::Range<u32>,
+    /// Least CPUs in all.
+    pub(super) cpus: u32,
+    origin: Origin,
+}
+
+/// All that shapes are told apart by.
+#[derive(Debug)]
+struct Origin {
+    request: Arc<JobRequest>,
+    partitions: Arc<[PartitionIdx]>,
+    limit: Limit,
+    memory: Option<MemoryRequest>,
+    account: Arc<str>,
+    qos: Arc<str>,
+    uid: Uid,
+}
+
+/// Every distinct request that was met.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    pub(super) shapes: Vec<Shape>,
+    pub(super) classes: Vec<Class>,
+    by_hash: BTreeMap<u64, Vec<u32>>,
+}
+
+impl Shapes {
+    /// The shape of a job; new ones are added. Cost: O(log shapes + request) for a known one.
+    pub(super) fn of(&mut self, state: &State, settings: &Settings, cluster: &mut Cluster, job: &Job) -> u32 {
+        let hash = hash(job);
+        let known = self.by_hash.entry(hash).or_default();
+        if let Some(&shape) = known.iter().find(|&&shape| self.shapes[shape as usize].origin.matches(job)) {
+            return shape;
+        }
+        let place = u32::try_from(self.shapes.len()).expect("shapes are counted in 32 bits");
+        known.push(place);
+        let first = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
+        let mut cpus = u32::MAX;
+        for (idx, partition) in demand::partitions(state, job) {
+            let Some(demand) = Demand::of(state, settings, job, partition) else { continue };
+            let forbidden = eligible::partition_reason(state, job, partition, &demand);
+            let nodes = cluster.nodes_for(state, idx, &demand);
+            let fixed = fixed(settings, cluster, &demand);
+            let least = if demand.overcommit {
+                demand.min_nodes
+            } else {
+                demand.tasks.saturating_mul(demand.cpus_per_task)
+            };
+            cpus = cpus.min(least);
+            let span = limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis);
+            self.classes.push(Class {
+                partition: idx,
+                demand,
+                nodes,
+                span,
+                fixed,
+                forbidden,
+                failed: (0, 0),
+            });
+        }
+        let end = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
+        self.shapes.push(Shape { classes: first..end, cpus, origin: Origin::of(job) });
+        place
+    }
+}
+
+impl Origin {
+    fn of(job: &Job) -> Self {
+        Self {
+            request: Arc::clone(&job.request),
+            partitions: Arc::clone(&job.partitions),
+            limit: job.limit,
+            memory: job.memory,
+            account: Arc::clone(&job.account),
+            qos: Arc::clone(&job.qos),
+            uid: job.owner.uid,
+        }
+    }
+
+    fn matches(&self, job: &Job) -> bool {
+        let (mine, other) = (&*self.request, &*job.request);
+        let private = !matches!(mine.sharing, Sharing::User | Sharing::Mcs) || self.uid == job.owner.uid;
+        self.limit == job.limit
+            && self.memory == job.memory
+            && self.partitions == job.partitions
+            && self.account == job.account
+            && self.qos == job.qos
+            && private
+            && mine.nodes == other.nodes
+            && mine.ntasks == other.ntasks
+            && mine.cpus_per_task == other.cpus_per_task
+            && mine.ntasks_per_node == other.ntasks_per_node
+            && mine.sharing == other.sharing
+            && mine.constraint == other.constraint
+            && mine.gres_per_node == other.gres_per_node
+            && mine.gpus_per_job == other.gpus_per_job
+            && mine.gpus_per_node == other.gpus_per_node
+            && mine.gpus_per_task == other.gpus_per_task
+            && mine.gpus_per_socket == other.gpus_per_socket
+            && match (&mine.rare, &other.rare) {
+                (None, None) => true,
+                _ => rare_key(mine.rare()) == rare_key(other.rare()),
+            }
+    }
+}
+
+/// What placement reads of the rare fields.
+fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
+    (
+        (&rare.nodelist, &rare.exclude, &rare.tres_per_task, &rare.distribution, &rare.hint),
+        (rare.tmp_mib, rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core),
+        (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),
+        (rare.cpus_per_gpu, rare.contiguous, rare.spread_job, rare.overcommit),
+    )
+}
+
+fn hash(job: &Job) -> u64 {
+    let request = &*job.request;
+    let mut hasher = Mix(0);
+    match job.limit {
+        Limit::Partition => 1_i64.hash(&mut hasher),
+        Limit::Unlimited => 2_i64.hash(&mut hasher),
+        Limit::After(span) => span.0.hash(&mut hasher),
+    }
+    match job.memory {
+        None => 0_u64.hash(&mut hasher),
+        Some(MemoryRequest::PerNode(mib)) => (mib.0 << 2 | 1).hash(&mut hasher),
+        Some(MemoryRequest::PerCpu(mib)) => (mib.0 << 2 | 2).hash(&mut hasher),
+        Some(MemoryRequest::PerGpu(mib)) => (mib.0 << 2 | 3).hash(&mut hasher),
+    }
+    (&job.partitions, request.nodes, request.ntasks, request.cpus_per_task).hash(&mut hasher);
+    request.ntasks_per_node.hash(&mut hasher);
+    (&request.constraint, &request.gres_per_node, &request.gpus_per_job).hash(&mut hasher);
+    (&request.gpus_per_node, &request.gpus_per_task).hash(&mut hasher);
+    if request.rare.is_some() {
+        rare_key(request.rare()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// A small hash that is the same in every run and on every machine.
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
+
+/// The demand as the same amount on a fixed number of nodes, where it is that.
+fn fixed(settings: &Settings, cluster: &Cluster, demand: &Demand) -> Option<Fixed> {
+    let count = demand.min_nodes;
+    let even = demand.max_nodes == count && demand.tasks.is_multiple_of(count);
+    let tasks = if even { demand.tasks / count } else { return None };
+    // More than one task on several nodes may lie unevenly, unless their number on a node is given.
+    let bound = count == 1 || tasks == 1 || demand.tasks_per_node == tasks;
+    let simple = demand.gres_per_job.is_empty()
+        && !demand.contiguous
+        && !demand.spread
+        && (demand.required.is_empty() || demand.required.len() == count as usize)
+        && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));
+    // Which of several types will be free is not known ahead.
+    let one_type = |need: &demand::GresNeed| {
+        cluster.kinds.iter().all(|kind| {
+            let gres = kind.definition.gres.iter();
+            gres.filter(|gres| fit::answers(need, &gres.name, &gres.kind)).count() <= 1
+        })
+    };
+    if !bound || !simple || !demand.gres_per_node.iter().chain(&demand.gres_per_task).all(one_type) {
+        return None;
+    }
+    let needs = cluster.kinds.iter().map(|kind| need(settings, demand, &kind.definition, kind.total, tasks));
+    Some(Fixed { count, tasks, needs: needs.collect() })
+}
+
+/// What `tasks` tasks take of a node of one kind; `None`: more than it has.
+fn need(
+    settings: &Settings,
+    demand: &Demand,
+    node: &NodeDefinition,
+    total: Amount,
+    tasks: u32,
+) -> Option<Amount> {
+    let mut scratch = [0; KINDS];
+    let free = total.as_free(&mut scratch, node.gres.len(), node.cpus.0);
+    if fit::room(demand, settings.whole_cores, node, free) < tasks {
+        return None;
+    }
+    let cost = fit::cost(demand, settings.whole_cores, node, tasks, fit::gpus_of(demand, tasks));
+    let mut gres = [0; KINDS];
+    if demand.share == demand::Share::Whole {
+        gres = total.gres;
+    } else {
+        let per_node = demand.gres_per_node.iter().map(|need| (need, need.count));
+        let per_task = demand.gres_per_task.iter().map(|need| (need, need.count * u64::from(tasks)));
+        for (need, count) in per_node.chain(per_task) {
+            let kind = (0..node.gres.len().min(KINDS))
+                .find(|&kind| fit::answers(need, &node.gres[kind].name, &node.gres[kind].kind))?;
+            gres[kind] += u32::try_from(count).unwrap_or(u32::MAX);
+        }
+    }
+    Some(Amount { cpus: cost.cpus, gres, memory: cost.memory })
+}
