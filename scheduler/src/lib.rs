@@ -8,9 +8,17 @@
 
 pub mod clock;
 pub mod directory;
+pub mod dispatch;
 pub mod inbox;
+pub mod lease;
+pub mod metrics;
 pub mod rows;
+pub mod rpc;
+pub mod settings;
+pub mod shutdown;
+pub mod store;
 pub mod views;
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

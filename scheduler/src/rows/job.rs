@@ -19,12 +19,12 @@ use scheduler_core::state::partition::OverSubscribe;
 use super::{allocation, node_list, shape, step, tres};
 
 /// What the planner last said of a waiting job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Why it did not start.
     pub reason: Reason,
-    /// When it is expected to.
-    pub planned: Option<Timestamp>,
+    /// When it is expected to, and on which nodes.
+    pub planned: Option<(Timestamp, Box<str>)>,
     /// When that was examined.
     pub at: Timestamp,
 }
@@ -37,7 +37,7 @@ pub struct Context<'a> {
     /// The configuration.
     pub settings: &'a Settings,
     /// The planner's last word on the job.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<&'a Verdict>,
     /// Counts what happened to the job.
     pub change: u64,
     /// Login name of the owner.
@@ -128,8 +128,10 @@ fn fill_pending(row: &mut v1::Job, job: &Job, pending: &Pending, context: &Conte
     row.eligible_ms = pending.eligible.or(pending.not_before).map(|at| at.0);
     row.accrue_ms = pending.eligible.map(|at| at.0);
     row.dependency = pending.dependency.display(|term| standing(context.state, term));
-    let planned = context.verdict.and_then(|verdict| verdict.planned);
-    row.planned_start_ms = planned.or(pending.not_before.filter(|at| *at > context.now)).map(|at| at.0);
+    let planned = context.verdict.and_then(|verdict| verdict.planned.as_ref());
+    let begin = pending.not_before.filter(|at| *at > context.now);
+    row.planned_start_ms = planned.map(|(at, _)| *at).or(begin).map(|at| at.0);
+    row.planned_nodes = planned.map(|(_, nodes)| nodes.to_string());
     row.last_sched_eval_ms = context.verdict.map(|verdict| verdict.at.0);
     row.memory_mib = 0;
 }

@@ -140,11 +140,14 @@ impl Views {
             if !waits {
                 continue;
             }
-            let before = view.verdicts.insert(id, verdict);
-            if before.map(|before| (before.reason, before.planned)) != Some((verdict.reason, verdict.planned))
-            {
+            let news = view
+                .verdicts
+                .get(&id)
+                .is_none_or(|before| (before.reason, &before.planned) != (verdict.reason, &verdict.planned));
+            if news {
                 changed.insert(id);
             }
+            view.verdicts.insert(id, verdict);
         }
         for id in &changed {
             if view.state.job(*id).is_some() {
@@ -185,7 +188,7 @@ impl Views {
         let context = Context {
             state: &view.state,
             settings: &view.settings,
-            verdict: view.verdicts.get(&job.id).copied(),
+            verdict: view.verdicts.get(&job.id),
             change: view.changes.get(&job.id).copied().unwrap_or(0),
             user: &self.directory.user(job.owner.uid),
             group: &self.directory.group(job.owner.gid),

@@ -1,0 +1,246 @@
+//! One executor's session: its messages in, its commands out.
+//!
+//! ```text
+//!  Register ─► machine ─► Accepted ─► Welcome, commands …    (Goodbye where it is refused or over)
+//! ```
+//! The reader and the writer are tasks of their own, so that a slow stream in one direction does not hold
+//! the other. Whichever ends first ends the session, and the machine is told once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::id::{BodyHash, Epoch, NodeIdx};
+use model::time::Timestamp;
+use prost::bytes::Bytes;
+use proto::v1;
+use proto::v1::agent_down::Message as Down;
+use proto::v1::agent_up::Message as Up;
+use scheduler_core::effect::{Effect, RunKey};
+use scheduler_core::input::{OutcomeKind, Report, RunOutcome};
+use scheduler_core::state::job::Usage;
+use tokio::sync::{mpsc, watch};
+use tonic::{Status, Streaming};
+
+use super::launch::{Composed, Draft, Site, compose, finish};
+use super::{Dispatch, Order, Orders};
+use crate::inbox::{Inbox, Item};
+use crate::rows::node::Vitals;
+use crate::store::bodies::Bodies;
+use crate::views::Views;
+use crate::wire::agent;
+
+/// Time for the first message.
+const REGISTER_WITHIN: Duration = Duration::from_secs(10);
+/// How often an executor is to send a heartbeat.
+pub const HEARTBEAT_S: u32 = 10;
+/// Silence after which a session is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(HEARTBEAT_S as u64 * 4);
+/// Messages that wait for the connection.
+const MESSAGES_MAX: usize = 64;
+
+/// What a session works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// The sessions' table.
+    pub dispatch: Arc<Dispatch>,
+    /// To the machine.
+    pub inbox: Inbox,
+    /// The state.
+    pub views: Arc<Views>,
+    /// Scripts and environments.
+    pub bodies: Arc<Bodies>,
+    /// What launches say of the site.
+    pub site: Arc<Site>,
+}
+
+/// What the executor gets.
+pub type Outgoing = mpsc::Receiver<Result<v1::AgentDown, Status>>;
+type Sender = mpsc::Sender<Result<v1::AgentDown, Status>>;
+
+/// Starts a session. `uid` is the executor's, as the kernel says.
+#[must_use]
+pub fn start(parts: Parts, uid: u32, incoming: Streaming<v1::AgentUp>) -> Outgoing {
+    let (out, receiver) = mpsc::channel(MESSAGES_MAX);
+    tokio::spawn(async move {
+        if let Err(status) = run(parts, uid, incoming, &out).await {
+            // The executor has gone if it cannot be told.
+            let _ = out.send(Err(status)).await;
+        }
+    });
+    receiver
+}
+
+async fn run(
+    parts: Parts,
+    uid: u32,
+    mut incoming: Streaming<v1::AgentUp>,
+    out: &Sender,
+) -> Result<(), Status> {
+    let first = tokio::time::timeout(REGISTER_WITHIN, incoming.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no registration came"))??;
+    let Some(v1::AgentUp { message: Some(Up::Register(register)) }) = first else {
+        return Err(Status::failed_precondition("a session begins with a registration"));
+    };
+    let epoch_seen = Epoch(register.epoch_seen);
+    if epoch_seen > parts.views.read().state.epoch {
+        // Another owner has been here, or this state was restored: the journal must be opened above it.
+        let _ = parts.inbox.send_now(Item::EpochSeen(epoch_seen));
+        return Err(Status::unavailable("this scheduler takes a higher epoch first; register again"));
+    }
+    let (session, orders) = parts.dispatch.open();
+    let _closing = Closing { parts: &parts, session };
+    let mut registration = agent::registration(register, session)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    // The kernel's word on who the executor is, not its own.
+    Arc::make_mut(&mut registration.observed).uid = Some(model::id::Uid(uid));
+    parts.inbox.send(Item::Registered(Box::new(registration))).await.map_err(|_| stopping())?;
+    let (node, accepted) = watch::channel(None);
+    tokio::select! {
+        () = write(&parts, session, orders, out, node) => Ok(()),
+        read = listen(&parts, session, &mut incoming, accepted) => read,
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the scheduler is stopping")
+}
+
+/// Tells the machine and the table when the session is over, however it ended.
+struct Closing<'a> {
+    parts: &'a Parts,
+    session: u64,
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.parts.dispatch.close(self.session);
+        // Refused only when the daemon is stopping.
+        let _ = self.parts.inbox.send_now(Item::SessionEnded { session: self.session });
+    }
+}
+
+/// Takes the executor's messages until it goes or is silent for too long.
+async fn listen(
+    parts: &Parts,
+    session: u64,
+    incoming: &mut Streaming<v1::AgentUp>,
+    accepted: watch::Receiver<Option<NodeIdx>>,
+) -> Result<(), Status> {
+    loop {
+        let next = tokio::time::timeout(SILENCE_MAX, incoming.message()).await;
+        let Ok(next) = next else { return Err(Status::deadline_exceeded("the executor was silent")) };
+        let Some(up) = next? else { return Ok(()) };
+        match up.message {
+            Some(Up::Heartbeat(heartbeat)) => {
+                if let Some(node) = *accepted.borrow() {
+                    let vitals = Vitals {
+                        load: Some(heartbeat.load),
+                        memory_free_mib: Some(heartbeat.memory_free_mib),
+                    };
+                    parts.views.set_vitals(node, vitals);
+                }
+            }
+            Some(Up::Report(report)) => {
+                let run = agent::run_key(report.key)
+                    .map_err(|error| Status::invalid_argument(error.to_string()))?;
+                let report = agent::report(report.stage, report.outcome, report.begun_ms);
+                let item = Item::Report { session, run, report };
+                parts.inbox.send(item).await.map_err(|_| stopping())?;
+            }
+            Some(Up::Register(_)) => {
+                return Err(Status::failed_precondition("a session registers once"));
+            }
+            // What a node has is taken from its registration.
+            Some(Up::Node(_)) | None => {}
+        }
+    }
+}
+
+/// Sends the commands until the session is over.
+async fn write(
+    parts: &Parts,
+    session: u64,
+    mut orders: Orders,
+    out: &Sender,
+    accepted: watch::Sender<Option<NodeIdx>>,
+) {
+    while let Some(order) = orders.recv().await {
+        let down = match order {
+            Order::Accepted(node) => {
+                accepted.send_replace(Some(node));
+                Some(Down::Welcome(welcome(&parts.views)))
+            }
+            Order::End(reason) => {
+                let _ = send(out, Down::Goodbye(v1::Goodbye { reason: reason.into() })).await;
+                return;
+            }
+            Order::Do(effect) => command(parts, session, effect).await,
+        };
+        if let Some(down) = down
+            && send(out, down).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn send(out: &Sender, down: Down) -> Result<(), ()> {
+    out.send(Ok(v1::AgentDown { message: Some(down) })).await.map_err(|_| ())
+}
+
+fn welcome(views: &Views) -> v1::Welcome {
+    let view = views.read();
+    v1::Welcome {
+        epoch: view.state.epoch.0,
+        heartbeat_s: HEARTBEAT_S,
+        cluster: view.settings.cluster.to_string(),
+    }
+}
+
+async fn command(parts: &Parts, session: u64, effect: Effect) -> Option<Down> {
+    let run = match &effect {
+        Effect::Launch { run, .. } => Some(*run),
+        _ => None,
+    };
+    match compose(&parts.views, &parts.site, effect)? {
+        Composed::Ready(down) => Some(down),
+        Composed::Launch(draft) => {
+            let run = run.expect("only a launch has a draft");
+            match with_bodies(parts, *draft).await {
+                Ok(down) => Some(down),
+                Err(detail) => {
+                    launch_failed(parts, session, run, detail).await;
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// Reads the bodies, which may touch the disk, away from the runtime's threads.
+async fn with_bodies(parts: &Parts, draft: Draft) -> Result<Down, String> {
+    let bodies = Arc::clone(&parts.bodies);
+    let finished = tokio::task::spawn_blocking(move || finish(draft, |hash| read(&bodies, hash))).await;
+    finished.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn read(bodies: &Bodies, hash: &BodyHash) -> Result<Bytes, String> {
+    bodies.get(hash).map_err(|error| error.to_string())?.ok_or_else(|| "it is not stored".to_owned())
+}
+
+/// A launch that cannot be composed has failed like one that the executor could not begin.
+async fn launch_failed(parts: &Parts, session: u64, run: RunKey, detail: String) {
+    tracing::error!(job = run.job.0, step = %run.step, detail, "a launch cannot be composed");
+    let outcome = RunOutcome {
+        kind: OutcomeKind::LaunchFailed,
+        exit: model::exit::ExitStatus::from_code(1),
+        ended: Timestamp::max(parts.views.now(), Timestamp::ZERO),
+        detail: detail.into(),
+        usage: Usage::default(),
+        stop_requested: false,
+    };
+    let report = Report::Ended(Box::new(outcome));
+    // Refused only when the daemon is stopping; the launch is derived again at the next start.
+    let _ = parts.inbox.send(Item::Report { session, run, report }).await;
+}

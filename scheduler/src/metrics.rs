@@ -1,0 +1,210 @@
+//! Figures of the daemon: counters and histograms that any thread adds to, shown as Prometheus text.
+//!
+//! Owns numbers only; never a name of a user or job, an environment, or anything unbounded.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the histograms' buckets, microseconds.
+const BOUNDS_US: [u64; 14] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
+
+/// A number that grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Lengths of time by size.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BOUNDS_US.len()],
+    count: AtomicU64,
+    sum_us: AtomicU64,
+    max_us: AtomicU64,
+    last_us: AtomicU64,
+}
+
+impl Histogram {
+    /// Notes one.
+    pub fn note(&self, length: Duration) {
+        let us = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        if let Some(at) = BOUNDS_US.iter().position(|bound| us <= *bound) {
+            self.buckets[at].fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        self.max_us.fetch_max(us, Ordering::Relaxed);
+        self.last_us.store(us, Ordering::Relaxed);
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The mean, microseconds; 0 where there is none.
+    #[must_use]
+    pub fn mean_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed).checked_div(self.count()).unwrap_or(0)
+    }
+
+    /// The largest, microseconds.
+    #[must_use]
+    pub fn max_us(&self) -> u64 {
+        self.max_us.load(Ordering::Relaxed)
+    }
+
+    /// The last, microseconds.
+    #[must_use]
+    pub fn last_us(&self) -> u64 {
+        self.last_us.load(Ordering::Relaxed)
+    }
+
+    fn show(&self, name: &str, help: &str, out: &mut String) {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+        let mut below = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS_US) {
+            below += bucket.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", seconds(bound));
+        }
+        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", self.count());
+        let _ = writeln!(out, "{name}_sum {}", seconds(self.sum_us.load(Ordering::Relaxed)));
+        let _ = writeln!(out, "{name}_count {}", self.count());
+    }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+/// The scheduler's figures.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Jobs that were accepted.
+    pub submitted: Counter,
+    /// Requests that were refused.
+    pub refused: Counter,
+    /// Runs that were started.
+    pub started: Counter,
+    /// Jobs that ended, whatever their state.
+    pub ended: Counter,
+    /// Jobs that ended COMPLETED.
+    pub completed: Counter,
+    /// Jobs that ended CANCELLED.
+    pub cancelled: Counter,
+    /// Jobs that ended otherwise.
+    pub failed: Counter,
+    /// Inputs handled.
+    pub inputs: Counter,
+    /// Records stored.
+    pub records: Counter,
+    /// Bytes of records stored.
+    pub record_bytes: Counter,
+    /// Times that the journal was fenced and recovered.
+    pub recoveries: Counter,
+    /// Submissions refused for want of disk space.
+    pub disk_full: Counter,
+    /// From the hand-over of a batch to its sync.
+    pub commit: Histogram,
+    /// Planning passes.
+    pub pass: Histogram,
+    /// From the arrival of a submission to the release of its answer.
+    pub submit: Histogram,
+}
+
+/// What is true at the moment of the question.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Jobs that wait.
+    pub pending: usize,
+    /// Jobs that hold resources.
+    pub running: usize,
+    /// Ended jobs that are still in memory.
+    pub ended: usize,
+    /// Nodes known.
+    pub nodes: usize,
+    /// Nodes with a session.
+    pub nodes_connected: usize,
+    /// Inputs that wait.
+    pub queued: usize,
+}
+
+impl Metrics {
+    /// The text of `/metrics`.
+    #[must_use]
+    pub fn text(&self, gauges: Gauges) -> String {
+        let mut out = String::with_capacity(8192);
+        let mut counter = |name: &str, help: &str, value: &Counter| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {}", value.get());
+        };
+        counter("sluice_jobs_submitted_total", "Jobs that were accepted.", &self.submitted);
+        counter("sluice_requests_refused_total", "Requests that were refused.", &self.refused);
+        counter("sluice_runs_started_total", "Runs that were started.", &self.started);
+        counter("sluice_jobs_completed_total", "Jobs that ended COMPLETED.", &self.completed);
+        counter("sluice_jobs_cancelled_total", "Jobs that ended CANCELLED.", &self.cancelled);
+        counter("sluice_jobs_failed_total", "Jobs that ended in any other state.", &self.failed);
+        counter("sluice_inputs_total", "Inputs handled by the machine.", &self.inputs);
+        counter("sluice_records_total", "Records stored.", &self.records);
+        counter("sluice_record_bytes_total", "Bytes of records stored.", &self.record_bytes);
+        counter("sluice_journal_recoveries_total", "Recoveries within the process.", &self.recoveries);
+        counter("sluice_disk_full_refusals_total", "Submissions refused for disk space.", &self.disk_full);
+        let mut gauge = |name: &str, help: &str, value: usize| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        };
+        gauge("sluice_jobs_pending", "Jobs that wait.", gauges.pending);
+        gauge("sluice_jobs_running", "Jobs that hold resources.", gauges.running);
+        gauge("sluice_jobs_ended", "Ended jobs in memory.", gauges.ended);
+        gauge("sluice_nodes", "Nodes known.", gauges.nodes);
+        gauge("sluice_nodes_connected", "Nodes with a session.", gauges.nodes_connected);
+        gauge("sluice_inputs_queued", "Inputs that wait for the machine.", gauges.queued);
+        self.commit.show("sluice_commit_seconds", "From hand-over to sync of a batch.", &mut out);
+        self.pass.show("sluice_pass_seconds", "Planning passes.", &mut out);
+        self.submit.show("sluice_submit_seconds", "From arrival to answer of a submission.", &mut out);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_counters_and_cumulative_buckets() {
+        let metrics = Metrics::default();
+        metrics.submitted.add(3);
+        metrics.pass.note(Duration::from_micros(70));
+        metrics.pass.note(Duration::from_micros(700));
+        let text = metrics.text(Gauges { pending: 5, ..Gauges::default() });
+        for line in [
+            "sluice_jobs_submitted_total 3",
+            "sluice_jobs_pending 5",
+            "sluice_pass_seconds_bucket{le=\"0.0001\"} 1",
+            "sluice_pass_seconds_bucket{le=\"0.001\"} 2",
+            "sluice_pass_seconds_bucket{le=\"+Inf\"} 2",
+            "sluice_pass_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+        }
+        assert_eq!(metrics.pass.mean_us(), 385);
+        assert_eq!((metrics.pass.max_us(), metrics.pass.last_us()), (700, 700));
+    }
+}

@@ -1,0 +1,101 @@
+//! What the daemon says of itself: `ping`, `show config`, `sdiag`, `/metrics`.
+
+use proto::v1;
+
+use super::Api;
+use crate::metrics::Gauges;
+
+/// The daemon's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Liveness and the facts that clients print.
+#[must_use]
+pub fn ping(api: &Api) -> v1::PingReply {
+    let (cluster, epoch) = {
+        let view = api.views.read();
+        (view.settings.cluster.to_string(), view.state.epoch.0)
+    };
+    v1::PingReply {
+        cluster,
+        host: host(),
+        version: VERSION.to_owned(),
+        pid: std::process::id(),
+        boot_ms: api.started.0,
+        epoch,
+    }
+}
+
+/// Short name of this host.
+#[must_use]
+pub fn host() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let name = name.unwrap_or_else(|| "localhost".to_owned());
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// The lines of `scontrol show config`.
+#[must_use]
+pub fn config(api: &Api) -> v1::ShowConfigReply {
+    let mut shown = api.configuration.shown();
+    let next = api.views.read().state.next_job_id;
+    for (key, value) in [
+        ("BOOT_TIME", api.started.0.to_string()),
+        ("NEXT_JOB_ID", next.to_string()),
+        ("SLURM_VERSION", VERSION.to_owned()),
+    ] {
+        shown.push((key.to_owned(), value));
+    }
+    let pairs = shown.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect();
+    v1::ShowConfigReply { pairs, path: api.site.conf.to_string() }
+}
+
+/// What is true now.
+#[must_use]
+pub fn gauges(api: &Api) -> Gauges {
+    let view = api.views.read();
+    let index = &view.state.index;
+    Gauges {
+        pending: index.queue.len(),
+        running: index.running.len(),
+        ended: index.ended.len(),
+        nodes: view.state.nodes.iter().filter(|node| !node.removed).count(),
+        nodes_connected: api.dispatch.connected(),
+        queued: api.inbox.len(),
+    }
+}
+
+/// Figures in sdiag's words, and ours behind them.
+#[must_use]
+pub fn figures(api: &Api) -> v1::DiagnosticsReply {
+    let gauges = gauges(api);
+    let metrics = &api.metrics;
+    let now_s = api.views.now().as_secs();
+    let queue_depth = gauges.pending.to_string();
+    let figures = [
+        ("Server thread count", "1".to_owned()),
+        ("Agent queue size", gauges.queued.to_string()),
+        ("Jobs submitted", metrics.submitted.get().to_string()),
+        ("Jobs started", metrics.started.get().to_string()),
+        ("Jobs completed", metrics.completed.get().to_string()),
+        ("Jobs canceled", metrics.cancelled.get().to_string()),
+        ("Jobs failed", metrics.failed.get().to_string()),
+        ("Jobs pending", gauges.pending.to_string()),
+        ("Jobs running", gauges.running.to_string()),
+        ("Job states ts", now_s.to_string()),
+        ("Last cycle", metrics.pass.last_us().to_string()),
+        ("Max cycle", metrics.pass.max_us().to_string()),
+        ("Total cycles", metrics.pass.count().to_string()),
+        ("Mean cycle", metrics.pass.mean_us().to_string()),
+        ("Last queue length", queue_depth),
+        ("Data since", api.started.as_secs().to_string()),
+        ("Time", now_s.to_string()),
+        ("Commits", metrics.commit.count().to_string()),
+        ("Mean commit", metrics.commit.mean_us().to_string()),
+        ("Max commit", metrics.commit.max_us().to_string()),
+        ("Mean submit", metrics.submit.mean_us().to_string()),
+        ("Max submit", metrics.submit.max_us().to_string()),
+    ];
+    let figures =
+        figures.into_iter().map(|(key, value)| v1::KeyValue { key: key.to_owned(), value }).collect();
+    v1::DiagnosticsReply { figures }
+}

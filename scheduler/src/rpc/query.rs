@@ -1,0 +1,200 @@
+//! Queries: jobs, nodes, partitions, history, accounts. They read the views and never reach the machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::id::NodeIdx;
+use proto::v1;
+use scheduler_core::effect::Asker;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::Api;
+use crate::rows;
+use crate::views::filter::Filter;
+use crate::views::watch::{self, Pages};
+
+/// Pages that wait for a slow caller.
+const PAGES_MAX: usize = 4;
+/// Rows of one page.
+const ROWS_MAX: usize = 256;
+
+/// The filter of a query, with what the asker may see.
+///
+/// # Errors
+/// Lists that are too long, an unknown state.
+pub fn filter(api: &Api, asker: &Asker, from: Option<v1::JobFilter>) -> Result<Filter, Status> {
+    let filter = Filter::new(from.unwrap_or_default())
+        .ok_or_else(|| Status::invalid_argument("field filter is malformed"))?;
+    let private = api.configuration.private_jobs();
+    Ok(filter.seen_by(asker, api.level(asker), private))
+}
+
+/// Lists jobs in pages.
+///
+/// # Errors
+/// As [`filter`].
+pub fn jobs(api: &Api, asker: &Asker, from: v1::ListJobsRequest) -> Result<Pages, Status> {
+    let filter = filter(api, asker, from.filter)?.with_ended(from.include_ended).with_hidden(from.all);
+    let views = Arc::clone(&api.views);
+    let (pages, receiver) = mpsc::channel(PAGES_MAX);
+    tokio::spawn(async move {
+        let page =
+            |jobs, caught_up| Ok(v1::JobPage { jobs, now_ms: views.now().0, caught_up, refused: None });
+        if filter.names_jobs() {
+            let jobs = views.jobs_named(&filter, from.with_steps);
+            // The caller has left if it cannot be told.
+            let _ = pages.send(page(jobs, true)).await;
+            return;
+        }
+        let mut after = None;
+        loop {
+            let (jobs, next) = views.jobs_after(after, &filter, from.with_steps);
+            let last = next.is_none();
+            if (last || !jobs.is_empty()) && pages.send(page(jobs, last)).await.is_err() {
+                return;
+            }
+            if last {
+                return;
+            }
+            after = next;
+        }
+    });
+    Ok(receiver)
+}
+
+/// Watches jobs.
+///
+/// # Errors
+/// As [`filter`].
+pub fn watch(api: &Api, asker: &Asker, from: v1::WatchJobsRequest) -> Result<Pages, Status> {
+    let filter = filter(api, asker, from.filter)?.with_ended(true).with_hidden(true);
+    Ok(watch::start(Arc::clone(&api.views), filter))
+}
+
+/// Lists nodes in pages, in the order of the configuration.
+#[must_use]
+pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
+    let wanted: BTreeSet<&str> = from.names.iter().map(String::as_str).collect();
+    let view = api.views.read();
+    let suspended = rows::node::suspended_cpus(&view.state);
+    let partitions = rows::node::partitions_by_node(&view.state);
+    let no_partitions = Vec::new();
+    let mut found = Vec::new();
+    for (idx, node) in (0..).map(NodeIdx).zip(&view.state.nodes) {
+        if node.removed || (!wanted.is_empty() && !wanted.contains(&*node.definition.name)) {
+            continue;
+        }
+        let row = rows::node::row(
+            node,
+            &view.settings,
+            suspended.get(&idx).copied().unwrap_or(0),
+            partitions.get(&idx).unwrap_or(&no_partitions),
+            view.vitals.get(&idx).copied().unwrap_or_default(),
+        );
+        found.push(row);
+    }
+    drop(view);
+    let now_ms = api.views.now().0;
+    let mut pages = Vec::new();
+    let mut found = found.into_iter().peekable();
+    loop {
+        let nodes: Vec<v1::Node> = found.by_ref().take(ROWS_MAX).collect();
+        pages.push(v1::NodePage { nodes, now_ms, refused: None });
+        if found.peek().is_none() {
+            return pages;
+        }
+    }
+}
+
+/// Lists partitions in the order of the configuration.
+#[must_use]
+pub fn partitions(api: &Api) -> v1::ListPartitionsReply {
+    let view = api.views.read();
+    let partitions = view
+        .state
+        .partitions
+        .iter()
+        .flatten()
+        .map(|partition| rows::partition::row(&view.state, &view.settings, partition))
+        .collect();
+    v1::ListPartitionsReply { partitions, now_ms: api.views.now().0 }
+}
+
+/// Lists accounting data.
+#[must_use]
+pub fn accounts(api: &Api, asker: &Asker) -> v1::ListAccountsReply {
+    let view = api.views.read();
+    rows::accounts::reply(&view.state.accounts, &view.settings, &asker.name)
+}
+
+/// A run of a job: one row of the history.
+type RunId = (u32, u32);
+
+/// Lists jobs by time, live and finished ones.
+///
+/// # Errors
+/// As [`filter`]; the history cannot be read.
+pub async fn history(api: &Api, asker: &Asker, from: v1::ListHistoryRequest) -> Result<Pages, Status> {
+    let only_of = (api.configuration.private_jobs()
+        && api.level(asker) < scheduler_core::state::accounts::AdminLevel::Operator)
+        .then_some(asker.uid.0);
+    let filter = filter(api, asker, from.filter.clone())?.with_ended(true).with_hidden(true);
+    let mut rows: BTreeMap<RunId, v1::Job> = BTreeMap::new();
+    let stored = super::history::stored(api, &from).await?;
+    for job in stored {
+        if only_of.is_none_or(|uid| uid == job.uid) {
+            rows.insert((job.job_id, job.run), job);
+        }
+    }
+    for job in live_jobs(api, &filter) {
+        if in_window(&job, from.from_ms, from.to_ms) {
+            // What is in memory is newer than what the history says of the same run.
+            rows.insert((job.job_id, job.run), job);
+        }
+    }
+    if !from.duplicates {
+        let mut last: BTreeMap<u32, u32> = BTreeMap::new();
+        for (job, run) in rows.keys() {
+            last.insert(*job, *run);
+        }
+        rows.retain(|(job, run), _| last.get(job) == Some(run));
+    }
+    let (pages, receiver) = mpsc::channel(PAGES_MAX);
+    let now_ms = api.views.now().0;
+    tokio::spawn(async move {
+        let mut rows = rows.into_values().peekable();
+        loop {
+            let jobs: Vec<v1::Job> = rows.by_ref().take(ROWS_MAX).collect();
+            let caught_up = rows.peek().is_none();
+            let page = v1::JobPage { jobs, now_ms, caught_up, refused: None };
+            if pages.send(Ok(page)).await.is_err() || caught_up {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+fn live_jobs(api: &Api, filter: &Filter) -> Vec<v1::Job> {
+    if filter.names_jobs() {
+        return api.views.jobs_named(filter, true);
+    }
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let (jobs, next) = api.views.jobs_after(after, filter, true);
+        all.extend(jobs);
+        match next {
+            Some(next) => after = Some(next),
+            None => return all,
+        }
+    }
+}
+
+/// Whether the job existed at some time in the window.
+fn in_window(job: &v1::Job, from_ms: Option<i64>, to_ms: Option<i64>) -> bool {
+    let ended = job.end_ms.filter(|_| !job.final_state.is_empty() && job.state != "COMPLETING");
+    to_ms.is_none_or(|to| job.submit_ms <= to)
+        && from_ms.is_none_or(|from| ended.is_none_or(|end| end >= from))
+}

@@ -1,0 +1,126 @@
+//! The configuration of the daemon: found, read, checked as a whole, put in force as a whole.
+//!
+//! Owns what is in force and where it came from. Files are read here and parsed by `model::config`; what
+//! decisions need becomes [`Settings`](scheduler_core::settings::Settings) in [`convert`].
+
+pub mod convert;
+pub mod dynamic;
+pub mod place;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use model::config::SlurmConf;
+use model::config::gres::GresConf;
+use scheduler_core::settings::Settings;
+
+/// A configuration that was read and found sound.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What decisions need.
+    pub settings: Arc<Settings>,
+    /// Names and values of `scontrol show config`.
+    pub shown: Vec<(String, String)>,
+    /// PrivateData, in lower case.
+    pub private_data: Vec<Box<str>>,
+    /// StateSaveLocation of a given file.
+    pub state_save_location: Option<PathBuf>,
+    /// What the administrator should know, with file and line.
+    pub notices: Vec<String>,
+}
+
+/// Where the configuration comes from, and what of it is in force.
+pub struct Configuration {
+    source: Option<PathBuf>,
+    in_force: RwLock<Loaded>,
+}
+
+impl Configuration {
+    /// Reads the file that is named, or makes the configuration of this machine where none is.
+    ///
+    /// # Errors
+    /// Every error of the files, with file and line.
+    pub fn load(source: Option<PathBuf>) -> Result<Self, Vec<String>> {
+        let loaded = load(source.as_deref())?;
+        Ok(Self { source, in_force: RwLock::new(loaded) })
+    }
+
+    /// The same from settings that are given: tests and benches.
+    #[must_use]
+    pub fn fixed(settings: Settings) -> Self {
+        let loaded = Loaded {
+            settings: Arc::new(settings),
+            shown: Vec::new(),
+            private_data: Vec::new(),
+            state_save_location: None,
+            notices: Vec::new(),
+        };
+        Self { source: None, in_force: RwLock::new(loaded) }
+    }
+
+    /// The file, where there is one.
+    #[must_use]
+    pub fn source(&self) -> Option<&Path> {
+        self.source.as_deref()
+    }
+
+    /// Reads the files again and changes nothing.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn read_again(&self) -> Result<Loaded, Vec<String>> {
+        match &self.source {
+            Some(path) => load(Some(path)),
+            // Without files there is nothing to read: what is in force is what would be made.
+            None => Ok(self.current()),
+        }
+    }
+
+    /// The machine has it: from now on it is shown.
+    pub fn put_in_force(&self, loaded: Loaded) {
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn current(&self) -> Loaded {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Names and values of `scontrol show config`.
+    #[must_use]
+    pub fn shown(&self) -> Vec<(String, String)> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+    }
+
+    /// Whether users see only their own jobs.
+    #[must_use]
+    pub fn private_jobs(&self) -> bool {
+        let loaded = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
+        loaded.private_data.iter().any(|word| &**word == "jobs" || &**word == "all")
+    }
+}
+
+/// Reads slurm.conf and the gres.conf beside it.
+fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
+    let Some(path) = path else { return Ok(convert::without_files()) };
+    let text = read_file(path).map_err(|error| vec![error])?;
+    let conf = SlurmConf::parse(&text, path, &mut |included: &Path| read_file(included))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let gres = load_gres(path)?;
+    convert::loaded(&conf, &gres, path)
+}
+
+fn load_gres(slurm_conf: &Path) -> Result<GresConf, Vec<String>> {
+    let path = slurm_conf.with_file_name("gres.conf");
+    if !path.exists() {
+        return Ok(GresConf::default());
+    }
+    let text = read_file(&path).map_err(|error| vec![error])?;
+    GresConf::parse(&text, &path, &mut |included: &Path| read_file(included))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
