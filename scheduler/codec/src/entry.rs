@@ -37,20 +37,42 @@ pub struct HistoryRow {
     pub request_digest: Vec<u8>,
 }
 
+/// What a history file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryBegin {
+    /// The first frame whose ended jobs it has.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// Number of rows.
+    pub rows: u64,
+    /// Earliest submission of a job in it, ms.
+    pub earliest_submit_ms: i64,
+    /// Earliest end, ms.
+    pub earliest_end_ms: i64,
+    /// Latest end, ms.
+    pub latest_end_ms: i64,
+}
+
 /// One entry of a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// First record of each owner and of each file.
     Header(Header),
-    /// A snapshot begins: the state after the frame `sequence`, as so many records.
+    /// A snapshot begins: the state after the frame `sequence`.
     SnapshotBegin {
         /// Number of the frame.
         sequence: u64,
-        /// Number of records.
+    },
+    /// A snapshot ends.
+    SnapshotEnd {
+        /// Digest of its records.
+        digest: Digest,
+        /// How many there are.
         records: u64,
     },
-    /// A snapshot ends; the digest of its records.
-    SnapshotEnd(Digest),
+    /// A history file begins.
+    HistoryBegin(HistoryBegin),
     /// A row of a history file.
     HistoryRow(Box<HistoryRow>),
     /// A record of the core.
@@ -96,10 +118,18 @@ impl Entry {
                 oldest_reader: header.oldest_reader,
                 software: header.software.clone(),
             }),
-            Self::SnapshotBegin { sequence, records } => {
-                Kind::SnapshotBegin(w::SnapshotBegin { sequence: *sequence, records: *records })
+            Self::SnapshotBegin { sequence } => Kind::SnapshotBegin(w::SnapshotBegin { sequence: *sequence }),
+            Self::SnapshotEnd { digest, records } => {
+                Kind::SnapshotEnd(w::SnapshotEnd { digest: digest.to_vec(), records: *records })
             }
-            Self::SnapshotEnd(digest) => Kind::SnapshotEnd(w::SnapshotEnd { digest: digest.to_vec() }),
+            Self::HistoryBegin(begin) => Kind::HistoryBegin(w::HistoryBegin {
+                first: begin.first,
+                last: begin.last,
+                rows: begin.rows,
+                earliest_submit_ms: begin.earliest_submit_ms,
+                earliest_end_ms: begin.earliest_end_ms,
+                latest_end_ms: begin.latest_end_ms,
+            }),
             Self::HistoryRow(row) => Kind::HistoryRow(w::HistoryRow {
                 job: Some(row.job.clone()),
                 key: row.key.0.to_vec(),
@@ -130,12 +160,19 @@ pub fn read(bytes: &[u8]) -> Result<Entry, Error> {
             header.check()?;
             Entry::Header(header)
         }
-        Kind::SnapshotBegin(begin) => {
-            Entry::SnapshotBegin { sequence: begin.sequence, records: begin.records }
-        }
-        Kind::SnapshotEnd(end) => {
-            Entry::SnapshotEnd(need("digest", Digest::try_from(end.digest.as_slice()).ok())?)
-        }
+        Kind::SnapshotBegin(begin) => Entry::SnapshotBegin { sequence: begin.sequence },
+        Kind::SnapshotEnd(end) => Entry::SnapshotEnd {
+            digest: need("digest", Digest::try_from(end.digest.as_slice()).ok())?,
+            records: end.records,
+        },
+        Kind::HistoryBegin(begin) => Entry::HistoryBegin(HistoryBegin {
+            first: begin.first,
+            last: begin.last,
+            rows: begin.rows,
+            earliest_submit_ms: begin.earliest_submit_ms,
+            earliest_end_ms: begin.earliest_end_ms,
+            latest_end_ms: begin.latest_end_ms,
+        }),
         Kind::HistoryRow(row) => Entry::HistoryRow(Box::new(HistoryRow {
             job: need("job", row.job)?,
             key: need("key", allocation::key_in(&row.key)?)?,
@@ -156,6 +193,9 @@ pub fn read_record(bytes: &[u8]) -> Result<Option<Record>, Error> {
     match read(bytes)? {
         Entry::Record(record) => Ok(Some(record)),
         Entry::Header(_) => Ok(None),
-        Entry::SnapshotBegin { .. } | Entry::SnapshotEnd(_) | Entry::HistoryRow(_) => Err(Error::UnknownKind),
+        Entry::SnapshotBegin { .. }
+        | Entry::SnapshotEnd { .. }
+        | Entry::HistoryBegin(_)
+        | Entry::HistoryRow(_) => Err(Error::UnknownKind),
     }
 }

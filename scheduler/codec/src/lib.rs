@@ -19,7 +19,7 @@ mod record;
 mod sample;
 mod step;
 
-pub use entry::{Entry, Header, HistoryRow, encode_record, read, read_record};
+pub use entry::{Entry, Header, HistoryBegin, HistoryRow, encode_record, read, read_record};
 pub use error::Error;
 
 use scheduler_core::state::State;

@@ -127,9 +127,11 @@ pub(crate) fn outwards(record: &Record) -> Kind {
 /// The record of a message; `None` for an entry that is not a record.
 pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
     Ok(Some(match kind {
-        Kind::Header(_) | Kind::SnapshotBegin(_) | Kind::SnapshotEnd(_) | Kind::HistoryRow(_) => {
-            return Ok(None);
-        }
+        Kind::Header(_)
+        | Kind::SnapshotBegin(_)
+        | Kind::SnapshotEnd(_)
+        | Kind::HistoryBegin(_)
+        | Kind::HistoryRow(_) => return Ok(None),
 
         Kind::TimeMs(ms) => Record::Time(Timestamp(ms)),
         Kind::Owner(epoch) => Record::Owner(Epoch(epoch)),

@@ -4,7 +4,9 @@ use prost::Message;
 use proto::journal_v1 as w;
 use scheduler_core::record::Record;
 
-use super::{Entry, Error, Header, HistoryRow, OLDEST_READER, VERSION, encode_record, read, read_record};
+use super::{
+    Entry, Error, Header, HistoryBegin, HistoryRow, OLDEST_READER, VERSION, encode_record, read, read_record,
+};
 use crate::sample;
 
 fn bytes_of(record: &Record) -> Vec<u8> {
@@ -41,8 +43,16 @@ fn other_entries_come_back_and_are_no_records() {
     };
     let entries = [
         Entry::Header(Header::ours()),
-        Entry::SnapshotBegin { sequence: 5, records: 6 },
-        Entry::SnapshotEnd([4; 32]),
+        Entry::SnapshotBegin { sequence: 5 },
+        Entry::SnapshotEnd { digest: [4; 32], records: 6 },
+        Entry::HistoryBegin(HistoryBegin {
+            first: 1,
+            last: 2,
+            rows: 3,
+            earliest_submit_ms: -4,
+            earliest_end_ms: 5,
+            latest_end_ms: 6,
+        }),
         Entry::HistoryRow(Box::new(row)),
         Entry::Record(Record::NextJobId(1)),
     ];

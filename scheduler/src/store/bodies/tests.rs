@@ -1,0 +1,275 @@
+//! Bodies: what was stored is read back, whatever happened; what was not is not there.
+
+use std::sync::{Arc, Mutex};
+
+use journal::memory::{Dice, Fault, MemoryDisk, Unit};
+use model::id::BodyHash;
+use prost::bytes::Bytes;
+
+use super::{Bodies, hash, locked};
+use crate::store::Error;
+
+const FILE: u64 = 16 * 1024;
+
+fn body(seed: u64, length: usize) -> (BodyHash, Bytes) {
+    let mut dice = Dice::new(seed);
+    let bytes: Bytes = (0..length).map(|_| dice.roll() as u8 | 1).collect();
+    (hash(&bytes), bytes)
+}
+
+fn open(disk: &MemoryDisk) -> Arc<Bodies> {
+    Bodies::open(Arc::new(disk.clone()), FILE).unwrap()
+}
+
+fn store(bodies: &Arc<Bodies>, list: &[(BodyHash, Bytes)]) -> Result<(), Error> {
+    bodies.store(list, None)
+}
+
+#[track_caller]
+fn check_has(bodies: &Bodies, list: &[(BodyHash, Bytes)]) {
+    for (hash, bytes) in list {
+        assert_eq!(bodies.get(hash).unwrap().as_ref(), Some(bytes));
+    }
+}
+
+#[test]
+fn bodies_are_stored_once_and_found_again() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list: Vec<_> =
+        [0, 1, 447, 448, 449, 3000].into_iter().zip(1..).map(|(n, seed)| body(seed, n)).collect();
+    store(&bodies, &list).unwrap();
+    let before = disk.operations();
+    store(&bodies, &list).unwrap();
+    store(&bodies, &[]).unwrap();
+    assert_eq!(disk.operations(), before, "what is there is not written again");
+    check_has(&bodies, &list);
+    assert_eq!(bodies.size().0, list.len());
+    // The same body twice in one batch is one body.
+    let twin = body(99, 100);
+    store(&bodies, &[twin.clone(), twin.clone()]).unwrap();
+    assert_eq!(bodies.size().0, list.len() + 1);
+    drop(bodies);
+
+    let again = open(&disk.settled());
+    check_has(&again, &list);
+    check_has(&again, &[twin]);
+    assert_eq!(again.get(&hash(b"other")).unwrap(), None);
+}
+
+#[test]
+fn many_batches_fill_many_files() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list: Vec<_> = (0..60).map(|seed| body(seed, 1000 + seed as usize * 50)).collect();
+    for pair in list.chunks(2) {
+        store(&bodies, pair).unwrap();
+    }
+    assert!(bodies.size().1 > 5 * FILE);
+    check_has(&bodies, &list);
+    drop(bodies);
+    check_has(&open(&disk.settled()), &list);
+}
+
+/// After each operation, under random power cuts: all that was stored is there, and nothing false is.
+#[test]
+fn power_cuts_lose_nothing_stored() {
+    for seed in 0..12 {
+        let disk = MemoryDisk::new();
+        let stored: Arc<Mutex<Vec<(BodyHash, Bytes)>>> = Arc::default();
+        let cuts: Arc<Mutex<Vec<(MemoryDisk, usize)>>> = Arc::default();
+        let (seen, made) = (Arc::clone(&stored), Arc::clone(&cuts));
+        let mut dice = Dice::new(seed);
+        disk.observe(move |disk| {
+            let unit = if dice.one_in(2) { Unit::Sector } else { Unit::Page };
+            let kept = locked(&seen).len();
+            let cut = disk.cut_random(unit, &mut dice);
+            if dice.one_in(4) {
+                locked(&made).push((cut, kept));
+            }
+        });
+        let bodies = open(&disk);
+        let all: Vec<_> = (0..30).map(|at| body(seed * 1000 + at, 200 + at as usize * 97)).collect();
+        for batch in all.chunks(3) {
+            store(&bodies, batch).unwrap();
+            locked(&stored).extend_from_slice(batch);
+        }
+        let stored = locked(&stored).clone();
+        for (cut, kept) in locked(&cuts).drain(..) {
+            let bodies = open(&cut);
+            check_has(&bodies, &stored[..kept]);
+            for (hash, bytes) in &all[kept..] {
+                let found = bodies.get(hash).unwrap();
+                assert!(found.is_none() || found.as_ref() == Some(bytes));
+            }
+            // It goes on: the rest is stored now, and found after another cut.
+            store(&bodies, &all[kept..]).unwrap();
+            let mut dice = Dice::new(seed + 77);
+            check_has(&open(&cut.cut_random(Unit::Sector, &mut dice)), &all);
+        }
+    }
+}
+
+/// A sync that failed proves nothing: after opening anew, what is in the index is durable for sure.
+#[test]
+fn a_failed_sync_is_not_believed_later() {
+    for seed in 0..30 {
+        let disk = MemoryDisk::new();
+        let bodies = open(&disk);
+        let first = [body(seed, 700)];
+        store(&bodies, &first).unwrap();
+        let second = [body(seed + 100, 900), body(seed + 200, 100)];
+        disk.inject(disk.operations() + 1, Fault::Eio, seed);
+        assert!(store(&bodies, &second).is_err());
+        drop(bodies);
+        let again = open(&disk);
+        let there: Vec<_> = second.iter().filter(|(hash, _)| again.contains(hash)).cloned().collect();
+        drop(again);
+        // The power goes; whatever was in the index must be there.
+        let after = open(&disk.cut_prefix(Unit::Sector, 0));
+        check_has(&after, &first);
+        check_has(&after, &there);
+    }
+}
+
+#[test]
+fn promised_space_is_there_on_a_full_disk() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    bodies.try_refill().unwrap();
+    store(&bodies, &[body(1, 10)]).unwrap();
+    bodies.try_refill().unwrap();
+    disk.set_capacity(Some(disk.used()));
+    let list: Vec<_> = (2..20_u64).map(|seed| body(seed, 3000)).collect();
+    let mut promised = Vec::new();
+    for (_, bytes) in &list {
+        match bodies.reserve(Bodies::size_on_disk(bytes.len())) {
+            Ok(space) => promised.push(space),
+            Err(error) => assert!(error.is_full() && !error.is_fencing()),
+        }
+    }
+    let count = promised.len();
+    assert!((2..18).contains(&count), "{count}");
+    assert!(bodies.try_refill().is_err_and(|error| error.is_full()));
+    for (item, space) in list.iter().zip(promised) {
+        bodies.store(std::slice::from_ref(item), Some(space)).unwrap();
+    }
+    check_has(&bodies, &list[..count]);
+    // Space comes back.
+    disk.set_capacity(None);
+    bodies.try_refill().unwrap();
+    assert!(bodies.reserve(4000).is_ok());
+}
+
+#[test]
+fn a_promise_grows_in_its_place() {
+    let bodies = open(&MemoryDisk::new());
+    bodies.try_refill().unwrap();
+    let mut space = bodies.reserve(1000).unwrap();
+    bodies.grow(&mut space, 8000).unwrap();
+    assert_eq!(space.bytes(), 8000);
+    assert!(matches!(bodies.grow(&mut space, FILE), Err(Error::BodyTooLarge { .. })));
+    assert_eq!(space.bytes(), 8000);
+    let other = bodies.reserve(8000).unwrap();
+    assert!(matches!(bodies.reserve(1000), Err(Error::BodiesFull)));
+    drop(other);
+    assert!(bodies.reserve(1000).is_ok());
+}
+
+#[test]
+fn what_nobody_wants_is_erased_and_what_is_pinned_stays() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list: Vec<_> = (0..9).map(|seed| body(seed, 1500)).collect();
+    store(&bodies, &list).unwrap();
+    let mut pins = bodies.pins();
+    assert!(pins.add(&list[1].0));
+
+    let mut collection = bodies.begin_collection();
+    collection.keep(&list[0].0);
+    // A batch that came meanwhile refers to one that the marks miss.
+    let mut late = bodies.pins();
+    assert!(late.add(&list[2].0));
+    drop(late);
+    let collected = collection.finish().unwrap();
+    assert_eq!(collected.erased, 6);
+    check_has(&bodies, &list[..3]);
+    for (hash, bytes) in &list[3..] {
+        assert!(!bodies.contains(hash));
+        let content = disk.content("bodies-0000000001.dat").unwrap();
+        assert!(!content.windows(64).any(|window| window == &bytes[..64]), "its bytes are gone");
+    }
+    drop(pins);
+    // They stay gone, and can be stored again.
+    let again = open(&disk.settled());
+    check_has(&again, &list[..3]);
+    assert_eq!(again.size().0, 3);
+    store(&again, &list[3..5]).unwrap();
+    check_has(&again, &list[..5]);
+}
+
+#[test]
+fn files_with_little_in_them_are_emptied() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list: Vec<_> = (0..40).map(|seed| body(seed, 1500)).collect();
+    for item in &list {
+        store(&bodies, std::slice::from_ref(item)).unwrap();
+    }
+    let (_, before) = bodies.size();
+    let mut collection = bodies.begin_collection();
+    let kept = [list[0].clone(), list[39].clone()];
+    kept.iter().for_each(|(hash, _)| collection.keep(hash));
+    let collected = collection.finish().unwrap();
+    assert_eq!(collected.erased, 38);
+    assert_eq!(collected.moved, 1);
+    assert!(collected.files_removed >= 3);
+    assert!(bodies.size().1 < before);
+    check_has(&bodies, &kept);
+    check_has(&open(&disk.settled()), &kept);
+}
+
+/// Power cuts during collections: what is wanted is there, and a live header never covers erased bytes.
+#[test]
+fn power_cuts_during_a_collection() {
+    for seed in 0..10 {
+        let disk = MemoryDisk::new();
+        let bodies = open(&disk);
+        let list: Vec<_> = (0..24).map(|at| body(seed * 100 + at, 900)).collect();
+        for pair in list.chunks(2) {
+            store(&bodies, pair).unwrap();
+        }
+        let cuts: Arc<Mutex<Vec<MemoryDisk>>> = Arc::default();
+        let made = Arc::clone(&cuts);
+        let mut dice = Dice::new(seed);
+        disk.observe(move |disk| locked(&made).push(disk.cut_random(Unit::Sector, &mut dice)));
+        let mut collection = bodies.begin_collection();
+        let kept: Vec<_> = list.iter().step_by(7).cloned().collect();
+        kept.iter().for_each(|(hash, _)| collection.keep(hash));
+        collection.finish().unwrap();
+        check_has(&bodies, &kept);
+        for cut in locked(&cuts).drain(..) {
+            let after = open(&cut);
+            check_has(&after, &kept);
+            for (hash, _) in &list {
+                assert!(after.get(hash).is_ok(), "whole or not there");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_is_told_and_never_returned() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list = [body(1, 600), body(2, 600)];
+    store(&bodies, &list[..1]).unwrap();
+    store(&bodies, &list[1..]).unwrap();
+    drop(bodies);
+    let mut content = disk.content("bodies-0000000001.dat").unwrap();
+    content[100] ^= 1;
+    disk.set_content("bodies-0000000001.dat", content);
+    let again = open(&disk);
+    assert!(matches!(again.get(&list[0].0), Err(Error::BodyDamage { offset: 0, .. })));
+    check_has(&again, &list[1..]);
+}

@@ -1,0 +1,426 @@
+//! Finished jobs: each ended run as a row, made when its record is durable and kept for long.
+//!
+//! ```text
+//!  durable records ─► observe ─► recent rows (memory) ─► flush ─► history file ─► index
+//!                                     └──────────── query ────────────┴─────────────┘
+//! ```
+//! A row is made from the record that ends a run and the state just before it. Rows of frames that no
+//! history file covers are in memory, and come back from the journal at recovery; a segment is removed only
+//! after the rows of its frames are in a durable file. Queries work without the index, by reading files.
+//!
+//! Invariants: the rows of frame f are in a file if f ≤ `covered`, else in memory; never in both.
+
+pub(crate) mod file;
+mod query;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use journal::{Disk, Lineage, read_full_at};
+use model::id::{JobId, RequestKey, Uid};
+use model::request::JobRequest;
+use model::time::{Span, Timestamp};
+use prost::Message;
+use proto::v1;
+use scheduler_codec::{Entry, HistoryRow};
+use scheduler_core::record::Record;
+use scheduler_core::state::State;
+use scheduler_core::state::job::{Bodies, Job, Phase};
+
+pub use query::Query;
+
+use super::index::Index;
+use super::{Error, layout};
+use file::{FileFacts, RowPlace};
+use query::end_of;
+
+/// Makes the row of a job as queries show it, steps included; the job is in its last phase.
+pub type RowMaker<'a> = dyn FnMut(&State, &Job) -> v1::Job + 'a;
+
+/// How long a call's key is known after its job has ended.
+pub const KEY_KEPT: Span = Span::from_secs(24 * 60 * 60);
+
+/// How long history is kept. Files go whole, the oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Rows of jobs that ended longer ago may go. Default: 366 days.
+    pub keep: Span,
+    /// Most bytes of all files together; beyond, the oldest go even if they are young. Default: 16 GiB.
+    pub max_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keep: Span::from_secs(366 * 24 * 60 * 60), max_bytes: 16 << 30 }
+    }
+}
+
+/// The place of a record in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordPlace {
+    /// Its frame.
+    pub sequence: u64,
+    /// Which record of the core in that frame, from 0.
+    pub record: u32,
+}
+
+/// A row that is not in a file yet.
+#[derive(Clone, Debug)]
+struct Recent {
+    job: u32,
+    array: Option<u32>,
+    uid: u32,
+    submit_ms: i64,
+    end_ms: i64,
+    key: RequestKey,
+    sequence: u64,
+    bytes: Arc<[u8]>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    recent: VecDeque<Recent>,
+    /// By their first frame.
+    files: BTreeMap<u64, FileFacts>,
+    covered: u64,
+    observed: u64,
+}
+
+/// Finished jobs.
+pub struct History {
+    disk: Arc<dyn Disk>,
+    lineage: Lineage,
+    settings: Settings,
+    inner: Mutex<Inner>,
+    /// Held by whoever writes or removes a file.
+    writing: Mutex<()>,
+    index: Mutex<Option<Arc<Index>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What tells two requests under one key apart: a hash of all that was asked, bodies included.
+#[must_use]
+pub fn request_digest(request: &JobRequest, bodies: &Bodies) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&proto::convert::request::outwards(request).encode_to_vec());
+    hash.update(&bodies.script.map_or([0; 32], |script| script.0));
+    hash.update(&bodies.environment.0);
+    *hash.finalize().as_bytes()
+}
+
+/// The run that a record ends, as a job in its last phase, and whether it goes back to the queue.
+fn ended_run(before: &State, record: &Record) -> Option<(Job, bool)> {
+    let (id, ended, requeued) = match record {
+        Record::JobEnded { job, ended } => (*job, ended, false),
+        // An ended job that is requeued has its row already.
+        Record::JobRequeued { job, ended, .. } if before.job(*job)?.ended().is_none() => (*job, ended, true),
+        _ => return None,
+    };
+    let job = before.job(id)?;
+    Some((Job { phase: Phase::Ended(ended.clone()), ..job.clone() }, requeued))
+}
+
+impl History {
+    /// Finds the history files in a folder. Files that cannot be read are left alone and named in the answer.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        lineage: Lineage,
+        settings: Settings,
+    ) -> Result<(Self, Vec<Error>), Error> {
+        let mut inner = Inner::default();
+        let mut unreadable = Vec::new();
+        for name in layout::list(&*disk)? {
+            let Some((_, last)) = layout::history_of(&name) else { continue };
+            // Even the rows of a file that cannot be read are not made again: nobody knows which they were, and
+            // the frames that held them may be gone.
+            inner.covered = inner.covered.max(last);
+            match file::facts(&*disk, lineage, &name) {
+                Ok(facts) => {
+                    inner.files.insert(facts.begin.first, facts);
+                }
+                Err(error) => unreadable.push(error),
+            }
+        }
+        inner.observed = inner.covered;
+        let (inner, writing, index) = (Mutex::new(inner), Mutex::new(()), Mutex::new(None));
+        Ok((Self { disk, lineage, settings, inner, writing, index }, unreadable))
+    }
+
+    /// Makes the row of the run that a durable record ends, if it ends one. To be called with the state just
+    /// before the record, for every record in order; rows that a file covers are not made again.
+    pub fn observe(&self, before: &State, at: RecordPlace, record: &Record, maker: &mut RowMaker<'_>) {
+        if at.sequence <= locked(&self.inner).covered {
+            return;
+        }
+        let Some((job, requeued)) = ended_run(before, record) else { return };
+        let row = HistoryRow {
+            job: maker(before, &job),
+            key: job.key,
+            requeued,
+            sequence: at.sequence,
+            record: at.record,
+            request_digest: request_digest(&job.request, &job.bodies).to_vec(),
+        };
+        let (array, uid, submit_ms, end_ms) =
+            (row.job.array_job_id, row.job.uid, row.job.submit_ms, end_of(&row.job));
+        let mut bytes = Vec::new();
+        Entry::HistoryRow(Box::new(row)).encode(&mut bytes);
+        let recent = Recent {
+            job: job.id.0,
+            array,
+            uid,
+            submit_ms,
+            end_ms,
+            key: job.key,
+            sequence: at.sequence,
+            bytes: bytes.into(),
+        };
+        locked(&self.inner).recent.push_back(recent);
+    }
+
+    /// Says that all records up to this frame were observed.
+    pub fn observed(&self, sequence: u64) {
+        let mut inner = locked(&self.inner);
+        inner.observed = inner.observed.max(sequence);
+    }
+
+    /// The last frame whose records were all observed.
+    #[must_use]
+    pub fn observed_through(&self) -> u64 {
+        locked(&self.inner).observed
+    }
+
+    /// The last frame whose rows are in files.
+    #[must_use]
+    pub fn covered_through(&self) -> u64 {
+        locked(&self.inner).covered
+    }
+
+    /// How many rows are in memory, their bytes, how many files there are, and their bytes.
+    #[must_use]
+    pub fn size(&self) -> (usize, u64, usize, u64) {
+        let inner = locked(&self.inner);
+        let recent = inner.recent.iter().map(|row| row.bytes.len() as u64).sum();
+        let files = inner.files.values().map(|file| file.bytes).sum();
+        (inner.recent.len(), recent, inner.files.len(), files)
+    }
+
+    /// Moves the rows of frames up to `through` from memory to a file. Answers how many.
+    ///
+    /// # Errors
+    /// The operating system's word, a full disk included; then the rows stay in memory.
+    ///
+    /// # Panics
+    /// If frames up to there were not observed yet.
+    pub fn flush(&self, through: u64) -> Result<usize, Error> {
+        let _writing = locked(&self.writing);
+        let (first, rows) = {
+            let inner = locked(&self.inner);
+            assert!(inner.observed >= through, "rows are flushed after their records were observed");
+            let rows: Vec<Recent> =
+                inner.recent.iter().take_while(|row| row.sequence <= through).cloned().collect();
+            (inner.covered + 1, rows)
+        };
+        if rows.is_empty() || first > through {
+            return Ok(0);
+        }
+        let facts = file::write(&self.disk, self.lineage, (first, through), &rows)?;
+        let mut inner = locked(&self.inner);
+        inner.recent.drain(..rows.len());
+        inner.covered = through;
+        inner.files.insert(first, facts);
+        drop(inner);
+        if let Some(index) = self.index() {
+            index.add(facts);
+        }
+        Ok(rows.len())
+    }
+
+    /// Removes files that are too old or too many. Answers how many.
+    ///
+    /// # Errors
+    /// The operating system's word.
+    pub fn purge(&self, now: Timestamp) -> Result<usize, Error> {
+        let _writing = locked(&self.writing);
+        let oldest = now.saturating_sub(self.settings.keep);
+        let mut removed = 0;
+        loop {
+            let victim = {
+                let inner = locked(&self.inner);
+                let total: u64 = inner.files.values().map(|file| file.bytes).sum();
+                let first = inner.files.values().next().copied();
+                // The newest file says how far history reaches: it stays.
+                first.filter(|file| {
+                    inner.files.len() > 1
+                        && (file.begin.latest_end_ms < oldest.0 || total > self.settings.max_bytes)
+                })
+            };
+            let Some(victim) = victim else { return Ok(removed) };
+            if let Some(index) = self.index() {
+                index.remove(victim);
+            }
+            locked(&self.inner).files.remove(&victim.begin.first);
+            layout::remove_if_there(&*self.disk, &victim.name())?;
+            removed += 1;
+        }
+    }
+
+    /// Gives history its index; it gets the files that are there now. `None` takes it away.
+    pub fn set_index(&self, index: Option<Arc<Index>>) {
+        // No file comes or goes meanwhile.
+        let _writing = locked(&self.writing);
+        if let Some(index) = &index {
+            index.begin(locked(&self.inner).files.values().copied().collect());
+        }
+        *locked(&self.index) = index;
+    }
+
+    fn index(&self) -> Option<Arc<Index>> {
+        locked(&self.index).clone()
+    }
+
+    pub(crate) fn disk(&self) -> (&Arc<dyn Disk>, Lineage) {
+        (&self.disk, self.lineage)
+    }
+
+    /// Shows the rows that a query means, each once, older files first, until `visit` breaks.
+    ///
+    /// Cost: by index, one read for each row of the user, account, job or time that is asked; without, every
+    /// file that overlaps the window is read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn query(
+        &self,
+        query: &Query,
+        visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let means = |row: &Recent| {
+            query.means_job(row.job, row.array)
+                && query.in_window(row.submit_ms, row.end_ms)
+                && (query.uids.is_empty() || query.uids.contains(&row.uid))
+        };
+        let (files, recent) = self.look(means);
+        let files: BTreeMap<u64, FileFacts> = files
+            .into_iter()
+            .filter(|(_, file)| query.in_window(file.begin.earliest_submit_ms, file.begin.latest_end_ms))
+            .collect();
+        let looked_up = self.index().and_then(|index| index.look_up(query));
+        let mut matching = |row: HistoryRow| {
+            if query.matches(&row) { visit(row) } else { ControlFlow::Continue(()) }
+        };
+        if self.read_files(files, looked_up, &mut matching)?.is_break() {
+            return Ok(());
+        }
+        for bytes in recent {
+            if matching(read_row(&bytes)?).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The files, and the recent rows that are meant, as they are at one moment.
+    fn look(&self, means: impl Fn(&Recent) -> bool) -> (BTreeMap<u64, FileFacts>, Vec<Arc<[u8]>>) {
+        let inner = locked(&self.inner);
+        let recent = inner.recent.iter().filter(|row| means(row)).map(|row| Arc::clone(&row.bytes));
+        (inner.files.clone(), recent.collect())
+    }
+
+    fn read_files(
+        &self,
+        mut files: BTreeMap<u64, FileFacts>,
+        looked_up: Option<(Vec<RowPlace>, Vec<u64>)>,
+        visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let (places, indexed) = looked_up.unwrap_or_default();
+        for place in places {
+            let Some(facts) = files.get(&place.file) else { continue };
+            let Some(row) = self.read_place(facts, place)? else { continue };
+            if visit(row).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        for file in indexed {
+            files.remove(&file);
+        }
+        for facts in files.values() {
+            let mut each = |_: RowPlace, _: &[u8], row: HistoryRow| visit(row);
+            match file::each_row(&*self.disk, self.lineage, facts, &mut each) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
+                // It was purged meanwhile.
+                Err(Error::Journal(journal::Error::Io { source, .. }))
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The row at a place that the index named; `None` if its file is gone.
+    fn read_place(&self, facts: &FileFacts, place: RowPlace) -> Result<Option<HistoryRow>, Error> {
+        let name = facts.name();
+        let file = match self.disk.open(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &name, error)),
+        };
+        let mut bytes = vec![0; place.length as usize];
+        read_full_at(&*file, place.offset, &mut bytes).map_err(|error| Error::io("read", &name, error))?;
+        read_row(&bytes).map(Some)
+    }
+
+    /// The last run of the job that a call made, if it ended less than [`KEY_KEPT`] ago.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn find_key(&self, uid: Uid, key: RequestKey, now: Timestamp) -> Result<Option<HistoryRow>, Error> {
+        let oldest = now.saturating_sub(KEY_KEPT).0;
+        let (files, recent) = self.look(|row| row.uid == uid.0 && row.key == key && row.end_ms >= oldest);
+        if let Some(bytes) = recent.last() {
+            return read_row(bytes).map(Some);
+        }
+        let files: BTreeMap<u64, FileFacts> =
+            files.into_iter().filter(|(_, file)| file.begin.latest_end_ms >= oldest).collect();
+        let looked_up = self.index().and_then(|index| index.look_up_key(uid, key));
+        let mut found = None;
+        let _ = self.read_files(files, looked_up, &mut |row| {
+            if row.job.uid == uid.0 && row.key == key && end_of(&row.job) >= oldest {
+                found = Some(row);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether history holds a job, or array, of that number.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn holds_job(&self, job: JobId) -> Result<bool, Error> {
+        let query = Query { job_ids: [job.0].into(), duplicates: true, ..Query::default() };
+        let mut holds = false;
+        self.query(&query, &mut |_| {
+            holds = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(holds)
+    }
+}
+
+fn read_row(bytes: &[u8]) -> Result<HistoryRow, Error> {
+    let damage = |what| Error::Snapshot { file: "history".to_owned(), what };
+    match scheduler_codec::read(bytes) {
+        Ok(Entry::HistoryRow(row)) => Ok(*row),
+        Ok(_) => Err(damage("an entry that is no row")),
+        Err(_) => Err(damage("a row that cannot be read")),
+    }
+}
