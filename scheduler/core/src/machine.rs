@@ -134,7 +134,8 @@ impl Machine {
     fn job_deadline(&self, job: &Job) -> Option<Timestamp> {
         match &job.phase {
             Phase::Pending(pending) => {
-                let begin = pending.not_before.filter(|at| *at > self.state.now);
+                // A time that has passed counts too: after a crash nobody else would look at the job.
+                let begin = pending.not_before;
                 let delay = crate::job::dependency::next_delay(&self.state, job);
                 [begin, delay, job.request.rare().deadline].into_iter().flatten().min()
             }

@@ -1,1 +1,14 @@
-//! sim.
+//! The scheduler without a cluster: the production machine, records and planner, driven by virtual
+//! time.
+//!
+//! [`cluster`] is for correctness: a whole cluster in which everything goes wrong, judged by oracles.
+//! Nothing here reads a clock or shares state; a seed is a history.
+
+pub mod cluster;
+pub mod random;
+
+/// How many seeds a test tries: `SLUICE_SEEDS`, else `usual`.
+#[must_use]
+pub fn seeds(usual: u64) -> u64 {
+    std::env::var("SLUICE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}

@@ -137,7 +137,6 @@ pub fn next_delay(state: &State, job: &Job) -> Option<Timestamp> {
             Target::Begun(begun) | Target::Ended { begun, .. } => Some(begun.saturating_add(delay(term))),
             Target::Waiting | Target::Gone => None,
         })
-        .filter(|at| *at > state.now)
         .min()
 }
 

@@ -83,8 +83,11 @@ impl Call<'_> {
             let same_boot = before.is_none_or(|before| before.boot == now.boot);
             let same_spool = before.is_none_or(|before| before.spool == now.spool);
             match (same_boot, same_spool) {
-                (true, true) => self.launch_again(node, run),
-                (true, false) => self.report(node, run, Report::Unknown),
+                // Once a spool was lost, what it had held stays unknown, however often it reconnects.
+                (true, true) if self.stage(node, run) == Some(RunStage::Ordered) => {
+                    self.launch_again(node, run);
+                }
+                (true, true | false) => self.report(node, run, Report::Unknown),
                 (false, _) => self.lost(node, run, "the node was started anew"),
             }
         }

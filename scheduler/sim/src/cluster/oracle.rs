@@ -1,0 +1,173 @@
+//! What must always hold, checked against what executors and clients saw, not against the scheduler's
+//! own word.
+//!
+//! * Every acknowledged job exists, through every crash, and no id is acknowledged twice.
+//! * A run starts at most once; two runs of a job are never alive at the same time.
+//! * No resource is held twice and every index agrees ([`State::check`]).
+//! * A job that waits for another starts only when its dependency was met.
+//! * A reopened scheduler knows exactly what was durable, or one batch more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::depend::{Kind, Tasks};
+use model::id::JobId;
+use model::job::JobState;
+
+use scheduler_core::apply::apply;
+use scheduler_core::effect::RunKey;
+use scheduler_core::record::Record;
+use scheduler_core::state::State;
+use scheduler_core::state::job::Ended;
+
+/// Watches a history.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    state: State,
+    acknowledged: BTreeSet<JobId>,
+    ended: BTreeMap<JobId, bool>,
+    begun: BTreeSet<RunKey>,
+    alive: BTreeMap<JobId, BTreeSet<RunKey>>,
+    arrays: BTreeSet<JobId>,
+    records: usize,
+}
+
+impl Oracle {
+    /// The last durable state.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// A batch is on disk.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn durable(&mut self, records: &[Record]) -> Result<(), String> {
+        for record in records {
+            if let Record::JobStarted { job, .. } = record {
+                self.may_start(*job)?;
+            }
+            if let Record::JobEnded { job, ended } | Record::JobRequeued { job, ended, .. } = record {
+                self.note_end(*job, ended, matches!(record, Record::JobEnded { .. }));
+            }
+            if let Record::Job(job) = record {
+                self.arrays.extend(job.array_id());
+            }
+            apply(&mut self.state, record);
+        }
+        self.records += records.len();
+        let faults = self.state.check();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+    }
+
+    fn note_end(&mut self, job: JobId, ended: &Ended, for_good: bool) {
+        if for_good {
+            let ok = ended.state == JobState::Completed && ended.exit.is_success();
+            self.ended.insert(job, ok);
+        } else {
+            self.ended.remove(&job);
+        }
+    }
+
+    fn may_start(&self, id: JobId) -> Result<(), String> {
+        let Some(job) = self.state.jobs.get(&id) else {
+            return Err(format!("job {id} starts and is not there"));
+        };
+        for term in &job.request.dependency.terms {
+            let array = self.arrays.contains(&term.job);
+            let known = self.ended.get(&term.job);
+            let met = match (term.kind, known) {
+                _ if array || term.tasks != Tasks::Unsaid => true,
+                (Kind::AfterOk, ended) => ended == Some(&true),
+                (Kind::AfterNotOk, ended) => ended == Some(&false),
+                (Kind::AfterAny, ended) => ended.is_some(),
+                _ => true,
+            };
+            if !met && job.restarts == 0 {
+                let other = self.state.jobs.get(&term.job).map(|other| &other.phase);
+                return Err(format!("job {id} starts before {term:?} is met: {known:?}, {other:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A scheduler was opened on what is on disk.
+    ///
+    /// # Errors
+    /// If it knows less than was durable.
+    pub fn reopened(&mut self, state: &State) -> Result<(), String> {
+        for id in &self.acknowledged {
+            if !state.jobs.contains_key(id)
+                && !self.state.jobs.contains_key(id)
+                && !self.ended.contains_key(id)
+            {
+                return Err(format!("job {id} was acknowledged and is gone"));
+            }
+            if !state.jobs.contains_key(id) && !self.ended.contains_key(id) {
+                return Err(format!("job {id} was not recovered"));
+            }
+        }
+        // The batch that was under way may have made it: what it said is durable without having been seen.
+        for job in state.jobs.values() {
+            self.arrays.extend(job.array_id());
+            if let Some(ended) = job.ended() {
+                self.note_end(job.id, ended, true);
+            }
+        }
+        self.state = state.clone();
+        Ok(())
+    }
+
+    /// A client was told that its job exists.
+    ///
+    /// # Errors
+    /// If it does not, or the id was given to another.
+    pub fn acknowledged(&mut self, id: JobId) -> Result<(), String> {
+        if !self.acknowledged.insert(id) {
+            return Err(format!("job id {id} was given twice"));
+        }
+        let known = self.state.jobs.contains_key(&id) || self.ended.contains_key(&id);
+        if known { Ok(()) } else { Err(format!("job {id} was acknowledged before it was durable")) }
+    }
+
+    /// A run's processes started.
+    ///
+    /// # Errors
+    /// If the run started before, or another run of the job is alive.
+    pub fn began(&mut self, place: usize, run: RunKey) -> Result<(), String> {
+        if !self.begun.insert(run) {
+            return Err(format!("{run:?} began twice, now on n{place}"));
+        }
+        let alive = self.alive.entry(run.job).or_default();
+        if let Some(other) = alive.iter().find(|other| other.run != run.run) {
+            return Err(format!("{run:?} began while {other:?} is alive"));
+        }
+        alive.insert(run);
+        Ok(())
+    }
+
+    /// A run's processes are gone.
+    pub fn process_ended(&mut self, _place: usize, run: RunKey) {
+        if let Some(alive) = self.alive.get_mut(&run.job) {
+            alive.remove(&run);
+        }
+    }
+
+    /// An executor forgot a run because the scheduler has its outcome.
+    pub fn collected(&mut self, run: RunKey) {
+        self.process_ended(0, run);
+    }
+
+    /// Whether every job has ended for good.
+    #[must_use]
+    pub fn all_ended(&self) -> bool {
+        self.state.jobs.values().all(|job| job.ended().is_some())
+    }
+
+    /// The jobs that have not, for a message.
+    #[must_use]
+    pub fn unfinished(&self) -> String {
+        let left = self.state.jobs.values().filter(|job| job.ended().is_none());
+        left.map(|job| format!("job {} {:?}", job.id, job.phase)).collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,288 @@
+//! A model of the daemon's shell: batches, one of them under way to the disk, effects after the sync.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::id::{Epoch, NodeIdx};
+use model::quantity::{Cpus, MemoryMib};
+use model::time::{Span, Timestamp};
+
+use scheduler_core::apply::apply;
+use scheduler_core::effect::{Effect, RunKey};
+use scheduler_core::input::{Input, Registration, Report};
+use scheduler_core::machine::{Machine, Outbox};
+use scheduler_core::plan::Planner;
+use scheduler_core::record::Record;
+use scheduler_core::settings::Settings;
+use scheduler_core::state::State;
+use scheduler_core::state::node::NodeDefinition;
+use scheduler_core::state::partition::PartitionDefinition;
+
+use super::clients::Clients;
+use super::fleet::Fleet;
+use super::{Agenda, Event};
+
+struct Running {
+    machine: Machine,
+    planner: Planner,
+    next: Outbox,
+    under_way: Option<(Vec<Record>, Vec<Effect>)>,
+    sessions: BTreeMap<u64, usize>,
+    node_of: BTreeMap<u64, NodeIdx>,
+    session_of: BTreeMap<NodeIdx, u64>,
+}
+
+/// The scheduler: its disk survives, the rest does not.
+pub(super) struct Shell {
+    settings: Arc<Settings>,
+    disk: Vec<Vec<u8>>,
+    running: Option<Running>,
+    recovered: State,
+    incarnation: u64,
+}
+
+impl Shell {
+    pub(super) fn new(nodes: u32) -> Self {
+        let nodes: Vec<NodeDefinition> = (0..nodes).map(|place| node(&node_name(place as usize))).collect();
+        let names: Vec<Box<str>> = nodes.iter().map(|node| node.name.clone()).collect();
+        let main =
+            PartitionDefinition { nodes: names, is_default: true, ..PartitionDefinition::named("main") };
+        let settings = Settings {
+            nodes,
+            partitions: vec![main],
+            def_mem_per_cpu: Some(MemoryMib(100)),
+            requeue_delay: Span::from_secs(5),
+            min_job_age: Span::from_secs(30),
+            node_timeout: Span::from_secs(20),
+            ..Settings::named("sim")
+        };
+        Self {
+            settings: Arc::new(settings),
+            disk: Vec::new(),
+            running: None,
+            recovered: State::default(),
+            incarnation: 0,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// What the last opening found on the disk.
+    pub(super) fn recovered(&self) -> &State {
+        &self.recovered
+    }
+
+    /// Starts: everything comes from the disk.
+    pub(super) fn open(&mut self, agenda: &mut Agenda) {
+        let mut state = State::default();
+        for frame in &self.disk {
+            for record in decode(frame) {
+                apply(&mut state, &record);
+            }
+        }
+        self.recovered = state.clone();
+        self.incarnation += 1;
+        let epoch = Epoch(self.incarnation);
+        self.running = Some(Running {
+            machine: Machine::new(state),
+            planner: Planner::new(),
+            next: Outbox::default(),
+            under_way: None,
+            sessions: BTreeMap::new(),
+            node_of: BTreeMap::new(),
+            session_of: BTreeMap::new(),
+        });
+        self.take(Some(Input::Owned(epoch)), agenda);
+        self.take(Some(Input::Configure(Arc::clone(&self.settings))), agenda);
+        self.lost_sessions(agenda);
+    }
+
+    /// No session outlives the scheduler: nodes that were up are silent until they dial again.
+    fn lost_sessions(&mut self, agenda: &mut Agenda) {
+        let nodes = self.recovered.nodes.len();
+        for place in 0..u32::try_from(nodes).expect("nodes are few") {
+            self.take(Some(Input::Disconnected { node: NodeIdx(place) }), agenda);
+        }
+    }
+
+    /// Dies. The batch under way is on disk or is not; what was not under way is gone.
+    pub(super) fn crash(&mut self, agenda: &mut Agenda) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        if let Some((records, _)) = running.under_way
+            && agenda.random.one_in(2)
+        {
+            self.disk.push(encode(&records));
+        }
+        let delay = agenda.soon(4000);
+        agenda.after(delay, Event::Restart);
+        true
+    }
+
+    pub(super) fn take(&mut self, input: Option<Input>, agenda: &mut Agenda) {
+        let (Some(running), Some(input)) = (&mut self.running, input) else { return };
+        let now = Timestamp(agenda.now).max(running.machine.state().now);
+        running.machine.handle(now, input, &mut running.next);
+        while std::mem::take(&mut running.next.pass_wanted) {
+            let pass = running.planner.pass(running.machine.state(), &self.settings, now);
+            if pass.plan.starts.is_empty() {
+                break;
+            }
+            running.machine.handle(now, Input::Plan(pass.plan), &mut running.next);
+        }
+        if let Some(at) = running.machine.next_deadline() {
+            agenda.at(at.0.max(agenda.now + 1), Event::Deadline);
+        }
+        self.write(agenda);
+    }
+
+    /// Sends the next batch on its way, if none is.
+    fn write(&mut self, agenda: &mut Agenda) {
+        let Some(running) = &mut self.running else { return };
+        let idle = running.next.records.is_empty() && running.next.effects.is_empty();
+        if running.under_way.is_some() || idle {
+            return;
+        }
+        let batch = std::mem::take(&mut running.next);
+        running.under_way = Some((batch.records, batch.effects));
+        let delay = agenda.soon(8);
+        agenda.after(delay, Event::Synced(self.incarnation));
+    }
+
+    /// The batch is on disk: what it said may be known now.
+    pub(super) fn synced(
+        &mut self,
+        incarnation: u64,
+        agenda: &mut Agenda,
+    ) -> Option<(Vec<Record>, Vec<Effect>)> {
+        if incarnation != self.incarnation {
+            return None;
+        }
+        let batch = self.running.as_mut()?.under_way.take()?;
+        self.disk.push(encode(&batch.0));
+        self.write(agenda);
+        Some(batch)
+    }
+
+    pub(super) fn deadline(&mut self, agenda: &mut Agenda) {
+        let due = self.running.as_ref().and_then(|running| running.machine.next_deadline());
+        if due.is_some_and(|at| at.0 <= agenda.now) {
+            self.take(Some(Input::Deadline), agenda);
+        }
+    }
+
+    pub(super) fn register(&mut self, place: usize, registration: Registration, agenda: &mut Agenda) {
+        if let Some(running) = &mut self.running {
+            running.sessions.insert(registration.session, place);
+            self.take(Some(Input::Registered(Box::new(registration))), agenda);
+        }
+    }
+
+    pub(super) fn report(
+        &mut self,
+        _place: usize,
+        session: u64,
+        run: RunKey,
+        report: Report,
+        agenda: &mut Agenda,
+    ) {
+        let node = self.running.as_ref().and_then(|running| running.node_of.get(&session).copied());
+        if let Some(node) = node {
+            self.take(Some(Input::Report { node, run, report }), agenda);
+        }
+    }
+
+    pub(super) fn gone(&mut self, _place: usize, session: u64, agenda: &mut Agenda) {
+        let Some(running) = &mut self.running else { return };
+        running.sessions.remove(&session);
+        let Some(node) = running.node_of.remove(&session) else { return };
+        if running.session_of.get(&node) == Some(&session) {
+            running.session_of.remove(&node);
+            self.take(Some(Input::Disconnected { node }), agenda);
+        }
+    }
+
+    /// Lets one effect out.
+    pub(super) fn release(
+        &mut self,
+        effect: Effect,
+        clients: &mut Clients,
+        fleet: &mut Fleet,
+        agenda: &mut Agenda,
+    ) {
+        let Some(running) = &mut self.running else { return };
+        let node = match &effect {
+            Effect::Answer(reply, answer) => return clients.answer(*reply, answer.clone(), agenda),
+            Effect::Session { session, node, .. } => {
+                match node {
+                    Some(node) if running.sessions.contains_key(session) => {
+                        running.node_of.insert(*session, *node);
+                        running.session_of.insert(*node, *session);
+                    }
+                    Some(_) => {}
+                    None => fleet.refused(*session, agenda),
+                }
+                return;
+            }
+            Effect::Launch { node, .. }
+            | Effect::Terminate { node, .. }
+            | Effect::Signal { node, .. }
+            | Effect::Suspend { node, .. }
+            | Effect::ChangeLimit { node, .. }
+            | Effect::Acknowledge { node, .. }
+            | Effect::Announce { node, .. } => *node,
+        };
+        if let Some(session) = running.session_of.get(&node) {
+            let place = running.sessions[session];
+            fleet.send(place, *session, effect, agenda);
+        }
+    }
+}
+
+fn encode(records: &[Record]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    for record in records {
+        let mut bytes = Vec::new();
+        scheduler_codec::encode_record(record, &mut bytes);
+        let length = u32::try_from(bytes.len()).expect("a record is small");
+        frame.extend(length.to_le_bytes());
+        frame.extend(bytes);
+    }
+    frame
+}
+
+fn decode(mut frame: &[u8]) -> Vec<Record> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = frame.split_first_chunk::<4>() {
+        let (bytes, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        let record = scheduler_codec::read_record(bytes).expect("the codec reads what it wrote");
+        records.extend(record);
+        frame = rest;
+    }
+    records
+}
+
+pub(super) fn node_name(place: usize) -> Box<str> {
+    format!("n{place}").into()
+}
+
+pub(super) fn node(name: &str) -> NodeDefinition {
+    NodeDefinition {
+        name: name.into(),
+        hostname: name.into(),
+        address: name.into(),
+        port: 0,
+        cpus: Cpus(4),
+        boards: 1,
+        sockets: 1,
+        cores_per_socket: 4,
+        threads_per_core: 1,
+        memory: MemoryMib(4000),
+        tmp_disk: MemoryMib(0),
+        features: Vec::new(),
+        gres: Vec::new(),
+        weight: 1,
+        bind: true,
+    }
+}
