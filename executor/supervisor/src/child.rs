@@ -181,7 +181,7 @@ fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>) -> Strin
                 .and_then(|path| Ok((path, c_strings(&task.arguments)?, c_strings(&environment)?)));
             match strings {
                 Ok((c_path, arguments, environment)) => {
-                    let error = sys::execute(&c_path, &arguments, &environment);
+                    let error = execute_patiently(&c_path, &arguments, &environment);
                     (path, error)
                 }
                 Err(sentence) => return sentence,
@@ -195,6 +195,19 @@ fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>) -> Strin
     };
     say(&format!("execve(): {shown}: {}", words(&error)));
     sys::exit_now(error.raw_os_error().unwrap_or(1))
+}
+
+/// A script that was just written can be "busy" for an instant: another process that is being started by the
+/// same executor still holds a copy of the descriptor it was written through.
+fn execute_patiently(path: &CString, arguments: &[CString], environment: &[CString]) -> io::Error {
+    for _ in 0..100 {
+        let error = sys::execute(path, arguments, environment);
+        if error.raw_os_error() != Some(libc::ETXTBSY) {
+            return error;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    io::Error::from_raw_os_error(libc::ETXTBSY)
 }
 
 /// The file to execute: as given where it has a slash, else from the task's own PATH, else in its folder.

@@ -1,0 +1,162 @@
+//! From settings to a running executor: configuration, spool, recovery, agent, uplink.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use model::config::SlurmConf;
+use model::config::gres::GresConf;
+use model::place::DEFAULT_CONF;
+use proto::v1;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::agent::{Agent, Fixed};
+use crate::cgroup::{Base, Limits, NoLimits};
+use crate::host;
+use crate::launch::user::Accounts;
+use crate::logbook::Logbook;
+use crate::recover::recover;
+use crate::settings::{self, Arguments, Identity, Variables};
+use crate::{spool, uplink};
+
+/// Messages from the scheduler that may wait for the agent.
+const SIGNAL_QUEUE: usize = 1024;
+/// How long a step lives without its client.
+const CLIENT_GRACE_MS: u64 = 60_000;
+
+/// Runs an executor until `stop` is told.
+///
+/// # Errors
+/// It could not start, or its journal failed. Jobs go on in any case.
+pub async fn run(
+    arguments: Arguments,
+    variables: Variables,
+    stop: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let hostname = host::hostname();
+    let conf_path = settings::conf_path(&arguments, &variables, Path::new(DEFAULT_CONF).exists());
+    let conf = conf_path.as_deref().map(read_conf).transpose()?;
+    let named = conf_path.as_deref().zip(conf.as_ref());
+    let identity =
+        settings::identify(&arguments, &variables, named, uid, &hostname).map_err(|why| anyhow!(why))?;
+    let supervisor = supervisor_path(&arguments)?;
+    // Files of ours are closed to others where that is not said otherwise.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let spool = spool::open(&identity.state, &identity.node)?;
+    let (cgroups, facts) = facts(&arguments, &identity, named, &spool.id)?;
+    tracing::info!(
+        node = identity.node,
+        state = %identity.state.display(),
+        run_folders = %spool.run_root.display(),
+        runs = spool.memory.runs.len(),
+        "executor starts"
+    );
+    let fixed = Arc::new(Fixed {
+        node: identity.node,
+        hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
+        run_root: spool.run_root,
+        supervisor,
+        uid,
+        cgroups,
+        task_prolog: conf.as_ref().and_then(|conf| conf.programs.task_prolog.as_deref().map(str::to_owned)),
+        task_epilog: conf.as_ref().and_then(|conf| conf.programs.task_epilog.as_deref().map(str::to_owned)),
+        append: conf.as_ref().is_some_and(|conf| conf.job_file_append),
+        client_grace_ms: CLIENT_GRACE_MS,
+        boot_id: host::boot_id().context("cannot read the kernel's boot id")?,
+        spool_id: spool.id,
+        facts,
+        accounts: Accounts::default(),
+    });
+    let memory = spool.memory;
+    let recovering = Arc::clone(&fixed);
+    let beginning = tokio::task::spawn_blocking(move || recover(&recovering, memory))
+        .await?
+        .with_context(|| format!("cannot read the run folders in {}", fixed.run_root.display()))?;
+    let (logbook, committed) = Logbook::start(spool.journal).context("cannot start the journal's threads")?;
+    let (signals_in, signals) = mpsc::channel(SIGNAL_QUEUE);
+    let (agent, ears) = Agent::new(fixed, beginning, logbook, committed, signals);
+    let dialling = tokio::spawn(uplink::run(identity.sockets, signals_in));
+    let ended = agent.run(ears, stop).await;
+    dialling.abort();
+    ended.map_err(|why| anyhow!(why))
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+fn read_conf(path: &Path) -> anyhow::Result<SlurmConf> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut read = |included: &Path| read_text(included);
+    let conf = SlurmConf::parse(&text, path, &mut read).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is refused\n{}", lines.join("\n"))
+    })?;
+    Ok(conf)
+}
+
+/// `gres.conf` stands beside `slurm.conf`.
+fn read_gres(conf: &Path) -> anyhow::Result<Option<GresConf>> {
+    let path = conf.with_file_name("gres.conf");
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    let mut read = |included: &Path| read_text(included);
+    GresConf::parse(&text, &path, &mut read).map(Some).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is refused\n{}", lines.join("\n"))
+    })
+}
+
+fn facts(
+    arguments: &Arguments,
+    identity: &Identity,
+    conf: Option<(&Path, &SlurmConf)>,
+    spool_id: &[u8; 16],
+) -> anyhow::Result<(Option<Base>, v1::NodeFacts)> {
+    let mut facts = host::observe();
+    facts.lacks = NoLimits.lacks();
+    if let (Some((path, conf)), Some(node)) = (conf, &identity.declared) {
+        let gres_conf = read_gres(path)?;
+        let (gres, lacks) = host::gres::inventory(node, gres_conf.as_ref(), Path::new("/"));
+        facts.gres = gres;
+        facts.lacks.extend(lacks);
+        if arguments.node.is_some() || conf.config_overrides {
+            facts.declared = true;
+            facts.cpus = node.cpus.0;
+            facts.boards = node.boards;
+            facts.sockets = node.sockets;
+            facts.cores_per_socket = node.cores_per_socket;
+            facts.threads_per_core = node.threads_per_core;
+            facts.memory_mib = node.real_memory.0;
+            facts.tmp_disk_mib = node.tmp_disk.0;
+        }
+        for (what, set) in [("Prolog", &conf.programs.prolog), ("Epilog", &conf.programs.epilog)] {
+            if set.is_some() {
+                facts.lacks.push(format!("{what} of slurm.conf is not run"));
+            }
+        }
+    }
+    // Another executor on this host has another spool, hence another folder.
+    let short: String = spool_id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let cgroups = match Base::make(&format!("sluice-{}-{short}", identity.node)) {
+        Ok(base) => Some(base),
+        Err(sentence) => {
+            facts.lacks.push(format!("{sentence}: processes are tracked by descent"));
+            None
+        }
+    };
+    for sentence in &facts.lacks {
+        tracing::warn!(node = identity.node, "{sentence}");
+    }
+    Ok((cgroups, facts))
+}
+
+fn supervisor_path(arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    let path = match &arguments.supervisor {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("sluice-supervisor"),
+    };
+    let found = fs::canonicalize(&path);
+    found.with_context(|| format!("cannot find the supervisor's program {}", path.display()))
+}

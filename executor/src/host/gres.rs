@@ -1,0 +1,66 @@
+//! Generic resources of this node: what `slurm.conf` declares, held against the device files of `gres.conf`.
+//!
+//! Where files are named, the files that exist are the inventory. Nothing is observed through a driver yet: the
+//! node says so.
+
+use std::path::Path;
+
+use model::config::NodeConf;
+use model::config::gres::GresConf;
+use proto::v1;
+
+/// What the node has, and a sentence for each difference.
+#[must_use]
+pub fn inventory(node: &NodeConf, conf: Option<&GresConf>, root: &Path) -> (Vec<v1::Gres>, Vec<String>) {
+    let mut lacks = Vec::new();
+    let mut found = Vec::new();
+    for declared in &node.gres {
+        let kind = declared.kind.as_deref().unwrap_or_default();
+        let lines = conf.into_iter().flat_map(|conf| &conf.lines).filter(|line| {
+            line.concerns(&node.name)
+                && line.name == declared.name
+                && (line.kind.is_none() || declared.kind.is_none() || line.kind == declared.kind)
+        });
+        let files: Vec<&str> = lines.flat_map(|line| line.files.iter().map(|file| &**file)).collect();
+        let there = files.iter().filter(|file| root.join(file.trim_start_matches('/')).exists()).count();
+        let count = if files.is_empty() { declared.count } else { declared.count.min(there as u64) };
+        if count < declared.count {
+            lacks.push(format!(
+                "{} of {} declared {} have a device file",
+                count, declared.count, declared.name
+            ));
+        }
+        found.push(v1::Gres { name: declared.name.to_string(), r#type: kind.to_owned(), count });
+    }
+    if !found.is_empty() {
+        lacks.push("generic resources are declared, not observed through a driver".to_owned());
+    }
+    (found, lacks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inventory;
+    use model::config::SlurmConf;
+    use model::config::gres::GresConf;
+    use std::path::Path;
+
+    #[test]
+    fn files_that_exist_are_the_inventory() {
+        let text = "ClusterName=c\nSlurmctldHost=h\nGresTypes=gpu\nNodeName=g1 Gres=gpu:a100:4\nPartitionName=p Nodes=g1\n";
+        let mut none = |_: &Path| Err("no includes".to_owned());
+        let conf = SlurmConf::parse(text, Path::new("slurm.conf"), &mut none).unwrap();
+        let lines = "NodeName=g1 Name=gpu Type=a100 File=/dev/fake[0-3]\n";
+        let gres = GresConf::parse(lines, Path::new("gres.conf"), &mut none).unwrap();
+        let root = std::env::temp_dir().join(format!("sluice-gres-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("dev")).unwrap();
+        for name in ["fake0", "fake2", "fake9"] {
+            std::fs::write(root.join("dev").join(name), "").unwrap();
+        }
+        let (found, lacks) = inventory(&conf.nodes[0], Some(&gres), &root);
+        assert_eq!((found[0].count, found[0].r#type.as_str(), lacks.len()), (2, "a100", 2));
+        let (found, lacks) = inventory(&conf.nodes[0], None, &root);
+        assert_eq!((found[0].count, lacks.len()), (4, 1));
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}

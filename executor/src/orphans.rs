@@ -1,0 +1,73 @@
+//! What a lost supervisor left behind: found and killed.
+//!
+//! By the run's cgroup where it has one. Without one its processes have become init's children, and what
+//! still tells them apart is the environment that they were started with. A process that has forged it is
+//! not found; the node says that it has no cgroup.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use executor_supervisor::spec::Spec;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cgroup;
+use crate::key::Key;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Kills what is left of a run that nobody holds. Blocking.
+pub fn kill_remains(key: Key, spec: &Spec) {
+    use std::os::unix::ffi::OsStrExt;
+    if !spec.cgroup.is_empty() {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&spec.cgroup));
+        if path.exists() {
+            cgroup::kill(&path, PATIENCE);
+        }
+    }
+    let marks = marks(spec);
+    // Again until a search finds nothing: a process may have forked while the others were being killed.
+    for _ in 0..200 {
+        let found = search(&marks, spec.uid);
+        if found.is_empty() {
+            return;
+        }
+        tracing::warn!(run = %key, count = found.len(), "killing what a lost supervisor left");
+        for pid in found {
+            // Gone already is as good.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    tracing::error!(run = %key, "processes of this run do not die");
+}
+
+/// The entries that only this run's processes were started with.
+fn marks(spec: &Spec) -> Vec<Vec<u8>> {
+    let names: [&[u8]; 4] =
+        [b"SLURM_JOB_ID=", b"SLURM_STEP_ID=", b"SLURMD_NODENAME=", b"SLURM_CLUSTER_NAME="];
+    let wanted = |entry: &&Vec<u8>| names.iter().any(|name| entry.starts_with(name));
+    spec.environment.iter().filter(wanted).cloned().collect()
+}
+
+fn search(marks: &[Vec<u8>], uid: u32) -> Vec<i32> {
+    if marks.len() < 4 {
+        return Vec::new();
+    }
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let path = entry.path();
+            (fs::metadata(&path).ok()?.uid() == uid && carries(&path, marks)).then_some(pid)
+        })
+        .collect()
+}
+
+fn carries(process: &Path, marks: &[Vec<u8>]) -> bool {
+    let Ok(environment) = fs::read(process.join("environ")) else { return false };
+    let has = |mark: &Vec<u8>| environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_slice());
+    marks.iter().all(has)
+}

@@ -1,0 +1,119 @@
+//! What a new executor makes of an earlier one's journal and run folders.
+//!
+//! | journal | lock | folder | then |
+//! |---|---|---|---|
+//! | ended | | | reported until acknowledged |
+//! | intended | held | | taken back: its supervisor lives |
+//! | intended | free | outcome | ended |
+//! | intended | free | mark | what is left of it is killed; lost |
+//! | intended | free | neither, same boot | never began: forgotten, the scheduler launches it again |
+//! | intended | free | neither, other boot | lost: a power cut may have taken the mark |
+//! | nothing | held | | an unknown run: taken back and shown; the scheduler decides |
+//! | nothing | free | | what is left of it is killed, its folder removed |
+//!
+//! Blocking; before anything else runs.
+
+use std::fs;
+use std::io;
+
+use crate::agent::{Beginning, Fixed, conclude_now};
+use crate::host;
+use crate::key::Key;
+use crate::launch::start::{self, Found};
+use crate::orphans;
+use crate::record::Mark;
+use crate::spool::{Known, Memory};
+use crate::step::lifecycle::{Event, State};
+
+/// Decides about every run that is known or found.
+///
+/// # Errors
+/// The run folders cannot be read.
+pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
+    let same_boot = memory.boot.is_none_or(|boot| boot == fixed.boot_id);
+    let mut beginning = Beginning {
+        runs: std::collections::BTreeMap::new(),
+        log: Vec::new(),
+        held: Vec::new(),
+        epoch_seen: memory.epoch,
+    };
+    let known: Vec<Key> = memory.runs.keys().copied().collect();
+    for (key, state) in memory.runs {
+        let state = match state {
+            Known::Ended(outcome) => Some(State::Ended(outcome)),
+            Known::Tombstone => Some(State::Tombstone { durable: true }),
+            Known::Intended => intended(fixed, key, same_boot, &mut beginning)?,
+        };
+        if let Some(state) = state {
+            beginning.runs.insert(key, state);
+        }
+    }
+    for entry in fs::read_dir(&fixed.run_root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        match name.to_str().and_then(Key::from_folder) {
+            Some(key) if known.contains(&key) => {}
+            Some(key) => unknown(fixed, key, &mut beginning)?,
+            None => tracing::warn!(name = %name.display(), "something that is no run is in the run folder"),
+        }
+    }
+    Ok(beginning)
+}
+
+fn intended(
+    fixed: &Fixed,
+    key: Key,
+    same_boot: bool,
+    beginning: &mut Beginning,
+) -> io::Result<Option<State>> {
+    let folder = fixed.run_root.join(key.folder());
+    if start::is_held(&folder)? {
+        tracing::info!(run = %key, "taken back");
+        return Ok(Some(take_back(fixed, key, beginning)));
+    }
+    let outcome = match start::examine(&folder) {
+        Found::Nothing if same_boot => {
+            beginning.log.push((key, Mark::Gone, None));
+            remove(&folder)?;
+            return Ok(None);
+        }
+        Found::Nothing => start::lost(host::now_ms(), host::now_ms()),
+        Found::Outcome(_) | Found::Begun { .. } => conclude_now(fixed, key, "it went away with the executor"),
+    };
+    tracing::info!(run = %key, kind = ?outcome.kind, "ended while no executor ran");
+    beginning.log.push((key, Mark::Ended(outcome.clone()), Some(Event::OutcomeDurable)));
+    Ok(Some(State::Ending(outcome)))
+}
+
+fn take_back(fixed: &Fixed, key: Key, beginning: &mut Beginning) -> State {
+    beginning.held.push(key);
+    let begun_ms = match start::examine(&fixed.run_root.join(key.folder())) {
+        Found::Begun { begun_ms } => begun_ms,
+        Found::Outcome(outcome) => outcome.begun_ms,
+        Found::Nothing => host::now_ms(),
+    };
+    State::Running { begun_ms }
+}
+
+/// A folder without a record: acknowledged and not yet removed, or of a spool that was lost.
+fn unknown(fixed: &Fixed, key: Key, beginning: &mut Beginning) -> io::Result<()> {
+    let folder = fixed.run_root.join(key.folder());
+    if start::is_held(&folder)? {
+        tracing::warn!(run = %key, "a run that no record knows is alive; it is shown to the scheduler");
+        let state = take_back(fixed, key, beginning);
+        beginning.log.push((key, Mark::Intent, None));
+        beginning.runs.insert(key, state);
+        return Ok(());
+    }
+    if let (Found::Begun { .. }, Some(spec)) = (start::examine(&folder), start::read_spec(&folder)) {
+        orphans::kill_remains(key, &spec);
+    }
+    remove(&folder)
+}
+
+fn remove(folder: &std::path::Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

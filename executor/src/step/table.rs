@@ -1,0 +1,138 @@
+//! All runs of this node, and what is told of them. Pure.
+
+use std::collections::BTreeMap;
+
+use executor_supervisor::outcome::{Exit, Kind, Outcome};
+use proto::v1;
+
+use crate::key::Key;
+use crate::record::{Mark, Record};
+use crate::step::lifecycle::{self, Action, Event, State};
+
+/// The runs, by job, step and run number.
+#[derive(Debug, Default)]
+pub struct Table {
+    runs: BTreeMap<Key, State>,
+}
+
+impl Table {
+    /// From what was found at the start.
+    #[must_use]
+    pub fn new(runs: BTreeMap<Key, State>) -> Self {
+        Self { runs }
+    }
+
+    /// Applies an event; what the shell must do.
+    pub fn happen(&mut self, key: Key, event: Event, now_ms: i64) -> Vec<Action> {
+        let (state, actions) = lifecycle::next(self.runs.remove(&key), event, now_ms);
+        if let Some(state) = state {
+            self.runs.insert(key, state);
+        }
+        actions
+    }
+
+    /// Whether the run is here in any state.
+    #[must_use]
+    pub fn is_known(&self, key: Key) -> bool {
+        self.runs.contains_key(&key)
+    }
+
+    /// Whether a later run of the same step is here.
+    #[must_use]
+    pub fn is_stale(&self, key: Key) -> bool {
+        let later = Key { run: u32::MAX, ..key };
+        self.runs.range(key..=later).any(|(known, _)| known.run > key.run)
+    }
+
+    /// Every run, for a registration.
+    #[must_use]
+    pub fn entries(&self) -> Vec<v1::RunEntry> {
+        self.runs
+            .iter()
+            .map(|(key, state)| {
+                let v1::RunReport { key, stage, outcome, begun_ms } = report_of(*key, state);
+                v1::RunEntry { key, stage, outcome, begun_ms }
+            })
+            .collect()
+    }
+
+    /// What is told of a run.
+    #[must_use]
+    pub fn report(&self, key: Key) -> Option<v1::RunReport> {
+        self.runs.get(&key).map(|state| report_of(key, state))
+    }
+
+    /// Records that make this table anew.
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.runs.iter().map(|(key, state)| {
+            let mark = match state {
+                State::Intended { .. } | State::Starting { .. } | State::Running { .. } => Mark::Intent,
+                State::Ending(outcome) | State::Ended(outcome) => Mark::Ended(outcome.clone()),
+                State::Tombstone { .. } => Mark::Tombstone,
+            };
+            Record::Run(*key, mark)
+        })
+    }
+}
+
+/// A run in this state, as told. An outcome is told only when it is durable.
+#[must_use]
+pub fn report_of(key: Key, state: &State) -> v1::RunReport {
+    let (stage, outcome, begun_ms) = match state {
+        State::Intended { .. } | State::Starting { .. } => (v1::RunStage::RunIntended, None, None),
+        State::Running { begun_ms } => (v1::RunStage::RunBegun, None, Some(*begun_ms)),
+        State::Ending(outcome) => (v1::RunStage::RunBegun, None, Some(outcome.begun_ms)),
+        State::Ended(outcome) => {
+            (v1::RunStage::RunEnded, Some(outcome_message(outcome)), Some(outcome.begun_ms))
+        }
+        State::Tombstone { .. } => (v1::RunStage::RunTombstone, None, None),
+    };
+    v1::RunReport { key: Some(key.message()), stage: stage.into(), outcome, begun_ms }
+}
+
+/// An outcome as a message.
+#[must_use]
+pub fn outcome_message(outcome: &Outcome) -> v1::RunOutcome {
+    let kind = match outcome.kind {
+        Kind::Exited => v1::OutcomeKind::OutcomeExited,
+        Kind::TimeLimit => v1::OutcomeKind::OutcomeTimeLimit,
+        Kind::Cancelled => v1::OutcomeKind::OutcomeCancelled,
+        Kind::LaunchFailed => v1::OutcomeKind::OutcomeLaunchFailed,
+        Kind::Lost => v1::OutcomeKind::OutcomeLost,
+        Kind::OutOfMemory => v1::OutcomeKind::OutcomeOutOfMemory,
+    };
+    let status = |exit: &Exit| v1::ExitStatus { code: exit.code, signal: exit.signal };
+    v1::RunOutcome {
+        kind: kind.into(),
+        exit: Some(status(&outcome.exit)),
+        begun_ms: outcome.begun_ms,
+        ended_ms: outcome.ended_ms,
+        detail: outcome.detail.clone(),
+        user_us: outcome.user_us,
+        system_us: outcome.system_us,
+        max_rss_bytes: outcome.max_rss_bytes,
+        tasks: outcome.tasks.iter().map(status).collect(),
+        stop_requested: outcome.stop_requested,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+    use crate::key::Key;
+    use crate::step::lifecycle::Event;
+    use model::id::StepId;
+
+    #[test]
+    fn a_later_run_makes_an_earlier_one_stale() {
+        let key = |job_id, step, run| Key { job_id, step, run };
+        let mut table = Table::default();
+        table.happen(key(7, StepId::Batch, 3), Event::Launch, 0);
+        assert!(table.is_stale(key(7, StepId::Batch, 2)));
+        assert!(!table.is_stale(key(7, StepId::Batch, 3)));
+        assert!(!table.is_stale(key(7, StepId::Batch, 4)));
+        assert!(!table.is_stale(key(7, StepId::Number(0), 1)));
+        assert!(!table.is_stale(key(6, StepId::Batch, 1)));
+        assert_eq!(table.entries().len(), 1);
+    }
+}
