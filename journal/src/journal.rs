@@ -68,6 +68,12 @@ pub struct SegmentSource {
 }
 
 impl SegmentSource {
+    /// Reads closed segments of that lineage without owning the log: for a helper process, which was told what is closed.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, lineage: Lineage) -> Self {
+        Self { disk, lineage }
+    }
+
     /// The frames of `segment`, in order. A segment that is removed meanwhile stays readable through the answer.
     pub fn read(&self, segment: &ClosedSegment) -> Result<SegmentFrames, Error> {
         frames(&self.disk, self.lineage, segment.id, segment.first, segment.last)
