@@ -6,6 +6,7 @@ mod clusters;
 mod job;
 mod node;
 mod sacct;
+mod sacctmgr;
 mod sbatch;
 mod scancel;
 mod scontrol;
@@ -82,6 +83,7 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
     let call = Call { program: name.to_owned(), argv };
     match name {
         "sacct" => sacct::run(&call),
+        "sacctmgr" => sacctmgr::run(&call),
         "sbatch" => sbatch::run(&call),
         "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),

@@ -1,0 +1,376 @@
+//! `sacctmgr`: accounts, users, associations and QOS.
+//!
+//! The scheduler keeps the rows; this command reads all of them, filters, formats, and sends changed rows
+//! back. Whether the asker may change them is the scheduler's to say.
+
+mod change;
+mod show;
+pub(super) mod tree;
+mod words;
+
+use std::io::BufRead;
+
+use model::refusal::Refusal;
+use proto::v1::{AssociationRow, ChangeAccountsRequest, JobFilter, ListAccountsReply, ListAccountsRequest};
+
+use self::change::{Plan, Stop};
+use self::show::Style;
+use self::words::{Words, is};
+use super::{Call, block_on};
+use crate::api::{Client, Error};
+use crate::getopt::Spec;
+use crate::getopt::Takes::{Maybe, Nothing};
+use crate::table::print::Form;
+use crate::{local, say};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum O {
+    Help,
+    Ignored,
+    Immediate,
+    NoHeader,
+    Parsable,
+    Parsable2,
+    Quiet,
+    ReadOnly,
+    Unsupported,
+    Version,
+}
+
+const OPTIONS: &[Spec<O>] = &[
+    Spec::new(O::Help, b'h', "help", Nothing),
+    Spec::long(O::Help, "usage", Nothing),
+    Spec::new(O::Immediate, b'i', "immediate", Nothing),
+    Spec::long(O::Unsupported, "json", Maybe),
+    Spec::new(O::NoHeader, b'n', "noheader", Nothing),
+    Spec::new(O::Ignored, b'o', "oneliner", Nothing),
+    Spec::new(O::Parsable, b'p', "parsable", Nothing),
+    Spec::new(O::Parsable2, b'P', "parsable2", Nothing),
+    Spec::new(O::Quiet, b'Q', "quiet", Nothing),
+    Spec::new(O::ReadOnly, b'r', "readonly", Nothing),
+    Spec::new(O::Ignored, b's', "associations", Nothing),
+    Spec::new(O::Ignored, b'v', "verbose", Nothing),
+    Spec::new(O::Version, b'V', "version", Nothing),
+    Spec::long(O::Unsupported, "yaml", Maybe),
+];
+
+struct Session {
+    program: String,
+    style: Style,
+    immediate: bool,
+    read_only: bool,
+    status: u8,
+    done: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(call: &Call) -> u8 {
+    let mut session = Session {
+        program: call.program.clone(),
+        style: Style { form: Form::Columns, header: true },
+        immediate: false,
+        read_only: false,
+        status: 0,
+        done: false,
+    };
+    let parsable = |ends| Form::Parsable { delimiter: "|".to_owned(), ends };
+    let words = match call.split(OPTIONS) {
+        Ok(words) => words,
+        Err(status) => return status,
+    };
+    for given in &words.options {
+        match given.id {
+            O::Help => {
+                say::out(HELP);
+                return 0;
+            }
+            O::Ignored | O::Quiet => {}
+            O::Immediate => session.immediate = true,
+            O::NoHeader => session.style.header = false,
+            O::Parsable => session.style.form = parsable(true),
+            O::Parsable2 => session.style.form = parsable(false),
+            O::ReadOnly => session.read_only = true,
+            O::Unsupported => {
+                say::error(&call.program, "--json and --yaml are not supported by sluice yet");
+                return 1;
+            }
+            O::Version => {
+                say::out(super::version() + "\n");
+                return 0;
+            }
+        }
+    }
+    let words: Vec<String> = words.operands.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if words.is_empty() {
+        block_on(interactive(&mut session));
+    } else {
+        block_on(command(&mut session, &words));
+    }
+    session.status
+}
+
+async fn interactive(session: &mut Session) {
+    let mut lines = std::io::stdin().lock().lines();
+    while !session.done {
+        say::out("sacctmgr: ");
+        let Some(Ok(line)) = lines.next() else {
+            say::out("\n");
+            return;
+        };
+        say::out(format!("{line}\n"));
+        let words = super::scontrol::split_line(&line);
+        if !words.is_empty() {
+            command(session, &words).await;
+        }
+    }
+}
+
+async fn command(session: &mut Session, words: &[String]) {
+    let (tag, rest) = (words[0].as_str(), &words[1..]);
+    if is(tag, "show", 3) || is(tag, "list", 1) {
+        show_rows(session, rest).await;
+    } else if is(tag, "add", 3) || is(tag, "create", 1) {
+        if writable(session) {
+            change(session, Verb::Add, rest).await;
+        }
+    } else if is(tag, "modify", 1) {
+        if writable(session) {
+            change(session, Verb::Modify, rest).await;
+        }
+    } else if is(tag, "delete", 1) || is(tag, "remove", 3) {
+        if writable(session) {
+            change(session, Verb::Delete, rest).await;
+        }
+    } else {
+        match tag.to_ascii_lowercase().as_str() {
+            "quit" | "exit" | "\\q" => session.done = true,
+            "help" | "?" => say::out(HELP),
+            "version" => say::out(super::version() + "\n"),
+            "readonly" => session.read_only = true,
+            "archive" | "clear" | "dump" | "load" | "ping" | "reconfigure" | "shutdown" => {
+                session.status = 1;
+                say::error(&session.program, format!("{tag} is not supported by sluice yet"));
+            }
+            _ => fail(session, &format!("invalid keyword: {tag}")),
+        }
+    }
+}
+
+fn fail(session: &mut Session, text: &str) {
+    session.status = 1;
+    say::err(text);
+}
+
+fn writable(session: &mut Session) -> bool {
+    if session.read_only {
+        fail(session, "Can't run this command in readonly mode.");
+    }
+    !session.read_only
+}
+
+/// All rows. They live as long as the process, which ends with its command.
+async fn load(session: &mut Session) -> Option<(Client, &'static ListAccountsReply)> {
+    let answer = match super::connect().await {
+        Ok(client) => match client.raw().list_accounts(ListAccountsRequest {}).await {
+            Ok(reply) => Ok((client, reply.into_inner())),
+            Err(status) => Err(Error::Failed(status)),
+        },
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok((client, reply)) => Some((client, Box::leak(Box::new(reply)))),
+        Err(error) => {
+            session.status = 1;
+            say::error(&session.program, format!("Problem talking to the database: {}", say::reason(&error)));
+            say::explain(&session.program, &error);
+            None
+        }
+    }
+}
+
+const LIST_ENTITIES: &str = "No valid entity in list command
+Input line must include \"Account\", \"Association\", \"Cluster\", \"Configuration\",
+\"Event\", \"Federation\", \"Problem\", \"QOS\", \"Resource\", \"Reservation\",
+\"RunAwayJobs\", \"Stats\", \"Transaction\", \"TRES\", \"User\", or \"WCKey\"";
+
+async fn show_rows(session: &mut Session, words: &[String]) {
+    let Some((entity, rest)) = words.split_first() else { return fail(session, LIST_ENTITIES) };
+    let known = |word: &str, least: usize| is(entity, word, least) || entity.eq_ignore_ascii_case(&format!("{word}s"));
+    type Show = fn(&'static ListAccountsReply, &Words, &Style) -> Result<String, show::Error>;
+    let show: Show = if known("Account", 2) || entity.eq_ignore_ascii_case("acct") {
+        show::accounts
+    } else if known("Association", 2) {
+        show::associations
+    } else if known("Cluster", 2) {
+        show::clusters
+    } else if known("QOS", 1) {
+        show::qos
+    } else if known("TRES", 2) {
+        show::tres
+    } else if known("User", 1) {
+        show::users
+    } else if known("Transaction", 1) {
+        // Changes are kept in the journal and not listed, so there is nothing to show.
+        return;
+    } else if ["Configuration", "Event", "Federation", "Problem", "Resource", "Reservation", "RunAwayJobs", "Stats", "WCKey"]
+        .iter()
+        .any(|word| known(word, 2))
+    {
+        session.status = 1;
+        return say::error(&session.program, format!("show {entity} is not supported by sluice yet"));
+    } else {
+        return fail(session, LIST_ENTITIES);
+    };
+    let Some((_, rows)) = load(session).await else { return };
+    match show(rows, &words::read(rest), &session.style) {
+        Ok(text) => say::out(text),
+        Err(show::Error::Field(name)) => {
+            session.status = 1;
+            say::err(format!("{}: fatal: Unknown field '{name}'", session.program));
+        }
+        Err(show::Error::Condition(typed)) => fail(session, &format!(" Unknown condition: {typed}")),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Add,
+    Modify,
+    Delete,
+}
+
+async fn change(session: &mut Session, verb: Verb, words: &[String]) {
+    let no_entity = match verb {
+        Verb::Add => "No valid entity in add command\nInput line must include \"Account\", \"Cluster\", \"Coordinator\", \"Federation\", \"QOS\", \"Resource\", or \"User\"",
+        Verb::Modify => "No valid entity in modify command\nInput line must include \"Account\", \"Cluster\", \"Federation\", \"Job\", \"QOS\", \"Resource\" or \"User\"",
+        Verb::Delete => "No valid entity in delete command\nInput line must include \"Account\", \"Cluster\", \"Coordinator\", \"Federation\", \"QOS\", \"Resource\", or \"User\"",
+    };
+    let Some((entity, rest)) = words.split_first() else { return fail(session, no_entity) };
+    let known = |word: &str, least: usize| is(entity, word, least) || entity.eq_ignore_ascii_case(&format!("{word}s"));
+    let read = words::read(rest);
+    type Work = fn(&ListAccountsReply, &Words) -> Result<Plan, Stop>;
+    let work: Work = match verb {
+        _ if known("Account", 2) => [change::add_account, change::modify_account, change::delete_account][verb as usize],
+        _ if known("Cluster", 2) => [change::add_cluster, change::modify_cluster, change::delete_cluster][verb as usize],
+        _ if known("QOS", 1) => [change::add_qos, change::modify_qos, change::delete_qos][verb as usize],
+        _ if known("User", 1) => [change::add_user, change::modify_user, change::delete_user][verb as usize],
+        Verb::Add if known("Coordinator", 2) => |rows, words| change::coordinator(rows, words, true),
+        Verb::Delete if known("Coordinator", 2) => |rows, words| change::coordinator(rows, words, false),
+        _ if ["Federation", "Job", "Resource", "WCKey"].iter().any(|word| known(word, 1)) => {
+            session.status = 1;
+            return say::error(&session.program, format!("{entity} is not supported by sluice yet"));
+        }
+        _ => return fail(session, no_entity),
+    };
+    let Some((client, rows)) = load(session).await else { return };
+    let plan = match work(rows, &read) {
+        Ok(plan) => plan,
+        Err(Stop::Out(text)) => {
+            session.status = 1;
+            return say::out(text);
+        }
+        Err(Stop::Err(text)) => return fail(session, &text),
+    };
+    if verb == Verb::Delete {
+        let busy = busy(&client, &plan).await;
+        if !busy.is_empty() {
+            fail(session, " Error with request: Job(s) active, cancel job(s) before remove");
+            return busy.iter().for_each(|line| say::err(line));
+        }
+    }
+    // What a user may not do is refused before it is told as done.
+    let ask_first = !session.immediate;
+    if ask_first {
+        say::out(&plan.said);
+        if !confirmed() {
+            return say::out("\n Changes Discarded\n");
+        }
+    }
+    commit(session, &client, plan, !ask_first).await;
+}
+
+async fn commit(session: &mut Session, client: &Client, plan: Plan, tell: bool) {
+    let Plan { said, changes } = plan;
+    let answer = client.raw().change_accounts(ChangeAccountsRequest { changes }).await;
+    match answer.map(tonic::Response::into_inner) {
+        Ok(reply) => match reply.refused {
+            None if tell => say::out(said),
+            None => {}
+            Some(refused) => {
+                session.status = 1;
+                let denied = change::denied(&said);
+                if refused.number == Refusal::AccessDenied.number() && !denied.is_empty() {
+                    say::out(denied);
+                } else {
+                    if tell {
+                        say::out(said);
+                    }
+                    say::err(format!(" Problem with the request: {}", Error::from(refused)));
+                }
+            }
+        },
+        Err(status) => {
+            session.status = 1;
+            let error = Error::Failed(status);
+            say::error(&session.program, format!("Problem talking to the database: {}", say::reason(&error)));
+            say::explain(&session.program, &error);
+        }
+    }
+}
+
+fn confirmed() -> bool {
+    say::out("Would you like to commit changes? (You have 30 seconds to decide)\n(N/y): ");
+    let mut line = String::new();
+    match std::io::stdin().lock().read_line(&mut line) {
+        Ok(_) => line.starts_with(['y', 'Y']),
+        Err(_) => false,
+    }
+}
+
+/// Lines of live jobs that run under associations that are to go.
+async fn busy(client: &Client, plan: &Plan) -> Vec<String> {
+    use proto::v1::account_change::Change;
+    let gone: Vec<&AssociationRow> = plan
+        .changes
+        .iter()
+        .filter_map(|change| match &change.change {
+            Some(Change::DeleteAssociation(row)) if !row.user.is_empty() => Some(row),
+            _ => None,
+        })
+        .collect();
+    let uids: Vec<u32> = gone.iter().filter_map(|row| local::user_id(&row.user)).collect();
+    if uids.is_empty() {
+        return Vec::new();
+    }
+    let filter = JobFilter { uids: uids.clone(), ..JobFilter::default() };
+    let jobs = client.jobs(filter, false).await.unwrap_or_default();
+    let under = |job: &&proto::v1::Job| {
+        !super::job::state(job).is_terminal()
+            && gone.iter().any(|row| row.account == job.account && local::user_id(&row.user) == Some(job.uid))
+    };
+    let line = |job: &proto::v1::Job| {
+        let cluster = if job.cluster.is_empty() { super::clusters::name() } else { job.cluster.clone() };
+        let user = local::user_name(job.uid);
+        format!("  JobID = {:<10} C = {cluster:<10} A = {:<10} U = {user:<9} Q = {}", job.job_id, job.account, job.qos)
+    };
+    jobs.iter().filter(under).map(line).collect()
+}
+
+const HELP: &str = "\
+sacctmgr [<OPTION>] [<COMMAND>]
+    Valid <OPTION> values are:
+     -h or --help: this text
+     -i or --immediate: do not ask before changes
+     -n or --noheader: no header lines
+     -p or --parsable: values between bars, one behind the last too
+     -P or --parsable2: values between bars
+     -r or --readonly: no changes
+     -V or --version: version
+
+  <COMMAND> is one of
+     add <ENTITY> <SPECS>                 account, cluster, coordinator, qos, user
+     delete <ENTITY> where <SPECS>
+     modify <ENTITY> where <SPECS> set <SPECS>
+     show <ENTITY> [<SPECS>]              account, associations, cluster, qos, tres, user
+     quit                                 end
+";
