@@ -27,10 +27,13 @@ pub struct Account {
     pub shell: String,
 }
 
+/// When, and what.
+type LookedUp = (Instant, Arc<Account>);
+
 /// The look-ups of the last minute.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    known: Mutex<HashMap<(u32, u32), (Instant, Arc<Account>)>>,
+    known: Mutex<HashMap<(u32, u32), LookedUp>>,
 }
 
 impl Accounts {
