@@ -176,12 +176,13 @@ impl Inbox {
         self.0.filled.notify_one();
     }
 
-    /// Takes up to `most` items, waiting until there is one, a batch got further, or `until` has come.
+    /// Takes up to `most` items, waiting until there is one (unless none is wanted), a batch got further, or
+    /// `until` has come.
     ///
     /// Answers whether items are left behind those taken.
     pub fn take(&self, into: &mut Vec<Item>, most: usize, until: Option<Instant>) -> bool {
         let mut queue = self.lock();
-        while queue.items.is_empty() && !queue.progress {
+        while (queue.items.is_empty() || most == 0) && !queue.progress {
             queue = match until {
                 None => self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
@@ -203,6 +204,22 @@ impl Inbox {
         let kib: usize = into.iter().map(|item| item.kib() as usize).sum();
         self.0.kib.add_permits(kib);
         more
+    }
+
+    /// Waits for [`Item::Stop`], which may stand behind others, for at most `pause`.
+    #[must_use]
+    pub fn wait_for_stop(&self, pause: std::time::Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut queue = self.lock();
+        loop {
+            if queue.items.iter().any(|item| matches!(item, Item::Stop)) {
+                return true;
+            }
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return false;
+            };
+            queue = self.0.filled.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Refuses everything from now on; what waits is dropped, so that its callers are told.

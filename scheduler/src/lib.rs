@@ -7,6 +7,8 @@
 //! after it is on disk. Nothing in here decides who runs, when, or where.
 
 pub mod clock;
+pub mod controller;
+pub mod daemon;
 pub mod directory;
 pub mod dispatch;
 pub mod inbox;
@@ -15,6 +17,7 @@ pub mod metrics;
 pub mod rows;
 pub mod rpc;
 pub mod settings;
+pub mod shelf;
 pub mod shutdown;
 pub mod store;
 pub mod views;

@@ -25,6 +25,7 @@ use super::launch::{Composed, Draft, Site, compose, finish};
 use super::{Dispatch, Order, Orders};
 use crate::inbox::{Inbox, Item};
 use crate::rows::node::Vitals;
+use crate::shelf::Shelf;
 use crate::store::bodies::Bodies;
 use crate::views::Views;
 use crate::wire::agent;
@@ -48,7 +49,7 @@ pub struct Parts {
     /// The state.
     pub views: Arc<Views>,
     /// Scripts and environments.
-    pub bodies: Arc<Bodies>,
+    pub shelf: Arc<Shelf>,
     /// What launches say of the site.
     pub site: Arc<Site>,
 }
@@ -220,7 +221,7 @@ async fn command(parts: &Parts, session: u64, effect: Effect) -> Option<Down> {
 
 /// Reads the bodies, which may touch the disk, away from the runtime's threads.
 async fn with_bodies(parts: &Parts, draft: Draft) -> Result<Down, String> {
-    let bodies = Arc::clone(&parts.bodies);
+    let bodies = parts.shelf.bodies();
     let finished = tokio::task::spawn_blocking(move || finish(draft, |hash| read(&bodies, hash))).await;
     finished.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -26,7 +26,7 @@ impl Agent for Api {
             dispatch: self.dispatch.clone(),
             inbox: self.inbox.clone(),
             views: self.views.clone(),
-            bodies: self.bodies.clone(),
+            shelf: self.shelf.clone(),
             site: self.site.clone(),
         };
         Ok(Response::new(ReceiverStream::new(start(parts, uid, request.into_inner()))))

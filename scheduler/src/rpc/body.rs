@@ -1,7 +1,5 @@
 //! Scripts and environments, for their owner and administrators only.
 
-use std::sync::Arc;
-
 use model::id::{BodyHash, JobId, Uid};
 use model::refusal::Refusal;
 use proto::v1;
@@ -22,7 +20,7 @@ pub async fn get(api: &Api, asker: &Asker, from: v1::GetBodyRequest) -> Result<v
         return Ok(refuse(Refusal::AccessDenied));
     }
     let Some(hash) = hash else { return Ok(refuse(Refusal::JobScriptUnavailable)) };
-    let bodies = Arc::clone(&api.bodies);
+    let bodies = api.shelf.bodies();
     let body = tokio::task::spawn_blocking(move || bodies.get(&hash))
         .await
         .map_err(|error| Status::internal(error.to_string()))?

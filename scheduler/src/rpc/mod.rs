@@ -33,8 +33,8 @@ use crate::inbox::{Body, Inbox, Item};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use crate::settings::Configuration;
+use crate::shelf::Shelf;
 use crate::shutdown::Shutdown;
-use crate::store::bodies::Bodies;
 use crate::views::Views;
 
 /// Largest script, bytes: Slurm's default of MaxScriptSize.
@@ -53,8 +53,8 @@ pub struct Api {
     pub views: Arc<Views>,
     /// Sessions of executors.
     pub dispatch: Arc<Dispatch>,
-    /// Scripts and environments.
-    pub bodies: Arc<Bodies>,
+    /// Scripts, environments, finished jobs.
+    pub shelf: Arc<Shelf>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Interactive allocations.

@@ -121,15 +121,20 @@ impl Views {
     }
 
     /// Applies what is durable now and spreads the news. Called in the order of the batches.
-    pub fn update(&self, update: Update) {
+    ///
+    /// `before` is shown each record, with its place, just before it is applied.
+    pub fn update(&self, update: Update, mut before: impl FnMut(&View, &Record, u32)) {
         let mut changed = BTreeSet::new();
         let mut view = self.write();
         if let Some(settings) = update.settings {
             view.settings = settings;
         }
-        for record in &update.records {
+        for (place, record) in (0..).zip(&update.records) {
+            before(&view, record, place);
             apply(&mut view.state, record);
-            note_changes(record, &mut changed);
+            changed_jobs(record, |id| {
+                changed.insert(id);
+            });
         }
         for id in &changed {
             // What the planner said before a change of the job is no longer about this job.
@@ -244,14 +249,13 @@ impl Views {
     }
 }
 
-/// The jobs that a record changes.
-fn note_changes(record: &Record, changed: &mut BTreeSet<JobId>) {
+/// Shows the jobs that a record changes.
+pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
     match record {
-        Record::Job(job) => {
-            changed.insert(job.id);
-        }
+        Record::Job(job) => each(job.id),
         Record::ElementSplit { array, id, .. } => {
-            changed.extend([*array, *id]);
+            each(*array);
+            each(*id);
         }
         Record::JobPriority { job, .. }
         | Record::JobWaits { job, .. }
@@ -267,9 +271,7 @@ fn note_changes(record: &Record, changed: &mut BTreeSet<JobId>) {
         | Record::StepUnknown { job, .. }
         | Record::StepNodeEnded { job, .. }
         | Record::StepStopping { job, .. }
-        | Record::StepEnded { job, .. } => {
-            changed.insert(*job);
-        }
+        | Record::StepEnded { job, .. } => each(*job),
         Record::Time(_)
         | Record::Owner(_)
         | Record::NextJobId(_)

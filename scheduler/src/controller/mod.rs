@@ -1,0 +1,439 @@
+//! The one thread that owns the machine: receive, handle, persist, release.
+//!
+//! ```text
+//!  inbox ─► handle ─► batch ─► committer ─► releaser ─► views, answers, effects
+//!    ▲        │  pass           (one frame in flight; the next batch is handled meanwhile)
+//!    └────────┴── progress
+//! ```
+//! Nothing leaves before its records are durable. A failure of the journal ends this owner: its machine is
+//! dropped, callers are told that the outcome is unknown, and the state is recovered from disk within the
+//! process. Space is held before an input that admits work is handled; without it, that is refused.
+
+mod batch;
+mod handle;
+pub mod keeper;
+mod planning;
+mod release;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use model::id::{Epoch, NodeIdx};
+use model::time::Timestamp;
+use scheduler_core::effect::ReplyTo;
+use scheduler_core::input::Input;
+use scheduler_core::machine::{Machine, Outbox};
+use scheduler_core::settings::Settings;
+
+use crate::clock::Clock;
+use crate::dispatch::Dispatch;
+use crate::inbox::{Inbox, Item, Reply};
+use crate::metrics::Metrics;
+use crate::settings::{Configuration, dynamic};
+use crate::shelf::Shelf;
+use crate::store::{self, Class, Opened, Store};
+use crate::views::Views;
+use batch::{Batch, Release};
+use keeper::{Keeping, Room, Suspects};
+use planning::Planning;
+use release::{Progress, Releaser};
+
+/// Items that are taken from the queue at a time.
+const TAKEN_MAX: usize = 512;
+/// Batches that are durable but not yet released.
+const UNRELEASED_MAX: usize = 4;
+/// Pause between two attempts to recover.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
+/// What an input that admits no work brings, bytes of records, as a rule.
+const ESSENTIAL_BYTES: u64 = 16 << 10;
+/// Pause between two looks at a full disk.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the controller works with.
+pub struct Parts {
+    /// Where the state is.
+    pub keeping: Keeping,
+    /// Where others find the store's parts.
+    pub shelf: Arc<Shelf>,
+    /// The queue.
+    pub inbox: Inbox,
+    /// What queries see.
+    pub views: Arc<Views>,
+    /// Sessions of executors.
+    pub dispatch: Arc<Dispatch>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The configuration.
+    pub configuration: Arc<Configuration>,
+    /// The present.
+    pub clock: Clock,
+}
+
+/// Why an owner ended.
+enum End {
+    /// It was told to stop.
+    Stopped,
+    /// The journal failed.
+    Fenced(String),
+    /// An executor has seen a higher epoch.
+    EpochSeen(Epoch),
+}
+
+/// Runs until it is told to stop. The first owner works on what `opened` holds.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn run(parts: &Parts, opened: Opened) -> std::io::Result<()> {
+    let mut opened = opened;
+    loop {
+        let end = Owner::new(parts, opened)?.run();
+        let at_least = match end {
+            End::Stopped => {
+                parts.inbox.close();
+                return Ok(());
+            }
+            End::Fenced(reason) => {
+                tracing::error!(reason, "the journal is fenced; the state is recovered from disk");
+                Epoch(0)
+            }
+            End::EpochSeen(seen) => {
+                tracing::warn!(seen = seen.0, "an executor has seen a higher epoch; one above it is taken");
+                Epoch(seen.0 + 1)
+            }
+        };
+        parts.metrics.recoveries.one();
+        parts.dispatch.end_all("the scheduler recovers its state; register again");
+        match recover(parts, at_least) {
+            Some(next) => opened = next,
+            None => {
+                parts.inbox.close();
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Opens the store again, as often as it takes. `None`: told to stop meanwhile.
+fn recover(parts: &Parts, at_least: Epoch) -> Option<Opened> {
+    loop {
+        let settings = parts.configuration.current().settings;
+        match keeper::open(&parts.keeping, at_least, &settings, parts.views.directory()) {
+            Ok(opened) => {
+                let settings = dynamic::with_known(&settings, &opened.state);
+                parts.shelf.replace(&opened.store);
+                parts.views.replace(opened.state.clone(), settings);
+                return Some(opened);
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::error!("the state cannot be recovered yet: {error:#}");
+            }
+        }
+        if parts.inbox.wait_for_stop(RECOVERY_PAUSE) {
+            return None;
+        }
+    }
+}
+
+/// One ownership of the journal.
+struct Owner<'a> {
+    parts: &'a Parts,
+    store: Store,
+    /// What of the batch goes to the disk.
+    stored: store::Batch,
+    suspects: Suspects,
+    machine: Machine,
+    settings: Arc<Settings>,
+    planning: Planning,
+    batch: Batch,
+    out: Outbox,
+    now: Timestamp,
+    replies: HashMap<ReplyTo, Reply>,
+    last_reply: u64,
+    /// Sessions that the machine accepted.
+    sessions: HashMap<u64, NodeIdx>,
+    /// The present session of each node.
+    current: BTreeMap<NodeIdx, u64>,
+    releaser: Releaser,
+    progress: Arc<Progress>,
+    /// Since when there is no space for anything.
+    full_since: Option<Instant>,
+    /// When it is looked again whether there is.
+    look_again: Option<Instant>,
+    end: Option<End>,
+}
+
+impl<'a> Owner<'a> {
+    fn new(parts: &'a Parts, opened: Opened) -> std::io::Result<Self> {
+        let Opened { store, state, .. } = opened;
+        let epoch = store.epoch();
+        let settings = dynamic::with_known(&parts.configuration.current().settings, &state);
+        let progress = Arc::new(Progress::default());
+        let releaser = Releaser::spawn(
+            Arc::clone(&parts.views),
+            Arc::clone(store.history()),
+            Arc::clone(&parts.dispatch),
+            parts.inbox.clone(),
+            Arc::clone(&parts.metrics),
+            Arc::clone(&progress),
+        )?;
+        let now = state.now;
+        let mut owner = Self {
+            parts,
+            stored: store.batch(),
+            store,
+            suspects: Suspects::read(&parts.keeping.folder),
+            machine: Machine::new(state),
+            settings: Arc::clone(&settings),
+            planning: Planning::default(),
+            batch: Batch::default(),
+            out: Outbox::default(),
+            now,
+            replies: HashMap::new(),
+            last_reply: 0,
+            sessions: HashMap::new(),
+            current: BTreeMap::new(),
+            releaser,
+            progress,
+            full_since: None,
+            look_again: None,
+            end: None,
+        };
+        if let Err(error) = owner.store.open_index() {
+            tracing::warn!("the history is read without its index: {error}");
+        }
+        owner.handle(Input::Owned(epoch));
+        owner.configure(settings);
+        Ok(owner)
+    }
+
+    fn run(mut self) -> End {
+        let end = self.work();
+        // Callers that still wait learn by their dropped handles that the outcome is unknown.
+        let Self { store, releaser, .. } = self;
+        drop(releaser);
+        store.close();
+        end
+    }
+
+    fn work(&mut self) -> End {
+        let mut items = VecDeque::with_capacity(TAKEN_MAX);
+        let mut taken = Vec::with_capacity(TAKEN_MAX);
+        loop {
+            if self.progress.fenced.load(Ordering::SeqCst) {
+                let reason = self.releaser.stop().unwrap_or_else(|| "unknown".to_owned());
+                let told_to_stop = items.iter().any(|item| matches!(item, Item::Stop));
+                return if told_to_stop { End::Stopped } else { End::Fenced(reason) };
+            }
+            self.fire_deadline();
+            let quiet = items.is_empty() && self.parts.inbox.is_empty();
+            if self.planning.is_cheap() {
+                self.plan(quiet);
+            }
+            self.commit();
+            if !self.planning.is_cheap() {
+                self.plan(quiet);
+                self.commit();
+            }
+            if self.is_drained()
+                && let Some(end) = self.end.take()
+            {
+                return end;
+            }
+            // An item that waits for the next batch, or for space, holds all behind it back.
+            let held_back = !items.is_empty();
+            if !held_back || !self.stored.is_empty() || self.look_again.is_some() {
+                let room = if held_back || self.end.is_some() { 0 } else { TAKEN_MAX };
+                self.parts.inbox.take(&mut taken, room, self.wait_until());
+                items.extend(taken.drain(..));
+            }
+            self.look_again = None;
+            while let Some(item) = items.pop_front() {
+                if let Some(item) = self.item(item) {
+                    items.push_front(item);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether everything has left.
+    fn is_drained(&self) -> bool {
+        self.batch.is_empty() && self.progress.unreleased.load(Ordering::SeqCst) == 0
+    }
+
+    /// When there is something to do even if nothing comes.
+    fn wait_until(&self) -> Option<Instant> {
+        let (pass, wake) = self.planning.next();
+        let deadline = self.machine.next_deadline();
+        let clock = &self.parts.clock;
+        let at = [deadline, wake].into_iter().flatten().min().map(|at| clock.instant(at));
+        [pass, at, self.look_again].into_iter().flatten().min()
+    }
+
+    fn fire_deadline(&mut self) {
+        let now = self.tick();
+        if self.machine.next_deadline().is_some_and(|at| at <= now) && self.essential(ESSENTIAL_BYTES) {
+            self.handle(Input::Deadline);
+        }
+    }
+
+    /// Runs a pass if one is due and carries its proposal to the machine.
+    fn plan(&mut self, quiet: bool) {
+        let now = self.tick();
+        if self.end.is_some() || !self.planning.is_due(quiet, now) {
+            return;
+        }
+        let proposal =
+            self.planning.pass(self.machine.state(), &self.settings, now, &self.parts.metrics);
+        let Some(proposal) = proposal else { return };
+        self.batch.verdicts(proposal.verdicts.into_iter());
+        if proposal.plan.starts.is_empty() {
+            return;
+        }
+        let nodes: usize = proposal.plan.starts.iter().map(|start| start.allocation.len()).sum();
+        let bytes = (proposal.plan.starts.len() * 512 + nodes * 256) as u64;
+        match keeper::admit(&self.store, &mut self.stored, Class::Admission, bytes, &[]) {
+            Room::Yes => self.handle(Input::Plan(proposal.plan)),
+            // Nothing new starts on a full disk, or before the batch at hand has left.
+            Room::NextBatch | Room::Full => self.planning.again(FULL_PAUSE),
+            Room::Fenced => self.fence(),
+        }
+    }
+
+    /// The present; never before an earlier answer.
+    fn tick(&mut self) -> Timestamp {
+        self.now = self.now.max(self.parts.clock.now());
+        self.now
+    }
+
+    /// Gives the batch away, unless the one before is still being synced.
+    fn commit(&mut self) {
+        let waits = self.progress.unsynced.load(Ordering::SeqCst) > 0
+            || self.progress.unreleased.load(Ordering::SeqCst) >= UNRELEASED_MAX;
+        if waits || self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.progress.unreleased.fetch_add(1, Ordering::SeqCst);
+        let release = self.releaser.sender();
+        if self.stored.is_empty() {
+            // Nothing to store, and all batches before it are durable.
+            let _ = release.send((batch, Ok(None)));
+            return;
+        }
+        let stored = std::mem::replace(&mut self.stored, self.store.batch());
+        self.progress.unsynced.fetch_add(1, Ordering::SeqCst);
+        self.parts.metrics.record_bytes.add(stored.bytes());
+        let progress = Arc::clone(&self.progress);
+        let metrics = Arc::clone(&self.parts.metrics);
+        let inbox = self.parts.inbox.clone();
+        let begun = Instant::now();
+        let done = move |outcome: Result<store::Committed, store::Error>| {
+            metrics.commit.note(begun.elapsed());
+            if outcome.is_err() {
+                progress.fenced.store(true, Ordering::SeqCst);
+            }
+            let outcome = outcome.map(Some).map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+            // The releaser lives as long as there are batches.
+            let _ = release.send((batch, outcome));
+            progress.unsynced.fetch_sub(1, Ordering::SeqCst);
+            inbox.progress();
+        };
+        self.store.commit(stored, Box::new(done));
+    }
+
+    /// Holds space for an input that admits no work, of about `bytes` of records. `false`: not now.
+    fn essential(&mut self, bytes: u64) -> bool {
+        match keeper::admit(&self.store, &mut self.stored, Class::Essential, bytes, &[]) {
+            Room::Yes => {
+                self.full_since = None;
+                true
+            }
+            Room::NextBatch => false,
+            Room::Full => {
+                if self.full_since.is_none() {
+                    tracing::error!("not even the reserve of the journal is left: everything waits for space");
+                }
+                self.full_since.get_or_insert_with(Instant::now);
+                self.look_again = Some(Instant::now() + FULL_PAUSE);
+                false
+            }
+            Room::Fenced => {
+                self.fence();
+                false
+            }
+        }
+    }
+
+    fn fence(&mut self) {
+        self.progress.fenced.store(true, Ordering::SeqCst);
+    }
+
+    fn configure(&mut self, settings: Arc<Settings>) {
+        self.settings = Arc::clone(&settings);
+        self.handle(Input::Configure(Arc::clone(&settings)));
+        self.batch.settings(settings);
+    }
+
+    /// Handles an item of the queue; one for which there is no space now comes back.
+    fn item(&mut self, item: Item) -> Option<Item> {
+        match item {
+            Item::Submit { submit, bodies, reply } => return self.submit(submit, bodies, reply),
+            Item::Command { asker, command, body, reply } => {
+                return self.command(asker, command, body, reply);
+            }
+            Item::Stop => self.end = Some(End::Stopped),
+            Item::EpochSeen(seen) => {
+                if seen > self.machine.state().epoch {
+                    self.end.get_or_insert(End::EpochSeen(seen));
+                }
+            }
+            other if !self.essential(essential_bytes(&other)) => return Some(other),
+            Item::Registered(registration) => {
+                if let Some(settings) = dynamic::with_node(&self.settings, &registration.definition) {
+                    self.configure(settings);
+                }
+                self.handle(Input::Registered(registration));
+            }
+            Item::Report { session, run, report } => {
+                if let Some(node) = self.node_of(session) {
+                    self.handle(Input::Report { node, run, report });
+                }
+            }
+            Item::SessionEnded { session } => {
+                if let Some(node) = self.node_of(session) {
+                    self.current.remove(&node);
+                    self.handle(Input::Disconnected { node });
+                }
+                self.sessions.remove(&session);
+            }
+            Item::Configure { settings, reply } => {
+                let settings = dynamic::with_known(&settings, self.machine.state());
+                self.configure(settings);
+                self.batch.releases.push(Release::Configured(reply));
+            }
+        }
+        None
+    }
+
+    /// The node of a session, if it is the node's present one.
+    fn node_of(&self, session: u64) -> Option<NodeIdx> {
+        let node = *self.sessions.get(&session)?;
+        (self.current.get(&node) == Some(&session)).then_some(node)
+    }
+}
+
+/// A bound of the records that an item brings, bytes.
+fn essential_bytes(item: &Item) -> u64 {
+    match item {
+        Item::Registered(registration) => ESSENTIAL_BYTES + registration.runs.len() as u64 * 1024,
+        Item::Configure { settings, .. } => {
+            let shown = settings.nodes.len() + settings.partitions.len() * 16;
+            ESSENTIAL_BYTES + shown as u64 * 1024
+        }
+        _ => ESSENTIAL_BYTES,
+    }
+}

@@ -1,0 +1,160 @@
+//! When the planner runs, and what becomes of what it says.
+//!
+//! Owns the planner and its pace: a pass runs when something changed and no input is left, takes at most
+//! half of the controller's time, and is not put off for ever by a storm of inputs. A pass that asserts
+//! changes nothing; after the second in a row planning stops and says so.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use model::id::JobId;
+use model::reason::Reason;
+use model::time::Timestamp;
+use scheduler_core::input::Plan;
+use scheduler_core::plan::Planner;
+use scheduler_core::record::Record;
+use scheduler_core::settings::Settings;
+use scheduler_core::state::State;
+
+use crate::metrics::Metrics;
+use crate::rows::job::Verdict;
+use crate::views::changed_jobs;
+
+/// A pass that is this cheap may run before its inputs are stored, so that both are one frame.
+const CHEAP: Duration = Duration::from_micros(500);
+/// Longest time that inputs put a wanted pass off.
+const PUT_OFF_MAX: Duration = Duration::from_millis(50);
+
+/// What the planner last said of a job, for telling what is new.
+type Said = (Reason, Option<(Timestamp, Box<str>)>);
+
+/// The planner with its pace.
+pub(super) struct Planning {
+    planner: Planner,
+    wanted_since: Option<Instant>,
+    not_before: Instant,
+    last: Duration,
+    wake: Option<Timestamp>,
+    said: BTreeMap<JobId, Said>,
+    faults: u32,
+}
+
+/// What a pass brings.
+pub(super) struct Proposal {
+    /// Starts.
+    pub plan: Plan,
+    /// Verdicts that are new.
+    pub verdicts: Vec<(JobId, Verdict)>,
+}
+
+impl Default for Planning {
+    fn default() -> Self {
+        Self {
+            planner: Planner::following(),
+            wanted_since: Some(Instant::now()),
+            not_before: Instant::now(),
+            last: Duration::ZERO,
+            wake: None,
+            said: BTreeMap::new(),
+            faults: 0,
+        }
+    }
+}
+
+impl Planning {
+    /// Notes a record that was applied.
+    pub(super) fn observe(&mut self, record: &Record) {
+        self.planner.observe(record);
+        // The views forget what was said of a job that changes: then it is news again.
+        changed_jobs(record, |id| {
+            self.said.remove(&id);
+        });
+    }
+
+    /// Something changed that may let a job start.
+    pub(super) fn want(&mut self) {
+        self.wanted_since.get_or_insert_with(Instant::now);
+    }
+
+    /// The proposal could not be carried out: a pass is wanted again, not before `pause` is over.
+    pub(super) fn again(&mut self, pause: Duration) {
+        self.want();
+        self.not_before = Instant::now() + pause;
+    }
+
+    /// Whether a pass is due. `quiet`: no input is left.
+    #[must_use]
+    pub(super) fn is_due(&self, quiet: bool, now: Timestamp) -> bool {
+        let woken = self.wake.is_some_and(|at| at <= now);
+        if self.faults > 1 || (self.wanted_since.is_none() && !woken) {
+            return false;
+        }
+        let waited = self.wanted_since.is_some_and(|since| since.elapsed() >= PUT_OFF_MAX);
+        (quiet || waited) && Instant::now() >= self.not_before
+    }
+
+    /// Whether a pass is cheap enough to run before the batch at hand is stored.
+    #[must_use]
+    pub(super) fn is_cheap(&self) -> bool {
+        self.last <= CHEAP
+    }
+
+    /// When a pass is wanted next without further inputs: an instant, and a time of the machine's clock.
+    #[must_use]
+    pub(super) fn next(&self) -> (Option<Instant>, Option<Timestamp>) {
+        if self.faults > 1 {
+            return (None, None);
+        }
+        (self.wanted_since.map(|_| self.not_before), self.wake)
+    }
+
+    /// Plans.
+    pub(super) fn pass(
+        &mut self,
+        state: &State,
+        settings: &Settings,
+        now: Timestamp,
+        metrics: &Metrics,
+    ) -> Option<Proposal> {
+        let begun = Instant::now();
+        self.wanted_since = None;
+        let planner = &mut self.planner;
+        let pass = match catch_unwind(AssertUnwindSafe(|| planner.pass(state, settings, now))) {
+            Ok(pass) => pass,
+            Err(_) => {
+                self.fault();
+                return None;
+            }
+        };
+        self.faults = 0;
+        self.last = begun.elapsed();
+        self.not_before = Instant::now() + self.last;
+        self.wake = pass.wake;
+        metrics.pass.note(self.last);
+        let mut verdicts = Vec::new();
+        for verdict in pass.verdicts {
+            let planned = verdict.planned.map(|planned| (planned.start, planned.nodes));
+            let said = (verdict.reason, planned.clone());
+            if self.said.get(&verdict.job) != Some(&said) {
+                self.said.insert(verdict.job, said);
+                let news = Verdict { reason: verdict.reason, planned, at: now };
+                verdicts.push((verdict.job, news));
+            }
+        }
+        Some(Proposal { plan: pass.plan, verdicts })
+    }
+
+    /// What the planner holds is derived: it is made anew, once.
+    fn fault(&mut self) {
+        self.faults += 1;
+        self.planner = Planner::following();
+        self.said.clear();
+        if self.faults > 1 {
+            tracing::error!("planning asserted twice: it is stopped until the daemon is started again");
+        } else {
+            tracing::error!("planning asserted: its tables are made anew");
+            self.want();
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The daemon as a value: started, waited for, stopped. `main`, tests and benches use this same one.
+//!
+//! Order of a start: configuration, the state's owner, views, controller, socket. Whoever connects finds
+//! a recovered state. Order of a stop: no new connections, sessions told, the last batch stored and
+//! released, the socket removed. Jobs go on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use model::id::Epoch;
+
+use crate::clock::{self, Clock};
+use crate::controller::keeper::{self, Keeping};
+use crate::controller::{self, Parts};
+use crate::directory::Directory;
+use crate::dispatch::Dispatch;
+use crate::dispatch::launch::Site;
+use crate::inbox::{Inbox, Item};
+use crate::lease::Leases;
+use crate::metrics::Metrics;
+use crate::rpc::socket::{self, Bound};
+use crate::rpc::{Api, server};
+use crate::settings::{Configuration, dynamic};
+use crate::shelf::Shelf;
+use crate::shutdown::Shutdown;
+use crate::store::{self, Report};
+use crate::views::Views;
+
+/// How long open connections have to end when the daemon stops.
+const CONNECTIONS_END_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a daemon is started with.
+pub struct Options {
+    /// The configuration, read and checked.
+    pub configuration: Configuration,
+    /// Folder of the state.
+    pub state: PathBuf,
+    /// Where to listen.
+    pub socket: PathBuf,
+    /// The program that makes snapshots (`PROGRAM compact …`); `None`: a thread of this process.
+    pub compactor: Option<PathBuf>,
+}
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state.
+    #[error("the state in {folder} cannot be opened")]
+    State {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<store::Error>,
+    },
+    /// The socket.
+    #[error(transparent)]
+    Socket(#[from] socket::Error),
+    /// Threads.
+    #[error("the system gives no thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    api: Api,
+    socket: PathBuf,
+    bound: Option<Bound>,
+    controller: Option<JoinHandle<std::io::Result<()>>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+/// Says what was found at the opening.
+fn report(report: &Report) {
+    tracing::info!(
+        frames = report.frames_replayed,
+        records = report.records_replayed,
+        snapshot = report.snapshot,
+        bodies = report.bodies,
+        elapsed_ms = report.elapsed.as_millis() as u64,
+        "the state is recovered"
+    );
+    if report.last_frame_rejected || report.journal.torn.is_some() {
+        tracing::warn!("the last batch was torn by a crash; it was never acknowledged, and is cut off");
+    }
+    for file in &report.unreadable {
+        tracing::warn!("not needed and not readable: {file}");
+    }
+    for job in &report.jobs_without_bodies {
+        tracing::error!(job = job.0, "the job's script or environment is gone");
+    }
+}
+
+impl Daemon {
+    /// Starts a daemon within the present runtime.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing is left behind.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let Options { configuration, state: folder, socket, compactor } = options;
+        let configuration = Arc::new(configuration);
+        let directory = Arc::new(Directory::default());
+        let keeping = Keeping { folder, compactor };
+        let opened = keeper::open(&keeping, Epoch(0), &configuration.current().settings, &directory)
+            .map_err(|source| Error::State { folder: keeping.folder.clone(), source: Box::new(source) })?;
+        report(&opened.report);
+        let clock = Clock::start(opened.state.now);
+        let settings = dynamic::with_known(&configuration.current().settings, &opened.state);
+        let views = Arc::new(Views::new(opened.state.clone(), settings, directory, clock));
+        let (listener, bound) = socket::listen(&socket)?;
+        let inbox = Inbox::default();
+        let shelf = Arc::new(Shelf::new(&opened.store));
+        let dispatch = Arc::new(Dispatch::default());
+        let metrics = Arc::new(Metrics::default());
+        let conf = configuration.source().map(|path| path.display().to_string()).unwrap_or_default();
+        let api = Api {
+            inbox: inbox.clone(),
+            views: Arc::clone(&views),
+            dispatch: Arc::clone(&dispatch),
+            shelf: Arc::clone(&shelf),
+            metrics: Arc::clone(&metrics),
+            leases: Leases::new(inbox.clone(), Arc::clone(&views), tokio::runtime::Handle::current()),
+            configuration: Arc::clone(&configuration),
+            site: Arc::new(Site { socket: socket.display().to_string().into(), conf: conf.into() }),
+            shutdown: Shutdown::default(),
+            started: clock::wall(),
+        };
+        let parts = Parts { keeping, shelf, inbox, views, dispatch, metrics, configuration, clock };
+        let controller = std::thread::Builder::new()
+            .name("controller".to_owned())
+            .spawn(move || controller::run(&parts, opened))
+            .map_err(Error::Thread)?;
+        api.leases.expect_all();
+        let serving = api.clone();
+        let server = tokio::spawn(async move {
+            if let Err(error) = server::serve(serving, listener).await {
+                tracing::error!("the socket failed: {error:?}");
+            }
+        });
+        Ok(Self { api, socket, bound: Some(bound), controller: Some(controller), server })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    /// How to tell it to stop.
+    #[must_use]
+    pub fn shutdown(&self) -> Shutdown {
+        self.api.shutdown.clone()
+    }
+
+    /// What queries see, for tests and benches.
+    #[must_use]
+    pub fn views(&self) -> &Arc<Views> {
+        &self.api.views
+    }
+
+    /// Figures, for tests and benches.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.api.metrics
+    }
+
+    /// Waits until it is told to stop, and stops.
+    pub async fn run(mut self) {
+        self.api.shutdown.wait().await;
+        self.stop().await;
+    }
+
+    /// Stops now.
+    pub async fn stop(&mut self) {
+        self.api.shutdown.trigger();
+        self.api.dispatch.end_all("the scheduler is stopping");
+        // Fails only when the controller has ended already.
+        let _ = self.api.inbox.send_now(Item::Stop);
+        if tokio::time::timeout(CONNECTIONS_END_WITHIN, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        if let Some(controller) = self.controller.take() {
+            let ended = tokio::task::spawn_blocking(move || controller.join()).await;
+            match ended {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!("the controller failed: {error}"),
+                Ok(Err(_)) | Err(_) => tracing::error!("the controller panicked"),
+            }
+        }
+        self.bound = None;
+    }
+}

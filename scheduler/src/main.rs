@@ -1,0 +1,112 @@
+//! `sluice-scheduler`: the controller daemon. Runtime, log, signals and exit status; everything else is the
+//! library's.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use scheduler::daemon::{Daemon, Options};
+use scheduler::settings::Configuration;
+use scheduler::settings::place::Environment;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The controller daemon of a Sluice cluster.
+#[derive(Parser)]
+#[command(name = "sluice-scheduler", version)]
+struct Arguments {
+    /// The slurm.conf to use instead of SLURM_CONF or /etc/slurm/slurm.conf.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    conf: Option<PathBuf>,
+    /// Folder of the state.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Say more (debug); twice: everything.
+    #[arg(long, short = 'v', action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Log as JSON, one object a line.
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some("compact") {
+        return compact(words);
+    }
+    let arguments = Arguments::parse();
+    start_log(&arguments);
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice-scheduler: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The daemon's own child: makes one snapshot.
+fn compact(arguments: impl Iterator<Item = String>) -> ExitCode {
+    match scheduler::store::compact::command(arguments).map_err(anyhow::Error::from) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice-scheduler: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(arguments: &Arguments) {
+    let level = match arguments.verbose {
+        0 => tracing::Level::INFO,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    if arguments.log_json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(false).init();
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let environment = Environment::read();
+    let source = environment.conf(arguments.conf.as_deref());
+    let configuration = Configuration::load(source.clone()).map_err(|errors| anyhow!(errors.join("\n")))?;
+    let loaded = configuration.current();
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let cluster = source.is_some().then_some(&*loaded.settings.cluster);
+    let socket = environment.socket(cluster);
+    let state = environment.state(arguments.state.as_deref(), loaded.state_save_location.as_deref());
+    let compactor = std::env::current_exe().ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("rpc")
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+        let daemon = Daemon::start(Options { configuration, state: state.clone(), socket, compactor })?;
+        let stop = daemon.shutdown();
+        tracing::info!(
+            cluster = %loaded.settings.cluster,
+            socket = %daemon.socket().display(),
+            state = %state.display(),
+            "the scheduler is up"
+        );
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM: stopping; jobs go on"),
+                _ = interrupt.recv() => tracing::info!("SIGINT: stopping; jobs go on"),
+            }
+            stop.trigger();
+        });
+        daemon.run().await;
+        tracing::info!("the scheduler has stopped");
+        Ok(())
+    })
+}
