@@ -4,13 +4,27 @@
 //! a daemon and never waits for one.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use model::place::{DEFAULT_CONF, Place, cluster_name};
 use tonic::transport::{Channel, Endpoint};
 
-/// The configuration that this process would read: `SLURM_CONF`, else Slurm's own place if a file is there.
+/// What `sluice --conf FILE` named; it counts before the environment.
+static NAMED: OnceLock<PathBuf> = OnceLock::new();
+
+/// Takes this configuration instead of the environment's. Only the first call counts.
+pub(crate) fn name_conf(path: &Path) {
+    // A second name is the command line's mistake; the first one stands.
+    let _ = NAMED.set(path.to_owned());
+}
+
+/// The configuration that this process would read: the named one, `SLURM_CONF`, else Slurm's own place if a
+/// file is there.
 pub(crate) fn conf_path() -> Option<PathBuf> {
+    if let Some(named) = NAMED.get() {
+        return Some(named.clone());
+    }
     match env::var_os("SLURM_CONF") {
         Some(path) if !path.is_empty() => Some(path.into()),
         _ => Some(PathBuf::from(DEFAULT_CONF)).filter(|path| path.exists()),

@@ -5,6 +5,7 @@
 mod clusters;
 mod job;
 mod node;
+mod node_verb;
 mod sacct;
 mod sacctmgr;
 mod sbatch;
@@ -13,6 +14,7 @@ mod scontrol;
 mod sinfo;
 mod squeue;
 mod submit;
+mod up;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -80,6 +82,9 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
+    if name == "sluice" {
+        return verb(argv);
+    }
     let call = Call { program: name.to_owned(), argv };
     match name {
         "sacct" => sacct::run(&call),
@@ -93,6 +98,71 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
             say::error(name, format!("{name} is not supported by sluice yet"));
             1
         }
-        _ => 1,
+        _ => {
+            say::error("sluice", format!("this program is called by an unknown name: {name}"));
+            say::err("sluice: \"sluice help\" lists the commands");
+            2
+        }
     }
 }
+
+/// `sluice [--conf FILE] VERB …`.
+fn verb(argv: Vec<OsString>) -> u8 {
+    let mut words = argv.into_iter();
+    let mut word = words.next();
+    while let Some(option) = word.as_ref().map(|word| word.to_string_lossy().into_owned()) {
+        let conf = match option.strip_prefix("--conf=") {
+            Some(path) => OsString::from(path),
+            None if option == "--conf" => match words.next() {
+                Some(path) => path,
+                None => {
+                    say::err("sluice: option '--conf' requires an argument");
+                    return 2;
+                }
+            },
+            None => break,
+        };
+        crate::connect::name_conf(Path::new(&conf));
+        word = words.next();
+    }
+    let Some(word) = word else {
+        say::err(HELP.trim_end());
+        return 2;
+    };
+    let rest: Vec<OsString> = words.collect();
+    let call = |program: &str, argv| Call { program: program.to_owned(), argv };
+    match &*word.to_string_lossy() {
+        "help" | "--help" | "-h" => {
+            say::out(HELP);
+            0
+        }
+        "version" | "--version" | "-V" => {
+            say::out(format!("sluice {} (texts of slurm {COMPATIBLE})\n", env!("CARGO_PKG_VERSION")));
+            0
+        }
+        "up" => up::run(&call("sluice", rest)),
+        "node" => node_verb::run(&call("sluice", rest)),
+        verb @ ("why" | "whatif" | "simulate" | "gpus") => {
+            say::error("sluice", format!("sluice {verb} is not supported yet"));
+            1
+        }
+        command if command.starts_with('s') && command != "sluice" => dispatch(command, rest),
+        other => {
+            say::error("sluice", format!("unknown verb \"{other}\""));
+            say::err("sluice: \"sluice help\" lists the verbs");
+            2
+        }
+    }
+}
+
+const HELP: &str = "\
+Usage: sluice [--conf slurm.conf] VERB …
+
+  up            run a cluster in the foreground: scheduler and executors
+  node [NAME]   what is known of a node, and what it cannot enforce
+  version       versions
+  help          this text
+
+and Slurm's commands, by their own names or behind sluice:
+  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sprio sshare sdiag
+";
