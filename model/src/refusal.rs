@@ -68,51 +68,53 @@ refusals! {
     /// It has not started.
     JobPending = 2024, "Job is pending execution";
     /// The job's script cannot be had.
-    JobScriptUnavailable = 2030, "Job script not available";
+    JobScriptUnavailable = 9004, "Job script not available";
     /// It is running.
-    JobNotPending = 2034, "Job is no longer pending execution";
+    JobNotPending = 2073, "Job is no longer pending execution";
     /// The time limit makes no sense or is too large.
     InvalidTimeLimit = 2051, "Requested time limit is invalid (missing or exceeds some limit)";
     /// It is not running.
-    JobNotRunning = 2052, "Job is not running";
+    JobNotRunning = 2085, "Job is not running";
     /// It is not suspended.
-    JobNotSuspended = 2055, "Job is not suspended";
+    JobNotSuspended = 2087, "Job is not suspended";
     /// More memory than the allocation has.
     MemoryUnavailable = 2044, "Memory required by task is not available";
     /// The partition takes no submissions.
-    PartitionNotAvailable = 2069, "Required partition not available (inactive or drain)";
+    PartitionNotAvailable = 2070, "Required partition not available (inactive or drain)";
     /// Jobs need the partition.
-    PartitionInUse = 2077, "Partition is in use";
+    PartitionInUse = 2075, "Partition is in use";
     /// The node state makes no sense, or its reason is missing.
-    InvalidNodeState = 2060, "Invalid node state specified";
+    InvalidNodeState = 2028, "Invalid node state specified";
     /// The job is not pending nor running.
-    JobNotPendingNorRunning = 2053, "Job is not pending nor running";
+    JobNotPendingNorRunning = 2086, "Job is not pending nor running";
     /// The account is not known for this user.
     InvalidAccount = 2045, "Invalid account or account/partition combination specified";
     /// The dependency makes no sense.
-    InvalidDependency = 2046, "Job dependency problem";
+    InvalidDependency = 2038, "Job dependency problem";
     /// The licenses are not known.
     InvalidLicenses = 2048, "Invalid license specification";
     /// The job may not be requeued, or the request cannot be done.
-    Disabled = 2054, "Requested operation is presently disabled";
+    Disabled = 2037, "Requested operation is presently disabled";
     /// The features are not known.
-    InvalidFeature = 2062, "Invalid feature specification";
+    InvalidFeature = 2029, "Invalid feature specification";
     /// The QOS is not known for this user.
     InvalidQos = 2066, "Invalid qos specification";
     /// The generic resource is not known.
     InvalidGres = 2072, "Invalid generic resource (gres) specification";
     /// The reservation is not there.
-    ReservationInvalid = 2070, "Requested reservation is invalid";
+    ReservationInvalid = 2053, "Requested reservation is invalid";
     /// The array text makes no sense or an index is too large.
-    InvalidArray = 2080, "Invalid job array specification";
+    InvalidArray = 2081, "Invalid job array specification";
     /// The scheduler has as many jobs as it may hold.
-    TooManyJobs = 2100, "Slurm temporarily unable to accept job, sleeping and retrying";
+    TooManyJobs = 2007, "Slurm temporarily unable to accept job, sleeping and retrying";
+    /// Only operators lower the nice value.
+    InvalidNice = 2123, "Invalid --nice value";
     /// The circular dependency is refused.
-    CircularDependency = 2101, "Circular job dependency";
+    CircularDependency = 2071, "Circular job dependency";
     /// A limit of the association or QOS.
     AccountingPolicy = 2050, "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)";
     /// No step of that id.
-    InvalidStepId = 2102, "Invalid job step specified";
+    InvalidStepId = 9005, "Invalid job step specified";
     /// The scheduler's disk is full; nothing was stored.
     DiskFull = 9001, "The scheduler has no space left to store a job";
     /// The key was used for another request.
@@ -136,3 +138,15 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_one_refusal_each() {
+        for refusal in Refusal::ALL {
+            assert_eq!(Refusal::from_number(refusal.number()), Some(*refusal), "{refusal}");
+        }
+    }
+}

@@ -26,8 +26,12 @@ pub use account::{Charge, charge};
 
 impl Call<'_> {
     /// A submission: the same key and request give the same job.
-    pub(crate) fn submit(&mut self, submit: Submit) {
+    pub(crate) fn submit(&mut self, mut submit: Submit) {
         let reply = submit.reply;
+        let level = authorise::level(self.state(), &self.settings(), &submit.asker);
+        if let Some(request) = as_far_as_allowed(&submit.request, level) {
+            submit.request = Arc::new(request);
+        }
         if let Some(answer) = self.repeated(&submit) {
             return self.answer(reply, answer);
         }
@@ -74,6 +78,9 @@ impl Call<'_> {
             return Err(Refusal::ScriptMissing.into());
         }
         let level = authorise::level(state, &settings, &submit.asker);
+        if request.nice < 0 && level < AdminLevel::Operator {
+            return Err(Refusal::InvalidNice.into());
+        }
         let partitions = partitions(state, request, submit, level)?;
         let charge = account::charge(state, &settings, &submit.asker, request)?;
         account::check_limits(state, &settings, submit, &charge)?;
@@ -161,13 +168,33 @@ fn next_id(settings: &Settings, id: JobId) -> u32 {
     if id.0 >= settings.max_job_id { settings.first_job_id } else { id.0 + 1 }
 }
 
-fn hold(request: &JobRequest, level: AdminLevel) -> Hold {
-    let held = request.hold || request.rare().priority == Some(0);
-    match (held, level) {
-        (false, _) => Hold::None,
-        (true, AdminLevel::None | AdminLevel::Operator) => Hold::User,
-        (true, AdminLevel::Administrator) => Hold::User,
+/// The longest wait for switches (`max_switch_wait`).
+const SWITCH_WAIT_MAX: Span = Span::from_secs(300);
+
+/// The request without what counts for nothing here: a priority that no operator gave, a wait for
+/// switches beyond the site's longest. `None`: it stays as it is.
+fn as_far_as_allowed(request: &JobRequest, level: AdminLevel) -> Option<JobRequest> {
+    let rare = request.rare();
+    let priority = rare.priority.is_some() && level < AdminLevel::Operator;
+    let switches = rare.switches.is_some_and(|(_, wait)| wait.is_none_or(|wait| wait > SWITCH_WAIT_MAX));
+    if !priority && !switches {
+        return None;
     }
+    let mut request = request.clone();
+    let rare = request.rare_mut();
+    if priority {
+        rare.priority = None;
+    }
+    rare.switches = rare
+        .switches
+        .map(|(count, wait)| (count, Some(wait.unwrap_or(SWITCH_WAIT_MAX).min(SWITCH_WAIT_MAX))));
+    Some(request)
+}
+
+/// `--hold`; `--priority=0` holds only where an operator says it, since only operators set priorities.
+fn hold(request: &JobRequest, level: AdminLevel) -> Hold {
+    let by_priority = request.rare().priority == Some(0) && level >= AdminLevel::Operator;
+    if request.hold || by_priority { Hold::User } else { Hold::None }
 }
 
 fn partitions(
