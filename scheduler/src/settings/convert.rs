@@ -200,7 +200,9 @@ fn gres_definition(node: &str, request: &GresRequest, gres: &GresConf) -> GresDe
     }
 }
 
-fn partition_definition(conf: &SlurmConf, partition: &PartitionConf) -> PartitionDefinition {
+/// The rules of a partition as the file gives them.
+#[must_use]
+pub fn partition_definition(conf: &SlurmConf, partition: &PartitionConf) -> PartitionDefinition {
     let whole_nodes = conf.select_type == SelectType::Linear;
     let oversubscribe = match partition.oversubscribe {
         Oversubscribe::No if whole_nodes => OverSubscribe::Exclusive,

@@ -1,0 +1,122 @@
+//! Lives of jobs, from submission to history, across restarts.
+
+use model::refusal::Refusal;
+use proto::v1;
+use proto::v1::agent_down::Message as Down;
+use tokio_stream::StreamExt;
+
+use crate::cluster::{Cluster, Executor, batch, begun};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_end_to_end() {
+    let mut cluster = Cluster::new();
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    let mut client = cluster.client().await;
+    let submitted = client.submit(batch(1, "#!/bin/sh\ntrue\n")).await.unwrap().into_inner();
+    assert_eq!(submitted.refused, None);
+    let launch = executor.launch().await;
+    let key = launch.key.clone().unwrap();
+    assert_eq!((key.job_id, key.step_id.as_str(), key.run), (submitted.job_id, "batch", 1));
+    assert_eq!(&launch.script[..], b"#!/bin/sh\ntrue\n");
+    assert_eq!(&launch.environment[..], b"A=1\nx\0B=\xff\0");
+    assert_eq!((launch.node_list.as_str(), launch.partition.as_str()), ("n1", "main"));
+    executor.begun(&key).await;
+    let running = cluster.job_when(submitted.job_id, |job| job.state == "RUNNING").await;
+    assert_eq!(running.alloc_tres, "cpu=1,mem=10M,node=1,billing=1");
+    executor.ended(&key, 3).await;
+    executor.acknowledged(&key).await;
+    let ended = cluster.job_when(submitted.job_id, |job| job.state == "FAILED").await;
+    assert_eq!(ended.exit, Some(v1::ExitStatus { code: 3, signal: 0 }));
+    let history = client.list_history(v1::ListHistoryRequest::default()).await.unwrap().into_inner();
+    let pages: Vec<v1::JobPage> = history.map(Result::unwrap).collect().await;
+    let rows: Vec<(u32, &str)> =
+        pages.iter().flat_map(|page| &page.jobs).map(|job| (job.job_id, job.state.as_str())).collect();
+    assert_eq!(rows, [(submitted.job_id, "FAILED")]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_takes_running_jobs_back() {
+    let mut cluster = Cluster::new();
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    let first = cluster.client().await.submit(batch(1, "#!/bin/sh\n")).await.unwrap().into_inner();
+    let key = executor.launch().await.key.unwrap();
+    executor.begun(&key).await;
+    cluster.job_when(first.job_id, |job| job.state == "RUNNING").await;
+    // Its step is known to have begun only once that report is durable.
+    let begun_known = |job: &v1::Job| job.steps.iter().any(|step| step.state == "RUNNING");
+    cluster.job_when(first.job_id, begun_known).await;
+    let epoch = executor.welcome.epoch;
+    cluster.stop().await;
+    cluster.start();
+    let second = cluster.client().await.submit(batch(2, "#!/bin/sh\n")).await.unwrap().into_inner();
+    assert!(second.job_id > first.job_id, "ids are not issued twice");
+    let shown = begun(&key);
+    let entry = v1::RunEntry { key: shown.key, stage: shown.stage, outcome: None, begun_ms: shown.begun_ms };
+    let mut executor = Executor::register(&cluster, vec![entry]).await;
+    assert!(executor.welcome.epoch > epoch);
+    // The known run is not launched again; the new job is.
+    let launch = executor.launch().await;
+    assert_eq!(launch.key.unwrap().job_id, second.job_id);
+    executor.ended(&key, 0).await;
+    executor.acknowledged(&key).await;
+    cluster.job_when(first.job_id, |job| job.state == "COMPLETED").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_that_was_lost_is_derived_again() {
+    let mut cluster = Cluster::new();
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    cluster.client().await.submit(batch(1, "#!/bin/sh\n")).await.unwrap();
+    let launched = executor.launch().await.key;
+    // The connection breaks before the executor has done anything.
+    drop(executor);
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    assert_eq!(executor.launch().await.key, launched, "the same run again, not another one");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_stands_for_one_job() {
+    let mut cluster = Cluster::new();
+    let mut client = cluster.client().await;
+    let first = client.submit(batch(7, "#!/bin/sh\n")).await.unwrap().into_inner();
+    let again = client.submit(batch(7, "#!/bin/sh\n")).await.unwrap().into_inner();
+    assert_eq!(again, first);
+    let other = client.submit(batch(7, "#!/bin/bash\n")).await.unwrap().into_inner();
+    assert_eq!(other.refused.unwrap().number, Refusal::KeyReused.number());
+    cluster.stop().await;
+    cluster.start();
+    let after = cluster.client().await.submit(batch(7, "#!/bin/sh\n")).await.unwrap().into_inner();
+    assert_eq!(after.job_id, first.job_id);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_ends_a_running_job() {
+    let mut cluster = Cluster::new();
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    let mut client = cluster.client().await;
+    let job = client.submit(batch(1, "#!/bin/sh\n")).await.unwrap().into_inner().job_id;
+    let key = executor.launch().await.key.unwrap();
+    executor.begun(&key).await;
+    let selector = v1::JobSelector { job_id: job, ..v1::JobSelector::default() };
+    let cancel = v1::CancelJobs { jobs: vec![selector], ..v1::CancelJobs::default() };
+    let act = Some(v1::control_request::Act::Cancel(cancel));
+    let reply = client.control(v1::ControlRequest { act }).await.unwrap().into_inner();
+    assert!(reply.outcomes.iter().all(|outcome| outcome.refused.is_none()), "{reply:?}");
+    loop {
+        match executor.next().await {
+            Down::Terminate(terminate) => {
+                assert_eq!(terminate.key.as_ref(), Some(&key));
+                assert_eq!(terminate.epoch, executor.welcome.epoch);
+                break;
+            }
+            other => assert!(!matches!(other, Down::Launch(_)), "{other:?}"),
+        }
+    }
+    executor.ended(&key, 0).await;
+    cluster.job_when(job, |job| job.state == "CANCELLED").await;
+    cluster.stop().await;
+}

@@ -1,0 +1,7 @@
+//! The whole daemon in this process, over a real socket and a real folder, with an executor that the tests play.
+
+mod cluster;
+mod foreign;
+mod lives;
+mod outside;
+mod pipeline;
