@@ -120,7 +120,9 @@ impl Error {
     pub fn is_fencing(&self) -> bool {
         !matches!(
             self,
-            Self::Journal(journal::Error::Full { .. }) | Self::BodiesFull | Self::BodyTooLarge { .. }
+            Self::Journal(journal::Error::Full { .. } | journal::Error::TooLarge { .. })
+                | Self::BodiesFull
+                | Self::BodyTooLarge { .. }
         )
     }
 }

@@ -73,7 +73,8 @@ pub(super) fn write(
 pub(super) fn read(disk: &dyn Disk, lineage: Lineage, sequence: u64) -> Result<State, Error> {
     let name = layout::snapshot_name(sequence);
     let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
-    let mut loading = Loading { state: State::default(), hash: RecordHash::default(), records: 0, ended: false };
+    let mut loading =
+        Loading { state: State::default(), hash: RecordHash::default(), records: 0, ended: false };
     let mut begun = false;
     while let Some(frame) = reader.next()? {
         for (place, bytes) in frame.records().enumerate() {

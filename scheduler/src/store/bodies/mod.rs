@@ -24,6 +24,7 @@ use journal::{Disk, DiskFile, read_full_at, write_all_at};
 use model::id::BodyHash;
 use prost::bytes::Bytes;
 
+pub(super) use collect::each_body;
 pub use collect::{Collected, Collection};
 pub use space::{BodyFiller, BodySpace};
 

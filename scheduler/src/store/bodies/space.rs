@@ -158,15 +158,21 @@ impl Bodies {
     /// # Errors
     /// The operating system's word; nothing is harmed.
     pub fn try_refill(&self) -> Result<(), Error> {
-        while locked(&self.inner).spares() < SPARES {
-            self.make_file()?;
+        // One maker at a time; the gate also orders this against the filler's wait.
+        let _gate = locked(&self.space.gate);
+        while self.wants_file() {
+            self.make_file_in_gate()?;
         }
         Ok(())
     }
 
-    fn make_file(&self) -> Result<u32, Error> {
-        // One maker at a time; the gate also orders this against the filler's wait.
+    /// Fills one file more, whatever waits.
+    pub(in crate::store) fn make_file(&self) -> Result<u32, Error> {
         let _gate = locked(&self.space.gate);
+        self.make_file_in_gate()
+    }
+
+    fn make_file_in_gate(&self) -> Result<u32, Error> {
         let id = locked(&self.inner).files.keys().next_back().map_or(1, |id| id + 1);
         let file = layout::make_filled(&*self.disk, &layout::bodies_name(id), self.file_bytes)?;
         let file = BodyFile { file, bytes: self.file_bytes, used: 0, durable: 0 };

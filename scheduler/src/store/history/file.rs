@@ -75,10 +75,8 @@ pub(super) fn write(
 
 /// What a file's first frame says.
 pub(super) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<FileFacts, Error> {
-    let bytes = disk
-        .open(name)
-        .and_then(|file| file.size())
-        .map_err(|error| Error::io("open", name, error))?;
+    let bytes =
+        disk.open(name).and_then(|file| file.size()).map_err(|error| Error::io("open", name, error))?;
     let mut reader = FrameReader::open(disk, name, Some(lineage))?;
     let damage = |what| Error::Snapshot { file: name.to_owned(), what };
     let frame = reader.next()?.ok_or_else(|| damage("it has no frame"))?;

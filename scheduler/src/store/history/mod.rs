@@ -286,10 +286,6 @@ impl History {
         locked(&self.index).clone()
     }
 
-    pub(crate) fn disk(&self) -> (&Arc<dyn Disk>, Lineage) {
-        (&self.disk, self.lineage)
-    }
-
     /// Shows the rows that a query means, each once, older files first, until `visit` breaks.
     ///
     /// Cost: by index, one read for each row of the user, account, job or time that is asked; without, every

@@ -116,11 +116,11 @@ pub(super) fn usage_from(ms: i64) -> Vec<u8> {
 
 /// Hour (its begin, ms), account and user of a usage row.
 pub(super) fn usage_key(key: &[u8]) -> Option<(i64, String, u32)> {
-    let (&kind, rest) = key.split_first()?;
+    let rest = key.strip_prefix(&[USAGE])?;
     let (hour, rest) = rest.split_at_checked(8)?;
     let hour = (u64::from_be_bytes(hour.try_into().ok()?) ^ (1 << 63)) as i64;
     let (account, uid) = rest.split_at_checked(rest.len().checked_sub(5)?)?;
     let account = std::str::from_utf8(account).ok()?.to_owned();
     let uid = u32::from_be_bytes(uid[1..].try_into().ok()?);
-    (kind == USAGE).then_some((hour * HOUR_MS, account, uid))
+    Some((hour.saturating_mul(HOUR_MS), account, uid))
 }

@@ -178,7 +178,8 @@ impl Index {
         let mut rows = Vec::new();
         for found in tree.range(keys::usage_from(from_ms)..) {
             let (key, value) = found.ok()?;
-            let Some((hour_ms, account, uid)) = keys::usage_key(&key).filter(|(hour, ..)| *hour < to_ms) else {
+            let Some((hour_ms, account, uid)) = keys::usage_key(&key).filter(|(hour, ..)| *hour < to_ms)
+            else {
                 break;
             };
             let cpu_ms = u64::from_be_bytes(value.as_ref().try_into().ok()?);
@@ -336,7 +337,8 @@ impl Worker {
             return Err(error.into());
         }
         for (key, cpu_ms) in usage {
-            let before = tree.get(&key)?.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?)));
+            let before =
+                tree.get(&key)?.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?)));
             pending.insert(key, &before.unwrap_or(0).saturating_add(cpu_ms).to_be_bytes());
         }
         // The mark and the usage are one batch: usage is counted once.
@@ -364,7 +366,8 @@ impl Worker {
             return remove_folder(&self.folder);
         }
         for (key, cpu_ms) in usage {
-            let before = tree.get(&key)?.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?)));
+            let before =
+                tree.get(&key)?.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?)));
             match before.unwrap_or(0).saturating_sub(cpu_ms) {
                 0 => removal.remove(key),
                 left => removal.insert(key, &left.to_be_bytes()),
@@ -382,11 +385,7 @@ impl Worker {
 }
 
 fn open_database(folder: &Path) -> sled::Result<sled::Db> {
-    sled::Config::new()
-        .path(folder.join(DATABASE))
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(None)
-        .open()
+    sled::Config::new().path(folder.join(DATABASE)).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()
 }
 
 /// fdatasync of every file of the database: sled's own flush does not do it.

@@ -1,0 +1,403 @@
+//! Snapshots beside the controller: closed segments are applied to the last snapshot, by a child process where
+//! there is one, so that its memory is its own; then old snapshots and segments go.
+//!
+//! Policy: when the closed segments behind the newest snapshot have at least `after_bytes`, and as many bytes
+//! as that snapshot (but four times `after_bytes` is always enough). So each byte is rewritten a bounded
+//! number of times, and a restart reads one snapshot and a bounded piece of journal.
+//!
+//! Order: rows of history durable, snapshot durable and read back, then the older snapshots beyond two go, then
+//! the segments that the older of the two covers. Each step may be repeated.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use journal::{
+    ClosedSegment, Committer, Disk, FileDisk, FrameReader, Journal, Lineage, Log, SegmentId, SegmentSource,
+    Sequence,
+};
+use scheduler_core::state::State;
+
+use super::history::History;
+use super::recovery::Replay;
+use super::{Error, layout, snapshot};
+
+/// The journal grows by so much before anybody looks whether a snapshot is due.
+const LOOK_EVERY_BYTES: u64 = 1 << 20;
+/// How long after a failure, or after a look that came too early, it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Who makes snapshots.
+#[derive(Clone, Debug)]
+pub enum Maker {
+    /// A thread of this process (tests, small clusters).
+    InProcess,
+    /// `PROGRAM compact --state FOLDER …`, see [`command`].
+    Child {
+        /// The scheduler's own program.
+        program: PathBuf,
+        /// The state folder.
+        state: PathBuf,
+    },
+}
+
+/// When and by whom snapshots are made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who.
+    pub maker: Maker,
+    /// Bytes of closed segments behind the newest snapshot that make a new one due. Default: 64 MiB.
+    pub after_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { maker: Maker::InProcess, after_bytes: 64 << 20 }
+    }
+}
+
+/// A snapshot to be made: the state after the last frame of these closed segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Oldest first.
+    pub segments: Vec<ClosedSegment>,
+}
+
+impl Task {
+    /// Arguments of [`command`].
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        self.segments
+            .iter()
+            .map(|segment| format!("{}:{}:{}:{}", segment.id, segment.first, segment.last, segment.bytes))
+            .collect()
+    }
+
+    fn parse(arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let one = |text: String| {
+            let mut numbers = text.split(':').map(|number| number.parse::<u64>().ok());
+            let mut next = || numbers.next().flatten();
+            let (id, first, last, bytes) = (next()?, next()?, next()?, next()?);
+            let (first, last) = (Sequence(first), Sequence(last));
+            Some(ClosedSegment { id: SegmentId(id), first, last, bytes })
+        };
+        let segments: Vec<ClosedSegment> = arguments.map(one).collect::<Option<_>>()?;
+        (!segments.is_empty()).then_some(Self { segments })
+    }
+
+    fn through(&self) -> u64 {
+        self.segments.last().map_or(0, |segment| segment.last.0)
+    }
+}
+
+/// `compact --state FOLDER SEGMENT…`: what the child does, with the arguments behind `compact`.
+///
+/// # Errors
+/// Arguments that are none; anything that cannot be read or written.
+pub fn command(mut arguments: impl Iterator<Item = String>) -> Result<(), Error> {
+    let usage = || Error::Compaction("usage: compact --state FOLDER SEGMENT:FIRST:LAST:BYTES…".to_owned());
+    if arguments.next().as_deref() != Some("--state") {
+        return Err(usage());
+    }
+    let folder = arguments.next().ok_or_else(usage)?;
+    let task = Task::parse(arguments).ok_or_else(usage)?;
+    // A child whose scheduler has gone must not write into the folder of the next one.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|errno| Error::io("set the death signal of", "compact", errno.into()))?;
+    let disk: Arc<dyn Disk> =
+        Arc::new(FileDisk::open(&folder).map_err(|error| Error::io("open", &folder, error))?);
+    make(&disk, &task).map(|_| ())
+}
+
+/// Makes the snapshot of a task; answers its size in bytes. Needs no lock: closed segments do not change.
+///
+/// # Errors
+/// Anything that cannot be read or written.
+pub fn make(disk: &Arc<dyn Disk>, task: &Task) -> Result<u64, Error> {
+    let lineage = lineage(&**disk)?;
+    let first = task.segments.first().map_or(1, |segment| segment.first.0);
+    let mut snapshots = snapshot::list(&**disk)?;
+    snapshots.retain(|sequence| *sequence <= task.through());
+    let mut base = (0, None);
+    for sequence in snapshots.into_iter().rev() {
+        if let Ok(state) = snapshot::read(&**disk, lineage, sequence) {
+            base = (sequence, Some(state));
+            break;
+        }
+    }
+    let (base, state) = base;
+    if base + 1 < first {
+        return Err(Error::NoSnapshot { first, tried: 1 });
+    }
+    let mut replay = Replay { state: state.unwrap_or_default(), rows: None, frames: 0, records: 0 };
+    let source = SegmentSource::new(Arc::clone(disk), lineage);
+    for segment in task.segments.iter().filter(|segment| segment.last.0 > base) {
+        let mut frames = source.read(segment)?;
+        while let Some(frame) = frames.next()? {
+            if frame.sequence().0 > base {
+                replay.frame(&frame)?;
+            }
+        }
+    }
+    let bytes = snapshot::write(disk, lineage, &replay.state, task.through())?;
+    let read_back: State = snapshot::read(&**disk, lineage, task.through())?;
+    if scheduler_codec::digest(&read_back) != scheduler_codec::digest(&replay.state) {
+        let file = layout::snapshot_name(task.through());
+        layout::remove_if_there(&**disk, &file)?;
+        return Err(Error::Snapshot { file, what: "read back, it is another state" });
+    }
+    Ok(bytes)
+}
+
+pub(super) fn lineage(disk: &dyn Disk) -> Result<Lineage, Error> {
+    let mut reader = FrameReader::open(disk, "identity", None)?;
+    while reader.next()?.is_some() {}
+    reader.lineage().ok_or_else(|| Error::Compaction("the journal has no identity".to_owned()))
+}
+
+enum Ask {
+    Look,
+    /// Make one now, of all closed segments; the answer says whether there was something to do.
+    Now(SyncSender<Result<bool, Error>>),
+    Stop,
+}
+
+/// Tells the thread that the journal has grown.
+#[derive(Clone)]
+pub(super) struct Poke {
+    asks: SyncSender<Ask>,
+    grown: Arc<AtomicU64>,
+}
+
+impl Poke {
+    pub(super) fn committed(&self, bytes: u64) {
+        let grown = self.grown.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // A look that is asked for already does for this one too.
+        if grown >= LOOK_EVERY_BYTES && self.asks.try_send(Ask::Look).is_ok() {
+            self.grown.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The thread that makes snapshots; dropped, it ends (and its child with it).
+pub(super) struct Compactor {
+    poke: Poke,
+    child: Arc<Mutex<Option<std::process::Child>>>,
+    stopped: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Worker {
+    settings: Settings,
+    disk: Arc<dyn Disk>,
+    committer: Arc<Committer<Journal>>,
+    history: Arc<History>,
+    child: Arc<Mutex<Option<std::process::Child>>>,
+    stopped: Arc<AtomicU64>,
+}
+
+impl Compactor {
+    pub(super) fn spawn(
+        settings: Settings,
+        disk: Arc<dyn Disk>,
+        committer: Arc<Committer<Journal>>,
+        history: Arc<History>,
+    ) -> Result<Self, Error> {
+        let (asks, inbox) = sync_channel(2);
+        let (child, stopped) = (Arc::new(Mutex::new(None)), Arc::new(AtomicU64::new(0)));
+        let worker = Worker {
+            settings,
+            disk,
+            committer,
+            history,
+            child: Arc::clone(&child),
+            stopped: Arc::clone(&stopped),
+        };
+        let thread = Builder::new()
+            .name("compact".to_owned())
+            .spawn(move || worker.run(&inbox))
+            .map_err(|error| Error::io("start the thread of", "compact", error))?;
+        let poke = Poke { asks, grown: Arc::default() };
+        Ok(Self { poke, child, stopped, thread: Some(thread) })
+    }
+
+    pub(super) fn poke_handle(&self) -> Poke {
+        self.poke.clone()
+    }
+
+    /// Makes a snapshot of all closed segments now, and waits for it.
+    pub(super) fn compact_now(&self) -> Result<bool, Error> {
+        let (answer, wait) = sync_channel(1);
+        self.poke.asks.send(Ask::Now(answer)).map_err(|_| Error::Stopped)?;
+        wait.recv().map_err(|_| Error::Stopped)?
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        self.stopped.store(1, Ordering::SeqCst);
+        if let Some(child) = &mut *self.child.lock().unwrap_or_else(PoisonError::into_inner) {
+            // It may have ended already.
+            let _ = child.kill();
+        }
+        let _ = self.poke.asks.send(Ask::Stop);
+        if let Some(thread) = self.thread.take() {
+            // What it did not finish is begun anew after the next start.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker {
+    fn run(self, inbox: &Receiver<Ask>) {
+        let mut wait = None;
+        loop {
+            let ask = match wait {
+                None => inbox.recv().unwrap_or(Ask::Stop),
+                Some(pause) => match inbox.recv_timeout(pause) {
+                    Ok(ask) => ask,
+                    Err(RecvTimeoutError::Timeout) => Ask::Look,
+                    Err(RecvTimeoutError::Disconnected) => Ask::Stop,
+                },
+            };
+            match ask {
+                Ask::Stop => return,
+                Ask::Now(answer) => {
+                    // The asker may have gone.
+                    let _ = answer.send(self.compact(true).map(|done| done == Look::Done));
+                }
+                Ask::Look => {
+                    let looked = self.compact(false);
+                    wait = match &looked {
+                        Ok(Look::Done | Look::NotDue) => None,
+                        Ok(Look::TooEarly) | Err(_) => Some(RETRY_AFTER),
+                    };
+                    if let Err(error) = looked
+                        && self.stopped.load(Ordering::SeqCst) == 0
+                    {
+                        tracing::warn!(%error, "no snapshot was made; the journal keeps growing");
+                    }
+                }
+            }
+        }
+    }
+
+    /// On the committer's thread, behind what was committed so far.
+    fn ask_log<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Journal) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, wait) = channel();
+        let run = move |log: &mut Journal| {
+            let _ = answer.send(task(log));
+        };
+        if !self.committer.run(run) {
+            return Err(Error::Stopped);
+        }
+        wait.recv().map_err(|_| Error::Stopped)
+    }
+
+    fn compact(&self, now: bool) -> Result<Look, Error> {
+        let segments = self.ask_log(move |log| {
+            if now {
+                log.close_segment();
+            }
+            log.closed_segments()
+        })?;
+        let newest = snapshot::list(&*self.disk)?.last().copied().unwrap_or(0);
+        let behind: u64 =
+            segments.iter().filter(|segment| segment.last.0 > newest).map(|segment| segment.bytes).sum();
+        if behind == 0 || (!now && behind < self.due_bytes(newest)) {
+            return Ok(Look::NotDue);
+        }
+        let task = Task { segments };
+        let through = task.through();
+        if self.history.observed_through() < through {
+            return Ok(Look::TooEarly);
+        }
+        let rows = self.history.flush(through)?;
+        match &self.settings.maker {
+            Maker::InProcess => {
+                make(&self.disk, &task)?;
+            }
+            Maker::Child { program, state } => self.make_in_child(program, state, &task)?,
+        }
+        self.clean_up()?;
+        tracing::info!(frame = through, rows, "snapshot made");
+        Ok(Look::Done)
+    }
+
+    fn due_bytes(&self, newest: u64) -> u64 {
+        let size = self.disk.open(&layout::snapshot_name(newest)).and_then(|file| file.size()).unwrap_or(0);
+        let after = self.settings.after_bytes;
+        size.clamp(after, after.saturating_mul(4))
+    }
+
+    fn make_in_child(&self, program: &PathBuf, state: &PathBuf, task: &Task) -> Result<(), Error> {
+        let failed = |error: std::io::Error| Error::io("run", program.display().to_string(), error);
+        let mut command = Command::new(program);
+        command.arg("compact").arg("--state").arg(state).args(task.arguments());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let stderr = {
+            let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.stopped.load(Ordering::SeqCst) != 0 {
+                return Err(Error::Stopped);
+            }
+            let child = slot.insert(command.spawn().map_err(failed)?);
+            child.stderr.take()
+        };
+        let said = stderr.map(std::io::read_to_string).transpose().map_err(failed)?.unwrap_or_default();
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let status = child.map(|mut child| child.wait()).transpose().map_err(failed)?;
+        match status {
+            Some(status) if status.success() => Ok(()),
+            _ => Err(Error::Compaction(said.trim().to_owned())),
+        }
+    }
+
+    /// Removes snapshots beyond the two newest, then the segments that the older of the two covers.
+    fn clean_up(&self) -> Result<(), Error> {
+        let mut snapshots = snapshot::list(&*self.disk)?;
+        let kept = snapshots.split_off(snapshots.len().saturating_sub(2));
+        for sequence in snapshots {
+            layout::remove_if_there(&*self.disk, &layout::snapshot_name(sequence))?;
+        }
+        if let [older, _] = kept[..] {
+            self.ask_log(move |log| log.remove_through(Sequence(older)))??;
+        }
+        Ok(())
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Look {
+    Done,
+    NotDue,
+    /// The views have not seen all frames yet.
+    TooEarly,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_back() {
+        let segment = |id: u64| ClosedSegment {
+            id: SegmentId(id),
+            first: Sequence(id * 10),
+            last: Sequence(id * 10 + 9),
+            bytes: 4096,
+        };
+        let task = Task { segments: vec![segment(1), segment(2)] };
+        assert_eq!(Task::parse(task.arguments().into_iter()), Some(task));
+        for bad in ["", "1:2:3", "1:2:3:x"] {
+            assert_eq!(Task::parse([bad.to_owned()].into_iter()), None);
+        }
+        assert_eq!(Task::parse(std::iter::empty()), None);
+    }
+}
