@@ -245,7 +245,9 @@ fn an_old_runs_report_changes_nothing() {
 fn the_reconciliation_table() {
     // Same boot, same spool, run absent: launched again.
     let mut world = World::new(1, 4);
+    world.deaf = true;
     let id = world.submit(job());
+    world.deaf = false;
     world.input(Input::Disconnected { node: world.node("n1") });
     world.register("n1", 1, 1, Vec::new());
     assert_eq!(world.launched.len(), 2);
@@ -265,6 +267,11 @@ fn the_reconciliation_table() {
     world.register("n1", 1, 2, Vec::new());
     assert_eq!(world.launched.len(), 1);
     assert_eq!(world.state_of(id), JobState::Running);
+
+    // And it stays unknown when the same new spool reconnects: its processes may be alive.
+    world.input(Input::Disconnected { node: world.node("n1") });
+    world.register("n1", 1, 2, Vec::new());
+    assert_eq!(world.launched.len(), 1);
 
     // A run that nobody expects is ended; an outcome that nobody expects is collected.
     let mut world = World::new(1, 4);

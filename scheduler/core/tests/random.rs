@@ -1,7 +1,11 @@
 //! Random histories: after every input the state agrees with itself; replaying its records, or a
 //! snapshot of it, gives the same digest; the same seed gives the same records.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test reads its seed and prints it")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test reads its seed and prints it"
+)]
 
 mod world;
 
