@@ -21,7 +21,6 @@ pub mod index;
 mod layout;
 mod recovery;
 mod snapshot;
-pub mod suspects;
 
 use std::path::PathBuf;
 use std::sync::Arc;
