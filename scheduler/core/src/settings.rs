@@ -99,6 +99,8 @@ pub struct Settings {
     pub track_memory: bool,
     /// Depth of protection in backfill (`bf_max_job_test`).
     pub backfill_depth: u32,
+    /// How passes plan.
+    pub policy: crate::plan::policy::Policy,
     /// Names of the TRES of GRES that are accounted (`gres/gpu`, `gres/gpu:a100`), in order.
     pub tres: Vec<Box<str>>,
     /// Grace of a lost client before its allocation ends.
@@ -138,6 +140,7 @@ impl Settings {
             whole_cores: true,
             track_memory: true,
             backfill_depth: 1000,
+            policy: crate::plan::policy::Policy::default(),
             tres: Vec::new(),
             lease_grace: Span::from_secs(60),
         }

@@ -1,11 +1,12 @@
 //! The scheduler without a cluster: the production machine, records and planner, driven by virtual
 //! time.
 //!
-//! [`cluster`] is for correctness: a whole cluster in which everything goes wrong, judged by oracles.
+//! [`trace`] replays recorded workloads to the second. [`cluster`] is for correctness: a whole cluster in which everything goes wrong, judged by oracles.
 //! Nothing here reads a clock or shares state; a seed is a history.
 
 pub mod cluster;
 pub mod random;
+pub mod trace;
 
 /// How many seeds a test tries: `SLUICE_SEEDS`, else `usual`.
 #[must_use]

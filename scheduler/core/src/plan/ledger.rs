@@ -92,7 +92,8 @@ pub(super) struct Ledger {
     /// The last two runs of each user, whole seconds; prediction alone.
     history: BTreeMap<Uid, (Option<i64>, i64)>,
     ended: Vec<(JobId, Option<i64>)>,
-    predicted: BTreeMap<JobId, i64>,
+    /// Predictions of jobs that wait or run, with their users; fixed at submission.
+    predicted: BTreeMap<JobId, (i64, Uid)>,
     /// Number of the pass; classes remember by it what failed.
     pub(super) pass: u64,
     /// The plan holds starts of array elements, which are met again as running jobs.
@@ -170,7 +171,7 @@ impl Ledger {
             changes.full = true;
             changes.freed = true;
         } else {
-            self.learn(state);
+            self.learn();
             let mut dirty = std::mem::take(&mut self.dirty);
             dirty.sort_unstable();
             dirty.dedup();
@@ -184,7 +185,7 @@ impl Ledger {
                     self.cluster.unreserve(node, amount, i64::MIN, lost.end);
                 }
                 changes.full = true;
-                changes.freed = true;
+                changes.freed |= lost.end > now.0;
             }
         }
         self.outlive(state, settings, now, &mut changes);
@@ -204,7 +205,7 @@ impl Ledger {
         self.owners = 0;
         self.plan_doubtful = false;
         self.last_protected = None;
-        self.learn(state);
+        self.learn();
         for id in &state.index.running {
             let job = &state.jobs[id];
             self.add_running(job, job.active().expect("the index holds running jobs"), false);
@@ -221,16 +222,16 @@ impl Ledger {
     }
 
     /// Notes how long the jobs ran that ended.
-    fn learn(&mut self, state: &State) {
+    fn learn(&mut self) {
         let ended = std::mem::take(&mut self.ended);
         if self.policy.prediction == Prediction::None {
             return;
         }
         for (id, run) in ended {
-            self.predicted.remove(&id);
-            if let (Some(run), Some(job)) = (run, state.jobs.get(&id)) {
-                let earlier = self.history.get(&job.owner.uid).map(|(_, last)| *last);
-                self.history.insert(job.owner.uid, (earlier, run));
+            // A job that was never seen waiting had no prediction and teaches nothing.
+            if let (Some((_, uid)), Some(run)) = (self.predicted.remove(&id), run) {
+                let earlier = self.history.get(&uid).map(|(_, last)| *last);
+                self.history.insert(uid, (earlier, run));
             }
         }
     }
@@ -259,7 +260,7 @@ impl Ledger {
                     }
                 }
             }
-            Some(Known::Running { end, allocation, owner }) => {
+            Some(Known::Running { end, allocation, owner, .. }) => {
                 self.ends.remove(&(end, id));
                 self.owners -= u32::from(owner);
                 for share in allocation.iter() {
@@ -294,7 +295,7 @@ impl Ledger {
 
     fn add_running(&mut self, job: &Job, active: &Active, planned: bool) {
         let limit = active.limit.map_or(i64::MAX, Span::as_millis);
-        let span = self.predicted.get(&job.id).map_or(limit, |predicted| limit.min(*predicted));
+        let span = self.predicted.get(&job.id).map_or(limit, |predicted| limit.min(predicted.0));
         let end = active.start.0.saturating_add(active.suspended_total.0).saturating_add(span);
         let owner =
             matches!(job.request.sharing, model::request::Sharing::User | model::request::Sharing::Mcs);
@@ -331,7 +332,7 @@ impl Ledger {
         if self.policy.prediction == Prediction::None {
             return i64::MAX;
         }
-        if let Some(&predicted) = self.predicted.get(&job.id) {
+        if let Some(&(predicted, _)) = self.predicted.get(&job.id) {
             return predicted;
         }
         let mean = match self.history.get(&job.owner.uid) {
@@ -339,7 +340,7 @@ impl Ledger {
             Some((None, _)) | None => i64::MAX,
         };
         let predicted = mean.min(limit);
-        self.predicted.insert(job.id, predicted);
+        self.predicted.insert(job.id, (predicted, job.owner.uid));
         predicted
     }
 

@@ -92,7 +92,9 @@ impl Ledger {
             self.say_idle(&mut walk);
         }
         let mut out = walk.out;
-        out.wake = (self.next_due < i64::MAX).then_some(Timestamp(self.next_due));
+        // Planned anew at each pass, a start is due only when something ends, which asks for a pass itself.
+        let promised = policy.keep && self.next_due < i64::MAX;
+        out.wake = promised.then_some(Timestamp(self.next_due));
         out.counts.steps = self.cluster.steps() as u64;
         out.counts.started = u32::try_from(out.plan.starts.len()).unwrap_or(u32::MAX);
         out

@@ -1,0 +1,323 @@
+//! A trace through the production machine and planner.
+//!
+//! Owns virtual time and the model of the executors: a launched run begins at once and ends by itself
+//! after its run time. Everything that decides is the machine's and the planner's own.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use model::exit::ExitStatus;
+use model::id::{BodyHash, BootId, Epoch, Gid, NodeIdx, RequestKey, SpoolId, Uid};
+use model::quantity::{Cpus, MemoryMib};
+use model::request::JobRequest;
+use model::time::{Span, Timestamp};
+use scheduler_core::effect::{Answer, Asker, Effect, ReplyTo, RunKey};
+use scheduler_core::input::{Input, OutcomeKind, Registration, Report, RunOutcome, Submit};
+use scheduler_core::machine::{Machine, Outbox};
+use scheduler_core::plan::Planner;
+use scheduler_core::plan::policy::Policy;
+use scheduler_core::settings::Settings;
+use scheduler_core::state::State;
+use scheduler_core::state::job::Usage;
+use scheduler_core::state::node::{NodeDefinition, Observed};
+use scheduler_core::state::partition::PartitionDefinition;
+
+use super::swf::TraceJob;
+use super::{Estimates, Layout};
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Processors of the machine.
+    pub procs: u32,
+    /// How passes plan.
+    pub policy: Policy,
+    /// What limits are made of.
+    pub estimates: Estimates,
+    /// How the processors are laid out.
+    pub layout: Layout,
+    /// How the planner knows what changed.
+    pub planning: Planning,
+}
+
+/// How the planner knows what changed since its last pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planning {
+    /// It follows the records.
+    #[default]
+    Following,
+    /// It reads the whole state for each pass.
+    Anew,
+    /// Both, and they must agree at each pass.
+    Both,
+}
+
+/// Runs jobs, which are in order of submission, and answers the start of each, seconds.
+///
+/// Cost: that of the scheduler for each job and pass.
+///
+/// # Panics
+/// If the scheduler refuses a job, never starts one, or starts one that it was not given: bugs.
+#[must_use]
+pub fn run(jobs: &[TraceJob], options: Options) -> Vec<i64> {
+    let mut replay = Replay::new(jobs, options);
+    replay.run();
+    replay.starts
+}
+
+struct Replay<'a> {
+    jobs: &'a [TraceJob],
+    options: Options,
+    machine: Machine,
+    settings: Arc<Settings>,
+    planner: Planner,
+    /// Makes every plan a second time, from the state alone.
+    second: Option<Planner>,
+    out: Outbox,
+    now: Timestamp,
+    /// Seconds of the trace's first submission.
+    origin: i64,
+    /// Place in `jobs` by job id.
+    places: Vec<usize>,
+    /// Ends of running jobs: when, place, and which run on which node.
+    ends: BinaryHeap<Reverse<(i64, usize, NodeIdx, RunKey)>>,
+    starts: Vec<i64>,
+    pass_wanted: bool,
+    askers: std::collections::BTreeMap<u32, Asker>,
+    requests: std::collections::BTreeMap<(u32, i64), Arc<JobRequest>>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(jobs: &'a [TraceJob], options: Options) -> Self {
+        let settings = Arc::new(settings(options));
+        let planner = match options.planning {
+            Planning::Anew => Planner::new(),
+            Planning::Following | Planning::Both => Planner::following(),
+        };
+        let second = (options.planning == Planning::Both).then(|| Planner::new().without_verdicts());
+        let mut replay = Self {
+            jobs,
+            options,
+            machine: Machine::new(State::default()),
+            settings: Arc::clone(&settings),
+            planner: planner.without_verdicts(),
+            second,
+            out: Outbox::default(),
+            now: Timestamp::ZERO,
+            origin: jobs.first().map_or(0, |job| job.submit),
+            places: vec![usize::MAX; jobs.len() + 1],
+            ends: BinaryHeap::new(),
+            starts: vec![-1; jobs.len()],
+            pass_wanted: false,
+            askers: std::collections::BTreeMap::new(),
+            requests: std::collections::BTreeMap::new(),
+        };
+        replay.handle(Input::Owned(Epoch(1)));
+        replay.handle(Input::Configure(settings));
+        for definition in replay.settings.nodes.clone() {
+            replay.handle(Input::Registered(Box::new(Registration {
+                session: 0,
+                name: definition.name.clone(),
+                boot: BootId([1; 16]),
+                spool: SpoolId([1; 16]),
+                runs: Vec::new(),
+                observed: Arc::new(Observed::default()),
+                definition: Arc::new(definition),
+            })));
+        }
+        replay
+    }
+
+    fn run(&mut self) {
+        let mut next = 0;
+        let mut wake = None;
+        loop {
+            let end = self.ends.peek().map(|Reverse((at, ..))| *at);
+            let submit = self.jobs.get(next).map(|job| (job.submit - self.origin) * 1000);
+            let wake_at = wake.map(|at: Timestamp| at.0);
+            // The machine's own deadlines start no job here: they are met with the next input.
+            let Some(now) = [end, submit, wake_at].into_iter().flatten().min() else { break };
+            self.now = Timestamp(now);
+            while let Some(&Reverse((at, _, node, run))) = self.ends.peek()
+                && at == now
+            {
+                self.ends.pop();
+                self.end(node, run);
+            }
+            while next < self.jobs.len() && (self.jobs[next].submit - self.origin) * 1000 == now {
+                self.submit(next);
+                next += 1;
+            }
+            if wake_at == Some(now) {
+                self.pass_wanted = true;
+            }
+            wake = self.pass().or(wake.filter(|at: &Timestamp| at.0 > now));
+        }
+        assert!(self.starts.iter().all(|start| *start >= 0), "every job of the trace starts");
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.machine.handle(self.now, input, &mut self.out);
+        for record in self.out.records.drain(..) {
+            self.planner.observe(&record);
+        }
+        self.pass_wanted |= std::mem::take(&mut self.out.pass_wanted);
+        let mut effects = std::mem::take(&mut self.out.effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        // The list's memory is used again.
+        if self.out.effects.is_empty() {
+            self.out.effects = effects;
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Answer(ReplyTo(place), Answer::Submitted { job, .. }) => {
+                let place = usize::try_from(place).expect("a reply is a place");
+                let id = job.0 as usize;
+                if id >= self.places.len() {
+                    self.places.resize(id + 1, usize::MAX);
+                }
+                self.places[id] = place;
+            }
+            Effect::Answer(ReplyTo(place), answer) => panic!("job {place} of the trace: {answer:?}"),
+            Effect::Launch { node, run } => self.launch(node, run),
+            Effect::Terminate { .. }
+            | Effect::Signal { .. }
+            | Effect::Suspend { .. }
+            | Effect::ChangeLimit { .. }
+            | Effect::Acknowledge { .. }
+            | Effect::Announce { .. }
+            | Effect::Session { .. } => {}
+        }
+    }
+
+    fn launch(&mut self, node: NodeIdx, run: RunKey) {
+        let place = self.places[run.job.0 as usize];
+        assert_eq!(self.starts[place], -1, "a job starts once");
+        self.starts[place] = self.now.as_secs() + self.origin;
+        let end = self.now.0 + self.jobs[place].run * 1000;
+        self.ends.push(Reverse((end, place, node, run)));
+        self.handle(Input::Report { node, run, report: Report::Begun { at: self.now } });
+    }
+
+    fn end(&mut self, node: NodeIdx, run: RunKey) {
+        let outcome = RunOutcome {
+            kind: OutcomeKind::Exited,
+            exit: ExitStatus::SUCCESS,
+            ended: self.now,
+            detail: "".into(),
+            usage: Usage::default(),
+            stop_requested: false,
+        };
+        self.handle(Input::Report { node, run, report: Report::Ended(Box::new(outcome)) });
+    }
+
+    fn submit(&mut self, place: usize) {
+        let job = self.jobs[place];
+        let limit = match self.options.estimates {
+            Estimates::User => job.estimate,
+            Estimates::Perfect => job.run,
+        };
+        let layout = self.options.layout;
+        let request = self.requests.entry((job.procs, limit)).or_insert_with(|| {
+            let nodes = match layout {
+                Layout::OneNode => 1,
+                Layout::Nodes => job.procs,
+            };
+            Arc::new(JobRequest {
+                name: "trace".into(),
+                work_dir: "/".into(),
+                nodes: Some((nodes, Some(nodes))),
+                ntasks: Some(job.procs),
+                time_limit: Some(Some(Span::from_secs(limit))),
+                ..JobRequest::default()
+            })
+        });
+        let request = Arc::clone(request);
+        let asker = self.askers.entry(job.user).or_insert_with(|| Asker {
+            uid: Uid(job.user),
+            gid: Gid(job.user),
+            name: format!("u{}", job.user).into(),
+            groups: Arc::from([]),
+        });
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&(place as u64).to_le_bytes());
+        let submit = Submit {
+            reply: ReplyTo(place as u64),
+            asker: asker.clone(),
+            key: RequestKey(key),
+            request,
+            script: Some(BodyHash([0; 32])),
+            environment: BodyHash([0; 32]),
+            alloc_sid: 0,
+            test_only: false,
+        };
+        self.handle(Input::Submit(Box::new(submit)));
+    }
+
+    /// Runs a pass if one is wanted; answers when the next is wanted at the latest.
+    fn pass(&mut self) -> Option<Timestamp> {
+        if !std::mem::take(&mut self.pass_wanted) {
+            return None;
+        }
+        let pass = self.planner.pass(self.machine.state(), &self.settings, self.now);
+        if let Some(second) = &mut self.second {
+            let anew = second.pass(self.machine.state(), &self.settings, self.now);
+            assert_eq!(pass.plan, anew.plan, "at {:?} a plan made anew differs", self.now);
+        }
+        if !pass.plan.starts.is_empty() {
+            let proposed = pass.plan.starts.len();
+            let before = self.ends.len();
+            self.handle(Input::Plan(pass.plan));
+            assert_eq!(self.ends.len() - before, proposed, "every proposal holds when it is checked again");
+            // What the plan itself changed was foreseen by the pass that made it.
+            self.pass_wanted = false;
+        }
+        pass.wake
+    }
+}
+
+fn settings(options: Options) -> Settings {
+    let node = |name: String, cpus: u32| NodeDefinition {
+        hostname: name.clone().into(),
+        address: name.clone().into(),
+        name: name.into(),
+        port: 0,
+        cpus: Cpus(cpus),
+        boards: 1,
+        sockets: 1,
+        cores_per_socket: cpus,
+        threads_per_core: 1,
+        memory: MemoryMib(0),
+        tmp_disk: MemoryMib(0),
+        features: Vec::new(),
+        gres: Vec::new(),
+        weight: 1,
+        bind: false,
+    };
+    let nodes: Vec<NodeDefinition> = match options.layout {
+        Layout::OneNode => vec![node("machine".to_owned(), options.procs)],
+        Layout::Nodes => (0..options.procs).map(|place| node(format!("p{place}"), 1)).collect(),
+    };
+    let partition = PartitionDefinition {
+        nodes: nodes.iter().map(|node| node.name.clone()).collect(),
+        is_default: true,
+        ..PartitionDefinition::named("trace")
+    };
+    Settings {
+        nodes,
+        partitions: vec![partition],
+        track_memory: false,
+        whole_cores: false,
+        kill_wait: Span::ZERO,
+        min_job_age: Span::ZERO,
+        max_job_count: u32::MAX,
+        multifactor: false,
+        policy: options.policy,
+        ..Settings::named("trace")
+    }
+}
