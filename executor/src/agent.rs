@@ -22,6 +22,7 @@ use crate::control::{self, Delivery};
 use crate::crash::{self, Point};
 use crate::host;
 use crate::key::Key;
+use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
 use crate::launch::{self, start};
 use crate::logbook::{Committed, Logbook};
@@ -70,6 +71,8 @@ pub struct Fixed {
     pub facts: v1::NodeFacts,
     /// Look-ups of users.
     pub accounts: Accounts,
+    /// Run folders to use again.
+    pub spares: Spares,
 }
 
 impl Fixed {
@@ -118,6 +121,8 @@ pub struct Agent {
     runs: table::Table,
     launches: HashMap<Key, Box<v1::Launch>>,
     outboxes: BTreeMap<Key, Outbox>,
+    /// User and group of runs that this process started.
+    owners: HashMap<Key, (u32, u32)>,
     logbook: Logbook,
     epoch_seen: u64,
     session: Option<Session>,
@@ -164,6 +169,7 @@ impl Agent {
             runs: table::Table::new(beginning.runs),
             launches: HashMap::new(),
             outboxes: BTreeMap::new(),
+            owners: HashMap::new(),
             logbook,
             epoch_seen: beginning.epoch_seen,
             session: None,
@@ -559,10 +565,12 @@ impl Agent {
     }
 
     fn collect(&mut self, key: Key) {
-        let (folder, collects) = (self.fixed.folder(key), Arc::clone(&self.collects));
+        let (fixed, collects) = (Arc::clone(&self.fixed), Arc::clone(&self.collects));
+        let owner = self.owners.remove(&key);
         tokio::spawn(async move {
             let _permit = collects.acquire_owned().await;
-            let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&folder)).await;
+            let collect = move || fixed.spares.collect(&fixed.folder(key), owner);
+            let removed = tokio::task::spawn_blocking(collect).await;
             match removed {
                 Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(run = %key, %error, "a run folder could not be removed");
@@ -598,7 +606,7 @@ fn start_supervisor(fixed: &Fixed, key: Key, launch: &v1::Launch) -> Result<toki
     let spec = launch::compose(&fixed.context(), key, launch, &account, &script_path, cgroup, host::now_ms())
         .map_err(|error| error.to_string())?;
     let script = (key.step == model::id::StepId::Batch).then_some(&launch.script[..]);
-    let lock = start::prepare(&folder, &spec, script, fixed.uid == 0)
+    let lock = start::prepare(&fixed.run_root, key, &spec, script, fixed.uid == 0, &fixed.spares)
         .map_err(|error| format!("cannot make the run folder {}: {error}", folder.display()))?;
     start::spawn(&fixed.supervisor, &folder, lock)
         .map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))
@@ -613,7 +621,7 @@ async fn conclude(fixed: Arc<Fixed>, key: Key, status: String) -> Outcome {
 /// The same, blocking.
 pub(crate) fn conclude_now(fixed: &Fixed, key: Key, status: &str) -> Outcome {
     let folder = fixed.folder(key);
-    match start::examine(&folder) {
+    match start::examine(&folder, key) {
         start::Found::Outcome(outcome) => outcome,
         start::Found::Begun { begun_ms } => {
             tracing::warn!(run = %key, status, "a supervisor was lost");

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::agent::{Agent, Fixed};
 use crate::cgroup::{Base, Limits, NoLimits};
 use crate::host;
+use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
 use crate::logbook::Logbook;
 use crate::recover::recover;
@@ -68,6 +69,7 @@ pub async fn run(
         spool_id: spool.id,
         facts,
         accounts: Accounts::default(),
+        spares: Spares::default(),
     });
     let memory = spool.memory;
     let recovering = Arc::clone(&fixed);

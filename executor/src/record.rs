@@ -86,7 +86,7 @@ impl Record {
                 out.push(kind);
                 out.extend_from_slice(&number.to_le_bytes());
                 if let Mark::Ended(outcome) = mark {
-                    out.extend_from_slice(&outcome.encode());
+                    out.extend_from_slice(&outcome.encode(&key.folder()));
                 }
             }
         }
@@ -117,13 +117,14 @@ impl Record {
                     2 => StepId::Number(number(9)),
                     _ => return Err(malformed()),
                 };
+                let key = Key { job_id: number(0), step, run: number(4) };
                 let mark = match kind {
                     16 => Mark::Intent,
-                    17 => Mark::Ended(Outcome::decode(rest).map_err(|_| malformed())?),
+                    17 => Mark::Ended(Outcome::decode(rest, &key.folder()).map_err(|_| malformed())?),
                     18 => Mark::Tombstone,
                     _ => Mark::Gone,
                 };
-                Ok(Self::Run(Key { job_id: number(0), step, run: number(4) }, mark))
+                Ok(Self::Run(key, mark))
             }
             _ => Err(Error::Unknown { version, kind }),
         }

@@ -19,6 +19,7 @@ use std::io;
 use crate::agent::{Beginning, Fixed, conclude_now};
 use crate::host;
 use crate::key::Key;
+use crate::launch::spares::SPARE_PREFIX;
 use crate::launch::start::{self, Found};
 use crate::orphans;
 use crate::record::Mark;
@@ -54,6 +55,9 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
         match name.to_str().and_then(Key::from_folder) {
             Some(key) if known.contains(&key) => {}
             Some(key) => unknown(fixed, key, &mut beginning)?,
+            None if name.to_str().is_some_and(|name| name.starts_with(SPARE_PREFIX)) => {
+                remove(&entry.path())?
+            }
             None => tracing::warn!(name = %name.display(), "something that is no run is in the run folder"),
         }
     }
@@ -71,7 +75,7 @@ fn intended(
         tracing::info!(run = %key, "taken back");
         return Ok(Some(take_back(fixed, key, beginning)));
     }
-    let outcome = match start::examine(&folder) {
+    let outcome = match start::examine(&folder, key) {
         Found::Nothing if same_boot => {
             beginning.log.push((key, Mark::Gone, None));
             remove(&folder)?;
@@ -87,7 +91,7 @@ fn intended(
 
 fn take_back(fixed: &Fixed, key: Key, beginning: &mut Beginning) -> State {
     beginning.held.push(key);
-    let begun_ms = match start::examine(&fixed.run_root.join(key.folder())) {
+    let begun_ms = match start::examine(&fixed.run_root.join(key.folder()), key) {
         Found::Begun { begun_ms } => begun_ms,
         Found::Outcome(outcome) => outcome.begun_ms,
         Found::Nothing => host::now_ms(),
@@ -105,7 +109,7 @@ fn unknown(fixed: &Fixed, key: Key, beginning: &mut Beginning) -> io::Result<()>
         beginning.runs.insert(key, state);
         return Ok(());
     }
-    if let (Found::Begun { .. }, Some(spec)) = (start::examine(&folder), start::read_spec(&folder)) {
+    if let (Found::Begun { .. }, Some(spec)) = (start::examine(&folder, key), start::read_spec(&folder)) {
         orphans::kill_remains(key, &spec);
     }
     remove(&folder)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use executor::agent::Fixed;
 use executor::key::Key;
+use executor::launch::spares::Spares;
 use executor::launch::start::prepare;
 use executor::launch::user::Accounts;
 use executor::recover::recover;
@@ -45,6 +46,7 @@ fn place(name: &str) -> Place {
         spool_id: [0; 16],
         facts: proto::v1::NodeFacts::default(),
         accounts: Accounts::default(),
+        spares: Spares::default(),
     };
     Place(path, fixed)
 }
@@ -84,11 +86,14 @@ fn memory(boot: [u8; 16], known: Option<Known>) -> Memory {
 fn check(name: &str, memory: Memory, files: &[&str], held: bool) -> (Option<State>, bool, bool) {
     let place = place(name);
     let folder = place.0.join(KEY.folder());
-    let lock = prepare(&folder, &spec(), None, false).unwrap();
+    let lock = prepare(&place.0, KEY, &spec(), None, false, &Spares::default()).unwrap();
     let lock = held.then_some(lock);
     for file in files {
-        let bytes =
-            if *file == OUTCOME_FILE { never_begun(Kind::Exited, "file", 1).encode() } else { Vec::new() };
+        let bytes = if *file == OUTCOME_FILE {
+            never_begun(Kind::Exited, "file", 1).encode(&KEY.folder())
+        } else {
+            Vec::new()
+        };
         fs::write(folder.join(file), bytes).unwrap();
     }
     let mut beginning = recover(&place.1, memory).unwrap();

@@ -5,6 +5,7 @@
 
 pub mod environment;
 pub mod pattern;
+pub mod spares;
 pub mod start;
 pub mod user;
 

@@ -2,60 +2,96 @@
 //!
 //! ```text
 //!  RUN_ROOT/JOB.STEP.RUN/   spec (0600, locked by the supervisor)  slurm_script (0700, the submitter's)
-//!                           begun  outcome  socket                 (made by the supervisor)
+//!                           blank → begun → outcome, socket        (the supervisor's doing)
+//!  RUN_ROOT/.spare-N/       the same files of a run that is over, for the next run of the same user
 //! ```
 //!
 //! The lock of `spec` is taken here and handed on with the open file as the supervisor's standard input: from
-//! then on a free lock means that nobody runs it. Blocking; called off the agent's task.
+//! then on a free lock means that nobody runs it. A folder is whole before it gets the run's name. Blocking;
+//! called off the agent's task.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::UNIX_EPOCH;
 
 use executor_supervisor::outcome::{Kind, Outcome};
 use executor_supervisor::spec::Spec;
 use executor_supervisor::{BEGUN_FILE, OUTCOME_FILE, SCRIPT_FILE, SPEC_FILE};
 
+use super::spares::Spares;
+use crate::key::Key;
 use crate::step::lifecycle::never_begun;
 use crate::sys;
 
-/// Makes the folder anew, writes script and specification, and takes the run's lock.
+/// Makes the run's folder with script and specification, and takes the run's lock.
 ///
 /// # Errors
 /// The disk; nothing was started.
-pub fn prepare(folder: &Path, spec: &Spec, script: Option<&[u8]>, chown: bool) -> io::Result<File> {
-    make_folder(folder)?;
-    if let Some(script) = script {
-        let path = folder.join(SCRIPT_FILE);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(path)?;
-        file.write_all(script)?;
-        if chown {
-            fchown(&file, Some(spec.uid), Some(spec.gid))?;
+pub fn prepare(
+    run_root: &Path,
+    key: Key,
+    spec: &Spec,
+    script: Option<&[u8]>,
+    chown: bool,
+    spares: &Spares,
+) -> io::Result<File> {
+    let folder = run_root.join(key.folder());
+    // What an earlier attempt left began nothing: recovery has looked.
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if let Some(spare) = spares.take(spec.uid, spec.gid) {
+        match fill(&spare, spec, script, chown) {
+            Ok(lock) => {
+                fs::rename(&spare, &folder)?;
+                return Ok(lock);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a spare run folder is not usable");
+                let _ = fs::remove_dir_all(&spare);
+            }
         }
     }
-    let path = folder.join(SPEC_FILE);
-    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(&spec.encode())?;
-    file.rewind()?;
+    DirBuilder::new().mode(0o711).create(&folder)?;
+    fill(&folder, spec, script, chown)
+}
+
+/// Writes the files of a folder, new or spare.
+fn fill(folder: &Path, spec: &Spec, script: Option<&[u8]>, chown: bool) -> io::Result<File> {
+    let open = |name: &str, mode: u32| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(mode)
+            .open(folder.join(name))
+    };
+    if let Some(script) = script {
+        let mut file = open(SCRIPT_FILE, 0o700)?;
+        file.write_all(script)?;
+        file.set_len(script.len() as u64)?;
+        let facts = file.metadata()?;
+        if chown && (facts.uid(), facts.gid()) != (spec.uid, spec.gid) {
+            fchown(&file, Some(spec.uid), Some(spec.gid))?;
+        }
+        // Its owner may have changed that.
+        if facts.permissions().mode() & 0o7777 != 0o700 {
+            file.set_permissions(Permissions::from_mode(0o700))?;
+        }
+    }
+    let mut file = open(SPEC_FILE, 0o600)?;
     if !sys::try_lock(&file)? {
         return Err(io::Error::other("the run is locked by another process"));
     }
+    let bytes = spec.encode();
+    file.write_all(&bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.rewind()?;
     Ok(file)
-}
-
-/// A folder that users can pass through and not list. What an earlier attempt left is removed: it began nothing.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let make = || DirBuilder::new().mode(0o711).create(folder);
-    match make() {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_dir_all(folder)?;
-            make()
-        }
-        result => result,
-    }
 }
 
 /// Starts the supervisor, which owns the lock from here on. Must be called within the runtime.
@@ -107,16 +143,16 @@ pub enum Found {
 
 /// Looks into the folder of a run that nobody holds.
 #[must_use]
-pub fn examine(folder: &Path) -> Found {
+pub fn examine(folder: &Path, key: Key) -> Found {
     if let Ok(bytes) = fs::read(folder.join(OUTCOME_FILE))
-        && let Ok(outcome) = Outcome::decode(&bytes)
+        && let Ok(outcome) = Outcome::decode(&bytes, &key.folder())
     {
         return Found::Outcome(outcome);
     }
     match fs::metadata(folder.join(BEGUN_FILE)) {
         Ok(facts) => {
-            let at = facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-            let begun_ms = at.map_or(0, |at| i64::try_from(at.as_millis()).unwrap_or(i64::MAX));
+            // It got its name then, whatever its age.
+            let begun_ms = facts.ctime() * 1000 + facts.ctime_nsec() / 1_000_000;
             Found::Begun { begun_ms }
         }
         Err(_) => Found::Nothing,

@@ -16,9 +16,11 @@ pub use wire::Error;
 /// The launch specification. Whoever holds an flock on this very file is the run's supervisor:
 /// a free lock means that none exists, or ever will without a new launch.
 pub const SPEC_FILE: &str = "spec";
-/// Exists from the moment before the first child is made.
+/// An empty or old file that waits to become the mark; a folder that is used for the first time has none.
+pub const BLANK_FILE: &str = "blank";
+/// The mark: exists from the moment before the first child is made until it becomes the outcome.
 pub const BEGUN_FILE: &str = "begun";
-/// How the run ended; appears whole, by rename.
+/// How the run ended: the mark, written and renamed.
 pub const OUTCOME_FILE: &str = "outcome";
 /// The step's Unix socket.
 pub const SOCKET_FILE: &str = "socket";

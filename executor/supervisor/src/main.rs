@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::Spec;
-use executor_supervisor::{BEGUN_FILE, OUTCOME_FILE, SOCKET_FILE};
+use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE};
 
 use crate::run::Run;
 use crate::tree::Tree;
@@ -69,12 +69,13 @@ fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
         let status = if error.kind() == io::ErrorKind::AlreadyExists { 5 } else { 6 };
         return Err((status, format!("{BEGUN_FILE}: {error}")));
     }
+    let name = executor_supervisor::run_folder_name(spec.job_id, &spec.step, spec.run);
     let outcome = if spec.tasks.is_empty() {
         Outcome { kind: Kind::LaunchFailed, detail: "nothing to start".to_owned(), ..nothing() }
     } else {
         Run::new(spec, tree, detail).go(&listener, &signals)
     };
-    write_outcome(&outcome).map_err(failed(OUTCOME_FILE))?;
+    write_outcome(&outcome.encode(&name)).map_err(failed(OUTCOME_FILE))?;
     drop(lock);
     Ok(())
 }
@@ -123,15 +124,23 @@ fn listen() -> io::Result<UnixListener> {
 /// From here on the run has begun. It need not reach the disk: what it tells (kill what is left) matters
 /// only while the kernel that runs the processes does, and that kernel keeps the file.
 fn mark_begun() -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(BEGUN_FILE)?;
-    writeln!(file, "{}", sys::own_pid())
+    if fs::exists(BEGUN_FILE)? {
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+    }
+    // A file that is there already: making one is the dearest call of a short job on some file systems.
+    match fs::rename(BLANK_FILE, BEGUN_FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(BEGUN_FILE).map(drop)
+        }
+        result => result,
+    }
 }
 
 /// Appears whole, by rename.
-fn write_outcome(outcome: &Outcome) -> io::Result<()> {
-    const PARTIAL: &str = "outcome.partial";
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(PARTIAL)?;
-    file.write_all(&outcome.encode())?;
+fn write_outcome(bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(BEGUN_FILE)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
     drop(file);
-    fs::rename(PARTIAL, OUTCOME_FILE)
+    fs::rename(BEGUN_FILE, OUTCOME_FILE)
 }

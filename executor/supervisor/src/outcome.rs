@@ -1,8 +1,9 @@
 //! The outcome file: how a run ended, written once by its supervisor.
 //!
-//! It appears by rename, so a reader sees nothing or all of it; the checksum tells what a power cut
-//! left. Making it durable is the executor's part: it records the outcome in its own journal before it
-//! reports, and what a power cut took counts as lost.
+//! It appears by rename, so a reader sees nothing or all of it; the checksum and the run's name in it tell
+//! what a power cut left (run folders are used again: a file may hold an earlier run's outcome). Making it
+//! durable is the executor's part: it records the outcome in its own journal before it reports, and what a
+//! power cut took counts as lost.
 
 use crate::wire::{Error, Reader, Writer, checksum};
 
@@ -69,13 +70,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The bytes of the file.
+    /// The bytes of the file. `run` is the name of the run's folder.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, run: &str) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128 + self.detail.len() + 8 * self.tasks.len());
         bytes.extend_from_slice(MAGIC);
         let mut out = Writer(&mut bytes);
         out.u16(VERSION);
+        out.bytes(run.as_bytes());
         out.u8(match self.kind {
             Kind::Exited => 0,
             Kind::TimeLimit => 1,
@@ -98,11 +100,11 @@ impl Outcome {
         bytes
     }
 
-    /// Reads the bytes of a file.
+    /// Reads the bytes of a file that must be of this run.
     ///
     /// # Errors
-    /// Torn, damaged, or of a version that is not known.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    /// Torn, damaged, of another run, or of a version that is not known.
+    pub fn decode(bytes: &[u8], run: &str) -> Result<Self, Error> {
         let (body, sum) = bytes.split_last_chunk::<8>().ok_or(Error::Short { what: "outcome" })?;
         if checksum(body) != u64::from_le_bytes(*sum) {
             return Err(Error::Checksum);
@@ -114,6 +116,9 @@ impl Outcome {
         match fields.u16("version")? {
             VERSION => {}
             other => return Err(Error::Version(other)),
+        }
+        if fields.text("run")? != run {
+            return Err(Error::Value { what: "run" });
         }
         let outcome = Self {
             kind: match fields.u8("kind")? {
@@ -170,15 +175,16 @@ mod tests {
 
     #[test]
     fn reads_back_and_refuses_every_damage() {
-        let bytes = sample().encode();
-        assert_eq!(Outcome::decode(&bytes), Ok(sample()));
+        let bytes = sample().encode("7.0.1");
+        assert_eq!(Outcome::decode(&bytes, "7.0.1"), Ok(sample()));
+        assert!(Outcome::decode(&bytes, "7.0.2").is_err());
         for cut in 0..bytes.len() {
-            assert!(Outcome::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(Outcome::decode(&bytes[..cut], "7.0.1").is_err(), "cut at {cut}");
         }
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x10;
-            assert!(Outcome::decode(&flipped).is_err(), "flipped at {at}");
+            assert!(Outcome::decode(&flipped, "7.0.1").is_err(), "flipped at {at}");
         }
     }
 

@@ -115,7 +115,8 @@ impl Place {
     pub(crate) fn start(&self, spec: &Spec) -> Supervisor {
         let path = self.run().join(SPEC_FILE);
         fs::write(&path, spec.encode()).unwrap();
-        Supervisor { child: Some(spawn(&self.run())), place: self.path.clone() }
+        let name = executor_supervisor::run_folder_name(spec.job_id, &spec.step, spec.run);
+        Supervisor { child: Some(spawn(&self.run())), place: self.path.clone(), name }
     }
 
     pub(crate) fn end(&self, spec: &Spec) -> Outcome {
@@ -149,6 +150,7 @@ pub(crate) fn spawn(run: &Path) -> Child {
 pub(crate) struct Supervisor {
     pub(crate) child: Option<Child>,
     place: PathBuf,
+    name: String,
 }
 
 impl Supervisor {
@@ -156,7 +158,8 @@ impl Supervisor {
         let mut child = self.child.take().unwrap();
         let status = eventually("the supervisor's end", || child.try_wait().unwrap());
         assert!(status.success(), "supervisor ended with {status}");
-        Outcome::decode(&fs::read(self.place.join("run").join(OUTCOME_FILE)).unwrap()).unwrap()
+        let bytes = fs::read(self.place.join("run").join(OUTCOME_FILE)).unwrap();
+        Outcome::decode(&bytes, &self.name).unwrap()
     }
 
     pub(crate) fn connect(&self) -> Peer {

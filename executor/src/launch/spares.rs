@@ -1,0 +1,83 @@
+//! Run folders of runs that are over, kept for the next run of the same user.
+//!
+//! On ext4 a new inode costs most of a millisecond while many were deleted in the last seconds, more than all
+//! else that the executor does for a short job. So folders and files are used again: renamed and overwritten. A
+//! script belongs to its submitter, who may still hold it open: a folder goes to the same user and group only.
+//! Spare folders have names that are no run's; a start removes those of before.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use executor_supervisor::{BLANK_FILE, OUTCOME_FILE, SOCKET_FILE};
+
+/// How the names of spare folders begin.
+pub const SPARE_PREFIX: &str = ".spare-";
+const SPARES_PER_USER: usize = 64;
+const SPARES_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+struct Pool {
+    by_user: HashMap<(u32, u32), Vec<PathBuf>>,
+    count: usize,
+    made: u64,
+}
+
+/// See the module comment.
+#[derive(Debug, Default)]
+pub struct Spares {
+    pool: Mutex<Pool>,
+}
+
+impl Spares {
+    /// A folder whose files are this user's to be overwritten.
+    #[must_use]
+    pub fn take(&self, uid: u32, gid: u32) -> Option<PathBuf> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = pool.by_user.get_mut(&(uid, gid))?.pop()?;
+        pool.count -= 1;
+        Some(spare)
+    }
+
+    /// A name for one more, if there is room.
+    fn name(&self, uid: u32, gid: u32) -> Option<String> {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = pool.by_user.get(&(uid, gid)).map_or(0, Vec::len);
+        if own >= SPARES_PER_USER || pool.count >= SPARES_MAX {
+            return None;
+        }
+        pool.made += 1;
+        Some(format!("{SPARE_PREFIX}{}", pool.made))
+    }
+
+    fn put(&self, uid: u32, gid: u32, spare: PathBuf) {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.count += 1;
+        pool.by_user.entry((uid, gid)).or_default().push(spare);
+    }
+
+    /// Takes the folder of a run that is over and was acknowledged: kept, or removed. Blocking.
+    ///
+    /// # Errors
+    /// It could not be removed.
+    pub fn collect(&self, folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+        if let Some((uid, gid)) = owner
+            && let Some(name) = self.name(uid, gid)
+        {
+            let spare = folder.with_file_name(name);
+            if clean(folder).and_then(|()| fs::rename(folder, &spare)).is_ok() {
+                self.put(uid, gid, spare);
+                return Ok(());
+            }
+        }
+        fs::remove_dir_all(folder)
+    }
+}
+
+/// Leaves what a run overwrites. A run without an outcome is not worth it.
+fn clean(folder: &Path) -> io::Result<()> {
+    fs::rename(folder.join(OUTCOME_FILE), folder.join(BLANK_FILE))?;
+    fs::remove_file(folder.join(SOCKET_FILE))
+}
