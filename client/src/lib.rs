@@ -30,6 +30,7 @@
 //! here are the commands' own and promise nothing to other programs.
 
 mod api;
+mod attach;
 #[doc(hidden)]
 pub mod command;
 mod connect;

@@ -2,17 +2,20 @@
 //!
 //! A command reads its words, asks the scheduler, prints, and gives an exit status. It keeps nothing.
 
+mod allocation;
 mod clusters;
 mod job;
 mod node;
 mod node_verb;
 mod sacct;
 mod sacctmgr;
+mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
 mod sinfo;
 mod squeue;
+mod srun;
 mod submit;
 mod up;
 
@@ -20,6 +23,8 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::{Client, Error};
 use crate::getopt::{self, Spec, Words};
@@ -58,6 +63,34 @@ pub(crate) async fn connect() -> Result<Client, Error> {
     Client::connect().await
 }
 
+/// Ctrl-C, from now on told here instead of ending the process.
+pub(crate) struct Interrupt(Option<Signal>);
+
+impl Interrupt {
+    /// Waits for the next one; for ever where signals cannot be waited for.
+    pub(crate) async fn recv(&mut self) {
+        if let Some(signal) = &mut self.0
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Takes Ctrl-C.
+pub(crate) fn interrupt() -> Interrupt {
+    Interrupt(signal(SignalKind::interrupt()).ok())
+}
+
+/// The system's words for an error, without its number.
+pub(crate) fn os_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
 /// The version that `-V` prints: ours behind the release whose texts are printed.
 pub(crate) fn version() -> String {
     format!("slurm {COMPATIBLE}-sluice-{}", env!("CARGO_PKG_VERSION"))
@@ -89,11 +122,13 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
     match name {
         "sacct" => sacct::run(&call),
         "sacctmgr" => sacctmgr::run(&call),
+        "salloc" => salloc::run(&call),
         "sbatch" => sbatch::run(&call),
         "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),
         "sinfo" => sinfo::run(&call),
         "squeue" => squeue::run(&call),
+        "srun" => srun::run(&call),
         _ if NOT_BUILT.contains(&name) => {
             say::error(name, format!("{name} is not supported by sluice yet"));
             1

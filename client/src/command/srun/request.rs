@@ -1,0 +1,275 @@
+//! From srun's options to the step that is asked for and what its tasks run.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use model::request::MemoryRequest;
+use prost::bytes::Bytes;
+use proto::convert::request as convert;
+use proto::v1::{OpenMode, RankProgram, StepRequest, TaskLaunch};
+
+use super::super::job;
+use super::output::{Place, differs_by_task, place};
+use super::{multi_prog, terminal};
+use crate::api::Key;
+use crate::option::{self, Parsed, Source};
+
+/// Where the tasks' input comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// srun's own, for all tasks or for one.
+    Own(Option<u32>),
+    Nothing,
+    /// A file that srun reads.
+    File(PathBuf),
+    /// A pattern that the supervisors expand.
+    Supervisor(String),
+}
+
+/// What is settled before there is a step.
+pub(super) struct Plan {
+    arguments: Vec<Bytes>,
+    programs: Vec<RankProgram>,
+    pub input: Input,
+    stdout: Option<String>,
+    stderr: Option<String>,
+    pub work_dir: PathBuf,
+}
+
+/// Looks up the program and the files that srun itself reads. `Err` is a sentence.
+pub(super) fn plan(parsed: &Parsed) -> Result<Plan, String> {
+    let component = parsed.first();
+    let (request, manner) = (&component.request, &component.manner);
+    let work_dir = PathBuf::from(&*request.work_dir);
+    let (mut arguments, mut programs) = (Vec::new(), Vec::new());
+    if manner.multi_prog {
+        let file = component.command.first().cloned().unwrap_or_default();
+        let name = file.to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&file).map_err(|_| format!("Could not open multi_prog config file {name}"))?;
+        let nodes = request.nodes.map_or(1, |(least, _)| least);
+        let tasks = request.ntasks.or(request.ntasks_per_node.map(|each| each * nodes)).unwrap_or(nodes);
+        programs = multi_prog::read(&text, &name, tasks)?;
+    } else {
+        let mut words = component.command.iter();
+        let program = words.next().cloned().unwrap_or_default();
+        arguments.push(Bytes::from(find_program(&program).into_vec()));
+        arguments.extend(words.map(|word| Bytes::copy_from_slice(word.as_bytes())));
+    }
+    Ok(Plan {
+        arguments,
+        programs,
+        input: input(request.files.stdin.as_deref(), &work_dir),
+        stdout: request.files.stdout.as_deref().map(str::to_owned),
+        stderr: request.files.stderr.as_deref().map(str::to_owned),
+        work_dir,
+    })
+}
+
+fn input(pattern: Option<&str>, work_dir: &Path) -> Input {
+    match pattern {
+        None | Some("all") => Input::Own(None),
+        Some("none" | "/dev/null") => Input::Nothing,
+        Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map_or(Input::Nothing, |rank| Input::Own(Some(rank)))
+        }
+        Some(pattern) if differs_by_task(pattern) => Input::Supervisor(pattern.to_owned()),
+        Some(pattern) => Input::File(work_dir.join(pattern)),
+    }
+}
+
+impl Plan {
+    /// Where output and errors go, patterns expanded for the job and step.
+    pub(super) fn places(&self, job_id: u32, step_id: &str, name: &str) -> (Place, Option<Place>) {
+        let expand = |pattern: &str| expand(pattern, job_id, step_id, name);
+        let output = place(self.stdout.as_deref(), &self.work_dir, expand);
+        let error = self.stderr.as_deref().map(|pattern| place(Some(pattern), &self.work_dir, expand));
+        (output, error)
+    }
+
+    /// What the supervisors are told.
+    pub(super) fn launch(&self, parsed: &Parsed) -> TaskLaunch {
+        let component = parsed.first();
+        let (request, manner) = (&component.request, &component.manner);
+        // Files of srun's own are streams for the supervisors.
+        let of_supervisor = |pattern: &Option<String>| {
+            let pattern = pattern.as_deref()?;
+            (differs_by_task(pattern) || matches!(pattern, "none" | "/dev/null")).then(|| pattern.to_owned())
+        };
+        let (stdin, stdin_rank) = match &self.input {
+            Input::Own(None) | Input::File(_) => (None, None),
+            Input::Own(Some(rank)) => (None, Some(i32::try_from(*rank).unwrap_or(-1))),
+            Input::Nothing => (None, Some(-1)),
+            Input::Supervisor(pattern) => (Some(pattern.clone()), None),
+        };
+        let (rows, columns) = if manner.pty { terminal::size() } else { (0, 0) };
+        TaskLaunch {
+            arguments: self.arguments.clone(),
+            programs: self.programs.clone(),
+            environment: Bytes::from(option::block(&parsed.environment)),
+            work_dir: request.work_dir.to_string(),
+            umask: u32::from(request.umask),
+            stdout: of_supervisor(&self.stdout),
+            stderr: of_supervisor(&self.stderr),
+            stdin,
+            open_mode: convert::open_mode_outwards(request.files.open_mode) as i32,
+            stdin_rank,
+            pty: manner.pty,
+            pty_rows: u32::from(rows),
+            pty_columns: u32::from(columns),
+            kill_on_bad_exit: manner.kill_on_bad_exit.unwrap_or(false),
+            cookie: Key::random().bytes(),
+            task_prolog: manner.task_prolog.clone(),
+            task_epilog: manner.task_epilog.clone(),
+            label: manner.label,
+            unbuffered: manner.unbuffered,
+        }
+    }
+}
+
+/// Whether files are continued.
+pub(super) fn appends(launch_mode: Option<model::request::OpenMode>) -> bool {
+    convert::open_mode_outwards(launch_mode) == OpenMode::Append
+}
+
+/// The step as the options ask for it.
+pub(super) fn step(parsed: &Parsed) -> StepRequest {
+    let component = parsed.first();
+    let (request, manner, rare) = (&component.request, &component.manner, component.request.rare());
+    let inside = manner.jobid.is_some();
+    let (per_node, per_cpu) = match request.memory {
+        Some(MemoryRequest::PerNode(mib)) => (Some(mib.0), None),
+        Some(MemoryRequest::PerCpu(mib)) => (None, Some(mib.0)),
+        Some(MemoryRequest::PerGpu(_)) | None => (None, None),
+    };
+    // An allocation of srun's own has been asked for with these already.
+    let only_inside = |text: &Option<Box<str>>| text.as_deref().filter(|_| inside).map(str::to_owned);
+    let by_user = |long: &str| component.given.get(long) == Some(&Source::CommandLine);
+    StepRequest {
+        name: request.name.to_string(),
+        ntasks: request.ntasks,
+        nodes_min: request.nodes.map(|(least, _)| least),
+        nodes_max: request.nodes.and_then(|(_, most)| most),
+        cpus_per_task: request.cpus_per_task,
+        ntasks_per_node: request.ntasks_per_node,
+        memory_mib_per_node: per_node.filter(|&mib| inside && mib > 0),
+        memory_mib_per_cpu: per_cpu.filter(|_| inside),
+        nodelist: only_inside(&rare.nodelist),
+        exclude: only_inside(&rare.exclude),
+        gres_per_node: if inside { convert::gres_list_outwards(&request.gres_per_node) } else { Vec::new() },
+        gres_none: component.has("gres") && request.gres_per_node.is_empty(),
+        exclusive: inside && manner.exclusive,
+        exact: inside && (manner.exact || manner.exclusive),
+        overlap: manner.overlap,
+        overcommit: rare.overcommit,
+        time_limit_ms: request.time_limit.filter(|_| inside && by_user("time")).map(convert::limit_outwards),
+        distribution: rare.distribution.as_deref().map(str::to_owned),
+        work_dir: request.work_dir.to_string(),
+        submit_line: request.submit_line.to_string(),
+        immediate_s: rare.immediate,
+        gpus_per_job: if inside { convert::gres_list_outwards(&request.gpus_per_job) } else { Vec::new() },
+        gpus_per_task: convert::gres_list_outwards(&request.gpus_per_task),
+        relative: manner.relative,
+        whole: manner.whole,
+    }
+}
+
+/// Where the program is: absolute where this machine knows, as typed where it does not.
+fn find_program(program: &OsStr) -> OsString {
+    let path = Path::new(program);
+    if path.is_absolute() {
+        return program.to_owned();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    // Joined as text, so that "./x" stays visible in complaints, as Slurm shows it.
+    let joined = |folder: &Path| {
+        let mut joined = folder.as_os_str().to_owned();
+        joined.push("/");
+        joined.push(program);
+        PathBuf::from(joined)
+    };
+    if program.as_bytes().contains(&b'/') {
+        return joined(&here).into_os_string();
+    }
+    let folders: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
+    let all = std::iter::once(here).chain(folders);
+    all.map(|folder| joined(&folder))
+        .find(|path| is_executable(path).unwrap_or(false))
+        .map_or_else(|| program.to_owned(), PathBuf::into_os_string)
+}
+
+fn is_executable(path: &Path) -> io::Result<bool> {
+    let found = path.metadata()?;
+    Ok(found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// A pattern of srun's own files: those letters that are the same for all tasks.
+fn expand(pattern: &str, job_id: u32, step_id: &str, name: &str) -> String {
+    let mut out = String::new();
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => out.extend(rest.next()),
+            '%' => {
+                let mut width = String::new();
+                while let Some(digit) = rest.next_if(char::is_ascii_digit) {
+                    width.push(digit);
+                }
+                let pad = width.parse::<usize>().unwrap_or(0).min(10);
+                let value = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
+                match rest.next() {
+                    Some('%') => out.push('%'),
+                    Some('j') => out.push_str(&format!("{job_id:0pad$}")),
+                    Some('J') => out.push_str(&format!("{job_id}.{step_id}")),
+                    Some('s') => out.push_str(step_id),
+                    Some('A') => out.push_str(&value("SLURM_ARRAY_JOB_ID").unwrap_or_else(|| job_id.to_string())),
+                    Some('a') => out.push_str(&value("SLURM_ARRAY_TASK_ID").unwrap_or_else(|| "4294967294".to_owned())),
+                    Some('u') => out.push_str(&crate::local::user_name(nix::unistd::getuid().as_raw())),
+                    Some('x') => out.push_str(&value("SLURM_JOB_NAME").unwrap_or_else(|| name.to_owned())),
+                    other => {
+                        out.push('%');
+                        out.push_str(&width);
+                        out.extend(other);
+                    }
+                }
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Names of the nodes of a step, from what the scheduler answered.
+pub(super) fn node_names(reply: &proto::v1::CreateStepReply) -> Vec<String> {
+    let name = |node: &proto::v1::StepNode| node.allocation.as_ref().map(|held| held.node.clone()).unwrap_or_default();
+    reply.nodes.iter().map(name).collect()
+}
+
+/// The step's id with its job's.
+pub(super) fn step_name(job_id: u32, step_id: &str) -> String {
+    let job = proto::v1::Job { job_id, ..proto::v1::Job::default() };
+    format!("{}.{step_id}", job::id(&job))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found() {
+        assert_eq!(find_program(OsStr::new("/tmp")), "/tmp");
+        assert!(find_program(OsStr::new("./x")).to_string_lossy().ends_with("/./x"));
+        assert_eq!(find_program(OsStr::new("no-such-program")), "no-such-program");
+        assert!(Path::new(&find_program(OsStr::new("sh"))).is_absolute());
+    }
+
+    #[test]
+    fn patterns_and_inputs() {
+        assert_eq!(expand("p-%J-%s-%3j-%q", 7, "1", "n"), "p-7.1-1-007-%q");
+        assert_eq!(input(Some("1"), Path::new("/w")), Input::Own(Some(1)));
+        assert_eq!(input(Some("in"), Path::new("/w")), Input::File("/w/in".into()));
+        assert_eq!(input(Some("none"), Path::new("/w")), Input::Nothing);
+    }
+}
