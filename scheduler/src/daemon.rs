@@ -17,6 +17,7 @@ use crate::controller::{self, Parts};
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::dispatch::launch::Site;
+use crate::housekeeping;
 use crate::inbox::{Inbox, Item};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
@@ -41,6 +42,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The program that makes snapshots (`PROGRAM compact …`); `None`: a thread of this process.
     pub compactor: Option<PathBuf>,
+    /// Another disk than the folder: tests.
+    pub disk: Option<Arc<dyn journal::Disk>>,
 }
 
 /// Why a daemon does not start.
@@ -99,10 +102,10 @@ impl Daemon {
     /// # Errors
     /// See [`Error`]; nothing is left behind.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { configuration, state: folder, socket, compactor } = options;
+        let Options { configuration, state: folder, socket, compactor, disk } = options;
         let configuration = Arc::new(configuration);
         let directory = Arc::new(Directory::default());
-        let keeping = Keeping { folder, compactor };
+        let keeping = Keeping { folder, compactor, disk };
         let opened = keeper::open(&keeping, Epoch(0), &configuration.current().settings, &directory)
             .map_err(|source| Error::State { folder: keeping.folder.clone(), source: Box::new(source) })?;
         report(&opened.report);
@@ -127,6 +130,13 @@ impl Daemon {
             shutdown: Shutdown::default(),
             started: clock::wall(),
         };
+        let house = housekeeping::Parts {
+            shelf: Arc::clone(&shelf),
+            views: Arc::clone(&views),
+            metrics: Arc::clone(&metrics),
+            clock,
+        };
+        tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
         let parts = Parts { keeping, shelf, inbox, views, dispatch, metrics, configuration, clock };
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())

@@ -11,6 +11,7 @@ pub mod controller;
 pub mod daemon;
 pub mod directory;
 pub mod dispatch;
+pub mod housekeeping;
 pub mod inbox;
 pub mod lease;
 pub mod metrics;

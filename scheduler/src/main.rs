@@ -10,6 +10,9 @@ use scheduler::daemon::{Daemon, Options};
 use scheduler::settings::Configuration;
 use scheduler::settings::place::Environment;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The controller daemon of a Sluice cluster.
 #[derive(Parser)]
@@ -62,11 +65,15 @@ fn start_log(arguments: &Arguments) {
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    // What libraries say below a warning helps nobody who runs a cluster.
+    let own = Targets::new()
+        .with_default(tracing::Level::WARN)
+        .with_targets([("scheduler", level), ("sluice_scheduler", level)]);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     if arguments.log_json {
-        builder.json().init();
+        tracing_subscriber::registry().with(lines.json().with_filter(own)).init();
     } else {
-        builder.with_ansi(false).init();
+        tracing_subscriber::registry().with(lines.with_ansi(false).with_filter(own)).init();
     }
 }
 
@@ -90,7 +97,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-        let daemon = Daemon::start(Options { configuration, state: state.clone(), socket, compactor })?;
+        let daemon = Daemon::start(Options { configuration, state: state.clone(), socket, compactor, disk: None })?;
         let stop = daemon.shutdown();
         tracing::info!(
             cluster = %loaded.settings.cluster,

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub cancelled: Counter,
     /// Jobs that ended otherwise.
     pub failed: Counter,
+    /// Ended jobs that left the memory.
+    pub purged: Counter,
     /// Inputs handled.
     pub inputs: Counter,
     /// Records stored.

@@ -268,6 +268,7 @@ fn ends_work(command: &Command) -> bool {
 fn count(metrics: &Metrics, record: &Record) {
     match record {
         Record::JobStarted { .. } => metrics.started.one(),
+        Record::JobPurged(_) => metrics.purged.one(),
         Record::JobEnded { ended, .. } => {
             metrics.ended.one();
             match ended.state {

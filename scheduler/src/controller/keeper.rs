@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use journal::Claim;
+use journal::{Claim, Disk};
 use model::id::Epoch;
 use model::time::Timestamp;
 use scheduler_core::effect::ReplyTo;
@@ -29,12 +29,14 @@ const CRASHES_MAX: u32 = 2;
 const SUSPECTS: &str = "suspects";
 
 /// Where the state is and how it is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Keeping {
     /// The folder, 0700.
     pub folder: PathBuf,
     /// The program that makes snapshots (`PROGRAM compact …`); `None`: a thread of this process.
     pub compactor: Option<PathBuf>,
+    /// Another disk than the folder: tests. Sizes of files are small then.
+    pub disk: Option<Arc<dyn Disk>>,
 }
 
 /// The row of a finished job, for the history.
@@ -74,8 +76,19 @@ pub fn open(
         fs::DirBuilder::new().mode(0o700).create(folder).map_err(failed("make"))?;
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed("close to others"))?;
-    let disk = Arc::new(FileDisk::open(folder).map_err(failed("open"))?);
-    let mut store_settings = store::Settings { index: Some(folder.join("index")), ..store::Settings::default() };
+    let mut store_settings = store::Settings::default();
+    let disk: Arc<dyn Disk> = match &keeping.disk {
+        Some(disk) => {
+            store_settings.journal.segment_bytes = 1 << 20;
+            store_settings.journal.essential_bytes = 256 << 10;
+            store_settings.body_file_bytes = 1 << 20;
+            Arc::clone(disk)
+        }
+        None => {
+            store_settings.index = Some(folder.join("index"));
+            Arc::new(FileDisk::open(folder).map_err(failed("open"))?)
+        }
+    };
     if at_least > Epoch(0) {
         store_settings.journal.claim = Claim::AtLeast(journal::Epoch(at_least.0));
     }

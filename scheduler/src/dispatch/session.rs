@@ -33,9 +33,9 @@ use crate::wire::agent;
 /// Time for the first message.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 /// How often an executor is to send a heartbeat.
-pub const HEARTBEAT_S: u32 = 10;
+pub const HEARTBEAT_S: u32 = 5;
 /// Silence after which a session is given up.
-const SILENCE_MAX: Duration = Duration::from_secs(HEARTBEAT_S as u64 * 4);
+const SILENCE_MAX: Duration = Duration::from_secs(HEARTBEAT_S as u64 * 6);
 /// Messages that wait for the connection.
 const MESSAGES_MAX: usize = 64;
 

@@ -60,7 +60,8 @@ fn base_state(node: &Node, cpus: u32) -> &'static str {
     }
 }
 
-/// The row of one node. `suspended` CPUs of it belong to suspended jobs.
+/// The row of one node. `suspended` CPUs of it belong to suspended jobs; `resumed`: an administrator brought it
+/// back and its executor has not said anything since. Source: golden `sinfo/reasons`.
 #[must_use]
 pub fn row(
     node: &Node,
@@ -68,6 +69,7 @@ pub fn row(
     suspended: u32,
     partitions: &[String],
     vitals: Vitals,
+    resumed: bool,
 ) -> v1::Node {
     let definition = &node.definition;
     let observed = &node.observed;
@@ -79,7 +81,7 @@ pub fn row(
         port: definition.port,
         state: base_state(node, cpus).to_owned(),
         drain: node.admin.drain,
-        not_responding: node.link != Link::Up || node.admin.resume_pending,
+        not_responding: node.link != Link::Up || node.admin.resume_pending || resumed,
         completing: node.used.completing > 0,
         maintenance: false,
         reserved: false,
@@ -118,6 +120,6 @@ pub fn row(
         lacks: observed.lacks.iter().map(ToString::to_string).collect(),
         cfg_tres: tres::of_node(node, settings),
         alloc_tres: tres::in_use(node, u64::from(cpus), settings),
-        resume_pending: node.admin.resume_pending,
+        resume_pending: node.admin.resume_pending || resumed,
     }
 }

@@ -44,6 +44,8 @@ pub struct View {
     pub verdicts: BTreeMap<JobId, Verdict>,
     /// What executors report with their heartbeats.
     pub vitals: BTreeMap<NodeIdx, Vitals>,
+    /// Nodes that an administrator brought back and that have not said anything since.
+    pub resumed: BTreeSet<NodeIdx>,
     /// How often each job changed.
     changes: BTreeMap<JobId, u64>,
 }
@@ -79,6 +81,7 @@ impl Views {
             settings,
             verdicts: BTreeMap::new(),
             vitals: BTreeMap::new(),
+            resumed: BTreeSet::new(),
             changes: BTreeMap::new(),
         };
         let (news, _) = broadcast::channel(NEWS_MAX);
@@ -131,6 +134,7 @@ impl Views {
         }
         for (place, record) in (0..).zip(&update.records) {
             before(&view, record, place);
+            note_resume(&mut view, record);
             apply(&mut view.state, record);
             changed_jobs(record, |id| {
                 changed.insert(id);
@@ -171,7 +175,9 @@ impl Views {
 
     /// Keeps what an executor said with its heartbeat.
     pub fn set_vitals(&self, node: NodeIdx, vitals: Vitals) {
-        self.write().vitals.insert(node, vitals);
+        let mut view = self.write();
+        view.resumed.remove(&node);
+        view.vitals.insert(node, vitals);
     }
 
     /// News from now on.
@@ -246,6 +252,25 @@ impl Views {
             .filter(|job| filter.matches(&view, job))
             .map(|job| self.row(&view, job, with_steps))
             .collect()
+    }
+}
+
+/// A node that was down or drained and is so no more is silent until its executor says something.
+fn note_resume(view: &mut View, record: &Record) {
+    match record {
+        Record::NodeAdmin { node, admin } => {
+            let before = &view.state.node(*node).admin;
+            let was_out = before.drain || before.down;
+            if was_out && !admin.drain && !admin.down {
+                view.resumed.insert(*node);
+            } else {
+                view.resumed.remove(node);
+            }
+        }
+        Record::NodeRegistered { node, .. } | Record::NodeLink { node, .. } => {
+            view.resumed.remove(node);
+        }
+        _ => {}
     }
 }
 

@@ -1,9 +1,11 @@
 //! A daemon, its clients, and an executor that does what the test says.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use journal::Disk;
 use proto::v1;
 use proto::v1::agent_client::AgentClient;
 use proto::v1::agent_down::Message as Down;
@@ -27,15 +29,21 @@ static LAST: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
     daemon: Option<Daemon>,
+    disk: Option<Arc<dyn Disk>>,
 }
 
 impl Cluster {
     /// An empty cluster with a partition `main`.
     pub(crate) fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// The same on a modelled disk.
+    pub(crate) fn on(disk: Option<Arc<dyn Disk>>) -> Self {
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("sluice-daemon-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut cluster = Self { folder, daemon: None };
+        let mut cluster = Self { folder, daemon: None, disk };
         cluster.start();
         cluster
     }
@@ -46,6 +54,7 @@ impl Cluster {
             state: self.folder.join("state"),
             socket: self.socket(),
             compactor: None,
+            disk: self.disk.clone(),
         };
         self.daemon = Some(Daemon::start(options).unwrap());
     }

@@ -1,6 +1,7 @@
 //! The whole daemon in this process, over a real socket and a real folder, with an executor that the tests play.
 
 mod cluster;
+mod disk;
 mod foreign;
 mod lives;
 mod outside;

@@ -6,11 +6,14 @@ use tokio::net::UnixStream;
 
 use crate::cluster::{Cluster, PATIENCE, batch};
 
-async fn says(cluster: &Cluster, bytes: &[u8]) -> Vec<u8> {
+/// Sends bytes, ends its side of the connection if `hang_up`, and reads what comes.
+async fn says(cluster: &Cluster, bytes: &[u8], hang_up: bool) -> Vec<u8> {
     let mut stream = UnixStream::connect(cluster.socket()).await.unwrap();
     // The daemon may end the connection before all is written.
     let _ = stream.write_all(bytes).await;
-    let _ = stream.shutdown().await;
+    if hang_up {
+        let _ = stream.shutdown().await;
+    }
     let mut said = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await;
     // A reset is an end too.
@@ -32,12 +35,12 @@ async fn bytes_thrown_at_the_socket_end_their_connection_only() {
         (0..length).map(|_| byte()).collect()
     };
     for length in [0, 1, 24, 1000, 100_000] {
-        says(&cluster, &random(length)).await;
+        says(&cluster, &random(length), true).await;
     }
     let mut preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     preface.extend(random(5000));
-    says(&cluster, &preface).await;
-    says(&cluster, b"GET /metrics HTTP/1.1\r\nbroken").await;
+    says(&cluster, &preface, true).await;
+    says(&cluster, b"GET /metrics HTTP/1.1\r\nbroken", true).await;
     let job = cluster.client().await.submit(batch(1, "#!/bin/sh\n")).await.unwrap().into_inner();
     assert!(job.job_id > 0);
     cluster.stop().await;
@@ -47,11 +50,11 @@ async fn bytes_thrown_at_the_socket_end_their_connection_only() {
 async fn figures_are_plain_http() {
     let mut cluster = Cluster::new();
     cluster.client().await.submit(batch(1, "#!/bin/sh\n")).await.unwrap();
-    let said = says(&cluster, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let said = says(&cluster, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false).await;
     let said = String::from_utf8_lossy(&said);
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     assert!(said.contains("\nsluice_jobs_submitted_total 1\n"), "{said}");
-    let said = says(&cluster, b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let said = says(&cluster, b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false).await;
     assert!(said.starts_with(b"HTTP/1.1 404"));
     cluster.stop().await;
 }
