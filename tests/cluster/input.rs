@@ -28,7 +28,7 @@ fn bad_scripts_are_refused_and_nothing_is_stored() {
     refused(&cluster, b"#!/bin/sh\r\necho dos\r\n", &[], "DOS line breaks");
     refused(&cluster, b"#!/bin/sh\n", &["--no-such-option"], "unrecognized option '--no-such-option'");
     refused(&cluster, b"#!/bin/sh\n", &["-p", "nowhere"], "invalid partition specified: nowhere");
-    refused(&cluster, b"#!/bin/sh\n", &["-n", "1000"], "Requested node configuration is not available");
+    refused(&cluster, b"#!/bin/sh\n", &["-c", "1000"], "Requested node configuration is not available");
     let mut huge = b"#!/bin/sh\n".to_vec();
     huge.resize(100 << 20, b'#');
     refused(&cluster, &huge, &[], "sbatch: error:");
@@ -39,8 +39,6 @@ fn bad_scripts_are_refused_and_nothing_is_stored() {
 #[test]
 fn jobs_that_do_not_exist_are_named() {
     let cluster = cluster();
-    let ran = cluster.run("scancel", &["4711"]).unwrap();
-    assert!(ran.stderr.contains("Invalid job id specified"), "{ran:?}");
     let ran = cluster.run("scontrol", &["show", "job", "4711"]).unwrap();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), "slurm_load_jobs error: Invalid job id specified"));
 }

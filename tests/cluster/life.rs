@@ -40,13 +40,11 @@ fn the_environment_arrives_byte_for_byte() {
     let odd: &[u8] = b"two\nlines, \xff and a =";
     let script = cluster.jobs().join("job.sh");
     fs::write(&script, "#!/bin/sh\nprintf %s \"$ODD\" > odd\n").unwrap();
-    let out = cluster
-        .command("sbatch")
-        .args(["--parsable", "-o", "/dev/null"])
-        .arg(&script)
-        .env("ODD", OsStr::from_bytes(odd))
-        .output();
-    let id = String::from_utf8(out.unwrap().stdout).unwrap();
+    let mut sbatch = cluster.command("sbatch");
+    sbatch.args(["--parsable", "-o", "/dev/null"]).arg(&script).env("ODD", OsStr::from_bytes(odd));
+    let out = sbatch.output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let id = String::from_utf8(out.stdout).unwrap();
     cluster.wait_ended(id.trim(), "State", SOON).unwrap();
     assert_eq!(fs::read(cluster.jobs().join("odd")).unwrap(), odd);
 }

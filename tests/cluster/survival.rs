@@ -12,7 +12,7 @@ const WAITS: &str = "#!/bin/sh\n: > begun\nuntil [ -e go ]; do sleep 0.05; done\
 
 fn running_job() -> (Cluster, String) {
     let cluster = Cluster::start(&Conf::declared(1, 8, ""), &["n1"]).unwrap();
-    let id = cluster.submit(WAITS, &["-o", "/dev/null"]).unwrap();
+    let id = cluster.submit(WAITS, &["-o", "/dev/null", "--no-requeue"]).unwrap();
     wait_for("the job to begin", SOON, || cluster.jobs().join("begun").exists()).unwrap();
     (cluster, id)
 }
@@ -46,7 +46,7 @@ fn a_killed_supervisor_is_a_lost_outcome_and_leaves_no_process() {
     send(supervisor, Signal::SIGKILL);
     let state = cluster.wait_ended(&id, "State", SOON).unwrap();
     assert!(["FAILED", "NODE_FAIL"].contains(&state.as_str()), "{state}");
-    wait_for("the node to be idle", SOON, || cluster.wait_idle(1).is_ok()).unwrap();
+    cluster.wait_idle(1).unwrap();
     assert_eq!(cluster.supervisors(), Vec::<u32>::new());
 }
 

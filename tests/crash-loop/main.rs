@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let (kills, seed) = parse()?;
     println!("seed {seed}");
-    let conf = Conf::declared(2, 32, "");
+    let conf = Conf::declared(2, 32, "AuthInfo=cred_expire=1");
     let mut cluster = Cluster::start(&conf, &NODES)?;
     let mut submitter = Submitter::start(&cluster, seed)?;
     let mut random = Random::new(seed);
