@@ -14,7 +14,7 @@ mod ever;
 
 use std::sync::Arc;
 
-use model::id::{NodeIdx, PartitionIdx};
+use model::id::{NodeIdx, PartitionIdx, Uid};
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{Allocation, NodeShare};
@@ -37,7 +37,7 @@ use feature::{Constraint, Expression};
 pub fn place(state: &State, settings: &Settings, job: &Job, partition: PartitionIdx) -> Option<Allocation> {
     let definition = state.partition(partition)?;
     let demand = Demand::of(state, settings, job, definition)?;
-    place_demand(&Board::of(state), state, settings, definition, &demand)
+    place_demand(&Board::of(state), state, settings, definition, &demand, job.owner.uid)
 }
 
 /// Where the job would start in the partition if no other job were there.
@@ -52,7 +52,7 @@ pub fn place_on_empty(
 ) -> Option<Allocation> {
     let definition = state.partition(partition)?;
     let demand = Demand::of(state, settings, job, definition)?;
-    place_demand(&Board::empty(), state, settings, definition, &demand)
+    place_demand(&Board::empty(), state, settings, definition, &demand, job.owner.uid)
 }
 
 /// Whether a proposal still fits: its nodes are there and nothing of it is held by another job.
@@ -95,9 +95,10 @@ pub(crate) fn place_demand(
     settings: &Settings,
     partition: &Partition,
     demand: &Demand,
+    owner: Uid,
 ) -> Option<Allocation> {
     let chosen =
-        choose_nodes(state, partition, demand, |node| board.candidate(state, settings, demand, node))?;
+        choose_nodes(state, partition, demand, |node| board.candidate(state, settings, demand, owner, node))?;
     let shares = chosen.iter().map(|one| board.share(state, settings, demand, one));
     let mut shares: Vec<NodeShare> = shares.collect::<Option<_>>()?;
     shares.sort_by_key(|share| share.node);

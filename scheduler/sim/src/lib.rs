@@ -5,6 +5,7 @@
 //! Nothing here reads a clock or shares state; a seed is a history.
 
 pub mod cluster;
+pub mod grid;
 pub mod random;
 pub mod trace;
 

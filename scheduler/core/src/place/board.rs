@@ -82,6 +82,7 @@ impl Board {
         state: &State,
         settings: &Settings,
         demand: &Demand,
+        owner: Uid,
         idx: NodeIdx,
     ) -> Option<Candidate> {
         let node = state.node(idx);
@@ -111,30 +112,37 @@ impl Board {
                 *free = gres.count.saturating_sub(*held);
             }
         }
-        if !self.may_share(state, demand, idx, jobs) {
+        if !self.may_share(state, demand, owner, idx, jobs) {
             return None;
         }
         let free = Free { cpus, memory, gres: &gres_free[..kinds], idle: jobs == 0 };
         candidate(settings, demand, definition, idx, free)
     }
 
-    /// Whether the jobs on a node, those of this pass included, let a demand beside them.
-    pub(crate) fn may_take(&self, state: &State, demand: &Demand, idx: u32) -> bool {
-        if self.owned.is_empty() && !matches!(demand.share, Share::User(_)) {
-            return true;
-        }
-        let idx = NodeIdx(idx);
-        let jobs = self.touched.get(&idx).map_or(state.node(idx).used.jobs, |held| held.jobs);
-        self.may_share(state, demand, idx, jobs)
+    /// Whether some node belongs to jobs of one user only: then users are not treated alike.
+    pub(crate) fn has_owners(&self) -> bool {
+        !self.owned.is_empty()
     }
 
-    fn may_share(&self, state: &State, demand: &Demand, idx: NodeIdx, jobs: u32) -> bool {
+    /// Whether no job keeps nodes from other users, and the demand does not ask for that.
+    pub(crate) fn is_open(&self, demand: &Demand) -> bool {
+        self.owned.is_empty() && !matches!(demand.share, Share::User(_))
+    }
+
+    /// Whether the jobs on a node, those of this pass included, let a user's demand beside them.
+    pub(crate) fn may_take(&self, state: &State, demand: &Demand, user: Uid, idx: u32) -> bool {
+        let idx = NodeIdx(idx);
+        let jobs = self.touched.get(&idx).map_or(state.node(idx).used.jobs, |held| held.jobs);
+        self.may_share(state, demand, user, idx, jobs)
+    }
+
+    fn may_share(&self, state: &State, demand: &Demand, user: Uid, idx: NodeIdx, jobs: u32) -> bool {
         if self.empty || jobs == 0 {
             return true;
         }
         let owner = self.owned.get(&idx);
         match demand.share {
-            Share::Any => owner.is_none(),
+            Share::Any => owner.is_none_or(|owner| *owner == user),
             Share::Whole => false,
             Share::User(uid) => match owner {
                 Some(owner) => *owner == uid,

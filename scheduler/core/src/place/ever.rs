@@ -4,6 +4,7 @@
 //! partitions could do is refused; what is only too much for a partition (nodes or CPUs in all, time,
 //! accounts) waits with a reason.
 
+use model::id::Uid;
 use model::refusal::Refusal;
 
 use super::demand::{self, Demand};
@@ -24,6 +25,7 @@ use crate::state::partition::Partition;
 /// Slurm's refusal, of the last partition tried.
 /// Cost: O(nodes of the partitions), once.
 pub fn could_ever_run(state: &State, settings: &Settings, job: &Job) -> Result<(), Refused> {
+    check_features(state, job)?;
     if job.hold != Hold::None {
         return Ok(());
     }
@@ -34,12 +36,23 @@ pub fn could_ever_run(state: &State, settings: &Settings, job: &Job) -> Result<(
             refused = Some(Refused::from(Refusal::InvalidFeature));
             continue;
         };
-        match try_partition(&board, state, settings, partition, &demand) {
+        match try_partition(&board, state, settings, partition, &demand, job.owner.uid) {
             Ok(()) => return Ok(()),
             Err(reason) => refused = Some(reason),
         }
     }
     refused.map_or(Ok(()), Err)
+}
+
+/// A feature that no node has is refused, held or not.
+fn check_features(state: &State, job: &Job) -> Result<(), Refused> {
+    let Some(text) = job.request.constraint.as_deref().filter(|text| !text.is_empty()) else { return Ok(()) };
+    let known =
+        |name: &str| state.nodes.iter().any(|node| node.definition.features.iter().any(|one| **one == *name));
+    match Constraint::parse(text) {
+        Some(constraint) if constraint.names().into_iter().all(known) => Ok(()),
+        Some(_) | None => Err(Refusal::InvalidFeature.into()),
+    }
 }
 
 fn try_partition(
@@ -48,6 +61,7 @@ fn try_partition(
     settings: &Settings,
     partition: &Partition,
     demand: &Demand,
+    owner: Uid,
 ) -> Result<(), Refused> {
     if demand.required.iter().any(|node| partition.nodes.binary_search(node).is_err()) {
         return Err(Refused::from(Refusal::NodesNotInPartition));
@@ -56,7 +70,7 @@ fn try_partition(
         // Its nodes may come: it waits.
         return Ok(());
     }
-    let room = |node| board.candidate(state, settings, demand, node);
+    let room = |node| board.candidate(state, settings, demand, owner, node);
     if choose_nodes(state, partition, demand, room).is_some() {
         return Ok(());
     }
@@ -75,28 +89,16 @@ fn try_partition(
 fn line(state: &State, settings: &Settings, partition: &Partition, demand: &Demand) -> Vec<Box<str>> {
     let definitions = || partition.nodes.iter().map(|&node| &*state.node(node).definition);
     let least = |node| fit::cost(demand, settings.whole_cores, node, 1, fit::gpus_of(demand, 1));
-    let features = |node: &&crate::state::node::NodeDefinition| match &demand.constraint {
-        Some(Constraint::Each(expression)) => expression.matches(&node.features),
-        Some(Constraint::Same(_) | Constraint::Counts(_)) | None => true,
-    };
     let text = if !definitions().any(|node| least(node).cpus <= node.cpus.0) {
         "CPU count per node can not be satisfied"
     } else if !definitions().any(|node| least(node).memory <= node.memory.0) {
         "Memory specification can not be satisfied"
     } else if !definitions().any(|node| node.tmp_disk.0 >= demand.tmp_mib) {
         "Temporary disk specification can not be satisfied"
-    } else if !definitions().filter(features).any(|node| fit::shape_fits(demand, node))
-        && features_known(state, demand)
-    {
+    } else if !definitions().any(|node| fit::shape_fits(demand, node)) {
         "Socket, core and/or thread specification can not be satisfied"
     } else {
         return Vec::new();
     };
     vec![text.into()]
-}
-
-fn features_known(state: &State, demand: &Demand) -> bool {
-    let known =
-        |name: &str| state.nodes.iter().any(|node| node.definition.features.iter().any(|one| **one == *name));
-    demand.constraint.as_ref().is_none_or(|constraint| constraint.names().into_iter().all(known))
 }

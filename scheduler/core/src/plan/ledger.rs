@@ -12,7 +12,7 @@ use model::time::{Span, Timestamp};
 use super::cluster::Cluster;
 use super::eligible;
 use super::policy::{OrderKey, Policy, Prediction};
-use super::profile::Amount;
+use super::search::Holds;
 use super::shape::Shapes;
 use crate::allocation::Allocation;
 use crate::record::Record;
@@ -52,14 +52,14 @@ pub(super) struct Promise {
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) class: u32,
-    pub(super) holds: Vec<(u32, Amount)>,
+    pub(super) holds: Holds,
 }
 
 /// A start that the last pass proposed.
 #[derive(Clone, Debug)]
 pub(super) struct Proposed {
     pub(super) end: i64,
-    pub(super) holds: Vec<(u32, Amount)>,
+    pub(super) holds: Holds,
 }
 
 /// What changed since the last pass.

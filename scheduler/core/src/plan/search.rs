@@ -15,6 +15,9 @@ use crate::place::{candidate_on, choose_nodes};
 use crate::settings::Settings;
 use crate::state::State;
 
+/// What is taken of each node, by place.
+pub(super) type Holds = Vec<(u32, Amount)>;
+
 /// Nodes that take a request for `[now, end)`, in order of preference; `None`: too few.
 ///
 /// `may_share` rules nodes out for reasons that are not amounts.
@@ -62,7 +65,7 @@ pub(super) fn earliest(
     class: &Class,
     span: i64,
     from: i64,
-) -> Option<(i64, Vec<(u32, Amount)>)> {
+) -> Option<(i64, Holds)> {
     match &class.fixed {
         Some(fixed) => earliest_fixed(cluster, class, fixed, span, from),
         None => earliest_any(cluster, state, settings, class, span, from),
@@ -75,7 +78,7 @@ fn earliest_fixed(
     fixed: &Fixed,
     span: i64,
     from: i64,
-) -> Option<(i64, Vec<(u32, Amount)>)> {
+) -> Option<(i64, Holds)> {
     let nodes = required_or_all(class);
     let count = fixed.count as usize;
     if let (1, &[node]) = (count, &*nodes) {
@@ -124,7 +127,7 @@ fn earliest_any(
     class: &Class,
     span: i64,
     from: i64,
-) -> Option<(i64, Vec<(u32, Amount)>)> {
+) -> Option<(i64, Holds)> {
     let mut start = from;
     loop {
         let window = (start, start.saturating_add(span));

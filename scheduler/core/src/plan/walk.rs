@@ -16,7 +16,7 @@ use super::eligible;
 use super::ledger::{Entry, Ledger, Promise, Proposed};
 use super::policy::Candidates;
 use super::profile::Amount;
-use super::search;
+use super::search::{self, Holds};
 use super::{Pass, Planned, Verdict};
 use crate::allocation::{Allocation, NodeShare};
 use crate::input::PlannedStart;
@@ -241,8 +241,8 @@ impl Ledger {
     }
 
     /// The earliest start over the partitions that the entry names; the first on a tie.
-    fn earliest(&self, walk: &Walk<'_>, entry: &Entry) -> Option<(i64, u32, Vec<(u32, Amount)>)> {
-        let mut best: Option<(i64, u32, Vec<(u32, Amount)>)> = None;
+    fn earliest(&self, walk: &Walk<'_>, entry: &Entry) -> Option<(i64, u32, Holds)> {
+        let mut best: Option<(i64, u32, Holds)> = None;
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let known = &self.shapes.classes[class as usize];
             if known.forbidden.is_some() {
@@ -340,20 +340,20 @@ impl Ledger {
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let span = self.span(entry, class);
             let known = &self.shapes.classes[class as usize];
-            let failed = recall && known.failed.0 == self.pass && known.failed.1 <= span;
+            let failed =
+                recall && !walk.board.has_owners() && known.failed.0 == self.pass && known.failed.1 <= span;
             if known.forbidden.is_some() || failed {
                 continue;
             }
             let end = walk.now.saturating_add(span);
-            let Some(shares) = self.place_now(walk, class, end) else {
+            let Some(shares) = self.place_now(walk, entry, class, end) else {
                 if recall {
                     self.shapes.classes[class as usize].failed = (self.pass, span);
                 }
                 continue;
             };
             let job = &walk.state.jobs[&entry.key.job];
-            let holds: Vec<(u32, Amount)> =
-                shares.iter().map(|share| (share.node.0, amount(share))).collect();
+            let holds: Holds = shares.iter().map(|share| (share.node.0, amount(share))).collect();
             for &(node, amount) in &holds {
                 self.cluster.reserve(node, amount, walk.now, end);
                 walk.free_cpus = walk.free_cpus.saturating_sub(u64::from(amount.cpus));
@@ -373,9 +373,14 @@ impl Ledger {
         false
     }
 
-    fn place_now(&self, walk: &Walk<'_>, class: u32, end: i64) -> Option<Vec<NodeShare>> {
+    fn place_now(&self, walk: &Walk<'_>, entry: &Entry, class: u32, end: i64) -> Option<Vec<NodeShare>> {
         let class = &self.shapes.classes[class as usize];
-        let shared = |node: u32| walk.board.may_take(walk.state, &class.demand, node);
+        let shared = |node: u32| {
+            walk.board.is_open(&class.demand) || {
+                let user = walk.state.jobs[&entry.key.job].owner.uid;
+                walk.board.may_take(walk.state, &class.demand, user, node)
+            }
+        };
         let window = (walk.now, end);
         let chosen = search::now(&self.cluster, walk.state, walk.settings, class, window, shared)?;
         let share = |one| walk.board.share(walk.state, walk.settings, &class.demand, one);
