@@ -17,6 +17,17 @@ use crate::state::accounts::Accounts;
 use crate::state::node::{Admin, Link, Node, NodeDefinition, Observed, Used};
 use crate::state::partition::{Partition, PartitionDefinition};
 
+/// Makes one fact true whose record nobody needs afterwards: a job is moved in, not copied. See [`apply`].
+///
+/// # Panics
+/// If the record does not fit the state.
+pub fn apply_owned(state: &mut State, record: Record) {
+    match record {
+        Record::Job(job) => job::put(state, *job),
+        other => apply(state, &other),
+    }
+}
+
 /// Makes one fact true.
 ///
 /// Cost: O(log jobs) for job records, and O(nodes of the allocation) where resources change hands;

@@ -17,13 +17,14 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use journal::{
-    ClosedSegment, Committer, Disk, FileDisk, FrameReader, Journal, Lineage, Log, SegmentId, SegmentSource,
-    Sequence,
+    ClosedSegment, Committer, Disk, FileDisk, FrameReader, Journal, Lineage, Log, Payload, SegmentId,
+    SegmentSource, Sequence, segment_name,
 };
+use scheduler_codec::{Entry, Header};
 use scheduler_core::state::State;
 
 use super::history::History;
-use super::recovery::Replay;
+use super::replay::{Piece, Replay, pipelined};
 use super::{Error, layout, snapshot};
 
 /// The journal grows by so much before anybody looks whether a snapshot is due.
@@ -133,16 +134,19 @@ pub fn make(disk: &Arc<dyn Disk>, task: &Task) -> Result<u64, Error> {
     if base + 1 < first {
         return Err(Error::NoSnapshot { first, tried: 1 });
     }
-    let mut replay = Replay { state: state.unwrap_or_default(), rows: None, frames: 0, records: 0 };
     let source = SegmentSource::new(Arc::clone(disk), lineage);
-    for segment in task.segments.iter().filter(|segment| segment.last.0 > base) {
-        let mut frames = source.read(segment)?;
-        while let Some(frame) = frames.next()? {
-            if frame.sequence().0 > base {
-                replay.frame(&frame)?;
+    let (replay, ()) = pipelined(Replay::new(state.unwrap_or_default(), None), |send| {
+        for segment in task.segments.iter().filter(|segment| segment.last.0 > base) {
+            let file: Arc<str> = segment_name(segment.id).into();
+            let mut frames = source.read(segment)?;
+            while let Some(frame) = frames.next()? {
+                if frame.sequence().0 > base && send(Piece::decode(&frame, &file)?).is_break() {
+                    return Ok(());
+                }
             }
         }
-    }
+        Ok(())
+    })?;
     let bytes = snapshot::write(disk, lineage, &replay.state, task.through())?;
     let read_back: State = snapshot::read(&**disk, lineage, task.through())?;
     if scheduler_codec::digest(&read_back) != scheduler_codec::digest(&replay.state) {
@@ -303,11 +307,15 @@ impl Worker {
 
     fn compact(&self, now: bool) -> Result<Look, Error> {
         let segments = self.ask_log(move |log| {
-            if now {
-                log.close_segment();
+            // Closing needs a filled segment to go on in; without space the closed ones alone are taken.
+            if now && log.try_refill().is_ok() && log.close_segment() {
+                // A segment is closed when a frame of the next one is durable.
+                let mut header = Payload::new();
+                header.push_with(|bytes| Entry::Header(Header::ours()).encode(bytes));
+                log.append(&mut header, None)?;
             }
-            log.closed_segments()
-        })?;
+            Ok::<_, journal::Error>(log.closed_segments())
+        })??;
         let newest = snapshot::list(&*self.disk)?.last().copied().unwrap_or(0);
         let behind: u64 =
             segments.iter().filter(|segment| segment.last.0 > newest).map(|segment| segment.bytes).sum();

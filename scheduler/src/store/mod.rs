@@ -20,6 +20,7 @@ pub mod history;
 pub mod index;
 mod layout;
 mod recovery;
+mod replay;
 mod snapshot;
 
 use std::path::PathBuf;

@@ -7,14 +7,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::{Disk, Frame, Journal, Kind, Recovered, Sequence, segment_name};
-use model::id::{BodyHash, JobId};
-use scheduler_core::record::Record;
+use journal::{Disk, Journal, Kind, Recovered, SegmentId, Sequence, segment_name};
+use model::id::JobId;
 use scheduler_core::state::State;
 use scheduler_core::state::job::Phase;
 
 use super::bodies::{Bodies, each_body};
-use super::history::{History, RecordPlace, RowMaker};
+use super::history::{History, RowMaker};
+use super::replay::{Piece, Replay, pipelined};
 use super::{Error, Settings, layout, snapshot};
 
 /// What was found at the opening.
@@ -49,52 +49,6 @@ pub(super) struct Found {
     pub(super) report: Report,
 }
 
-/// Applies frames to a state, making the rows of jobs that end on the way.
-pub(super) struct Replay<'a, 'b> {
-    pub(super) state: State,
-    pub(super) rows: Option<(&'a History, &'a mut RowMaker<'b>)>,
-    pub(super) frames: u64,
-    pub(super) records: u64,
-}
-
-impl Replay<'_, '_> {
-    /// Applies the records of a frame, decoded before.
-    fn apply(&mut self, frame: &Frame<'_>, file: &str, records: &[(usize, Record)]) -> Result<(), Error> {
-        let sequence = frame.sequence().0;
-        for (number, (place, record)) in (0..).zip(records) {
-            if let Some((history, maker)) = &mut self.rows {
-                history.observe(&self.state, RecordPlace { sequence, record: number }, record, &mut **maker);
-            }
-            snapshot::apply_checked(&mut self.state, record, file, frame, *place)?;
-        }
-        self.frames += 1;
-        self.records += records.len() as u64;
-        Ok(())
-    }
-
-    /// Decodes and applies a frame.
-    pub(super) fn frame(&mut self, frame: &Frame<'_>) -> Result<(), Error> {
-        let file = segment_name(frame.segment());
-        let records = decode(frame, &file)?;
-        self.apply(frame, &file, &records)
-    }
-}
-
-/// The records of a frame with their places.
-fn decode(frame: &Frame<'_>, file: &str) -> Result<Vec<(usize, Record)>, Error> {
-    let mut records = Vec::with_capacity(frame.record_count());
-    for (place, bytes) in frame.records().enumerate() {
-        let record = scheduler_codec::read_record(bytes).map_err(|source| Error::Record {
-            file: file.to_owned(),
-            offset: frame.offset(),
-            record: place,
-            source,
-        })?;
-        records.extend(record.map(|record| (place, record)));
-    }
-    Ok(records)
-}
-
 /// Opens the state folder and becomes its owner.
 pub(super) fn open(
     disk: &Arc<dyn Disk>,
@@ -108,14 +62,19 @@ pub(super) fn open(
         layout::remove_if_there(&**disk, name)?;
     }
     let lineage = recovered.recovery().lineage;
-    let bodies = Bodies::open(Arc::clone(disk), settings.body_file_bytes)?;
     let (history, unreadable) = History::open(Arc::clone(disk), lineage, settings.history)?;
     let mut unreadable: Vec<String> = unreadable.iter().map(tell).collect();
-    let (base, state) = newest_snapshot(&**disk, &recovered, &mut unreadable)?;
-    let mut replay = Replay { state, rows: Some((&history, maker)), frames: 0, records: 0 };
-    let rejected = replay_behind(base.unwrap_or(0), &recovered, &bodies, &mut replay)?;
-    let Replay { state, frames, records, .. } = replay;
-    if rejected {
+    // Headers of bodies are read beside the snapshot.
+    let (bodies, found) = std::thread::scope(|scope| {
+        let bodies = scope.spawn(|| Bodies::open(Arc::clone(disk), settings.body_file_bytes));
+        let found = newest_snapshot(&**disk, &recovered, &mut unreadable);
+        (bodies.join().unwrap_or(Err(Error::Stopped)), found)
+    });
+    let (bodies, (base, state)) = (bodies?, found?);
+    let replay = Replay::new(state, Some((&history, maker))).with_bodies(&bodies);
+    let replay = replay_behind(base.unwrap_or(0), &recovered, replay)?;
+    let Replay { state, frames, records, given_up, .. } = replay;
+    if given_up {
         recovered.reject_last()?;
     }
     let journal_report = recovered.recovery().clone();
@@ -124,7 +83,7 @@ pub(super) fn open(
         snapshot: base,
         frames_replayed: frames,
         records_replayed: records,
-        last_frame_rejected: rejected,
+        last_frame_rejected: given_up,
         bodies: bodies.size().0,
         jobs_without_bodies: jobs_without_bodies(&state, &bodies),
         unreadable,
@@ -175,46 +134,36 @@ fn newest_snapshot(
     Ok((None, State::default()))
 }
 
-/// Replays the frames behind `base`; answers whether the last one must be given up.
-fn replay_behind(
+/// Replays the frames behind `base`; the last one may be given up.
+fn replay_behind<'a, 'b>(
     base: u64,
     recovered: &Recovered,
-    bodies: &Bodies,
-    replay: &mut Replay<'_, '_>,
-) -> Result<bool, Error> {
+    replay: Replay<'a, 'b>,
+) -> Result<Replay<'a, 'b>, Error> {
     let last = recovered.recovery().last_sequence;
     // Something torn behind the last frame proves that it was durable.
     let ambiguous = recovered.recovery().torn.is_none();
-    let mut outcome = Ok(false);
-    recovered.replay(Sequence(base + 1), &mut |frame| {
-        let file = segment_name(frame.segment());
-        outcome = decode(frame, &file).and_then(|records| {
-            let is_last = frame.sequence() == last && frame.kind() == Kind::Batch && ambiguous;
-            if is_last && refers_to_missing(&replay.state, &records, bodies) {
-                return Ok(true);
+    let (replay, ()) = pipelined(replay, |send| {
+        let mut file: (SegmentId, Arc<str>) = (SegmentId(0), "".into());
+        let mut failed = None;
+        recovered.replay(Sequence(base + 1), &mut |frame| {
+            if file.0 != frame.segment() {
+                file = (frame.segment(), segment_name(frame.segment()).into());
             }
-            replay.apply(frame, &file, &records).map(|()| false)
-        });
-        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            match Piece::decode(frame, &file.1) {
+                Ok(mut piece) => {
+                    piece.in_doubt = frame.sequence() == last && frame.kind() == Kind::Batch && ambiguous;
+                    send(piece)
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
     })?;
-    outcome
-}
-
-/// Whether the records bring a job or step with a body that is not there.
-fn refers_to_missing(before: &State, records: &[(usize, Record)], bodies: &Bodies) -> bool {
-    let missing = |hash: &BodyHash| !bodies.contains(hash);
-    records.iter().any(|(_, record)| match record {
-        // A job that was there before has lost its body by damage, which does not make this frame a torn one.
-        Record::Job(job) if before.job(job.id).is_none() => {
-            let mut lacks = false;
-            each_body(job, |hash| lacks |= missing(hash));
-            lacks
-        }
-        Record::StepCreated { step, .. } => {
-            step.spec.as_ref().and_then(|spec| spec.launch.as_ref()).is_some_and(missing)
-        }
-        _ => false,
-    })
+    Ok(replay)
 }
 
 fn jobs_without_bodies(state: &State, bodies: &Bodies) -> Vec<JobId> {

@@ -4,15 +4,14 @@
 //! the records between. A file is finished by the journal package: written, synced, renamed, made durable by
 //! name, and read back.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use journal::{Disk, Epoch, Frame, FrameReader, FrameWriter, Lineage, Payload};
+use journal::{Disk, Epoch, FrameReader, FrameWriter, Lineage, Payload};
 use scheduler_codec::{Entry, Header, RecordHash, encode_record};
-use scheduler_core::apply::apply;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
 
+use super::replay::{Piece, Replay, pipelined};
 use super::{Error, layout};
 
 /// Records are gathered until a frame has this many bytes.
@@ -66,80 +65,74 @@ pub(super) fn write(
     Ok(writer.finish()?)
 }
 
-/// Reads the snapshot of the state after frame `sequence`.
+/// Reads the snapshot of the state after frame `sequence`; one thread decodes, another applies.
 ///
 /// # Errors
 /// Anything that is not as it was written.
 pub(super) fn read(disk: &dyn Disk, lineage: Lineage, sequence: u64) -> Result<State, Error> {
-    let name = layout::snapshot_name(sequence);
+    let name: Arc<str> = layout::snapshot_name(sequence).into();
     let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
-    let mut loading =
-        Loading { state: State::default(), hash: RecordHash::default(), records: 0, ended: false };
-    let mut begun = false;
-    while let Some(frame) = reader.next()? {
-        for (place, bytes) in frame.records().enumerate() {
-            let entry = scheduler_codec::read(bytes).map_err(|source| Error::Record {
-                file: name.clone(),
-                offset: frame.offset(),
-                record: place,
-                source,
-            })?;
-            match entry {
-                Entry::Header(_) => {}
-                Entry::SnapshotBegin { sequence: found } if !begun && found == sequence => begun = true,
-                Entry::Record(record) if begun && !loading.ended => {
-                    loading.hash.add(bytes);
-                    loading.records += 1;
-                    apply_checked(&mut loading.state, &record, &name, &frame, place)?;
+    let replay = Replay::new(State::default(), None);
+    let (replay, ()) = pipelined(replay, |send| {
+        let mut loading = Loading { name: Arc::clone(&name), sequence, ..Loading::default() };
+        while let Some(frame) = reader.next()? {
+            let mut piece = Piece::new(&name, frame.offset(), 0);
+            for (place, bytes) in frame.records().enumerate() {
+                let entry = scheduler_codec::read(bytes).map_err(|source| Error::Record {
+                    file: name.to_string(),
+                    offset: frame.offset(),
+                    record: place,
+                    source,
+                })?;
+                if let Some(record) = loading.take(entry, bytes)? {
+                    piece.records.push((place, record));
                 }
-                Entry::SnapshotEnd { digest, records } if begun => loading.end(&name, digest, records)?,
-                _ => return Err(Error::Snapshot { file: name, what: "an entry out of place" }),
+            }
+            if send(piece).is_break() {
+                return Ok(());
             }
         }
-    }
-    if !loading.ended {
-        return Err(Error::Snapshot { file: name, what: "its end is missing" });
-    }
-    Ok(loading.state)
+        loading.ended.then_some(()).ok_or_else(|| loading.wrong("its end is missing"))
+    })?;
+    Ok(replay.state)
 }
 
+/// How far the reading of a snapshot is.
+#[derive(Default)]
 struct Loading {
-    state: State,
+    name: Arc<str>,
+    sequence: u64,
+    begun: bool,
     hash: RecordHash,
     records: u64,
     ended: bool,
 }
 
 impl Loading {
-    fn end(&mut self, name: &str, digest: scheduler_codec::Digest, records: u64) -> Result<(), Error> {
-        let hash = std::mem::take(&mut self.hash);
-        if self.ended || self.records != records || hash.finish() != digest {
-            let what = "its records are not those that were counted";
-            return Err(Error::Snapshot { file: name.to_owned(), what });
+    /// Takes one entry in its order; answers the record, if it is one.
+    fn take(&mut self, entry: Entry, bytes: &[u8]) -> Result<Option<Record>, Error> {
+        match entry {
+            Entry::Header(_) => {}
+            Entry::SnapshotBegin { sequence } if !self.begun && sequence == self.sequence => {
+                self.begun = true
+            }
+            Entry::Record(record) if self.begun && !self.ended => {
+                self.hash.add(bytes);
+                self.records += 1;
+                return Ok(Some(record));
+            }
+            Entry::SnapshotEnd { digest, records } if self.begun && !self.ended => {
+                if self.records != records || std::mem::take(&mut self.hash).finish() != digest {
+                    return Err(self.wrong("its records are not those that were counted"));
+                }
+                self.ended = true;
+            }
+            _ => return Err(self.wrong("an entry out of place")),
         }
-        self.ended = true;
-        Ok(())
+        Ok(None)
     }
-}
 
-/// Applies one record; what it asserts becomes an error that names the place.
-pub(super) fn apply_checked(
-    state: &mut State,
-    record: &Record,
-    file: &str,
-    frame: &Frame<'_>,
-    place: usize,
-) -> Result<(), Error> {
-    // After an assertion the state is given up, so its being half-changed is never seen.
-    catch_unwind(AssertUnwindSafe(|| apply(state, record))).map_err(|panic| Error::Apply {
-        file: file.to_owned(),
-        offset: frame.offset(),
-        record: place,
-        assertion: message(&*panic),
-    })
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an assertion").to_owned()
+    fn wrong(&self, what: &'static str) -> Error {
+        Error::Snapshot { file: self.name.to_string(), what }
+    }
 }

@@ -15,7 +15,7 @@ use crate::state::{ArraySummary, State};
 
 pub(super) fn apply_job(state: &mut State, record: &Record) {
     match record {
-        Record::Job(job) => put(state, job),
+        Record::Job(job) => put(state, (**job).clone()),
         Record::Array { array, summary } => {
             state.arrays.insert(*array, *summary);
         }
@@ -134,7 +134,7 @@ fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
     state.jobs.insert(id, job);
 }
 
-fn put(state: &mut State, job: &Job) {
+pub(super) fn put(state: &mut State, job: Job) {
     match state.jobs.remove(&job.id) {
         Some(old) => unindex(state, &old),
         None => {
@@ -150,8 +150,8 @@ fn put(state: &mut State, job: &Job) {
             }
         }
     }
-    index(state, job);
-    state.jobs.insert(job.id, job.clone());
+    index(state, &job);
+    state.jobs.insert(job.id, job);
 }
 
 fn split(state: &mut State, array: JobId, index_of_task: TaskIndex, id: JobId) {

@@ -36,7 +36,7 @@ use file::{FileFacts, RowPlace};
 use query::end_of;
 
 /// Makes the row of a job as queries show it, steps included; the job is in its last phase.
-pub type RowMaker<'a> = dyn FnMut(&State, &Job) -> v1::Job + 'a;
+pub type RowMaker<'a> = dyn FnMut(&State, &Job) -> v1::Job + Send + 'a;
 
 /// How long a call's key is known after its job has ended.
 pub const KEY_KEPT: Span = Span::from_secs(24 * 60 * 60);
