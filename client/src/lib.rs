@@ -1,3 +1,4 @@
+#![recursion_limit = "256"]
 //! The job API of Sluice, and the commands of Slurm on top of it.
 //!
 //! A program uses [`Client`]: it submits with an idempotency key (a repeated call gives the same job), asks

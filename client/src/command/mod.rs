@@ -5,6 +5,7 @@
 mod allocation;
 mod clusters;
 mod job;
+mod json;
 mod node;
 mod node_verb;
 mod sacct;

@@ -3,7 +3,6 @@
 //! Owns its options, which lines are shown and in what form; what a field holds is in `fields`.
 
 mod fields;
-mod json;
 
 use std::env;
 
@@ -343,7 +342,7 @@ async fn show(call: &Call, asked: &Asked, now_ms: i64) -> u8 {
         return bodies(call, asked, &jobs).await;
     }
     if asked.json {
-        say::out(json::text(&jobs));
+        say::out(super::json::history(&jobs));
         return 0;
     }
     let form = match asked.parsable {

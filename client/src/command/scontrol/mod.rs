@@ -5,7 +5,6 @@
 
 mod act;
 mod hosts;
-mod json;
 mod show;
 mod show_job;
 mod show_node;

@@ -4,7 +4,8 @@ use model::refusal::Refusal;
 use proto::v1::{Job, JobFilter, ListJobsRequest};
 
 use super::super::job::{self, Selector};
-use super::{Session, hosts, is, json, show_job, show_node};
+use super::{Session, hosts, is, show_job, show_node};
+use crate::command::json;
 use crate::api::Error;
 use crate::{local, say};
 

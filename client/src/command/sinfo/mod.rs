@@ -4,7 +4,6 @@
 //! together as long as no asked column tells them apart.
 
 mod fields;
-mod json;
 
 use std::env;
 use std::time::Duration;
@@ -278,7 +277,7 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Error> {
     });
     let partitions: Vec<Partition> = partitions.collect();
     if asked.json {
-        say::out(json::text(&partitions, &nodes));
+        say::out(super::json::sinfo(&partitions, &nodes));
         return Ok(());
     }
     let format = match (&asked.format, &asked.names) {

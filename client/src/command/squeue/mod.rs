@@ -4,7 +4,6 @@
 //! `fields`. Splitting arrays (`-r`, `-j 7_3`) happens here, because the scheduler keeps one record for all.
 
 mod fields;
-mod json;
 mod sort;
 mod steps;
 
@@ -386,7 +385,7 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
     let jobs: Vec<Job> =
         select_ids(asked, jobs).into_iter().filter(|job| matches(asked, nodes.as_deref(), job)).collect();
     if asked.json {
-        say::out(json::text(&jobs, now_ms));
+        say::out(super::json::jobs(&jobs, now_ms));
     } else if let Some(wanted) = &asked.steps {
         show_steps(call, asked, steps::rows(jobs, now_ms, wanted));
     } else {
