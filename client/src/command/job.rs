@@ -82,6 +82,8 @@ pub(crate) fn task_id(job: &Job) -> String {
 pub(crate) fn reason(job: &Job) -> String {
     let (code, detail) = (job.reason.as_str(), job.reason_detail.as_str());
     match (code, detail) {
+        // A hold of a running job is for its next run, and shown already.
+        ("" | "None", "") if job.hold && state(job) == JobState::Running => "JobHeldUser".to_owned(),
         ("", "") => "None".to_owned(),
         (_, "") => code.to_owned(),
         ("", _) | ("None", _) => detail.to_owned(),

@@ -310,7 +310,11 @@ pub(crate) const ROWS: &[Row] = &[
         Ok(())
     }),
     value(0, "ntasks-per-socket", ALL, "", rare_count!(ntasks_per_socket)),
-    refuse(0, "oom-kill-step", Takes::Maybe, ALL, "OOM_KILL_STEP"),
+    // Jobs are told 0, which is how steps are treated; another treatment is not built.
+    maybe(0, "oom-kill-step", ALL, "OOM_KILL_STEP", |_, text| match text {
+        Some("0") => Ok(()),
+        _ => Err(Bad::Unsupported("--oom-kill-step".to_owned())),
+    }),
     value(0, "open-mode", BOTH, "OPEN_MODE", |draft, text| {
         draft.request.files.open_mode = Some(match text.as_bytes().first().map(u8::to_ascii_lowercase) {
             Some(b'a') => OpenMode::Append,

@@ -163,6 +163,43 @@ pub(super) async fn suspend(session: &mut Session, suspend: bool, words: &[Strin
     }
 }
 
+/// `top`: puts jobs before the others of the same user, partition, account and QOS, by their nice values.
+pub(super) async fn top(session: &mut Session, words: &[String]) {
+    let chosen = selectors(session, words);
+    let found = match session.client().await {
+        Ok(client) => client.jobs(JobFilter::default(), false).await,
+        Err(error) => Err(error),
+    };
+    let jobs = match found {
+        Ok(jobs) => jobs,
+        Err(error) => return session.fail_call("slurm_top_job", &error),
+    };
+    for selector in chosen {
+        let Some(own) = jobs.iter().find(|job| selector.select(job).is_some()) else {
+            session.fail(format!("slurm_top_job error: {}", Refusal::InvalidJobId));
+            continue;
+        };
+        let rivals = jobs.iter().filter(|job| {
+            job.job_id != own.job_id
+                && job::state(job) == JobState::Pending
+                && (job.uid, &job.partition, &job.account, &job.qos)
+                    == (own.uid, &own.partition, &own.account, &own.qos)
+        });
+        let highest = rivals.map(|job| job.priority).max().unwrap_or(0);
+        if own.priority > highest {
+            continue;
+        }
+        let lift = i64::from(highest - own.priority) + 1;
+        let nice = i64::from(job::request(own).nice) - lift;
+        let change = proto::v1::KeyValue { key: "Nice".to_owned(), value: nice.to_string() };
+        let update = proto::v1::UpdateJob { job: Some(wire(&selector)), changes: vec![change] };
+        let Some(outcomes) = send(session, "slurm_top_job", Act::UpdateJob(update)).await else { return };
+        if let Some(refused) = outcomes.into_iter().find_map(|outcome| outcome.refused) {
+            session.fail(format!("slurm_top_job error: {}", refusal(refused.number)));
+        }
+    }
+}
+
 /// `notify JOB words…`.
 pub(super) async fn notify(session: &mut Session, words: &[String]) {
     let Some(selector) = Selector::parse(&words[0]) else {

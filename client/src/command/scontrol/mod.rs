@@ -252,6 +252,8 @@ async fn command(session: &mut Session, words: &[String]) {
         if rest.is_empty() { too_few(session) } else { act::wait_job(session, &rest[0]).await }
     } else if is(tag, "write", 5) {
         act::write(session, rest).await;
+    } else if is(tag, "top", 3) {
+        if rest.is_empty() { too_few(session) } else { act::top(session, rest).await }
     } else if is(tag, "errnumstr", 2) {
         act::error_text(session, rest);
     } else if is(tag, "completing", 2) {
@@ -278,7 +280,7 @@ fn setting(session: &mut Session, tag: &str) {
         }
         "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs" | "listjobs"
         | "listpids" | "liststeps" | "pidinfo" | "power" | "reboot" | "reboot_nodes" | "schedloglevel"
-        | "setdebug" | "setdebugflags" | "takeover" | "token" | "top" => {
+        | "setdebug" | "setdebugflags" | "takeover" | "token" => {
             session.fail_with_name(format!("{tag} is not supported by sluice yet"));
         }
         _ => session.fail(format!("invalid keyword: {tag}")),
@@ -315,6 +317,7 @@ scontrol [<OPTION>] [<COMMAND>]
                                         node, partition, reservation, step, topology
      shutdown                           end the daemons, not the jobs
      suspend <job_list>                 stop jobs where they are
+     top <job_list>                     put jobs before the user's others
      update <SPECIFICATIONS>            change a job, node or partition
      wait_job <job_id>                  wait until a job's nodes are ready
      write batch_script <job_id> [file] the script of a job

@@ -201,7 +201,14 @@ async fn config(session: &mut Session) {
         Err(error) => return session.fail_call("slurm_load_ctl_conf", &error),
     };
     let mut out = format!("Configuration data as of {}\n", local::date(local::now_ms()));
-    reply.pairs.iter().for_each(|pair| out.push_str(&config_line(&pair.key, &pair.value)));
+    for pair in &reply.pairs {
+        // Users are shown with their numbers where this machine knows them.
+        let value = match (pair.key.as_str(), local::user_id(&pair.value)) {
+            ("SlurmUser" | "SlurmdUser", Some(id)) => format!("{}({id})", pair.value),
+            _ => pair.value.clone(),
+        };
+        out.push_str(&config_line(&pair.key, &value));
+    }
     let host = match client.raw().ping(proto::v1::PingRequest {}).await {
         Ok(reply) => reply.into_inner().host,
         Err(_) => local::host(),

@@ -230,7 +230,7 @@ fn amounts(job: &Job, style: Style) -> Vec<String> {
         exclusive(job),
         u8::from(rare.contiguous),
         null(rare.licenses.as_deref()),
-        null(Some(&job.licenses)),
+        null(Some(&job.licenses).filter(|_| job::state(job) != JobState::Pending).map(String::as_str)),
         null(rare.network.as_deref())
     ));
     lines
