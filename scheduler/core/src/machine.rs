@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::id::JobId;
+use model::id::{Epoch, JobId, NodeIdx};
 use model::time::{Span, Timestamp};
 
 use crate::apply::apply;
@@ -43,7 +43,7 @@ pub(crate) enum Timer {
     /// The oldest ended job has been kept long enough.
     Purge,
     /// A silent node has been silent too long.
-    Node(model::id::NodeIdx),
+    Node(NodeIdx),
 }
 
 /// Owns the state and decides.
@@ -95,7 +95,7 @@ impl Machine {
         assert!(now >= self.state.now, "time never decreases");
         let mut call = Call { machine: self, out, now };
         match input {
-            Input::Owned(epoch) => call.emit(Record::Owner(epoch)),
+            Input::Owned(epoch) => call.own(epoch),
             Input::Configure(settings) => call.configure(&settings),
             Input::Submit(submit) => call.submit(*submit),
             Input::Command { reply, asker, command } => call.command(reply, &asker, *command),
@@ -119,7 +119,7 @@ impl Machine {
         for (place, node) in (0..).zip(&self.state.nodes) {
             if let (Link::Silent { since, timed_out: false }, Some(settings)) = (node.link, &self.settings) {
                 let at = since.saturating_add(settings.node_timeout);
-                self.timers.insert((at, Timer::Node(model::id::NodeIdx(place))));
+                self.timers.insert((at, Timer::Node(NodeIdx(place))));
             }
         }
     }
@@ -162,7 +162,7 @@ impl Machine {
         }
     }
 
-    pub(crate) fn arm_node(&mut self, node: model::id::NodeIdx, at: Timestamp) {
+    pub(crate) fn arm_node(&mut self, node: NodeIdx, at: Timestamp) {
         self.timers.insert((at, Timer::Node(node)));
     }
 }
@@ -211,6 +211,17 @@ impl Call<'_> {
 
     pub(crate) fn refuse(&mut self, reply: ReplyTo, refused: impl Into<Refused>) {
         self.answer(reply, Answer::Refused(refused.into()));
+    }
+
+    /// No session outlives its scheduler: nodes that were up are silent until they register again.
+    fn own(&mut self, epoch: Epoch) {
+        self.emit(Record::Owner(epoch));
+        let nodes = (0..).map(NodeIdx).zip(&self.state().nodes);
+        let up: Vec<NodeIdx> = nodes.filter(|(_, node)| node.link == Link::Up).map(|(idx, _)| idx).collect();
+        for node in up {
+            let link = Link::Silent { since: self.now, timed_out: false };
+            self.emit(Record::NodeLink { node, link });
+        }
     }
 
     fn configure(&mut self, settings: &Arc<Settings>) {

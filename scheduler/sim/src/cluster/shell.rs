@@ -96,15 +96,6 @@ impl Shell {
         });
         self.take(Some(Input::Owned(epoch)), agenda);
         self.take(Some(Input::Configure(Arc::clone(&self.settings))), agenda);
-        self.lost_sessions(agenda);
-    }
-
-    /// No session outlives the scheduler: nodes that were up are silent until they dial again.
-    fn lost_sessions(&mut self, agenda: &mut Agenda) {
-        let nodes = self.recovered.nodes.len();
-        for place in 0..u32::try_from(nodes).expect("nodes are few") {
-            self.take(Some(Input::Disconnected { node: NodeIdx(place) }), agenda);
-        }
     }
 
     /// Dies. The batch under way is on disk or is not; what was not under way is gone.
