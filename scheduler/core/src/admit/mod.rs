@@ -5,7 +5,7 @@ mod account;
 use std::sync::Arc;
 
 use model::array::TaskSet;
-use model::depend::{Dependency, Kind as DependencyKind};
+use model::depend::{Dependency, Kind as DependencyKind, Tasks};
 use model::id::{JobId, PartitionIdx, RunNumber};
 use model::refusal::Refusal;
 use model::request::{JobRequest, Kind, MemoryRequest};
@@ -110,7 +110,7 @@ impl Call<'_> {
             restarts: 0,
             phase: Phase::Pending(Pending {
                 not_before: request.begin.filter(|begin| *begin > self.now),
-                dependency: request.dependency.clone(),
+                dependency: with_whole_arrays(state, &request.dependency),
                 ..Pending::default()
             }),
         };
@@ -321,6 +321,17 @@ fn check_dependency(state: &State, submit: &Submit) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+/// The dependency as it is kept: an array that is meant as a whole is shown as `4711_*`.
+fn with_whole_arrays(state: &State, dependency: &Dependency) -> Dependency {
+    let mut kept = dependency.clone();
+    for term in &mut kept.terms {
+        if term.tasks == Tasks::Unsaid && state.arrays.contains_key(&term.job) {
+            term.tasks = Tasks::All;
+        }
+    }
+    kept
 }
 
 /// A job that cannot end before its deadline is refused.
