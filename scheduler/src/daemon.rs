@@ -19,6 +19,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::launch::Site;
 use crate::housekeeping;
 use crate::inbox::{Inbox, Item};
+use crate::keys::Keys;
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use crate::rpc::socket::{self, Bound};
@@ -96,6 +97,16 @@ fn report(report: &Report) {
     }
 }
 
+/// Reads the keys of before this start beside everything else.
+fn load_keys(keys: &Arc<Keys>, shelf: &Arc<Shelf>, clock: Clock) {
+    let (keys, shelf) = (Arc::clone(keys), Arc::clone(shelf));
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = keys.load(&shelf.history(), clock.now()) {
+            tracing::error!("calls of before this start may not be recognised: {error}");
+        }
+    });
+}
+
 impl Daemon {
     /// Starts a daemon within the present runtime.
     ///
@@ -115,6 +126,8 @@ impl Daemon {
         let (listener, bound) = socket::listen(&socket)?;
         let inbox = Inbox::default();
         let shelf = Arc::new(Shelf::new(&opened.store));
+        let keys = Arc::new(Keys::default());
+        load_keys(&keys, &shelf, clock);
         let dispatch = Arc::new(Dispatch::default());
         let metrics = Arc::new(Metrics::default());
         let conf = configuration.source().map(|path| path.display().to_string()).unwrap_or_default();
@@ -122,6 +135,7 @@ impl Daemon {
             inbox: inbox.clone(),
             views: Arc::clone(&views),
             dispatch: Arc::clone(&dispatch),
+            keys: Arc::clone(&keys),
             shelf: Arc::clone(&shelf),
             metrics: Arc::clone(&metrics),
             leases: Leases::new(inbox.clone(), Arc::clone(&views), tokio::runtime::Handle::current()),
@@ -137,7 +151,7 @@ impl Daemon {
             clock,
         };
         tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
-        let parts = Parts { keeping, shelf, inbox, views, dispatch, metrics, configuration, clock };
+        let parts = Parts { keeping, shelf, keys, inbox, views, dispatch, metrics, configuration, clock };
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || controller::run(&parts, opened))

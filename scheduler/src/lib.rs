@@ -13,6 +13,7 @@ pub mod directory;
 pub mod dispatch;
 pub mod housekeeping;
 pub mod inbox;
+pub mod keys;
 pub mod lease;
 pub mod metrics;
 pub mod rows;

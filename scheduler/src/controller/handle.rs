@@ -2,18 +2,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use model::id::JobId;
 use model::job::JobState;
 use model::refusal::Refusal;
 use scheduler_core::effect::{Answer, Asker, Effect, Refused, ReplyTo};
 use scheduler_core::input::{Command, Input, Submit};
 use scheduler_core::record::Record;
+use scheduler_core::state::job::Bodies;
 
+use super::Owner;
 use super::batch::Release;
 use super::keeper::{self, Room};
-use super::Owner;
 use crate::inbox::{Body, Item, Reply};
 use crate::metrics::Metrics;
 use crate::store::Class;
+use crate::store::history::request_digest;
 
 /// What a job's record may be larger than its request, bytes.
 const JOB_OVERHEAD: u64 = 4096;
@@ -35,16 +38,81 @@ impl Owner<'_> {
                 return None;
             }
         }
+        if !submit.test_only
+            && let Some(answer) = self.answer_of_the_past(&submit)
+        {
+            self.batch.releases.push(Release::Answer(reply, answer));
+            return None;
+        }
         let mut submit = submit;
         submit.reply = self.expect_answer(reply);
         let before = self.batch.update.records.len();
         self.handle(Input::Submit(submit));
-        let stored = self.batch.update.records[before..].iter().any(|record| matches!(record, Record::Job(_)));
+        let stored =
+            self.batch.update.records[before..].iter().any(|record| matches!(record, Record::Job(_)));
         if stored {
             self.parts.metrics.submitted.one();
             self.take_bodies(bodies);
         }
         None
+    }
+
+    /// The answer to a repeated call whose job has left the memory.
+    fn answer_of_the_past(&self, submit: &Submit) -> Option<Answer> {
+        let (uid, key) = (submit.asker.uid, submit.key);
+        // The machine knows what the state holds.
+        let held = self.machine.state().index.keys.contains_key(&(uid, key));
+        if held || !self.parts.keys.may_hold((uid, key)) {
+            return None;
+        }
+        let row = match self.store.history().find_key(uid, key, self.now) {
+            Ok(row) => row?,
+            Err(error) => {
+                tracing::error!("a repeated call cannot be looked up: {error}");
+                let lines = vec!["the history cannot be read; retry with the same key".into()];
+                return Some(Answer::Refused(Refused { refusal: Refusal::KeyReused, lines }));
+            }
+        };
+        let bodies = Bodies { script: submit.script, environment: submit.environment };
+        if row.request_digest == request_digest(&submit.request, &bodies) {
+            let job = JobId(row.job.array_job_id.unwrap_or(row.job.job_id));
+            return Some(Answer::Submitted { job, warnings: Vec::new() });
+        }
+        Some(Answer::Refused(Refused::from(Refusal::KeyReused)))
+    }
+
+    /// Jobs that the next call of the machine purges: their keys are remembered before it forgets them.
+    fn note_purges(&self) {
+        let state = self.machine.state();
+        let oldest = self.now.saturating_sub(self.settings.min_job_age);
+        for (end, id) in state.index.ended.iter().take_while(|(end, _)| *end <= oldest) {
+            if let Some(job) = state.job(*id) {
+                self.parts.keys.note((job.owner.uid, job.key), *end, self.now);
+            }
+        }
+    }
+
+    /// Jobs whose end came so late that they were purged in the same call: only the views still have them.
+    fn note_late_ends(&self) {
+        for record in &self.out.records {
+            let Record::JobPurged(id) = record else { continue };
+            let end = self.out.records.iter().find_map(|record| match record {
+                Record::JobEnded { job, ended } if job == id => Some(ended.end),
+                _ => None,
+            });
+            let Some(end) = end else { continue };
+            let view = self.parts.views.read();
+            let made = |record: &Record| match record {
+                Record::Job(job) if job.id == *id => Some((job.owner.uid, job.key)),
+                _ => None,
+            };
+            let call = view.state.job(*id).map(|job| (job.owner.uid, job.key));
+            let call =
+                call.or_else(|| self.batch.update.records.iter().chain(&self.out.records).find_map(made));
+            if let Some(call) = call {
+                self.parts.keys.note(call, end, self.now);
+            }
+        }
     }
 
     /// A command; only one that makes a step brings a body, and only that admits work.
@@ -132,6 +200,7 @@ impl Owner<'_> {
             self.refuse_suspect(input);
             return;
         }
+        self.note_purges();
         let suspect = input.clone();
         let (machine, out) = (&mut self.machine, &mut self.out);
         let handled = catch_unwind(AssertUnwindSafe(|| machine.handle(now, input, out)));
@@ -140,6 +209,7 @@ impl Owner<'_> {
             tracing::error!("the machine asserted; its state is recovered by the next start");
             std::process::abort();
         }
+        self.note_late_ends();
         self.absorb();
     }
 

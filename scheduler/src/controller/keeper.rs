@@ -71,7 +71,11 @@ pub fn open(
     };
     if !folder.is_dir() {
         if let Some(above) = folder.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(above).map_err(failed("make the folder above"))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(above)
+                .map_err(failed("make the folder above"))?;
         }
         fs::DirBuilder::new().mode(0o700).create(folder).map_err(failed("make"))?;
     }
@@ -173,7 +177,11 @@ impl Suspects {
 fn may_be_refused(input: &Input) -> bool {
     matches!(
         input,
-        Input::Submit(_) | Input::Command { .. } | Input::Registered(_) | Input::Report { .. } | Input::Plan(_)
+        Input::Submit(_)
+            | Input::Command { .. }
+            | Input::Registered(_)
+            | Input::Report { .. }
+            | Input::Plan(_)
     )
 }
 
@@ -200,11 +208,8 @@ mod tests {
     fn an_input_is_refused_after_its_second_crash() {
         let folder = std::env::temp_dir().join(format!("sluice-suspects-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let run = RunKey {
-            job: model::id::JobId(1),
-            step: model::id::StepId::Batch,
-            run: model::id::RunNumber(1),
-        };
+        let run =
+            RunKey { job: model::id::JobId(1), step: model::id::StepId::Batch, run: model::id::RunNumber(1) };
         let input = Input::Report { node: NodeIdx(0), run, report: Report::Unknown };
         for crashes in 0..3 {
             let suspects = Suspects::read(&folder);

@@ -30,6 +30,7 @@ use scheduler_core::settings::Settings;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::inbox::{Inbox, Item, Reply};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::settings::{Configuration, dynamic};
 use crate::shelf::Shelf;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub keeping: Keeping,
     /// Where others find the store's parts.
     pub shelf: Arc<Shelf>,
+    /// Keys of jobs that have left the memory.
+    pub keys: Arc<Keys>,
     /// The queue.
     pub inbox: Inbox,
     /// What queries see.
@@ -286,8 +289,7 @@ impl<'a> Owner<'a> {
         if self.end.is_some() || !self.planning.is_due(quiet, now) {
             return;
         }
-        let proposal =
-            self.planning.pass(self.machine.state(), &self.settings, now, &self.parts.metrics);
+        let proposal = self.planning.pass(self.machine.state(), &self.settings, now, &self.parts.metrics);
         let Some(proposal) = proposal else { return };
         self.batch.verdicts(proposal.verdicts.into_iter());
         if proposal.plan.starts.is_empty() {
@@ -355,7 +357,9 @@ impl<'a> Owner<'a> {
             Room::NextBatch => false,
             Room::Full => {
                 if self.full_since.is_none() {
-                    tracing::error!("not even the reserve of the journal is left: everything waits for space");
+                    tracing::error!(
+                        "not even the reserve of the journal is left: everything waits for space"
+                    );
                 }
                 self.full_since.get_or_insert_with(Instant::now);
                 self.look_again = Some(Instant::now() + FULL_PAUSE);

@@ -37,7 +37,7 @@ pub struct Draft {
 /// What an effect becomes.
 pub enum Composed {
     /// Sent as it is.
-    Ready(v1::agent_down::Message),
+    Ready(Box<v1::agent_down::Message>),
     /// Bodies are wanted.
     Launch(Box<Draft>),
 }
@@ -89,7 +89,7 @@ pub fn compose(views: &Views, site: &Site, effect: Effect) -> Option<Composed> {
             v1::agent_down::Message::Announce(v1::Announce { key: key(run), text: text.into() })
         }
     };
-    Some(Composed::Ready(ready))
+    Some(Composed::Ready(Box::new(ready)))
 }
 
 fn cause_outwards(cause: StopCause) -> v1::StopCause {

@@ -205,7 +205,7 @@ async fn command(parts: &Parts, session: u64, effect: Effect) -> Option<Down> {
         _ => None,
     };
     match compose(&parts.views, &parts.site, effect)? {
-        Composed::Ready(down) => Some(down),
+        Composed::Ready(down) => Some(*down),
         Composed::Launch(draft) => {
             let run = run.expect("only a launch has a draft");
             match with_bodies(parts, *draft).await {

@@ -30,6 +30,7 @@ use tonic::Status;
 use crate::dispatch::Dispatch;
 use crate::dispatch::launch::Site;
 use crate::inbox::{Body, Inbox, Item};
+use crate::keys::Keys;
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use crate::settings::Configuration;
@@ -53,6 +54,8 @@ pub struct Api {
     pub views: Arc<Views>,
     /// Sessions of executors.
     pub dispatch: Arc<Dispatch>,
+    /// Keys of jobs that have left the memory.
+    pub keys: Arc<Keys>,
     /// Scripts, environments, finished jobs.
     pub shelf: Arc<Shelf>,
     /// Figures.

@@ -129,12 +129,21 @@ pub async fn unary(api: &Api, asker: Asker, from: v1::SubmitRequest) -> Result<v
             return Ok(refused_reply(refused));
         }
     };
+    wait_for_keys(api).await?;
     let kind = submit.request.kind;
     let (sender, answer) = oneshot::channel();
     api.inbox.send(Item::Submit { submit, bodies, reply: sender }).await.map_err(|_| stopping())?;
     let answer = answer.await.map_err(|_| unknown_outcome())?;
     note(api, kind, &answer, begun);
     reply(answer)
+}
+
+/// Right after a start, calls of before it are not known yet.
+async fn wait_for_keys(api: &Api) -> Result<(), Status> {
+    if api.keys.ready().await {
+        return Ok(());
+    }
+    Err(Status::unavailable("the calls of before the scheduler's start are still being read; try again"))
 }
 
 fn note(api: &Api, kind: Kind, answer: &Answer, begun: Instant) {
@@ -215,6 +224,10 @@ async fn take_all(
                     Pending::Ready(Ok(refused_reply(refused)))
                 }
                 Ok(Read::Good(submit, bodies)) => {
+                    if let Err(status) = wait_for_keys(&api).await {
+                        let _ = queue.send(Pending::Ready(Err(status))).await;
+                        return;
+                    }
                     let kind = submit.request.kind;
                     let begun = Instant::now();
                     let (reply, answer) = oneshot::channel();

@@ -115,7 +115,8 @@ fn shown(conf: &SlurmConf) -> Vec<(String, String)> {
 fn common(conf: &SlurmConf) -> Settings {
     let mut settings = Settings::named(&conf.cluster_name);
     settings.kill_wait = conf.kill_wait;
-    settings.min_job_age = conf.min_job_age;
+    // Zero keeps ended jobs for ever.
+    settings.min_job_age = if conf.min_job_age == Span::ZERO { Span::MAX } else { conf.min_job_age };
     settings.first_job_id = conf.first_job_id;
     settings.max_job_id = conf.max_job_id;
     settings.max_job_count = conf.max_job_count;

@@ -10,7 +10,7 @@ use proto::v1::control_request::Act;
 use scheduler_core::effect::Selector;
 use scheduler_core::input::{Command, JobFilter};
 
-use super::{boxed, pairs};
+use super::{Pairs, boxed, pairs};
 
 /// Most jobs that one call names.
 const SELECTORS_MAX: usize = 100_000;
@@ -140,7 +140,7 @@ fn selector_inwards(from: v1::JobSelector, left: &mut u32) -> Result<Selector, E
     Ok(Selector { job: JobId(from.job_id), tasks, step })
 }
 
-fn changes(from: Vec<v1::KeyValue>) -> Result<Vec<(Box<str>, Box<str>)>, Error> {
+fn changes(from: Vec<v1::KeyValue>) -> Result<Pairs, Error> {
     too_long("changes", from.len(), LIST_MAX)?;
     Ok(pairs(from))
 }

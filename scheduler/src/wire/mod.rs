@@ -16,8 +16,11 @@ pub fn refused(from: &Refused) -> v1::Refused {
     proto::convert::refusal::outwards(from.refusal, &from.lines)
 }
 
+/// Keys and values, as typed.
+pub(crate) type Pairs = Vec<(Box<str>, Box<str>)>;
+
 /// Keys and values as typed.
-pub(crate) fn pairs(from: Vec<v1::KeyValue>) -> Vec<(Box<str>, Box<str>)> {
+pub(crate) fn pairs(from: Vec<v1::KeyValue>) -> Pairs {
     from.into_iter().map(|pair| (pair.key.into(), pair.value.into())).collect()
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
     daemon: Option<Daemon>,
     disk: Option<Arc<dyn Disk>>,
+    settings: Settings,
 }
 
 impl Cluster {
@@ -40,17 +41,28 @@ impl Cluster {
 
     /// The same on a modelled disk.
     pub(crate) fn on(disk: Option<Arc<dyn Disk>>) -> Self {
+        Self::made(disk, settings())
+    }
+
+    /// A cluster that forgets ended jobs at once.
+    pub(crate) fn forgetful() -> Self {
+        let mut settings = settings();
+        settings.min_job_age = model::time::Span::from_millis(1);
+        Self::made(None, settings)
+    }
+
+    fn made(disk: Option<Arc<dyn Disk>>, settings: Settings) -> Self {
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("sluice-daemon-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut cluster = Self { folder, daemon: None, disk };
+        let mut cluster = Self { folder, daemon: None, disk, settings };
         cluster.start();
         cluster
     }
 
     pub(crate) fn start(&mut self) {
         let options = Options {
-            configuration: Configuration::fixed(settings()),
+            configuration: Configuration::fixed(self.settings.clone()),
             state: self.folder.join("state"),
             socket: self.socket(),
             compactor: None,

@@ -94,6 +94,36 @@ async fn a_key_stands_for_one_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_known_after_its_job_has_left_the_memory() {
+    let mut cluster = Cluster::forgetful();
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    let mut client = cluster.client().await;
+    let first = client.submit(batch(7, "#!/bin/sh\n")).await.unwrap().into_inner();
+    let key = executor.launch().await.key.unwrap();
+    executor.ended(&key, 0).await;
+    executor.acknowledged(&key).await;
+    // The next job's coming lets the machine look at its timers.
+    for restart in [false, true] {
+        if restart {
+            cluster.stop().await;
+            cluster.start();
+            client = cluster.client().await;
+        }
+        let other = client.submit(batch(8 + u8::from(restart), "#!/bin/sh\n")).await.unwrap().into_inner();
+        assert!(other.job_id > first.job_id);
+        let filter = Some(v1::JobFilter { job_ids: vec![first.job_id], ..v1::JobFilter::default() });
+        let list = v1::ListJobsRequest { filter, include_ended: true, ..v1::ListJobsRequest::default() };
+        let mut pages = client.list_jobs(list).await.unwrap().into_inner();
+        assert!(pages.message().await.unwrap().unwrap().jobs.is_empty(), "it has left");
+        let again = client.submit(batch(7, "#!/bin/sh\n")).await.unwrap().into_inner();
+        assert_eq!(again.job_id, first.job_id);
+        let changed = client.submit(batch(7, "#!/bin/bash\n")).await.unwrap().into_inner();
+        assert_eq!(changed.refused.unwrap().number, Refusal::KeyReused.number());
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_ends_a_running_job() {
     let mut cluster = Cluster::new();
     let mut executor = Executor::register(&cluster, Vec::new()).await;
