@@ -187,7 +187,9 @@ impl Line {
             let event = match over {
                 Over::Done => Event::Ended { node: self.node },
                 Over::Refused(reason) => Event::Lost { node: self.node, reason },
-                Over::Broken(reason) if was_there && tries >= RETURNS => Event::Lost { node: self.node, reason },
+                Over::Broken(reason) if was_there && tries >= RETURNS => {
+                    Event::Lost { node: self.node, reason }
+                }
                 Over::Broken(_) => {
                     // The supervisor may not be there yet; the owner sees from the job whether it will be.
                     if self.events.is_closed() {
@@ -383,7 +385,8 @@ mod tests {
         });
         supervisor.join().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
-        let data = |text: &str| Event::Data { rank: 0, stream: Stream::Output, bytes: text.as_bytes().to_vec() };
+        let data =
+            |text: &str| Event::Data { rank: 0, stream: Stream::Output, bytes: text.as_bytes().to_vec() };
         let exited = Event::Exited { node: 0, rank: 0, exit: Exit { code: 3, signal: 0 } };
         assert_eq!(events, [data("one "), data("two"), exited, Event::Ended { node: 0 }]);
     }

@@ -39,7 +39,6 @@ mod connect;
 pub mod getopt;
 #[doc(hidden)]
 pub mod local;
-#[allow(dead_code, unused_imports)]
 mod option;
 mod say;
 mod table;

@@ -57,11 +57,3 @@ pub(crate) fn explain(program: &str, error: &Error) {
         Error::Refused { .. } | Error::TimedOut => {}
     }
 }
-
-/// The error's number as an exit status: what is left of it in a byte, as Slurm's commands exit.
-pub(crate) fn exit_number(error: &Error) -> u8 {
-    match error {
-        Error::Refused { number, .. } => (number % 256) as u8,
-        _ => 1,
-    }
-}

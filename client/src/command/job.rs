@@ -5,7 +5,6 @@
 use model::array::{ArraySpec, TaskSet};
 use model::id::JobId;
 use model::job::JobState;
-use model::signal;
 use model::time::Timestamp;
 use proto::v1::{Gres, Job, JobRequest, RareRequest};
 
@@ -217,23 +216,6 @@ pub(crate) fn sluid(job: &Job) -> String {
 pub(crate) fn exit(status: Option<proto::v1::ExitStatus>) -> String {
     let status = status.unwrap_or_default();
     format!("{}:{}", status.code, status.signal)
-}
-
-/// `--signal` as scontrol shows it.
-pub(crate) fn warn_signal(job: &Job) -> Option<String> {
-    let warning = rare(job).warn_signal?;
-    let name = signal::name(u8::try_from(warning.signal).unwrap_or(0));
-    let mut flags = String::new();
-    if warning.reservation {
-        flags.push('R');
-    }
-    if warning.batch_only {
-        flags.push('B');
-    }
-    if !flags.is_empty() {
-        flags.push(':');
-    }
-    Some(format!("{flags}{name}@{}", warning.before_ms / 1000))
 }
 
 /// Where a file's name stands for a folder, an absolute one; `%` patterns as far as a waiting job knows them.

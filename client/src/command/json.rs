@@ -199,7 +199,8 @@ fn resources(job: &Job) -> Value {
 
 fn wishes(job: &Job) -> Value {
     let (request, rare) = (job::request(job), job::rare(job));
-    let mail: Vec<&str> = rare.mail_type.as_deref().unwrap_or_default().split(',').filter(|one| !one.is_empty()).collect();
+    let mail: Vec<&str> =
+        rare.mail_type.as_deref().unwrap_or_default().split(',').filter(|one| !one.is_empty()).collect();
     json!({
         "burst_buffer": text(rare.burst_buffer.as_deref()), "burst_buffer_state": "",
         "cluster_features": text(rare.cluster_constraint.as_deref()), "contiguous": rare.contiguous,
@@ -317,7 +318,8 @@ fn tres(text: &str) -> Value {
     let one = |item: &str| {
         let (name, count) = item.split_once('=')?;
         let (kind, name) = name.split_once('/').unwrap_or((name, ""));
-        let count = model::tres::parse_mib(count).filter(|_| kind == "mem").or(count.parse().ok()).unwrap_or(0);
+        let count =
+            model::tres::parse_mib(count).filter(|_| kind == "mem").or(count.parse().ok()).unwrap_or(0);
         Some(json!({"type": kind, "name": name, "id": 0, "count": count}))
     };
     Value::from(text.split(',').filter_map(one).collect::<Vec<Value>>())
@@ -490,8 +492,18 @@ mod tests {
         let job = &document["jobs"][0];
         assert_eq!(job["exit_code"]["status"], json!(["SUCCESS"]));
         let expected = [
-            "CPU", "exit_code", "kill_request_user", "nodes", "state", "statistics", "step", "submit_line", "task",
-            "tasks", "time", "tres",
+            "CPU",
+            "exit_code",
+            "kill_request_user",
+            "nodes",
+            "state",
+            "statistics",
+            "step",
+            "submit_line",
+            "task",
+            "tasks",
+            "time",
+            "tres",
         ];
         assert_eq!(keys(&job["steps"][0]), expected);
     }

@@ -41,10 +41,26 @@ fn text(node: &Node) -> String {
             node.cpus_allocated, node.cpus, node.sockets, node.cores_per_socket, node.threads_per_core
         ),
     );
-    let free = node.memory_free_mib.map_or_else(String::new, |mib| format!(", {} free on the machine", memory(mib, true)));
-    line("memory", format!("{} of {} promised{free}", memory(node.memory_allocated_mib, true), memory(node.memory_mib, true)));
+    let free = node
+        .memory_free_mib
+        .map_or_else(String::new, |mib| format!(", {} free on the machine", memory(mib, true)));
+    line(
+        "memory",
+        format!(
+            "{} of {} promised{free}",
+            memory(node.memory_allocated_mib, true),
+            memory(node.memory_mib, true)
+        ),
+    );
     if !node.gres.is_empty() {
-        line("devices", format!("{} (in use: {})", node.gres, if node.gres_used.is_empty() { "none" } else { &node.gres_used }));
+        line(
+            "devices",
+            format!(
+                "{} (in use: {})",
+                node.gres,
+                if node.gres_used.is_empty() { "none" } else { &node.gres_used }
+            ),
+        );
     }
     if let Some(ms) = node.executor_start_ms {
         line("executor", format!("{} since {}", node.version, local::date(ms)));
@@ -72,6 +88,9 @@ mod tests {
         };
         let text = text(&node);
         assert!(text.starts_with("n1: idle\n"), "{text}");
-        assert!(text.ends_with("  lacks     memory limits are not enforced: no cgroup can be made\n"), "{text}");
+        assert!(
+            text.ends_with("  lacks     memory limits are not enforced: no cgroup can be made\n"),
+            "{text}"
+        );
     }
 }

@@ -84,11 +84,10 @@ async fn inside(parsed: &Parsed, mut held: Held, job: &Job) -> (u8, bool) {
         _ = child.wait() => false,
         job = held.wait(has_ended) => job.is_some(),
     };
-    if revoked && component.manner.kill_command.is_some() || revoked && component.command.is_empty() {
-        let number = component.manner.kill_command.map_or(1, i32::from);
-        signal_child(&child, number);
-    } else if revoked {
-        signal_child(&child, 15);
+    if revoked {
+        // A shell goes with its terminal's hang-up; another command is asked to end.
+        let usual = if component.command.is_empty() { 1 } else { 15 };
+        signal_child(&child, component.manner.kill_command.map_or(usual, i32::from));
     }
     let status = child.wait().await.unwrap_or_default();
     held.end(wire(status)).await;
@@ -144,7 +143,10 @@ fn variables(parsed: &Parsed, job: &Job) -> Vec<(String, String)> {
         ("SLURM_NTASKS_PER_CORE", request.rare().ntasks_per_core.map(u64::from)),
         ("SLURM_NTASKS_PER_SOCKET", request.rare().ntasks_per_socket.map(u64::from)),
         ("SLURM_MEM_PER_CPU", job.min_memory_mib_per_cpu.filter(|_| request.memory.is_some())),
-        ("SLURM_MEM_PER_NODE", job.min_memory_mib_per_node.filter(|&mib| mib > 0 && request.memory.is_some())),
+        (
+            "SLURM_MEM_PER_NODE",
+            job.min_memory_mib_per_node.filter(|&mib| mib > 0 && request.memory.is_some()),
+        ),
     ];
     set.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))));
     if let Some(reservation) = &request.rare().reservation {

@@ -42,7 +42,10 @@ async fn submit_script(parsed: &Parsed, cluster: Option<&str>) -> u8 {
     }
     let manner = &parsed.first().manner;
     if manner.parsable {
-        say::out(cluster.map_or_else(|| format!("{}\n", reply.job_id), |name| format!("{};{name}\n", reply.job_id)));
+        say::out(
+            cluster
+                .map_or_else(|| format!("{}\n", reply.job_id), |name| format!("{};{name}\n", reply.job_id)),
+        );
     } else if !manner.quiet {
         let on = cluster.map(|name| format!(" on cluster {name}")).unwrap_or_default();
         say::out(format!("Submitted batch job {}{on}\n", reply.job_id));
@@ -57,7 +60,9 @@ async fn wait(client: &Client, job_id: u32) -> u8 {
         let filter = JobFilter { job_ids: vec![job_id], ..JobFilter::default() };
         match client.jobs(filter, true).await {
             Ok(jobs) => {
-                let ours = |job: &&Job| job.job_id == job_id || job.array_job_id == Some(job_id) || job.het_job_id == Some(job_id);
+                let ours = |job: &&Job| {
+                    job.job_id == job_id || job.array_job_id == Some(job_id) || job.het_job_id == Some(job_id)
+                };
                 let ours: Vec<&Job> = jobs.iter().filter(ours).collect();
                 if ours.is_empty() {
                     say::error(PROGRAM.name(), format!("job {job_id} is no longer known"));

@@ -194,7 +194,8 @@ fn from_environment(call: &Call, asked: &mut Asked) -> Result<(), u8> {
     asked.partitions = lists("SCANCEL_PARTITION");
     asked.qos = lists("SCANCEL_QOS");
     asked.wckey = set("SCANCEL_WCKEY");
-    let yes = |name: &str| set(name).is_some_and(|value| !matches!(value.as_str(), "0" | "f" | "false" | "F"));
+    let yes =
+        |name: &str| set(name).is_some_and(|value| !matches!(value.as_str(), "0" | "f" | "false" | "F"));
     asked.batch = yes("SCANCEL_BATCH");
     asked.full = yes("SCANCEL_FULL");
     asked.interactive = yes("SCANCEL_INTERACTIVE");
@@ -344,7 +345,10 @@ fn matches(asked: &Asked, job: &Job) -> bool {
         && asked.reservation.as_ref().is_none_or(|name| rare.reservation.as_ref() == Some(name))
         && asked.wckey.as_ref().is_none_or(|key| rare.wckey.as_ref() == Some(key))
         && (asked.nodes.is_empty()
-            || hostlist::expand(&job.node_list).unwrap_or_default().iter().any(|node| asked.nodes.contains(node)))
+            || hostlist::expand(&job.node_list)
+                .unwrap_or_default()
+                .iter()
+                .any(|node| asked.nodes.contains(node)))
 }
 
 fn confirmed(text: &str, job: &Job) -> bool {

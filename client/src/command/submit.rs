@@ -30,7 +30,8 @@ pub(super) fn cluster(call: &Call, parsed: &Parsed) -> Result<Option<String>, u8
 
 /// The message of a submission, with a fresh key.
 pub(super) fn message(parsed: &Parsed) -> SubmitRequest {
-    let mut requests = parsed.components.iter().map(|component| convert::request::outwards(&component.request));
+    let mut requests =
+        parsed.components.iter().map(|component| convert::request::outwards(&component.request));
     let request = requests.next();
     let script = parsed.script.as_ref().map(|script| script.body.clone()).unwrap_or_default();
     let session = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
@@ -72,7 +73,10 @@ pub(super) async fn test_only(program: Program, parsed: &Parsed) -> u8 {
     };
     if let Some(refused) = reply.refused {
         refused.lines.iter().for_each(|line| say::error(program.name(), line));
-        say::err(format!("allocation failure: {}", Error::from(v1::Refused { lines: Vec::new(), ..refused })));
+        say::err(format!(
+            "allocation failure: {}",
+            Error::from(v1::Refused { lines: Vec::new(), ..refused })
+        ));
         return 1;
     }
     say::err(format!(

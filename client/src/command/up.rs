@@ -84,7 +84,8 @@ async fn cluster(program: &str, state: Option<&Path>, kill_jobs: bool) -> Result
     let conf = connect::conf_path();
     let nodes = nodes(conf.as_deref())?;
     let signal_of = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-    let (mut interrupt, mut terminate) = (signal_of(SignalKind::interrupt())?, signal_of(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) =
+        (signal_of(SignalKind::interrupt())?, signal_of(SignalKind::terminate())?);
     let mut hangup = signal_of(SignalKind::hangup())?;
     let told = async {
         tokio::select! {
@@ -100,7 +101,9 @@ async fn cluster(program: &str, state: Option<&Path>, kill_jobs: bool) -> Result
         () = &mut told => Err("stopped before the scheduler answered".to_owned()),
     };
     let outcome = match client {
-        Ok(client) => run_executors(program, &client, &mut daemons, &nodes, conf.as_deref(), state, told).await,
+        Ok(client) => {
+            run_executors(program, &client, &mut daemons, &nodes, conf.as_deref(), state, told).await
+        }
         Err(line) => Err(line),
     };
     let left = match (kill_jobs, outcome.is_ok()) {
@@ -123,7 +126,8 @@ async fn cluster(program: &str, state: Option<&Path>, kill_jobs: bool) -> Result
 /// The nodes whose executors run on this host; `None`: this machine, without a configuration.
 fn nodes(conf: Option<&Path>) -> Result<Option<Vec<String>>, String> {
     let Some(path) = conf else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut read = |path: &Path| std::fs::read_to_string(path).map_err(|error| error.to_string());
     let conf = SlurmConf::parse(&text, path, &mut read).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -132,7 +136,9 @@ fn nodes(conf: Option<&Path>) -> Result<Option<Vec<String>>, String> {
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let short = local::host();
     let here = |name: &str| {
-        name == host || name == short || matches!(name, "127.0.0.1" | "::1" | "localhost" | "localhost.localdomain")
+        name == host
+            || name == short
+            || matches!(name, "127.0.0.1" | "::1" | "localhost" | "localhost.localdomain")
     };
     let nodes: Vec<String> = conf
         .nodes
@@ -148,8 +154,14 @@ fn nodes(conf: Option<&Path>) -> Result<Option<Vec<String>>, String> {
 
 /// Starts a binary that lies beside this one. It gets a process group of its own, so that Ctrl-C reaches only
 /// this process, which stops the others in order.
-fn start(binary: &str, arguments: &[&str], conf: Option<&Path>, state: Option<&Path>) -> Result<Daemon, String> {
-    let own = std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
+fn start(
+    binary: &str,
+    arguments: &[&str],
+    conf: Option<&Path>,
+    state: Option<&Path>,
+) -> Result<Daemon, String> {
+    let own =
+        std::env::current_exe().map_err(|error| format!("cannot find this program's own file: {error}"))?;
     let path = own.with_file_name(binary);
     let mut command = Command::new(&path);
     command.args(arguments).stdin(Stdio::null()).process_group(0);
@@ -206,7 +218,7 @@ async fn run_executors(
         }
     }
     let socket = client.sockets().first().cloned().unwrap_or_default();
-    let what = nodes.as_ref().map_or_else(|| local::host(), |names| model::hostlist::compress_sorted(names));
+    let what = nodes.as_ref().map_or_else(local::host, |names| model::hostlist::compress_sorted(names));
     say::err(format!("{program}: the cluster is up at {socket} with node {what}; Ctrl-C stops it"));
     loop {
         tokio::select! {

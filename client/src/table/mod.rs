@@ -28,11 +28,7 @@ pub(crate) struct Column<R: 'static> {
 }
 
 impl<R> Column<R> {
-    /// The field's letter, `'\0'` where there is none.
-    pub(crate) fn letter(&self) -> char {
-        self.field.map_or('\0', |field| field.letter)
-    }
-
+    /// What the column holds; `None` for literal text.
     pub(crate) fn field(&self) -> Option<&'static Field<R>> {
         self.field
     }

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn cells_are_cut_with_a_plus() {
-        let columns = [Column { name: "JobID".into(), width: -12 }, Column { name: "State".into(), width: 10 }];
+        let columns =
+            [Column { name: "JobID".into(), width: -12 }, Column { name: "State".into(), width: 10 }];
         let form = Form::Columns;
         assert_eq!(form.header(&columns), "JobID             State \n------------ ---------- \n");
         let values = ["7.batch".to_owned(), "CANCELLED by 2001".to_owned()];

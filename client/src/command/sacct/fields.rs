@@ -62,7 +62,11 @@ fn state(row: &Row) -> String {
 fn job_exit(job: &Job) -> String {
     let stopped = matches!(
         job::state(job),
-        JobState::Cancelled | JobState::Timeout | JobState::Preempted | JobState::Deadline | JobState::NodeFail
+        JobState::Cancelled
+            | JobState::Timeout
+            | JobState::Preempted
+            | JobState::Deadline
+            | JobState::NodeFail
     );
     match job.exit {
         Some(ExitStatus { signal: 1.., .. }) if stopped => "0:0".to_owned(),
@@ -161,6 +165,14 @@ fn cpu_us(row: &Row, of: fn(&Step) -> u64) -> Span {
     Span::from_millis(i64::try_from(us / 1000).unwrap_or(i64::MAX))
 }
 
+/// Largest memory of a task. Accounting samples its processes: a step that was over before the first sample
+/// shows none, as with Slurm.
+fn max_rss(step: &Step) -> u64 {
+    const FIRST_SAMPLE_MS: i64 = 1000;
+    let ran = step.end_ms.is_none_or(|end| end - step.start_ms >= FIRST_SAMPLE_MS);
+    if ran { step.max_rss_bytes } else { 0 }
+}
+
 /// Bytes in KiB or MiB, nothing for nothing.
 fn bytes(bytes: u64) -> String {
     match bytes {
@@ -190,7 +202,9 @@ fn reason(job: &Job) -> String {
 
 /// The file pattern, as it was given.
 fn file(job: &Job, pattern: &Option<String>, none: &str) -> String {
-    pattern.clone().unwrap_or_else(|| if none.is_empty() { job::stdout_pattern(job) } else { none.to_owned() })
+    pattern
+        .clone()
+        .unwrap_or_else(|| if none.is_empty() { job::stdout_pattern(job) } else { none.to_owned() })
 }
 
 fn nothing(_: &Row) -> String {
@@ -205,20 +219,24 @@ pub(super) static FIELDS: [Field; 120] = [
     field("AllocNodes", 10, |row| nodes(row).to_string()),
     field("AllocTRES", 10, alloc_tres),
     field("AssocID", 7, |row| row.job.association_id.to_string()),
-    field("AveCPU", 10, |row| of_step(row, |step| {
-        let tasks = u64::from(step.num_tasks.max(1));
-        clock(i64::try_from((step.user_us + step.system_us) / tasks / 1_000_000).unwrap_or(0))
-    })),
+    field("AveCPU", 10, |row| {
+        of_step(row, |step| {
+            let tasks = u64::from(step.num_tasks.max(1));
+            clock(i64::try_from((step.user_us + step.system_us) / tasks / 1_000_000).unwrap_or(0))
+        })
+    }),
     field("AveCPUFreq", 10, nothing),
     field("AveDiskRead", 14, nothing),
     field("AveDiskWrite", 14, nothing),
     field("AvePages", 10, nothing),
-    field("AveRSS", 10, |row| of_step(row, |step| bytes(step.max_rss_bytes / u64::from(step.num_tasks.max(1))))),
+    field("AveRSS", 10, |row| of_step(row, |step| bytes(max_rss(step) / u64::from(step.num_tasks.max(1))))),
     field("AveVMSize", 10, nothing),
     field("BlockID", 16, nothing),
     field("Cluster", 10, |row| row.job.cluster.clone()),
     field("Comment", 14, |row| rare(row, |rare| &rare.comment)),
-    field("Constraints", 17, |row| of_job(row, |job| job::request(job).constraint.clone().unwrap_or_default())),
+    field("Constraints", 17, |row| {
+        of_job(row, |job| job::request(job).constraint.clone().unwrap_or_default())
+    }),
     field("ConsumedEnergy", 14, nothing),
     field("ConsumedEnergyRaw", 17, nothing),
     field("Container", 15, |row| match &row.step {
@@ -236,22 +254,26 @@ pub(super) static FIELDS: [Field; 120] = [
     field("ExitCode", 8, exit),
     field("Extra", 19, |row| rare(row, |rare| &rare.extra)),
     field("FailedNode", 15, nothing),
-    field("Flags", 15, |row| of_job(row, |job| if job.start_ms.is_some() { "SchedMain,StartRecieved" } else { "" }.to_owned())),
+    field("Flags", 15, |row| {
+        of_job(row, |job| if job.start_ms.is_some() { "SchedMain,StartRecieved" } else { "" }.to_owned())
+    }),
     field("GID", 6, |row| of_job(row, |job| job.gid.to_string())),
-    field("Group", 9, |row| of_job(row, |job| {
-        if job.group.is_empty() { local::group_name(job.gid) } else { job.group.clone() }
-    })),
+    field("Group", 9, |row| {
+        of_job(row, |job| if job.group.is_empty() { local::group_name(job.gid) } else { job.group.clone() })
+    }),
     field("JobID", -12, job_id),
     field("JobIDRaw", -12, raw_id),
     field("JobName", 10, |row| match &row.step {
         Some(step) => step.name.clone(),
         None => job::request(&row.job).name.clone(),
     }),
-    field("Layout", 9, |row| of_step(row, |step| match step.step_id.as_str() {
-        "batch" | "interactive" => "Unknown".to_owned(),
-        _ if step.distribution.is_empty() => "Block".to_owned(),
-        _ => step.distribution.clone(),
-    })),
+    field("Layout", 9, |row| {
+        of_step(row, |step| match step.step_id.as_str() {
+            "batch" | "interactive" => "Unknown".to_owned(),
+            _ if step.distribution.is_empty() => "Block".to_owned(),
+            _ => step.distribution.clone(),
+        })
+    }),
     field("Licenses", 10, |row| rare(row, |rare| &rare.licenses)),
     field("MaxDiskRead", 12, nothing),
     field("MaxDiskReadNode", 15, nothing),
@@ -262,12 +284,14 @@ pub(super) static FIELDS: [Field; 120] = [
     field("MaxPages", 8, nothing),
     field("MaxPagesNode", 12, nothing),
     field("MaxPagesTask", 14, nothing),
-    field("MaxRSS", 10, |row| of_step(row, |step| bytes(step.max_rss_bytes))),
-    field("MaxRSSNode", 10, |row| of_step(row, |step| {
-        let first = step.allocation.first().filter(|_| step.max_rss_bytes > 0);
-        first.map_or_else(String::new, |node| node.node.clone())
-    })),
-    field("MaxRSSTask", 10, |row| of_step(row, |step| if step.max_rss_bytes > 0 { "0" } else { "" }.to_owned())),
+    field("MaxRSS", 10, |row| of_step(row, |step| bytes(max_rss(step)))),
+    field("MaxRSSNode", 10, |row| {
+        of_step(row, |step| {
+            let first = step.allocation.first().filter(|_| max_rss(step) > 0);
+            first.map_or_else(String::new, |node| node.node.clone())
+        })
+    }),
+    field("MaxRSSTask", 10, |row| of_step(row, |step| if max_rss(step) > 0 { "0" } else { "" }.to_owned())),
     field("MaxVMSize", 10, nothing),
     field("MaxVMSizeNode", 14, nothing),
     field("MaxVMSizeTask", 14, nothing),
@@ -285,7 +309,9 @@ pub(super) static FIELDS: [Field; 120] = [
     field("Partition", 10, |row| of_job(row, |job| job.partition.clone())),
     field("Planned", 10, |row| of_job(row, |_| clock(planned_s(row)))),
     field("PlannedCPU", 10, |row| of_job(row, |job| clock(planned_s(row) * i64::from(job.num_cpus)))),
-    field("PlannedCPURAW", 13, |row| of_job(row, |job| (planned_s(row) * i64::from(job.num_cpus)).to_string())),
+    field("PlannedCPURAW", 13, |row| {
+        of_job(row, |job| (planned_s(row) * i64::from(job.num_cpus)).to_string())
+    }),
     field("Priority", 10, |row| of_job(row, |job| job.priority.to_string())),
     field("QOS", 10, |row| of_job(row, |job| job.qos.clone())),
     field("QOSRAW", 10, nothing),
@@ -341,9 +367,9 @@ pub(super) static FIELDS: [Field; 120] = [
     field("TRESUsageOutMinTask", 19, nothing),
     field("TRESUsageOutTot", 15, nothing),
     field("UID", 6, |row| of_job(row, |job| job.uid.to_string())),
-    field("User", 9, |row| of_job(row, |job| {
-        if job.user.is_empty() { local::user_name(job.uid) } else { job.user.clone() }
-    })),
+    field("User", 9, |row| {
+        of_job(row, |job| if job.user.is_empty() { local::user_name(job.uid) } else { job.user.clone() })
+    }),
     field("UserCPU", 10, |row| limit::cpu(cpu_us(row, |step| step.user_us))),
     field("WCKey", 10, |row| rare(row, |rare| &rare.wckey)),
     field("WCKeyID", 10, nothing),

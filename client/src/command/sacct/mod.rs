@@ -227,7 +227,10 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
         }
     }
     asked.format = match formats.is_empty() {
-        true => env::var("SACCT_FORMAT").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| DEFAULT.to_owned()),
+        true => env::var("SACCT_FORMAT")
+            .ok()
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| DEFAULT.to_owned()),
         false => formats.join(","),
     };
     window(call, &mut asked, now_ms)?;
@@ -243,12 +246,12 @@ fn window(call: &Call, asked: &mut Asked, now_ms: i64) -> Result<(), u8> {
             false => Some(now_ms),
         };
     }
-    if let (Some(from), Some(to)) = (asked.from_ms, asked.to_ms) {
-        if from > to {
-            let (from, to) = (local::date(from), local::date(to));
-            say::error(&call.program, format!("Start time ({from}) requested is after end time ({to})."));
-            return Err(1);
-        }
+    if let (Some(from), Some(to)) = (asked.from_ms, asked.to_ms)
+        && from > to
+    {
+        let (from, to) = (local::date(from), local::date(to));
+        say::error(&call.program, format!("Start time ({from}) requested is after end time ({to})."));
+        return Err(1);
     }
     Ok(())
 }
@@ -312,7 +315,8 @@ fn columns(call: &Call, format: &str) -> Result<Vec<(&'static Field, Column)>, u
             say::error(&call.program, format!("Invalid field requested: \"{name}\""));
             return Err(1);
         };
-        let known = columns.iter().find(|(other, _)| other.name == field.name).map(|(_, column)| column.width);
+        let known =
+            columns.iter().find(|(other, _)| other.name == field.name).map(|(_, column)| column.width);
         let width = width.or(known).unwrap_or(field.width);
         for (other, column) in &mut columns {
             if other.name == field.name {
@@ -426,14 +430,18 @@ fn matches(asked: &Asked, job: &Job, now_ms: i64) -> bool {
         && any(&asked.wckeys, rare.wckey.as_deref().unwrap_or_default())
         && (asked.partitions.is_empty() || job.partition.split(',').any(|name| any(&asked.partitions, name)))
         && (asked.nodes.is_empty()
-            || hostlist::expand(&job.node_list).unwrap_or_default().iter().any(|node| asked.nodes.contains(node)))
+            || hostlist::expand(&job.node_list)
+                .unwrap_or_default()
+                .iter()
+                .any(|node| asked.nodes.contains(node)))
 }
 
 /// Each job's line, then those of its steps; where steps are named, theirs alone.
 fn rows(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> Vec<Row> {
     let mut rows = Vec::new();
     for job in jobs {
-        let named: Vec<&Selector> = asked.jobs.iter().filter(|selector| selector.select(&job).is_some()).collect();
+        let named: Vec<&Selector> =
+            asked.jobs.iter().filter(|selector| selector.select(&job).is_some()).collect();
         let whole = named.is_empty() || named.iter().any(|selector| selector.step.is_none());
         if whole {
             rows.push(Row { job: job.clone(), step: None, now_ms });
@@ -458,7 +466,10 @@ fn rows(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> Vec<Row> {
 
 async fn bodies(call: &Call, asked: &Asked, jobs: &[Job]) -> u8 {
     if asked.jobs.is_empty() {
-        say::fatal(&call.program, "You need to specify at least one job with --jobs to use --batch-script or --env-vars");
+        say::fatal(
+            &call.program,
+            "You need to specify at least one job with --jobs to use --batch-script or --env-vars",
+        );
         return 1;
     }
     let client = match super::connect().await {

@@ -67,7 +67,11 @@ fn default_columns() {
 #[test]
 fn stopped_jobs_show_the_signal_with_the_step() {
     let asked = |format: &str| Asked { parsable: Some(false), format: format.into(), ..Asked::default() };
-    check(&asked("JobID,State,ExitCode"), vec![job("TIMEOUT", (0, 15))], "7|TIMEOUT|0:0\n7.batch|CANCELLED|0:15");
+    check(
+        &asked("JobID,State,ExitCode"),
+        vec![job("TIMEOUT", (0, 15))],
+        "7|TIMEOUT|0:0\n7.batch|CANCELLED|0:15",
+    );
     check(
         &asked("JobID,State,ExitCode"),
         vec![job("CANCELLED", (0, 15))],
@@ -84,7 +88,12 @@ fn stopped_jobs_show_the_signal_with_the_step() {
 #[test]
 fn one_width_holds_for_a_field() {
     check(
-        &Asked { header: true, allocations: true, format: "jobname%5,jobname%-20,state%12".into(), ..Asked::default() },
+        &Asked {
+            header: true,
+            allocations: true,
+            format: "jobname%5,jobname%-20,state%12".into(),
+            ..Asked::default()
+        },
         vec![job("COMPLETED", (0, 0))],
         "JobName              JobName                     State\n\
          -------------------- -------------------- ------------\n\
@@ -97,9 +106,15 @@ fn named_steps_and_runs() {
     let requeued = Job { run: 1, state: "REQUEUED".into(), ..job("COMPLETED", (0, 0)) };
     let last = Job { run: 2, ..job("COMPLETED", (0, 0)) };
     let jobs = vec![requeued, last];
-    let asked = Asked { parsable: Some(false), allocations: true, format: "JobID,State".into(), ..Asked::default() };
+    let asked =
+        Asked { parsable: Some(false), allocations: true, format: "JobID,State".into(), ..Asked::default() };
     check(&asked, jobs.clone(), "7|COMPLETED");
     check(&Asked { duplicates: true, ..asked }, jobs, "7|REQUEUED\n7|COMPLETED");
-    let step = Asked { jobs: vec![Selector::parse("7.batch").unwrap()], parsable: Some(false), format: "JobID".into(), ..Asked::default() };
+    let step = Asked {
+        jobs: vec![Selector::parse("7.batch").unwrap()],
+        parsable: Some(false),
+        format: "JobID".into(),
+        ..Asked::default()
+    };
     check(&step, vec![job("COMPLETED", (0, 0))], "7.batch");
 }

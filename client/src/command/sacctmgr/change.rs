@@ -3,7 +3,9 @@
 //! Nothing is sent here. A change is worked out against all rows, as the database daemon would do it.
 
 use proto::v1::account_change::Change;
-use proto::v1::{AccountChange, AccountRow, AssociationRow, ClusterRow, KeyValue, ListAccountsReply, QosRow, UserRow};
+use proto::v1::{
+    AccountChange, AccountRow, AssociationRow, ClusterRow, KeyValue, ListAccountsReply, QosRow, UserRow,
+};
 
 use super::words::{ASSOCIATION, Attribute, How, Pair, QOS, Words, changed, find, is};
 
@@ -52,7 +54,11 @@ fn set_attribute(attributes: &mut Vec<KeyValue>, name: &str, value: String) {
     }
 }
 
-fn apply(attributes: &mut Vec<KeyValue>, known: &'static [Attribute], pair: &Pair) -> Result<&'static Attribute, Stop> {
+fn apply(
+    attributes: &mut Vec<KeyValue>,
+    known: &'static [Attribute],
+    pair: &Pair,
+) -> Result<&'static Attribute, Stop> {
     let attribute = find(known, &pair.key).ok_or_else(|| unknown(pair))?;
     let old = attributes.iter().find(|one| one.key == attribute.name).map(|one| one.value.clone());
     let value = changed(attribute.kind, old.as_deref().unwrap_or_default(), pair);
@@ -226,13 +232,18 @@ pub(super) fn add_account(rows: &ListAccountsReply, words: &Words) -> Planned {
         return Err(Stop::Out(if already.is_empty() { " Nothing new added.\n".to_owned() } else { already }));
     }
     plan.said.push_str(&already);
-    let fresh: Vec<&String> = names.iter().filter(|name| !rows.accounts.iter().any(|row| row.name == **name)).collect();
+    let fresh: Vec<&String> =
+        names.iter().filter(|name| !rows.accounts.iter().any(|row| row.name == **name)).collect();
     if !fresh.is_empty() {
         plan.say(" Adding Account(s)");
         fresh.iter().for_each(|name| plan.say(format!("  {name}")));
         plan.say(" Settings");
         plan.say(format!("  {:<15} = {}", "Description", description.as_deref().unwrap_or("Account Name")));
-        plan.say(format!("  {:<15} = {}", "Organization", organization.as_deref().unwrap_or("Parent/Account Name")));
+        plan.say(format!(
+            "  {:<15} = {}",
+            "Organization",
+            organization.as_deref().unwrap_or("Parent/Account Name")
+        ));
     }
     plan.say(" Associations =");
     places.iter().for_each(|row| plan.say(place(row)));
@@ -247,7 +258,9 @@ pub(super) fn add_account(rows: &ListAccountsReply, words: &Words) -> Planned {
         plan.push(Change::PutAccount(AccountRow {
             name: name.clone(),
             description: description.clone().unwrap_or_else(|| name.clone()),
-            organization: organization.clone().unwrap_or_else(|| if above == "root" { name.clone() } else { above.clone() }),
+            organization: organization
+                .clone()
+                .unwrap_or_else(|| if above == "root" { name.clone() } else { above.clone() }),
             ..AccountRow::default()
         }));
     }
@@ -295,9 +308,13 @@ pub(super) fn add_user(rows: &ListAccountsReply, words: &Words) -> Planned {
     for cluster in &clusters {
         for account in &accounts {
             if find_association(rows, cluster, account, "").is_none() {
-                return Err(Stop::Err(format!(" This account '{account}' doesn't exist on cluster {cluster}.\n        Contact your admin to add this account.")));
+                return Err(Stop::Err(format!(
+                    " This account '{account}' doesn't exist on cluster {cluster}.\n        Contact your admin to add this account."
+                )));
             }
-            for (name, partition) in names.iter().flat_map(|name| partitions.iter().map(move |partition| (name, partition))) {
+            for (name, partition) in
+                names.iter().flat_map(|name| partitions.iter().map(move |partition| (name, partition)))
+            {
                 let known = find_association(rows, cluster, account, name);
                 if known.is_none_or(|known| known.partition != *partition) {
                     places.push(AssociationRow {
@@ -312,7 +329,8 @@ pub(super) fn add_user(rows: &ListAccountsReply, words: &Words) -> Planned {
             }
         }
     }
-    let fresh: Vec<&String> = names.iter().filter(|name| !rows.users.iter().any(|row| row.name == **name)).collect();
+    let fresh: Vec<&String> =
+        names.iter().filter(|name| !rows.users.iter().any(|row| row.name == **name)).collect();
     if places.is_empty() && fresh.is_empty() {
         return Err(Stop::Out(" Nothing new added.\n".to_owned()));
     }
@@ -461,9 +479,14 @@ pub(super) fn modify_user(rows: &ListAccountsReply, words: &Words) -> Planned {
         let is_user = is(key, "DefaultAccount", 8) || is(key, "DefAccount", 4) || is(key, "AdminLevel", 2);
         if is_user { of_user.push(pair) } else { of_association.push(pair) }
     }
-    let mut rows_of_users: Vec<UserRow> = rows.users.iter().filter(|row| any(&found.users, &row.name)).cloned().collect();
+    let mut rows_of_users: Vec<UserRow> =
+        rows.users.iter().filter(|row| any(&found.users, &row.name)).cloned().collect();
     if !found.accounts.is_empty() {
-        let belongs = |name: &str| found.accounts.iter().any(|account| rows.associations.iter().any(|row| row.user == name && row.account == *account));
+        let belongs = |name: &str| {
+            found.accounts.iter().any(|account| {
+                rows.associations.iter().any(|row| row.user == name && row.account == *account)
+            })
+        };
         rows_of_users.retain(|row| belongs(&row.name));
     }
     if !of_user.is_empty() {
@@ -474,7 +497,10 @@ pub(super) fn modify_user(rows: &ListAccountsReply, words: &Words) -> Planned {
                 } else {
                     let account = pair.value.to_lowercase();
                     if !rows.associations.iter().any(|one| one.user == row.name && one.account == account) {
-                        let text = format!(" Can't modify because these users aren't associated with new default account '{account}'...\n  U = {}", row.name);
+                        let text = format!(
+                            " Can't modify because these users aren't associated with new default account '{account}'...\n  U = {}",
+                            row.name
+                        );
                         return Err(Stop::Err(text));
                     }
                     row.default_account = account;
@@ -596,7 +622,9 @@ pub(super) fn modify_cluster(rows: &ListAccountsReply, words: &Words) -> Planned
     found.clusters.append(&mut found.names);
     let mut plan = Plan::default();
     let settings: Vec<&Pair> = settings_of(words)?.iter().collect();
-    let chosen = |row: &&AssociationRow| row.user.is_empty() && row.account == "root" && any(&found.clusters, &row.cluster);
+    let chosen = |row: &&AssociationRow| {
+        row.user.is_empty() && row.account == "root" && any(&found.clusters, &row.cluster)
+    };
     let chosen: Vec<&AssociationRow> = rows.associations.iter().filter(chosen).collect();
     let names: Vec<String> = chosen.iter().map(|row| row.cluster.clone()).collect();
     modify_associations(&mut plan, rows, chosen, &settings, "cluster associations")?;
@@ -642,7 +670,8 @@ pub(super) fn delete_account(rows: &ListAccountsReply, words: &Words) -> Planned
         return Err(Stop::Err(" No conditions given to remove, not executing.".to_owned()));
     }
     let mut plan = Plan::default();
-    let gone: Vec<&AccountRow> = rows.accounts.iter().filter(|row| found.accounts.contains(&row.name)).collect();
+    let gone: Vec<&AccountRow> =
+        rows.accounts.iter().filter(|row| found.accounts.contains(&row.name)).collect();
     if gone.is_empty() {
         return Err(nothing_deleted());
     }
@@ -713,7 +742,8 @@ pub(super) fn delete_qos(rows: &ListAccountsReply, words: &Words) -> Planned {
 pub(super) fn delete_cluster(rows: &ListAccountsReply, words: &Words) -> Planned {
     let mut found = conditions(words)?;
     found.clusters.append(&mut found.names);
-    let gone: Vec<&ClusterRow> = rows.clusters.iter().filter(|row| found.clusters.contains(&row.name)).collect();
+    let gone: Vec<&ClusterRow> =
+        rows.clusters.iter().filter(|row| found.clusters.contains(&row.name)).collect();
     if gone.is_empty() {
         return Err(nothing_deleted());
     }
@@ -740,7 +770,8 @@ mod tests {
         rows.accounts = ["root", "physics", "chem", "biolab"]
             .map(|name| AccountRow { name: name.into(), ..AccountRow::default() })
             .to_vec();
-        rows.users = ["alice", "bob"].map(|name| UserRow { name: name.into(), ..UserRow::default() }).to_vec();
+        rows.users =
+            ["alice", "bob"].map(|name| UserRow { name: name.into(), ..UserRow::default() }).to_vec();
         rows
     }
 
@@ -767,7 +798,10 @@ mod tests {
             " Adding Account(s)\n  sub1\n Settings\n  Description     = Account Name\n  Organization    = Parent/Account Name\n Associations =\n  C = conf       A = sub1\n Settings\n  Parent        = biolab"
         );
         assert_eq!(said(add_account, &["chem"]), " Already existing account chem on cluster conf");
-        assert_eq!(said(add_account, &["x", "parent=nope"]), "!  error: No parent account 'nope' on cluster 'conf'");
+        assert_eq!(
+            said(add_account, &["x", "parent=nope"]),
+            "!  error: No parent account 'nope' on cluster 'conf'"
+        );
     }
 
     #[test]
@@ -784,7 +818,10 @@ mod tests {
             said(modify_user, &["where", "name=bob", "set", "nosuch=3"]),
             "!  Unknown option: nosuch=3\n Use keyword 'where' to modify condition"
         );
-        assert_eq!(said(modify_user, &["alice", "set", "defaultaccount=chem"]), " Modified users...\n  alice");
+        assert_eq!(
+            said(modify_user, &["alice", "set", "defaultaccount=chem"]),
+            " Modified users...\n  alice"
+        );
     }
 
     #[test]

@@ -195,7 +195,9 @@ Input line must include \"Account\", \"Association\", \"Cluster\", \"Configurati
 
 async fn show_rows(session: &mut Session, words: &[String]) {
     let Some((entity, rest)) = words.split_first() else { return fail(session, LIST_ENTITIES) };
-    let known = |word: &str, least: usize| is(entity, word, least) || entity.eq_ignore_ascii_case(&format!("{word}s"));
+    let known = |word: &str, least: usize| {
+        is(entity, word, least) || entity.eq_ignore_ascii_case(&format!("{word}s"))
+    };
     type Show = fn(&'static ListAccountsReply, &Words, &Style) -> Result<String, show::Error>;
     let show: Show = if known("Account", 2) || entity.eq_ignore_ascii_case("acct") {
         show::accounts
@@ -212,9 +214,19 @@ async fn show_rows(session: &mut Session, words: &[String]) {
     } else if known("Transaction", 1) {
         // Changes are kept in the journal and not listed, so there is nothing to show.
         return;
-    } else if ["Configuration", "Event", "Federation", "Problem", "Resource", "Reservation", "RunAwayJobs", "Stats", "WCKey"]
-        .iter()
-        .any(|word| known(word, 2))
+    } else if [
+        "Configuration",
+        "Event",
+        "Federation",
+        "Problem",
+        "Resource",
+        "Reservation",
+        "RunAwayJobs",
+        "Stats",
+        "WCKey",
+    ]
+    .iter()
+    .any(|word| known(word, 2))
     {
         session.status = 1;
         return say::error(&session.program, format!("show {entity} is not supported by sluice yet"));
@@ -241,17 +253,29 @@ enum Verb {
 
 async fn change(session: &mut Session, verb: Verb, words: &[String]) {
     let no_entity = match verb {
-        Verb::Add => "No valid entity in add command\nInput line must include \"Account\", \"Cluster\", \"Coordinator\", \"Federation\", \"QOS\", \"Resource\", or \"User\"",
-        Verb::Modify => "No valid entity in modify command\nInput line must include \"Account\", \"Cluster\", \"Federation\", \"Job\", \"QOS\", \"Resource\" or \"User\"",
-        Verb::Delete => "No valid entity in delete command\nInput line must include \"Account\", \"Cluster\", \"Coordinator\", \"Federation\", \"QOS\", \"Resource\", or \"User\"",
+        Verb::Add => {
+            "No valid entity in add command\nInput line must include \"Account\", \"Cluster\", \"Coordinator\", \"Federation\", \"QOS\", \"Resource\", or \"User\""
+        }
+        Verb::Modify => {
+            "No valid entity in modify command\nInput line must include \"Account\", \"Cluster\", \"Federation\", \"Job\", \"QOS\", \"Resource\" or \"User\""
+        }
+        Verb::Delete => {
+            "No valid entity in delete command\nInput line must include \"Account\", \"Cluster\", \"Coordinator\", \"Federation\", \"QOS\", \"Resource\", or \"User\""
+        }
     };
     let Some((entity, rest)) = words.split_first() else { return fail(session, no_entity) };
-    let known = |word: &str, least: usize| is(entity, word, least) || entity.eq_ignore_ascii_case(&format!("{word}s"));
+    let known = |word: &str, least: usize| {
+        is(entity, word, least) || entity.eq_ignore_ascii_case(&format!("{word}s"))
+    };
     let read = words::read(rest);
     type Work = fn(&ListAccountsReply, &Words) -> Result<Plan, Stop>;
     let work: Work = match verb {
-        _ if known("Account", 2) => [change::add_account, change::modify_account, change::delete_account][verb as usize],
-        _ if known("Cluster", 2) => [change::add_cluster, change::modify_cluster, change::delete_cluster][verb as usize],
+        _ if known("Account", 2) => {
+            [change::add_account, change::modify_account, change::delete_account][verb as usize]
+        }
+        _ if known("Cluster", 2) => {
+            [change::add_cluster, change::modify_cluster, change::delete_cluster][verb as usize]
+        }
         _ if known("QOS", 1) => [change::add_qos, change::modify_qos, change::delete_qos][verb as usize],
         _ if known("User", 1) => [change::add_user, change::modify_user, change::delete_user][verb as usize],
         Verb::Add if known("Coordinator", 2) => |rows, words| change::coordinator(rows, words, true),
@@ -275,7 +299,7 @@ async fn change(session: &mut Session, verb: Verb, words: &[String]) {
         let busy = busy(&client, &plan).await;
         if !busy.is_empty() {
             fail(session, " Error with request: Job(s) active, cancel job(s) before remove");
-            return busy.iter().for_each(|line| say::err(line));
+            return busy.iter().for_each(say::err);
         }
     }
     // What a user may not do is refused before it is told as done.
@@ -299,7 +323,8 @@ async fn commit(session: &mut Session, client: &Client, plan: Plan, tell: bool) 
             Some(refused) => {
                 session.status = 1;
                 let denied = change::denied(&said);
-                if refused.number == Refusal::AccessDenied.number() && !denied.is_empty() {
+                let not_allowed = [Refusal::AccessDenied.number(), Refusal::UserIdMissing.number()];
+                if not_allowed.contains(&refused.number) && !denied.is_empty() {
                     say::out(denied);
                 } else {
                     if tell {
@@ -351,7 +376,10 @@ async fn busy(client: &Client, plan: &Plan) -> Vec<String> {
     let line = |job: &proto::v1::Job| {
         let cluster = if job.cluster.is_empty() { super::clusters::name() } else { job.cluster.clone() };
         let user = local::user_name(job.uid);
-        format!("  JobID = {:<10} C = {cluster:<10} A = {:<10} U = {user:<9} Q = {}", job.job_id, job.account, job.qos)
+        format!(
+            "  JobID = {:<10} C = {cluster:<10} A = {:<10} U = {user:<9} Q = {}",
+            job.job_id, job.account, job.qos
+        )
     };
     jobs.iter().filter(under).map(line).collect()
 }

@@ -97,16 +97,24 @@ static FIELDS: [Field<Line<'static>>; 33] = [
     field("Account", 3, "Account", 10, |_, line| account_name(line)),
     field("Acct", 4, "Account", 10, |_, line| account_name(line)),
     field("AdminLevel", 2, "Admin", 9, |_, line| level(line.user)),
-    field("Cluster", 2, "Cluster", 10, |_, line| line.association.map_or_else(String::new, |row| row.cluster.clone())),
+    field("Cluster", 2, "Cluster", 10, |_, line| {
+        line.association.map_or_else(String::new, |row| row.cluster.clone())
+    }),
     field("Coordinators", 2, "Coord Accounts", 20, |rows, line| match line.user {
         Some(user) if line.account.is_none() => user.coordinates.join(","),
         _ => coordinators(rows, line),
     }),
-    field("DefaultAccount", 8, "Def Acct", 10, |_, line| line.user.map_or_else(String::new, |user| user.default_account.clone())),
+    field("DefaultAccount", 8, "Def Acct", 10, |_, line| {
+        line.user.map_or_else(String::new, |user| user.default_account.clone())
+    }),
     field("DefaultQOS", 8, "Def QOS", 9, |_, line| of(line, "defaultqos")),
     field("DefQOS", 4, "Def QOS", 9, |_, line| of(line, "defaultqos")),
-    field("DefAcct", 4, "Def Acct", 10, |_, line| line.user.map_or_else(String::new, |user| user.default_account.clone())),
-    field("Description", 3, "Descr", 20, |_, line| line.account.map_or_else(String::new, |row| row.description.clone())),
+    field("DefAcct", 4, "Def Acct", 10, |_, line| {
+        line.user.map_or_else(String::new, |user| user.default_account.clone())
+    }),
+    field("Description", 3, "Descr", 20, |_, line| {
+        line.account.map_or_else(String::new, |row| row.description.clone())
+    }),
     field("Fairshare", 2, "Share", 9, |_, line| share(line)),
     field("GrpJobs", 4, "GrpJobs", 7, |_, line| of(line, "grpjobs")),
     field("GrpSubmitJobs", 4, "GrpSubmit", 9, |_, line| of(line, "grpsubmitjobs")),
@@ -125,17 +133,23 @@ static FIELDS: [Field<Line<'static>>; 33] = [
         Some(user) => user.name.clone(),
         None => account_name(line),
     }),
-    field("Organization", 1, "Org", 20, |_, line| line.account.map_or_else(String::new, |row| row.organization.clone())),
+    field("Organization", 1, "Org", 20, |_, line| {
+        line.account.map_or_else(String::new, |row| row.organization.clone())
+    }),
     field("ParentName", 3, "Par Name", 10, |_, line| match line.association {
         Some(row) if row.user.is_empty() => row.parent.clone(),
         _ => String::new(),
     }),
-    field("Partition", 3, "Partition", 10, |_, line| line.association.map_or_else(String::new, |row| row.partition.clone())),
+    field("Partition", 3, "Partition", 10, |_, line| {
+        line.association.map_or_else(String::new, |row| row.partition.clone())
+    }),
     field("Priority", 3, "Priority", 10, |_, line| of(line, "priority")),
     field("QOS", 1, "QOS", 20, qos_list),
     field("Share", 1, "Share", 9, |_, line| share(line)),
     field("User", 1, "User", 10, |_, line| user_name(line)),
-    field("UserID", 5, "UID", 6, |_, line| crate::local::user_id(&user_name(line)).map_or_else(String::new, |id| id.to_string())),
+    field("UserID", 5, "UID", 6, |_, line| {
+        crate::local::user_id(&user_name(line)).map_or_else(String::new, |id| id.to_string())
+    }),
 ];
 
 fn grace(row: &QosRow) -> String {
@@ -268,8 +282,8 @@ fn asked(words: &Words) -> Result<Asked, Error> {
             "tree" => asked.tree = true,
             "withassoc" | "withassocs" => asked.with_associations = true,
             "withcoordinators" | "withcoord" | "withc" => asked.with_coordinators = true,
-            "withdeleted" | "withrawqoslevel" | "withsubaccounts" | "wopinfo" | "wopi" | "wolimits" | "wopl"
-            | "onlydefaults" | "withclusters" => {}
+            "withdeleted" | "withrawqoslevel" | "withsubaccounts" | "wopinfo" | "wopi" | "wolimits"
+            | "wopl" | "onlydefaults" | "withclusters" => {}
             _ => asked.names.push(name.clone()),
         }
     }
@@ -353,7 +367,11 @@ const ASSOCIATION_LIMITS: [&str; 8] =
     ["share", "priority", "grpjobs", "grptres", "grpsubmit", "grpwall", "grptresmins", "maxjobs"];
 
 /// `show account`.
-pub(super) fn accounts(rows: &'static ListAccountsReply, words: &Words, style: &Style) -> Result<String, Error> {
+pub(super) fn accounts(
+    rows: &'static ListAccountsReply,
+    words: &Words,
+    style: &Style,
+) -> Result<String, Error> {
     let mut asked = asked(words)?;
     asked.accounts.append(&mut asked.names);
     let mut default = vec!["account", "description", "organization"];
@@ -371,7 +389,11 @@ pub(super) fn accounts(rows: &'static ListAccountsReply, words: &Words, style: &
             continue;
         }
         let own = tree::walk(rows).into_iter().filter(|place| place.row.account == account.name);
-        lines.extend(own.map(|place| Line { account: Some(account), association: Some(place.row), ..Line::default() }));
+        lines.extend(own.map(|place| Line {
+            account: Some(account),
+            association: Some(place.row),
+            ..Line::default()
+        }));
     }
     Ok(print(rows, &style.form, style.header, columns(&FIELDS, asked.format.as_deref(), &default)?, &lines))
 }
@@ -382,7 +404,16 @@ pub(super) fn users(rows: &'static ListAccountsReply, words: &Words, style: &Sty
     asked.users.append(&mut asked.names);
     let mut default = vec!["user", "defaultaccount", "adminlevel"];
     if asked.with_associations {
-        default.extend(["cluster", "account", "partition", "share", "priority", "maxjobs", "maxsubmit", "maxtres"]);
+        default.extend([
+            "cluster",
+            "account",
+            "partition",
+            "share",
+            "priority",
+            "maxjobs",
+            "maxsubmit",
+            "maxtres",
+        ]);
         default.extend(["maxwall", "maxtresmins", "qos", "defaultqos"]);
     }
     if asked.with_coordinators {
@@ -390,12 +421,17 @@ pub(super) fn users(rows: &'static ListAccountsReply, words: &Words, style: &Sty
     }
     let mut lines = Vec::new();
     for user in rows.users.iter().filter(|user| any(&asked.users, &user.name)) {
-        let own: Vec<Place<'_>> = tree::walk(rows).into_iter().filter(|place| place.row.user == user.name).collect();
+        let own: Vec<Place<'_>> =
+            tree::walk(rows).into_iter().filter(|place| place.row.user == user.name).collect();
         if !own.iter().any(|place| any(&asked.accounts, &place.row.account)) && !asked.accounts.is_empty() {
             continue;
         }
         if asked.with_associations {
-            let line = |place: &Place<'static>| Line { user: Some(user), association: Some(place.row), ..Line::default() };
+            let line = |place: &Place<'static>| Line {
+                user: Some(user),
+                association: Some(place.row),
+                ..Line::default()
+            };
             lines.extend(own.iter().filter(|place| any(&asked.accounts, &place.row.account)).map(line));
         } else {
             lines.push(Line { user: Some(user), ..Line::default() });
@@ -405,7 +441,11 @@ pub(super) fn users(rows: &'static ListAccountsReply, words: &Words, style: &Sty
 }
 
 /// `show associations`.
-pub(super) fn associations(rows: &'static ListAccountsReply, words: &Words, style: &Style) -> Result<String, Error> {
+pub(super) fn associations(
+    rows: &'static ListAccountsReply,
+    words: &Words,
+    style: &Style,
+) -> Result<String, Error> {
     let asked = asked(words)?;
     let mut default = vec!["cluster", "account", "user", "partition"];
     default.extend(ASSOCIATION_LIMITS);
@@ -435,7 +475,13 @@ pub(super) fn qos(rows: &'static ListAccountsReply, words: &Words, style: &Style
     let asked = asked(words)?;
     let lines: Vec<QosRow> = rows.qos.iter().filter(|row| any(&asked.names, &row.name)).cloned().collect();
     let default: Vec<&str> = QOS_FIELDS[..QOS_DEFAULT].iter().map(|field| field.word).collect();
-    Ok(print(rows, &style.form, style.header, columns(&QOS_FIELDS, asked.format.as_deref(), &default)?, &lines))
+    Ok(print(
+        rows,
+        &style.form,
+        style.header,
+        columns(&QOS_FIELDS, asked.format.as_deref(), &default)?,
+        &lines,
+    ))
 }
 
 /// `show tres`.
@@ -448,11 +494,21 @@ pub(super) fn tres(rows: &'static ListAccountsReply, words: &Words, style: &Styl
         .cloned()
         .collect();
     let default = ["type", "name", "id"];
-    Ok(print(rows, &style.form, style.header, columns(&TRES_FIELDS, asked.format.as_deref(), &default)?, &lines))
+    Ok(print(
+        rows,
+        &style.form,
+        style.header,
+        columns(&TRES_FIELDS, asked.format.as_deref(), &default)?,
+        &lines,
+    ))
 }
 
 /// `show cluster`.
-pub(super) fn clusters(rows: &'static ListAccountsReply, words: &Words, style: &Style) -> Result<String, Error> {
+pub(super) fn clusters(
+    rows: &'static ListAccountsReply,
+    words: &Words,
+    style: &Style,
+) -> Result<String, Error> {
     let mut asked = asked(words)?;
     asked.clusters.append(&mut asked.names);
     let lines: Vec<ClusterLine<'static>> = rows
@@ -468,7 +524,13 @@ pub(super) fn clusters(rows: &'static ListAccountsReply, words: &Words, style: &
         })
         .collect();
     let default: Vec<&str> = CLUSTER_FIELDS.iter().map(|field| field.word).collect();
-    Ok(print(rows, &style.form, style.header, columns(&CLUSTER_FIELDS, asked.format.as_deref(), &default)?, &lines))
+    Ok(print(
+        rows,
+        &style.form,
+        style.header,
+        columns(&CLUSTER_FIELDS, asked.format.as_deref(), &default)?,
+        &lines,
+    ))
 }
 
 #[cfg(test)]
@@ -500,7 +562,8 @@ mod tests {
 
     fn check(show: Show, line: &str, parsable: bool, expected: &str) {
         let words = read(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        let form = if parsable { Form::Parsable { delimiter: "|".into(), ends: false } } else { Form::Columns };
+        let form =
+            if parsable { Form::Parsable { delimiter: "|".into(), ends: false } } else { Form::Columns };
         let Ok(text) = show(rows(), &words, &Style { form, header: !parsable }) else { panic!("{line}") };
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         assert_eq!(lines.join("\n"), expected, "{line}");
@@ -513,16 +576,28 @@ mod tests {
         check(users, "alice format=user,defaultaccount,adminlevel", true, "alice|physics|None");
         check(users, "nosuch", false, "      User   Def Acct     Admin\n---------- ---------- ---------");
         check(users, "bob withassoc format=user,account,qos", true, "bob|physics|lowq,normal");
-        check(associations, "user=alice format=cluster,account,user,share,defaultqos,qos", true,
-            "conf|chem|alice|3||normal\nconf|physics|alice|5||normal");
+        check(
+            associations,
+            "user=alice format=cluster,account,user,share,defaultqos,qos",
+            true,
+            "conf|chem|alice|3||normal\nconf|physics|alice|5||normal",
+        );
         check(associations, "where account=chem format=account,user", true, "chem|\nchem|alice\nchem|dave");
-        check(qos, "format=name,priority,maxwall,maxjobspu,maxsubmitjobspu,maxtrespu,flags", true,
-            "short|0|00:02:00||||DenyOnLimit");
+        check(
+            qos,
+            "format=name,priority,maxwall,maxjobspu,maxsubmitjobspu,maxtrespu,flags",
+            true,
+            "short|0|00:02:00||||DenyOnLimit",
+        );
     }
 
     #[test]
     fn the_tree_is_indented() {
-        check(associations, "tree format=account,user,fairshare", true,
-            "root||1\n root|root|1\n chem||20\n  chem|alice|3\n  chem|dave|1\n  biolab||5\n physics||10\n  physics|alice|5\n  physics|bob|7");
+        check(
+            associations,
+            "tree format=account,user,fairshare",
+            true,
+            "root||1\n root|root|1\n chem||20\n  chem|alice|3\n  chem|dave|1\n  biolab||5\n physics||10\n  physics|alice|5\n  physics|bob|7",
+        );
     }
 }

@@ -25,10 +25,18 @@ pub(crate) fn walk(rows: &ListAccountsReply) -> Vec<Place<'_>> {
 }
 
 fn is_parent(parent: &AssociationRow, row: &AssociationRow) -> bool {
-    parent.user.is_empty() && parent.cluster == row.cluster && !row.parent.is_empty() && parent.account == row.parent
+    parent.user.is_empty()
+        && parent.cluster == row.cluster
+        && !row.parent.is_empty()
+        && parent.account == row.parent
 }
 
-fn below<'a>(rows: &'a ListAccountsReply, account: &'a AssociationRow, depth: usize, out: &mut Vec<Place<'a>>) {
+fn below<'a>(
+    rows: &'a ListAccountsReply,
+    account: &'a AssociationRow,
+    depth: usize,
+    out: &mut Vec<Place<'a>>,
+) {
     // An account tree is shallow; a loop in it would end here.
     if depth > 64 {
         return;
@@ -37,7 +45,9 @@ fn below<'a>(rows: &'a ListAccountsReply, account: &'a AssociationRow, depth: us
     let mut users: Vec<&AssociationRow> = rows
         .associations
         .iter()
-        .filter(|row| !row.user.is_empty() && row.cluster == account.cluster && row.account == account.account)
+        .filter(|row| {
+            !row.user.is_empty() && row.cluster == account.cluster && row.account == account.account
+        })
         .collect();
     users.sort_by(|a, b| (&a.user, &a.partition).cmp(&(&b.user, &b.partition)));
     out.extend(users.into_iter().map(|row| Place { row, depth: depth + 1 }));
@@ -64,7 +74,10 @@ pub(crate) fn inherited<'a>(rows: &'a ListAccountsReply, row: &'a AssociationRow
         }
         let above = if at.user.is_empty() { &at.parent } else { &at.account };
         let next = rows.associations.iter().find(|other| {
-            other.user.is_empty() && other.cluster == at.cluster && other.account == *above && !above.is_empty()
+            other.user.is_empty()
+                && other.cluster == at.cluster
+                && other.account == *above
+                && !above.is_empty()
         });
         match next {
             Some(next) => at = next,
@@ -114,7 +127,14 @@ pub(crate) mod tests {
             .map(|place| format!("{}{}|{}", " ".repeat(place.depth), place.row.account, place.row.user))
             .collect();
         let expected = [
-            "root|", " root|root", " chem|", "  chem|alice", "  chem|dave", "  biolab|", " physics|", "  physics|alice",
+            "root|",
+            " root|root",
+            " chem|",
+            "  chem|alice",
+            "  chem|dave",
+            "  biolab|",
+            " physics|",
+            "  physics|alice",
             "  physics|bob",
         ];
         assert_eq!(lines, expected);
@@ -124,7 +144,8 @@ pub(crate) mod tests {
     fn values_come_from_above() {
         let rows = reference();
         let of = |account: &str, user: &str| {
-            let row = rows.associations.iter().find(|row| row.account == account && row.user == user).unwrap();
+            let row =
+                rows.associations.iter().find(|row| row.account == account && row.user == user).unwrap();
             inherited(&rows, row, "qos").to_owned()
         };
         assert_eq!((of("chem", "dave"), of("physics", "bob")), ("normal".into(), "lowq,normal".into()));

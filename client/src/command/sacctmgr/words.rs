@@ -148,8 +148,18 @@ pub(super) static QOS: [Attribute; 30] = [
     attribute("grptresrunmins", &[("GrpTRESRunMins", 8)], Kind::Tres, "GrpTRESRunMins"),
     attribute("grpwall", &[("GrpWall", 4)], Kind::Minutes, "GrpWall"),
     attribute("limitfactor", &[("LimitFactor", 5)], Kind::Text, "LimitFactor"),
-    attribute("maxjobsperuser", &[("MaxJobsPerUser", 8), ("MaxJobsPU", 9), ("MaxJobs", 4)], Kind::Number, "MaxJobsPerUser"),
-    attribute("maxjobsperaccount", &[("MaxJobsPerAccount", 11), ("MaxJobsPA", 9)], Kind::Number, "MaxJobsPerAccount"),
+    attribute(
+        "maxjobsperuser",
+        &[("MaxJobsPerUser", 8), ("MaxJobsPU", 9), ("MaxJobs", 4)],
+        Kind::Number,
+        "MaxJobsPerUser",
+    ),
+    attribute(
+        "maxjobsperaccount",
+        &[("MaxJobsPerAccount", 11), ("MaxJobsPA", 9)],
+        Kind::Number,
+        "MaxJobsPerAccount",
+    ),
     attribute(
         "maxsubmitjobsperuser",
         &[("MaxSubmitJobsPerUser", 4), ("MaxSubmitPU", 11), ("MaxSubmitJobsPU", 15)],
@@ -165,10 +175,20 @@ pub(super) static QOS: [Attribute; 30] = [
     attribute("maxtresperjob", &[("MaxTRESPerJob", 10), ("MaxTRES", 7)], Kind::Tres, "MaxTRESPerJob"),
     attribute("maxtrespernode", &[("MaxTRESPerNode", 11)], Kind::Tres, "MaxTRESPerNode"),
     attribute("maxtresperuser", &[("MaxTRESPerUser", 11), ("MaxTRESPU", 9)], Kind::Tres, "MaxTRESPerUser"),
-    attribute("maxtresperaccount", &[("MaxTRESPerAccount", 11), ("MaxTRESPA", 9)], Kind::Tres, "MaxTRESPerAccount"),
+    attribute(
+        "maxtresperaccount",
+        &[("MaxTRESPerAccount", 11), ("MaxTRESPA", 9)],
+        Kind::Tres,
+        "MaxTRESPerAccount",
+    ),
     attribute("maxtresmins", &[("MaxTRESMinsPerJob", 8)], Kind::Tres, "MaxTRESMinsPerJob"),
     attribute("maxtresrunminsperuser", &[("MaxTRESRunMinsPerUser", 18)], Kind::Tres, "MaxTRESRunMinsPU"),
-    attribute("maxtresrunminsperaccount", &[("MaxTRESRunMinsPerAccount", 18)], Kind::Tres, "MaxTRESRunMinsPA"),
+    attribute(
+        "maxtresrunminsperaccount",
+        &[("MaxTRESRunMinsPerAccount", 18)],
+        Kind::Tres,
+        "MaxTRESRunMinsPA",
+    ),
     attribute("maxwall", &[("MaxWallDurationPerJob", 4)], Kind::Minutes, "MaxWall"),
     attribute("minprioritythresh", &[("MinPrioThreshold", 4)], Kind::Number, "MinPrioThreshold"),
     attribute("mintresperjob", &[("MinTRESPerJob", 7)], Kind::Tres, "MinTRES"),
@@ -187,8 +207,10 @@ pub(super) fn is(typed: &str, word: &str, least: usize) -> bool {
 
 /// The attribute of that key.
 pub(super) fn find(attributes: &'static [Attribute], key: &str) -> Option<&'static Attribute> {
-    let exact = attributes.iter().find(|one| one.words.iter().any(|(word, _)| word.eq_ignore_ascii_case(key)));
-    exact.or_else(|| attributes.iter().find(|one| one.words.iter().any(|(word, least)| is(key, word, *least))))
+    let exact =
+        attributes.iter().find(|one| one.words.iter().any(|(word, _)| word.eq_ignore_ascii_case(key)));
+    exact
+        .or_else(|| attributes.iter().find(|one| one.words.iter().any(|(word, least)| is(key, word, *least))))
 }
 
 /// The value to be kept: the old one with the change made. `None` where the text is no value of its kind.
@@ -215,7 +237,9 @@ pub(super) fn changed(kind: Kind, old: &str, pair: &Pair) -> Option<String> {
 fn tres(old: &str, change: &str) -> Option<String> {
     let split = |text: &str| -> Option<Vec<(String, String)>> {
         let items = text.split(',').filter(|item| !item.is_empty());
-        items.map(|item| item.split_once('=').map(|(name, amount)| (name.to_lowercase(), amount.to_owned()))).collect()
+        items
+            .map(|item| item.split_once('=').map(|(name, amount)| (name.to_lowercase(), amount.to_owned())))
+            .collect()
     };
     let mut amounts = split(old)?;
     for (name, amount) in split(change)? {

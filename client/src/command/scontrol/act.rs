@@ -8,8 +8,8 @@ use model::job::JobState;
 use model::refusal::Refusal;
 use proto::v1::control_request::Act;
 use proto::v1::{
-    ControlOutcome, HoldJobs, JobFilter, JobSelector, NotifyJob, Reconfigure, ReleaseJobs, RequeueJobs, ResumeJobs,
-    Shutdown, SuspendJobs,
+    ControlOutcome, HoldJobs, JobFilter, JobSelector, NotifyJob, Reconfigure, ReleaseJobs, RequeueJobs,
+    ResumeJobs, Shutdown, SuspendJobs,
 };
 
 use super::super::job::{self, Selector};
@@ -78,7 +78,11 @@ async fn by_name(session: &mut Session, words: &[String]) -> Option<Vec<Selector
     if !is(key, "jobname", 4) && !is(key, "name", 1) {
         return None;
     }
-    let filter = JobFilter { names: job::list(names), uids: vec![nix::unistd::getuid().as_raw()], ..JobFilter::default() };
+    let filter = JobFilter {
+        names: job::list(names),
+        uids: vec![nix::unistd::getuid().as_raw()],
+        ..JobFilter::default()
+    };
     let found = match session.client().await {
         Ok(client) => client.jobs(filter.clone(), false).await,
         Err(error) => Err(error),
@@ -122,7 +126,9 @@ pub(super) async fn release(session: &mut Session, words: &[String]) {
     if jobs.is_empty() {
         return;
     }
-    let Some(outcomes) = send(session, "slurm_release", Act::Release(ReleaseJobs { jobs })).await else { return };
+    let Some(outcomes) = send(session, "slurm_release", Act::Release(ReleaseJobs { jobs })).await else {
+        return;
+    };
     if let Some(number) = tell(session, outcomes) {
         session.fail(format!("slurm_suspend error:{}", refusal(number)));
     }

@@ -206,7 +206,9 @@ pub(crate) fn split_line(line: &str) -> Vec<String> {
 
 /// Whether `tag` is `word` or an abbreviation of at least `least` letters, in any case.
 fn is(tag: &str, word: &str, least: usize) -> bool {
-    tag.len() >= least.min(word.len()) && tag.len() <= word.len() && word[..tag.len()].eq_ignore_ascii_case(tag)
+    tag.len() >= least.min(word.len())
+        && tag.len() <= word.len()
+        && word[..tag.len()].eq_ignore_ascii_case(tag)
 }
 
 async fn command(session: &mut Session, words: &[String]) {
@@ -235,7 +237,11 @@ async fn command(session: &mut Session, words: &[String]) {
     } else if is(tag, "requeuehold", 8) {
         if rest.is_empty() { too_few(session) } else { act::requeue(session, true, rest).await }
     } else if is(tag, "suspend", 2) || is(tag, "resume", 3) {
-        if rest.is_empty() { too_few(session) } else { act::suspend(session, is(tag, "suspend", 2), rest).await }
+        if rest.is_empty() {
+            too_few(session)
+        } else {
+            act::suspend(session, is(tag, "suspend", 2), rest).await
+        }
     } else if is(tag, "create", 1) {
         if rest.is_empty() { too_few(session) } else { update::create(session, rest).await }
     } else if is(tag, "delete", 2) {
@@ -278,9 +284,9 @@ fn setting(session: &mut Session, tag: &str) {
         "setdebug" | "setdebugflags" if !nix::unistd::geteuid().is_root() => {
             session.fail("slurm_set_debug_level error:Permission denied");
         }
-        "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs" | "listjobs"
-        | "listpids" | "liststeps" | "pidinfo" | "power" | "reboot" | "reboot_nodes" | "schedloglevel"
-        | "setdebug" | "setdebugflags" | "takeover" | "token" => {
+        "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs"
+        | "listjobs" | "listpids" | "liststeps" | "pidinfo" | "power" | "reboot" | "reboot_nodes"
+        | "schedloglevel" | "setdebug" | "setdebugflags" | "takeover" | "token" => {
             session.fail_with_name(format!("{tag} is not supported by sluice yet"));
         }
         _ => session.fail(format!("invalid keyword: {tag}")),
@@ -336,6 +342,9 @@ mod tests {
 
     #[test]
     fn quotes_keep_words_together() {
-        assert_eq!(split_line("update NodeName=c4 Reason=\"disk broke\" "), ["update", "NodeName=c4", "Reason=disk broke"]);
+        assert_eq!(
+            split_line("update NodeName=c4 Reason=\"disk broke\" "),
+            ["update", "NodeName=c4", "Reason=disk broke"]
+        );
     }
 }

@@ -5,8 +5,8 @@ use proto::v1::{Job, JobFilter, ListJobsRequest};
 
 use super::super::job::{self, Selector};
 use super::{Session, hosts, is, show_job, show_node};
-use crate::command::json;
 use crate::api::Error;
+use crate::command::json;
 use crate::{local, say};
 
 /// Shows what the words ask for.
@@ -42,7 +42,11 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
         associations(session, &words[1..]).await;
     } else if is(entity, "topology", 1) || is(entity, "burstbuffer", 2) || is(entity, "federation", 3) {
         // Nothing of the kind is configured, and Slurm prints nothing then.
-    } else if is(entity, "aliases", 1) || is(entity, "daemons", 1) || is(entity, "slurmd", 1) || is(entity, "bbstat", 2) {
+    } else if is(entity, "aliases", 1)
+        || is(entity, "daemons", 1)
+        || is(entity, "slurmd", 1)
+        || is(entity, "bbstat", 2)
+    {
         session.fail_with_name(format!("show {entity} is not supported by sluice yet"));
     } else {
         session.fail(format!("invalid entity:{entity} for keyword:show"));
@@ -60,8 +64,14 @@ fn jobs(value: Option<String>) -> Result<Vec<Selector>, ()> {
 }
 
 /// Asks for jobs; `None` after a failure that has been told.
-async fn load(session: &mut Session, selectors: &[Selector], with_steps: bool, function: &str) -> Option<(Vec<Job>, i64)> {
-    let filter = JobFilter { job_ids: selectors.iter().map(|one| one.job_id).collect(), ..JobFilter::default() };
+async fn load(
+    session: &mut Session,
+    selectors: &[Selector],
+    with_steps: bool,
+    function: &str,
+) -> Option<(Vec<Job>, i64)> {
+    let filter =
+        JobFilter { job_ids: selectors.iter().map(|one| one.job_id).collect(), ..JobFilter::default() };
     let all = session.all || !selectors.is_empty();
     let request = ListJobsRequest { filter: Some(filter), include_ended: true, with_steps, all };
     let answer = match session.client().await {
@@ -84,7 +94,12 @@ async fn load(session: &mut Session, selectors: &[Selector], with_steps: bool, f
     }
 }
 
-async fn report(session: &mut Session, function: &str, asked: Result<Vec<Selector>, ()>, value: Option<&str>) {
+async fn report(
+    session: &mut Session,
+    function: &str,
+    asked: Result<Vec<Selector>, ()>,
+    value: Option<&str>,
+) {
     let Ok(selectors) = asked else {
         session.fail(format!("{function} error: {}", Refusal::InvalidJobId));
         return;
@@ -113,7 +128,9 @@ async fn nodes(session: &mut Session, value: Option<&str>) {
     let Some(value) = value else {
         return match session.json {
             true => say::out(json::nodes(&nodes)),
-            false => say::out(nodes.iter().map(|node| show_node::node_text(node, session.style)).collect::<String>()),
+            false => say::out(
+                nodes.iter().map(|node| show_node::node_text(node, session.style)).collect::<String>(),
+            ),
         };
     };
     let names = model::hostlist::expand(value).unwrap_or_else(|_| vec![value.to_owned()]);
@@ -131,7 +148,9 @@ async fn nodes(session: &mut Session, value: Option<&str>) {
     }
     match session.json {
         true => say::out(json::nodes(&chosen)),
-        false => say::out(chosen.iter().map(|node| show_node::node_text(node, session.style)).collect::<String>()),
+        false => {
+            say::out(chosen.iter().map(|node| show_node::node_text(node, session.style)).collect::<String>())
+        }
     }
 }
 
@@ -160,7 +179,9 @@ async fn partitions(session: &mut Session, value: Option<&str>) {
             }
         }
         (true, None) => say::out("No partitions in the system\n"),
-        _ => say::out(partitions.iter().map(|one| show_node::partition_text(one, session.style)).collect::<String>()),
+        _ => say::out(
+            partitions.iter().map(|one| show_node::partition_text(one, session.style)).collect::<String>(),
+        ),
     }
 }
 
@@ -235,9 +256,10 @@ async fn licenses(session: &mut Session, wanted: Option<&str>) {
     let mut found = false;
     for (name, total) in all.iter().filter(|(name, _)| wanted.is_none_or(|one| one == name)) {
         found = true;
-        let held = jobs.iter().filter(|job| job::is_active(job)).flat_map(|job| {
-            parse_licenses(job::rare(job).licenses.as_deref().unwrap_or_default())
-        });
+        let held = jobs
+            .iter()
+            .filter(|job| job::is_active(job))
+            .flat_map(|job| parse_licenses(job::rare(job).licenses.as_deref().unwrap_or_default()));
         let used: u64 = held.filter(|(other, _)| other == name).map(|(_, count)| count).sum();
         let lines = [
             format!("LicenseName={name}"),
@@ -292,7 +314,9 @@ async fn associations(session: &mut Session, words: &[String]) {
     }
     let wanted = option("users").map(|(_, value)| job::list(value));
     let answer = match session.client().await {
-        Ok(client) => client.raw().list_accounts(proto::v1::ListAccountsRequest {}).await.map_err(Error::Failed),
+        Ok(client) => {
+            client.raw().list_accounts(proto::v1::ListAccountsRequest {}).await.map_err(Error::Failed)
+        }
         Err(error) => Err(error),
     };
     let rows = match answer {
@@ -300,11 +324,16 @@ async fn associations(session: &mut Session, words: &[String]) {
         Err(error) => return session.fail_call("slurm_load_assoc_mgr_info", &error),
     };
     let mut out = "Current Association Manager state\n\nUser Records\n\n".to_owned();
-    for user in rows.users.iter().filter(|user| wanted.as_ref().is_none_or(|names| names.contains(&user.name))) {
+    for user in
+        rows.users.iter().filter(|user| wanted.as_ref().is_none_or(|names| names.contains(&user.name)))
+    {
         let id = local::user_id(&user.name).map_or_else(|| "4294967294".to_owned(), |id| id.to_string());
         let level = if user.admin_level.is_empty() { "None" } else { &user.admin_level };
         let account = &user.default_account;
-        out.push_str(&format!("UserName={}({id}) DefAccount={account} DefWckey= AdminLevel={level}\n", user.name));
+        out.push_str(&format!(
+            "UserName={}({id}) DefAccount={account} DefWckey= AdminLevel={level}\n",
+            user.name
+        ));
     }
     say::out(out);
 }
@@ -313,7 +342,14 @@ async fn associations(session: &mut Session, words: &[String]) {
 pub(super) async fn completing(session: &mut Session) {
     let Some((jobs, _)) = load(session, &[], false, "slurm_load_jobs").await else { return };
     let ending = jobs.iter().filter(|job| job::state(job) == model::job::JobState::Completing);
-    let line = |job: &Job| format!("JobId={} EndTime={} Nodes={}\n", job::id(job), job::date_or(job.end_ms, "Unknown"), job.node_list);
+    let line = |job: &Job| {
+        format!(
+            "JobId={} EndTime={} Nodes={}\n",
+            job::id(job),
+            job::date_or(job.end_ms, "Unknown"),
+            job.node_list
+        )
+    };
     say::out(ending.map(line).collect::<String>());
 }
 

@@ -239,7 +239,8 @@ fn amounts(job: &Job, style: Style) -> Vec<String> {
 fn job_gres(allocation: &[NodeAllocation]) -> String {
     let mut totals: Vec<(String, u64)> = Vec::new();
     for gres in allocation.iter().flat_map(|node| &node.gres) {
-        let name = if gres.r#type.is_empty() { gres.name.clone() } else { format!("{}:{}", gres.name, gres.r#type) };
+        let name =
+            if gres.r#type.is_empty() { gres.name.clone() } else { format!("{}:{}", gres.name, gres.r#type) };
         match totals.iter_mut().find(|(known, _)| *known == name) {
             Some((_, count)) => *count += gres.count,
             None => totals.push((name, gres.count)),
@@ -253,13 +254,15 @@ fn job_gres(allocation: &[NodeAllocation]) -> String {
 fn node_lines(allocation: &[NodeAllocation]) -> Vec<String> {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for node in allocation {
-        let held = format!("CPU_IDs={} Mem={} GRES={}", ranges(&node.cpu_ranges), node.memory_mib, node_gres(node));
+        let held =
+            format!("CPU_IDs={} Mem={} GRES={}", ranges(&node.cpu_ranges), node.memory_mib, node_gres(node));
         match groups.last_mut() {
             Some((other, names)) if *other == held => names.push(&node.node),
             _ => groups.push((held, vec![&node.node])),
         }
     }
-    let line = |(held, names): &(String, Vec<&str>)| format!("  Nodes={} {held}", model::hostlist::compress(names));
+    let line =
+        |(held, names): &(String, Vec<&str>)| format!("  Nodes={} {held}", model::hostlist::compress(names));
     groups.iter().map(line).collect()
 }
 
@@ -323,7 +326,8 @@ fn tail(job: &Job) -> Vec<String> {
 }
 
 fn files(job: &Job, request: &JobRequest) -> [String; 3] {
-    let absolute = |pattern: &str| if pattern == "/dev/null" { pattern.to_owned() } else { job::expand(job, pattern) };
+    let absolute =
+        |pattern: &str| if pattern == "/dev/null" { pattern.to_owned() } else { job::expand(job, pattern) };
     [
         format!("StdErr={}", request.stderr.as_deref().map_or_else(String::new, absolute)),
         format!("StdIn={}", request.stdin.as_deref().map_or_else(|| "/dev/null".to_owned(), absolute)),
@@ -369,7 +373,10 @@ pub(super) fn step_text(job: &Job, step: &Step, style: Style) -> String {
         ),
         format!("TRES={tres}"),
         "ResvPorts=(null)".to_owned(),
-        format!("CPUFreqReq=Default Dist={}", if step.distribution.is_empty() { "Block" } else { &step.distribution }),
+        format!(
+            "CPUFreqReq=Default Dist={}",
+            if step.distribution.is_empty() { "Block" } else { &step.distribution }
+        ),
         format!("SubmitLine={}", null(Some(&step.submit_line))),
     ];
     style.join(&lines)
@@ -428,7 +435,8 @@ mod tests {
     #[test]
     fn a_running_job_in_full() {
         let text = text(&running(), 1_007_000, Style::default());
-        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("Time=") || line.contains("RunTime")).collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| !line.contains("Time=") || line.contains("RunTime")).collect();
         let expected = "JobId=100001 JobName=nm
    UserId=alice(2001) GroupId=alice(2001) MCS_label=N/A
    Priority=500 Nice=0 Account=physics QOS=normal
@@ -468,7 +476,11 @@ mod tests {
 
     #[test]
     fn one_line_has_every_key_once() {
-        let text = text(&Job { array_job_id: Some(7), array_tasks: Some("1-2".into()), ..running() }, 0, Style { details: false, one_line: true });
+        let text = text(
+            &Job { array_job_id: Some(7), array_tasks: Some("1-2".into()), ..running() },
+            0,
+            Style { details: false, one_line: true },
+        );
         assert!(text.starts_with("JobId=100001 ArrayJobId=7 ArrayTaskId=1-2 JobName=nm UserId="), "{text}");
         assert_eq!(text.matches('\n').count(), 1);
     }

@@ -23,7 +23,10 @@ pub(super) fn node_text(node: &Node, style: Style) -> String {
     }
     let mut lines = vec![
         head + &format!(" CoresPerSocket={} ", node.cores_per_socket),
-        format!("CPUAlloc={} CPUEfctv={} CPUTot={} CPULoad={load}", node.cpus_allocated, node.cpus, node.cpus),
+        format!(
+            "CPUAlloc={} CPUEfctv={} CPUTot={} CPULoad={load}",
+            node.cpus_allocated, node.cpus, node.cpus
+        ),
         format!("AvailableFeatures={}", null(&features)),
         format!("ActiveFeatures={}", null(&features)),
         format!("Gres={}", null(&node.gres)),
@@ -32,7 +35,10 @@ pub(super) fn node_text(node: &Node, style: Style) -> String {
         lines.push(format!("GresUsed={}", null(&node.gres_used)));
     }
     let version = if node.version.is_empty() { String::new() } else { format!(" Version={}", node.version) };
-    lines.push(format!("NodeAddr={} NodeHostName={} Port={}{version}", node.address, node.hostname, node.port));
+    lines.push(format!(
+        "NodeAddr={} NodeHostName={} Port={}{version}",
+        node.address, node.hostname, node.port
+    ));
     if !node.os.is_empty() {
         lines.push(format!("OS={} ", node.os));
     }

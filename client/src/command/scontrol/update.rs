@@ -7,7 +7,9 @@ use model::refusal::Refusal;
 use model::time::moment::{self, Sense};
 use model::time::{Timestamp, limit};
 use proto::v1::control_request::Act;
-use proto::v1::{CreatePartition, DeletePartition, JobFilter, KeyValue, UpdateJob, UpdateNodes, UpdatePartition};
+use proto::v1::{
+    CreatePartition, DeletePartition, JobFilter, KeyValue, UpdateJob, UpdateNodes, UpdatePartition,
+};
 
 use super::super::job::{self, Selector};
 use super::act::{refusal, send, wire};
@@ -101,7 +103,9 @@ fn pairs(words: &[String]) -> Vec<(String, String)> {
 }
 
 fn object(pairs: &[(String, String)]) -> Option<Object> {
-    let of = |word: &str, least: usize| pairs.iter().find(|(key, _)| is(key, word, least)).map(|(_, value)| value.clone());
+    let of = |word: &str, least: usize| {
+        pairs.iter().find(|(key, _)| is(key, word, least)).map(|(_, value)| value.clone())
+    };
     if let Some(ids) = of("JobId", 4) {
         return Some(Object::Job(ids));
     }
@@ -134,7 +138,9 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
         Some(Object::Reservation) => {
             session.fail(format!("slurm_update error: {}", Refusal::ReservationInvalid));
         }
-        Some(Object::Unsupported(what)) => session.fail_with_name(format!("{what} is not supported by sluice yet")),
+        Some(Object::Unsupported(what)) => {
+            session.fail_with_name(format!("{what} is not supported by sluice yet"))
+        }
         None => {
             session.fail("No valid entity in update command");
             session.fail(
@@ -218,7 +224,11 @@ async fn update_one(session: &mut Session, selector: &Selector, changes: &[KeyVa
 /// All of the user's waiting or running jobs of a name.
 async fn jobs_named(session: &mut Session, name: &str, pairs: &[(String, String)]) {
     let Some(changes) = job_changes(session, pairs, true) else { return };
-    let filter = JobFilter { names: vec![name.to_owned()], uids: vec![nix::unistd::getuid().as_raw()], ..JobFilter::default() };
+    let filter = JobFilter {
+        names: vec![name.to_owned()],
+        uids: vec![nix::unistd::getuid().as_raw()],
+        ..JobFilter::default()
+    };
     let found = match session.client().await {
         Ok(client) => client.jobs(filter, false).await,
         Err(error) => Err(error),
@@ -227,7 +237,8 @@ async fn jobs_named(session: &mut Session, name: &str, pairs: &[(String, String)
         Ok(found) => found,
         Err(error) => return session.fail_call("slurm_load_jobs", &error),
     };
-    let ids: Vec<u32> = found.iter().filter(|job| job::request(job).name == name).map(|job| job.job_id).collect();
+    let ids: Vec<u32> =
+        found.iter().filter(|job| job::request(job).name == name).map(|job| job.job_id).collect();
     if ids.is_empty() {
         return session.fail(format!("No jobs with name {name}"));
     }
@@ -240,8 +251,19 @@ async fn jobs_named(session: &mut Session, name: &str, pairs: &[(String, String)
 
 /// States that a node can be given.
 const NODE_STATES: [&str; 13] = [
-    "CANCEL_REBOOT", "DOWN", "DRAIN", "FAIL", "FUTURE", "IDLE", "NORESP", "POWER_DOWN", "POWER_DOWN_ASAP",
-    "POWER_DOWN_FORCE", "POWER_UP", "RESUME", "UNDRAIN",
+    "CANCEL_REBOOT",
+    "DOWN",
+    "DRAIN",
+    "FAIL",
+    "FUTURE",
+    "IDLE",
+    "NORESP",
+    "POWER_DOWN",
+    "POWER_DOWN_ASAP",
+    "POWER_DOWN_FORCE",
+    "POWER_UP",
+    "RESUME",
+    "UNDRAIN",
 ];
 
 async fn nodes(session: &mut Session, nodes: String, pairs: &[(String, String)]) {
@@ -280,7 +302,8 @@ async fn nodes(session: &mut Session, nodes: String, pairs: &[(String, String)])
         }
         changes.push(KeyValue { key: (*name).to_owned(), value });
     }
-    let value_of = |key: &str| changes.iter().find(|change| change.key == key).map(|change| change.value.as_str());
+    let value_of =
+        |key: &str| changes.iter().find(|change| change.key == key).map(|change| change.value.as_str());
     let needs_reason = match value_of("State") {
         Some("DOWN") => Some("DOWNING"),
         Some("DRAIN") => Some("DRAINING"),
@@ -347,7 +370,8 @@ fn partition_changes(session: &mut Session, pairs: &[(String, String)]) -> Optio
         if is(key, "State", 2) {
             const STATES: [&str; 4] = ["INACTIVE", "DOWN", "UP", "DRAIN"];
             let upper = value.to_ascii_uppercase();
-            let Some(state) = STATES.iter().find(|state| !upper.is_empty() && state.starts_with(&upper)) else {
+            let Some(state) = STATES.iter().find(|state| !upper.is_empty() && state.starts_with(&upper))
+            else {
                 session.fail_with_name(format!("Invalid input: {key}={value}"));
                 session.fail_with_name("Acceptable State values are UP, DOWN, DRAIN and INACTIVE");
                 return None;
@@ -360,7 +384,10 @@ fn partition_changes(session: &mut Session, pairs: &[(String, String)]) -> Optio
             session.fail("Request aborted");
             return None;
         };
-        if matches!(*name, "MaxTime" | "DefaultTime") && !value.eq_ignore_ascii_case("NONE") && limit::parse(value).is_err() {
+        if matches!(*name, "MaxTime" | "DefaultTime")
+            && !value.eq_ignore_ascii_case("NONE")
+            && limit::parse(value).is_err()
+        {
             session.fail_with_name(format!("Invalid input: {key}={value}"));
             return None;
         }
@@ -380,7 +407,9 @@ async fn partition(session: &mut Session, name: String, pairs: &[(String, String
 /// `create PartitionName=… …`.
 pub(super) async fn create(session: &mut Session, words: &[String]) {
     let pairs = pairs(words);
-    let named = |word: &str, least| pairs.iter().find(|(key, _)| is(key, word, least)).map(|(_, value)| value.clone());
+    let named = |word: &str, least| {
+        pairs.iter().find(|(key, _)| is(key, word, least)).map(|(_, value)| value.clone())
+    };
     if let Some(name) = named("PartitionName", 9) {
         let Some(attributes) = partition_changes(session, &pairs) else { return };
         let act = Act::CreatePartition(CreatePartition { name, attributes });
@@ -411,7 +440,9 @@ pub(super) async fn delete(session: &mut Session, words: &[String]) {
         }
     } else if is(key, "ReservationName", 1) {
         match session.client().await {
-            Ok(_) => session.fail(format!("delete_reservation {}: {}", words[0], Refusal::ReservationInvalid)),
+            Ok(_) => {
+                session.fail(format!("delete_reservation {}: {}", words[0], Refusal::ReservationInvalid))
+            }
             Err(error) => session.fail(format!("delete_reservation {}: {}", words[0], say::reason(&error))),
         }
     } else if is(key, "NodeName", 1) {

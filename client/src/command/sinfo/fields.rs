@@ -41,7 +41,12 @@ pub(super) fn names_partition(letter: char) -> bool {
     matches!(letter, 'P' | 'R')
 }
 
-const fn field(letter: char, name: &'static str, header: &'static str, value: fn(&Row, usize) -> String) -> Field<Row> {
+const fn field(
+    letter: char,
+    name: &'static str,
+    header: &'static str,
+    value: fn(&Row, usize) -> String,
+) -> Field<Row> {
     Field { letter, name, header, value }
 }
 
@@ -210,7 +215,9 @@ pub(super) static FIELDS: [Field<Row>; 49] = [
     field('b', "features_act", "ACTIVE_FEATURES", |row, _| {
         first(row, |node| or(&node.features.join(","), "(null)"), "(null)")
     }),
-    field('e', "freemem", "FREE_MEM", |row, _| range(row, |node| node.memory_free_mib.map(|mib| mib as f64), 0)),
+    field('e', "freemem", "FREE_MEM", |row, _| {
+        range(row, |node| node.memory_free_mib.map(|mib| mib as f64), 0)
+    }),
     field('G', "gres", "GRES", |row, _| first(row, |node| node_gres(&node.gres), "(null)")),
     field('\0', "gresused", "GRES_USED", |row, _| first(row, |node| node_gres(&node.gres_used), "(null)")),
     field('g', "groups", "GROUPS", |row, _| all_or(&row.partition.allow_groups)),
@@ -229,7 +236,9 @@ pub(super) static FIELDS: [Field<Row>; 49] = [
     field('R', "partitionname", "PARTITION", |row, _| row.partition.name.clone()),
     field('\0', "port", "PORT", |row, _| first(row, |node| node.port.to_string(), "n/a")),
     field('M', "preemptmode", "PREEMPT_MODE", |row, _| or(&row.partition.preempt_mode, "OFF")),
-    field('I', "priorityjobfactor", "PRIO_JOB_FACTOR", |row, _| row.partition.priority_job_factor.to_string()),
+    field('I', "priorityjobfactor", "PRIO_JOB_FACTOR", |row, _| {
+        row.partition.priority_job_factor.to_string()
+    }),
     field('p', "prioritytier", "PRIO_TIER", |row, _| row.partition.priority_tier.to_string()),
     field('E', "reason", "REASON", |row, _| first(row, |node| or(&node.reason, "none"), "none")),
     field('i', "reservation", "RESERVATION", |_, _| String::new()),

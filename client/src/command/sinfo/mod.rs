@@ -179,8 +179,11 @@ fn read(call: &Call) -> Result<Asked, u8> {
     Ok(asked)
 }
 
-/// Words of `-t`, with what they match.
-const STATES: [(&str, fn(&Node) -> bool); 30] = [
+/// A word of `-t`, with what it matches.
+type StateWord = (&'static str, fn(&Node) -> bool);
+
+/// Words of `-t`.
+const STATES: [StateWord; 30] = [
     ("alloc", |n| n.state == "ALLOCATED" && !n.drain),
     ("allocated", |n| n.state == "ALLOCATED" && !n.drain),
     ("comp", |n| n.completing),
@@ -270,7 +273,8 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Error> {
     let nodes = client.list_nodes(Vec::new()).await?;
     let longest = |names: &mut dyn Iterator<Item = usize>| names.max().unwrap_or(0).max(9);
     let node_width = longest(&mut nodes.iter().map(|node| node.name.len()));
-    let partition_width = longest(&mut partitions.iter().map(|one| one.name.len() + usize::from(one.is_default)));
+    let partition_width =
+        longest(&mut partitions.iter().map(|one| one.name.len() + usize::from(one.is_default)));
     let partitions = partitions.into_iter().filter(|one| match &asked.partitions {
         Some(names) => names.contains(&one.name),
         None => asked.all || !one.hidden,

@@ -38,12 +38,14 @@ fn check(asked: &Asked, nodes: &[Node], expected: &str) {
     let mut rows = group(asked, &partitions, &nodes, &format);
     sort(&mut rows, asked.sort.as_deref().unwrap_or(if asked.node_mode { "N,#P" } else { "#P,-t" }));
     let mut out = table::header(&format.columns).trim_end().to_owned() + "\n";
-    rows.iter().for_each(|row| out.push_str(&(table::line(&format.columns, row).trim_end().to_owned() + "\n")));
+    rows.iter()
+        .for_each(|row| out.push_str(&(table::line(&format.columns, row).trim_end().to_owned() + "\n")));
     assert_eq!(out, expected);
 }
 
 fn cluster() -> Vec<Node> {
-    let mut nodes = vec![node("c1", "intel,ib"), node("c2", "intel,ib"), node("c3", "amd"), node("c4", "amd")];
+    let mut nodes =
+        vec![node("c1", "intel,ib"), node("c2", "intel,ib"), node("c3", "amd"), node("c4", "amd")];
     nodes.extend([node("g1", "gpu"), node("g2", "gpu")]);
     nodes
 }
@@ -122,7 +124,11 @@ fn drained_nodes_come_first() {
 #[test]
 fn widths_and_totals() {
     let asked = |format: &str| Asked { format: Some(format.to_owned()), ..Asked::default() };
-    check(&asked("[%10P][%.3P]"), &cluster()[..4], "[PARTITION ][PAR]\n[debug*    ][de*]\n[gpu       ][gpu]\n");
+    check(
+        &asked("[%10P][%.3P]"),
+        &cluster()[..4],
+        "[PARTITION ][PAR]\n[debug*    ][de*]\n[gpu       ][gpu]\n",
+    );
     check(&asked("%C %D"), &cluster(), "CPUS(A/I/O/T) NODES\n0/48/0/48 6\n");
     check(&asked("%f"), &cluster()[..4], "AVAIL_FEATURES\nintel,ib\namd\n");
 }

@@ -11,7 +11,9 @@ pub(super) fn read(text: &str, file: &str, tasks: u32) -> Result<Vec<RankProgram
     for (at, line) in text.lines().enumerate() {
         let mut words = line.split_whitespace();
         let Some(ranks) = words.next().filter(|word| !word.starts_with('#')) else { continue };
-        let ranks = Ranks::parse(ranks).ok_or_else(|| format!("Invalid task range specification ({ranks}) in {file}, line {}", at + 1))?;
+        let ranks = Ranks::parse(ranks).ok_or_else(|| {
+            format!("Invalid task range specification ({ranks}) in {file}, line {}", at + 1)
+        })?;
         let words: Vec<&str> = words.collect();
         if words.is_empty() {
             return Err(format!("Program not specified in {file}, line {}", at + 1));
@@ -20,7 +22,8 @@ pub(super) fn read(text: &str, file: &str, tasks: u32) -> Result<Vec<RankProgram
     }
     let program = |rank: u32| {
         let own = lines.iter().find(|(ranks, _)| ranks.place(rank).is_some());
-        let (ranks, words) = own.ok_or_else(|| format!("Configuration file {file} invalid, no record for task id {rank}"))?;
+        let (ranks, words) =
+            own.ok_or_else(|| format!("Configuration file {file} invalid, no record for task id {rank}"))?;
         let place = ranks.place(rank).unwrap_or(0);
         let arguments = words.iter().map(|word| expand(word, rank, place).into_bytes().into()).collect();
         Ok(RankProgram { rank, arguments })
@@ -72,7 +75,8 @@ mod tests {
             Err(line) => line,
             Ok(programs) => {
                 let one = |program: &RankProgram| {
-                    let words: Vec<_> = program.arguments.iter().map(|word| String::from_utf8_lossy(word)).collect();
+                    let words: Vec<_> =
+                        program.arguments.iter().map(|word| String::from_utf8_lossy(word)).collect();
                     format!("{}:{}", program.rank, words.join(" "))
                 };
                 programs.iter().map(one).collect::<Vec<_>>().join(" | ")

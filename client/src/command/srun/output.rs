@@ -82,7 +82,13 @@ pub(super) struct Output {
 
 impl Output {
     /// Opens the places. Errors follow output where they have no place of their own and output is a file.
-    pub(super) fn open(output: Place, error: Option<Place>, append: bool, label: bool, tasks: u32) -> io::Result<Self> {
+    pub(super) fn open(
+        output: Place,
+        error: Option<Place>,
+        append: bool,
+        label: bool,
+        tasks: u32,
+    ) -> io::Result<Self> {
         let mut only = [None, None];
         let mut sink = |place: Place, stream: usize| -> io::Result<Sink> {
             Ok(match place {

@@ -48,7 +48,8 @@ pub(super) fn plan(parsed: &Parsed) -> Result<Plan, String> {
     if manner.multi_prog {
         let file = component.command.first().cloned().unwrap_or_default();
         let name = file.to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(&file).map_err(|_| format!("Could not open multi_prog config file {name}"))?;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|_| format!("Could not open multi_prog config file {name}"))?;
         let nodes = request.nodes.map_or(1, |(least, _)| least);
         let tasks = request.ntasks.or(request.ntasks_per_node.map(|each| each * nodes)).unwrap_or(nodes);
         programs = multi_prog::read(&text, &name, tasks)?;
@@ -224,8 +225,12 @@ fn expand(pattern: &str, job_id: u32, step_id: &str, name: &str) -> String {
                     Some('j') => out.push_str(&format!("{job_id:0pad$}")),
                     Some('J') => out.push_str(&format!("{job_id}.{step_id}")),
                     Some('s') => out.push_str(step_id),
-                    Some('A') => out.push_str(&value("SLURM_ARRAY_JOB_ID").unwrap_or_else(|| job_id.to_string())),
-                    Some('a') => out.push_str(&value("SLURM_ARRAY_TASK_ID").unwrap_or_else(|| "4294967294".to_owned())),
+                    Some('A') => {
+                        out.push_str(&value("SLURM_ARRAY_JOB_ID").unwrap_or_else(|| job_id.to_string()))
+                    }
+                    Some('a') => {
+                        out.push_str(&value("SLURM_ARRAY_TASK_ID").unwrap_or_else(|| "4294967294".to_owned()))
+                    }
                     Some('u') => out.push_str(&crate::local::user_name(nix::unistd::getuid().as_raw())),
                     Some('x') => out.push_str(&value("SLURM_JOB_NAME").unwrap_or_else(|| name.to_owned())),
                     other => {
@@ -243,7 +248,9 @@ fn expand(pattern: &str, job_id: u32, step_id: &str, name: &str) -> String {
 
 /// Names of the nodes of a step, from what the scheduler answered.
 pub(super) fn node_names(reply: &proto::v1::CreateStepReply) -> Vec<String> {
-    let name = |node: &proto::v1::StepNode| node.allocation.as_ref().map(|held| held.node.clone()).unwrap_or_default();
+    let name = |node: &proto::v1::StepNode| {
+        node.allocation.as_ref().map(|held| held.node.clone()).unwrap_or_default()
+    };
     reply.nodes.iter().map(name).collect()
 }
 

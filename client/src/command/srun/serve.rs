@@ -93,7 +93,14 @@ impl Served<'_> {
             Input::File(path) => match std::fs::File::open(path) {
                 Ok(file) => Box::new(file),
                 Err(error) => {
-                    say::error("srun", format!("Could not open stdin file {}: {}", path.display(), super::super::os_text(&error)));
+                    say::error(
+                        "srun",
+                        format!(
+                            "Could not open stdin file {}: {}",
+                            path.display(),
+                            super::super::os_text(&error)
+                        ),
+                    );
                     Box::new(io::empty())
                 }
             },
@@ -186,7 +193,8 @@ impl Served<'_> {
     /// Whether the scheduler knows that the step is over.
     async fn is_over(&self) -> bool {
         let filter = JobFilter { job_ids: vec![self.job_id], ..JobFilter::default() };
-        let request = ListJobsRequest { filter: Some(filter), include_ended: true, with_steps: true, all: true };
+        let request =
+            ListJobsRequest { filter: Some(filter), include_ended: true, with_steps: true, all: true };
         // Where nobody answers, nothing is known.
         let Ok((jobs, _)) = self.client.list_jobs(request).await else { return false };
         let Some(job) = jobs.iter().find(|job| job.job_id == self.job_id) else { return true };
@@ -227,7 +235,8 @@ impl Served<'_> {
     }
 
     async fn end(&self, orders: &Orders, note: &str) {
-        let frame = Frame::Terminate { cause: Cause::Cancel, kill_wait_ms: KILL_WAIT_MS, note: note.to_owned() };
+        let frame =
+            Frame::Terminate { cause: Cause::Cancel, kill_wait_ms: KILL_WAIT_MS, note: note.to_owned() };
         self.send(orders, frame).await;
     }
 

@@ -16,7 +16,8 @@ pub(super) fn size() -> (u16, u16) {
 
 /// What `stty size` says of our terminal.
 fn stty_size() -> Option<(u16, u16)> {
-    let output = std::process::Command::new("stty").arg("size").stdin(std::process::Stdio::inherit()).output().ok()?;
+    let output =
+        std::process::Command::new("stty").arg("size").stdin(std::process::Stdio::inherit()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
     Some((rows.parse().ok()?, columns.parse().ok()?))
