@@ -501,6 +501,7 @@ impl Agent {
                 lifecycle::never_begun(Kind::LaunchFailed, "the launch is not at hand", host::now_ms());
             return self.happen(key, Event::Gone(outcome));
         };
+        self.owners.insert(key, (launch.uid, launch.gid));
         let (fixed, beside, starts) =
             (Arc::clone(&self.fixed), self.beside.clone(), Arc::clone(&self.starts));
         tokio::spawn(async move {
@@ -614,6 +615,10 @@ fn start_supervisor(fixed: &Fixed, key: Key, launch: &v1::Launch) -> Result<toki
 
 /// How a run that nobody holds any more ended. What a lost supervisor left is killed first.
 async fn conclude(fixed: Arc<Fixed>, key: Key, status: String) -> Outcome {
+    // The usual case is one small file, read from memory: not worth another thread.
+    if let start::Found::Outcome(outcome) = start::examine(&fixed.folder(key), key) {
+        return outcome;
+    }
     let found = tokio::task::spawn_blocking(move || conclude_now(&fixed, key, &status)).await;
     found.unwrap_or_else(|_| lifecycle::never_begun(Kind::Lost, "its end could not be read", host::now_ms()))
 }

@@ -37,6 +37,22 @@ fn a_batch_job_runs_and_is_collected() {
     assert!(cluster.run_folder(&key(7)).exists(), "kept until acknowledged");
     session.acknowledge(&key(7));
     eventually("collection", || (!cluster.run_folder(&key(7)).exists()).then_some(()));
+    // The next job of the same user gets the same folder, and nothing of what was in it.
+    let spare = cluster.run_folder(&key(7)).with_file_name(".spare-1");
+    eventually("the spare folder", || spare.exists().then_some(()));
+    session.launch(cluster.batch(9, "exit 4"));
+    assert_eq!(exit(&session.await_end(&key(9))), (4, 0));
+    assert!(!spare.exists());
+    let mut other = cluster.batch(10, "id -u");
+    if nix::unistd::geteuid().is_root() {
+        session.acknowledge(&key(9));
+        eventually("collection", || (!cluster.run_folder(&key(9)).exists()).then_some(()));
+        (other.uid, other.gid) = (12_347, 12_347);
+        session.launch(other);
+        assert_eq!(exit(&session.await_end(&key(10))), (0, 0));
+        assert_eq!(cluster.text("out-10"), "12347\n", "another user's folder is another one");
+        assert!(spare.with_file_name(".spare-2").exists());
+    }
 }
 
 #[test]
