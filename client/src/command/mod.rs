@@ -14,6 +14,7 @@ mod salloc;
 mod sbatch;
 mod scancel;
 mod scontrol;
+mod sdiag;
 mod sinfo;
 mod squeue;
 mod srun;
@@ -101,8 +102,10 @@ pub(crate) fn version() -> String {
 pub(crate) const COMPATIBLE: &str = "26.05.5";
 
 /// Commands of Slurm that are not built yet, and refused by name.
-const NOT_BUILT: [&str; 9] =
-    ["sstat", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun", "sview"];
+const NOT_BUILT: [&str; 11] = [
+    "sprio", "sshare", "sstat", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun",
+    "sview",
+];
 
 /// Runs the command that the process is called by.
 #[must_use]
@@ -127,6 +130,7 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
         "sbatch" => sbatch::run(&call),
         "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),
+        "sdiag" => sdiag::run(&call),
         "sinfo" => sinfo::run(&call),
         "squeue" => squeue::run(&call),
         "srun" => srun::run(&call),
@@ -200,5 +204,5 @@ Usage: sluice [--conf slurm.conf] VERB …
   help          this text
 
 and Slurm's commands, by their own names or behind sluice:
-  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sprio sshare sdiag
+  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sdiag
 ";

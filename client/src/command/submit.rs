@@ -5,7 +5,7 @@ use proto::convert;
 use proto::v1::{self, SubmitRequest};
 
 use super::{Call, clusters};
-use crate::api::{Error, Key};
+use crate::api::{Client, Error, Key};
 use crate::option::{self, Parsed, Program, Stop};
 use crate::{local, say};
 
@@ -56,15 +56,18 @@ pub(super) fn refused(program: Program, error: &Error) -> u8 {
     1
 }
 
-/// `--test-only`: where and when the job would start, on standard error. Nothing is stored, so no id is given
-/// out; the number that Slurm prints there is 0.
+/// `--test-only`: where and when the job would start, on standard error. Nothing is stored; the id
+/// is the one that the next job would get.
 pub(super) async fn test_only(program: Program, parsed: &Parsed) -> u8 {
     let answer = match super::connect().await {
-        Ok(client) => client.raw().test_submit(message(parsed)).await.map_err(Error::Failed),
+        Ok(client) => match client.raw().test_submit(message(parsed)).await {
+            Ok(reply) => Ok((reply.into_inner(), next_job_id(&client).await)),
+            Err(status) => Err(Error::Failed(status)),
+        },
         Err(error) => Err(error),
     };
-    let reply = match answer {
-        Ok(reply) => reply.into_inner(),
+    let (reply, id) = match answer {
+        Ok(answer) => answer,
         Err(error) => {
             say::err(format!("allocation failure: {}", say::reason(&error)));
             say::explain(program.name(), &error);
@@ -80,7 +83,7 @@ pub(super) async fn test_only(program: Program, parsed: &Parsed) -> u8 {
         return 1;
     }
     say::err(format!(
-        "{}: Job 0 to start at {} a using {} processors on nodes {} in partition {}",
+        "{}: Job {id} to start at {} a using {} processors on nodes {} in partition {}",
         program.name(),
         local::date(reply.start_ms),
         reply.cpus,
@@ -88,4 +91,12 @@ pub(super) async fn test_only(program: Program, parsed: &Parsed) -> u8 {
         reply.partition
     ));
     0
+}
+
+/// The id that the next job would get; 0 where it is not told.
+async fn next_job_id(client: &Client) -> u64 {
+    let reply = client.raw().show_config(v1::ShowConfigRequest {}).await;
+    let pairs = reply.map(|reply| reply.into_inner().pairs).unwrap_or_default();
+    let found = pairs.iter().find(|pair| pair.key == "NEXT_JOB_ID");
+    found.and_then(|pair| pair.value.parse().ok()).unwrap_or(0)
 }
