@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::refusal::Refusal;
 use prost::bytes::Bytes;
+use proto::limits::{ENVIRONMENT_MAX, SCRIPT_MAX};
 use proto::v1::controller_client::ControllerClient;
 use proto::v1::{self, Job, JobPage, SubmitRequest};
 use tokio::sync::mpsc;
@@ -260,6 +261,10 @@ impl Client {
     }
 
     pub(crate) async fn submit_message(&self, message: SubmitRequest) -> Result<v1::SubmitReply, Error> {
+        // The scheduler would refuse it too, if the message reached it: it may be too large for that.
+        if message.script.len() > SCRIPT_MAX || message.environment.len() > ENVIRONMENT_MAX {
+            return Err(Error::Refused { number: Refusal::TooLong.number(), lines: Vec::new() });
+        }
         let deadline = Instant::now() + self.patience;
         let mut pause = PAUSE;
         loop {

@@ -49,6 +49,8 @@ refusals! {
     ScriptMissing = 2009, "Batch job script missing";
     /// The user id is not valid here.
     UserIdMissing = 2010, "Invalid user id";
+    /// A path, the script or the environment is too long.
+    TooLong = 2012, "Pathname of a file, directory or other parameter too long";
     /// Immediate start is impossible: others come first.
     NotTopPriority = 2013, "Immediate execution impossible, insufficient priority";
     /// No node, however idle, could run it.

@@ -4,6 +4,7 @@
 //! decides; a message that breaks a limit or a grammar is a [`convert::Error`] that names the field.
 
 pub mod convert;
+pub mod limits;
 
 /// Generated code finds the types of imported packages along the package's own path, so it stands there.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

@@ -38,12 +38,7 @@ use crate::shelf::Shelf;
 use crate::shutdown::Shutdown;
 use crate::views::Views;
 
-/// Largest script, bytes: Slurm's default of MaxScriptSize.
-pub const SCRIPT_MAX: usize = 4 << 20;
-/// Largest environment, bytes.
-pub const ENVIRONMENT_MAX: usize = 8 << 20;
-/// Largest message that is taken: a script, an environment and a request.
-pub const MESSAGE_MAX: usize = SCRIPT_MAX + ENVIRONMENT_MAX + (4 << 20);
+pub use proto::limits::{ENVIRONMENT_MAX, MESSAGE_MAX, SCRIPT_MAX};
 
 /// What the services work with. Cheap to clone.
 #[derive(Clone)]

@@ -45,13 +45,8 @@ fn read(from: v1::SubmitRequest, asker: &Asker, test_only: bool) -> Result<Read,
     } else {
         request_key("key", &from.key).map_err(|error| invalid(&error))?
     };
-    if from.script.len() > SCRIPT_MAX {
-        return Err(Status::invalid_argument(format!("the script is larger than {SCRIPT_MAX} bytes")));
-    }
-    if from.environment.len() > ENVIRONMENT_MAX {
-        return Err(Status::invalid_argument(format!(
-            "the environment is larger than {ENVIRONMENT_MAX} bytes"
-        )));
+    if from.script.len() > SCRIPT_MAX || from.environment.len() > ENVIRONMENT_MAX {
+        return Ok(bad(Refusal::TooLong));
     }
     if !from.components.is_empty() {
         let line = Box::from("heterogeneous jobs are not supported yet");
