@@ -171,11 +171,11 @@ impl Store {
         self.shared.disk_full.store(false, Ordering::Relaxed);
         match fill() {
             Ok(()) => promise(),
-            Err(error) if error.is_full() => {
+            Err(_) => {
+                // Whatever the reason, there is no space; where filling has fenced the journal, the next wish says so.
                 self.shared.disk_full.store(true, Ordering::Relaxed);
                 Err(full)
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -231,7 +231,7 @@ impl Store {
                 if has_header {
                     shared.header_due.store(false, Ordering::Relaxed);
                 }
-                poke.committed(bytes);
+                poke.committed(sequence.0, bytes);
                 Committed { sequence: sequence.0, pins }
             }));
         });

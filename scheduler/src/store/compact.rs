@@ -175,10 +175,13 @@ enum Ask {
 pub(super) struct Poke {
     asks: SyncSender<Ask>,
     grown: Arc<AtomicU64>,
+    /// Number of the last batch that is durable.
+    last_batch: Arc<AtomicU64>,
 }
 
 impl Poke {
-    pub(super) fn committed(&self, bytes: u64) {
+    pub(super) fn committed(&self, sequence: u64, bytes: u64) {
+        self.last_batch.store(sequence, Ordering::SeqCst);
         let grown = self.grown.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // A look that is asked for already does for this one too.
         if grown >= LOOK_EVERY_BYTES && self.asks.try_send(Ask::Look).is_ok() {
@@ -202,6 +205,7 @@ struct Worker {
     history: Arc<History>,
     child: Arc<Mutex<Option<std::process::Child>>>,
     stopped: Arc<AtomicU64>,
+    last_batch: Arc<AtomicU64>,
 }
 
 impl Compactor {
@@ -213,6 +217,7 @@ impl Compactor {
     ) -> Result<Self, Error> {
         let (asks, inbox) = sync_channel(2);
         let (child, stopped) = (Arc::new(Mutex::new(None)), Arc::new(AtomicU64::new(0)));
+        let last_batch = Arc::new(AtomicU64::new(history.observed_through()));
         let worker = Worker {
             settings,
             disk,
@@ -220,12 +225,13 @@ impl Compactor {
             history,
             child: Arc::clone(&child),
             stopped: Arc::clone(&stopped),
+            last_batch: Arc::clone(&last_batch),
         };
         let thread = Builder::new()
             .name("compact".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| Error::io("start the thread of", "compact", error))?;
-        let poke = Poke { asks, grown: Arc::default() };
+        let poke = Poke { asks, grown: Arc::default(), last_batch };
         Ok(Self { poke, child, stopped, thread: Some(thread) })
     }
 
@@ -324,9 +330,13 @@ impl Worker {
         }
         let task = Task { segments };
         let through = task.through();
-        if self.history.observed_through() < through {
+        // Frames without records are never shown to the views: what counts is the last batch. Its outcome was told
+        // before the log answered above, so this one is not older than any frame of the task.
+        let last_batch = self.last_batch.load(Ordering::SeqCst);
+        if self.history.observed_through() < last_batch.min(through) {
             return Ok(Look::TooEarly);
         }
+        self.history.observed(through);
         let rows = self.history.flush(through)?;
         match &self.settings.maker {
             Maker::InProcess => {
