@@ -93,9 +93,9 @@ pub(crate) fn os_text(error: &std::io::Error) -> String {
     }
 }
 
-/// The version that `-V` prints: ours behind the release whose texts are printed.
+/// What `-V` prints: the release whose texts are printed, in the form that programs look for, and whose it is.
 pub(crate) fn version() -> String {
-    format!("slurm {COMPATIBLE}-sluice-{}", env!("CARGO_PKG_VERSION"))
+    format!("slurm {COMPATIBLE}-sluice")
 }
 
 /// The release of Slurm whose texts and behaviour are the reference.

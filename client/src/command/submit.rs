@@ -1,5 +1,8 @@
 //! What `sbatch`, `salloc` and `srun` share: reading their words, sending the request, telling a refusal.
 
+use model::gres::GresRequest;
+use model::refusal::Refusal;
+use model::request::JobRequest;
 use prost::bytes::Bytes;
 use proto::convert;
 use proto::v1::{self, SubmitRequest};
@@ -13,7 +16,21 @@ use crate::{local, say};
 pub(super) fn read(program: Program, call: &Call) -> Result<Parsed, u8> {
     let parsed = option::parse(program, &call.argv, &option::real()).map_err(stop)?;
     parsed.warnings.iter().for_each(say::err);
+    if parsed.components.iter().any(|component| gpus_do_not_divide(&component.request)) {
+        let line = "Failed to validate job spec, --gpus is not multiple of --gres=gpu/--gpus-per-node";
+        say::error(program.name(), line);
+        say::error(program.name(), Refusal::InvalidGres.text());
+        return Err(1);
+    }
     Ok(parsed)
+}
+
+/// Whether the GPUs of the job cannot be those of whole nodes, where both are asked for.
+fn gpus_do_not_divide(request: &JobRequest) -> bool {
+    let sum =
+        |list: &[GresRequest]| list.iter().filter(|gres| gres.is_gpu()).map(|gres| gres.count).sum::<u64>();
+    let (job, node) = (sum(&request.gpus_per_job), sum(&request.gpus_per_node) + sum(&request.gres_per_node));
+    job > 0 && node > 0 && job % node != 0
 }
 
 fn stop(stop: Stop) -> u8 {
@@ -48,8 +65,13 @@ pub(super) fn message(parsed: &Parsed) -> SubmitRequest {
 /// Tells why there is no job: the scheduler's lines, then Slurm's sentence.
 pub(super) fn refused(program: Program, error: &Error) -> u8 {
     let name = program.name();
-    if let Error::Refused { lines, .. } = error {
+    if let Error::Refused { number, lines } = error {
         lines.iter().for_each(|line| say::error(name, line));
+        // Slurm's own client finds these, so that its words for the scheduler's answer are missing.
+        if *number == Refusal::InvalidGres.number() {
+            say::error(name, say::reason(error));
+            return 1;
+        }
     }
     say::error(name, format!("{}: {}", program.refusal_words(), say::reason(error)));
     say::explain(name, error);

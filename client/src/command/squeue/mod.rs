@@ -395,6 +395,13 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
 }
 
 fn show_jobs(call: &Call, asked: &Asked, jobs: Vec<Job>, now_ms: i64) {
+    let (text, invalid) = jobs_text(asked, jobs, now_ms);
+    complain(call, "Invalid job format specification", &invalid);
+    say::out(text);
+}
+
+/// The lines of the jobs, and the columns that cannot be printed.
+fn jobs_text(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> (String, Vec<String>) {
     let jobs = if asked.split_arrays { jobs.into_iter().flat_map(job::split_tasks).collect() } else { jobs };
     let row = |job| Row { job, now_ms, convert: asked.convert, expand: asked.expand };
     let mut rows: Vec<Row> = jobs.into_iter().map(row).collect();
@@ -406,7 +413,6 @@ fn show_jobs(call: &Call, asked: &Asked, jobs: Vec<Job>, now_ms: i64) {
         (None, None) if asked.start => table::parse_letters(START, &FIELDS),
         (None, None) => table::parse_letters(if asked.long { LONG } else { DEFAULT }, &FIELDS),
     };
-    complain(call, "Invalid job format specification", &format.invalid);
     let mut out = String::new();
     if asked.header {
         out.push_str(&table::header(&format.columns));
@@ -416,7 +422,7 @@ fn show_jobs(call: &Call, asked: &Asked, jobs: Vec<Job>, now_ms: i64) {
         out.push_str(&table::line(&format.columns, row));
         out.push('\n');
     }
-    say::out(out);
+    (out, format.invalid)
 }
 
 fn show_steps(call: &Call, asked: &Asked, rows: Vec<steps::Row>) {
@@ -536,3 +542,6 @@ Usage: squeue [OPTIONS]
       --json                      as JSON
   -V, --version                   version
 ";
+
+#[cfg(test)]
+mod tests;
