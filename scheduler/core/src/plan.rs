@@ -14,6 +14,7 @@
 //! first `depth` jobs that cannot start are given their earliest start in the profile of the future;
 //! every other job starts if it fits the profile from now on. Depth 1 is EASY, all is conservative.
 
+pub mod explain;
 pub mod policy;
 
 mod cluster;

@@ -3,6 +3,7 @@
 //! Owns two profiles for each node: what running jobs leave free (`base`), and that less what is planned
 //! (`plan`). Invariant: a node whose two profiles may differ is listed in `stale`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::id::{NodeIdx, PartitionIdx};
@@ -33,15 +34,45 @@ pub(super) struct Cluster {
     stale: Vec<u32>,
     is_stale: Vec<bool>,
     now: i64,
+    /// What of each node the plan leaves free now; what most requests fail by.
+    floor: Vec<Amount>,
     /// Nodes of each partition that take jobs, by weight, then as configured; made when asked for.
     preferred: Vec<Option<Arc<[u32]>>>,
+    /// CPUs of all nodes of each partition; made when asked for.
+    partition_cpus: Vec<Option<u64>>,
+    /// Lists of nodes in order of preference, each once.
+    lists: Vec<List>,
+    list_by_kinds: BTreeMap<(PartitionIdx, Vec<bool>), u32>,
+    /// Grows whenever some node may have more free than before.
+    raised: u64,
+    /// Counts what was taken since then.
+    takes: u32,
 }
+
+/// Nodes that could take part in a request, and what of them is worth looking at now.
+#[derive(Debug)]
+struct List {
+    nodes: Arc<[u32]>,
+    /// Those with a free CPU when this was last made.
+    open: Vec<u32>,
+    /// At least the most that any of them had free of each resource.
+    most: Amount,
+    made: (u64, u32),
+}
+
+/// So many reservations after it was made, what a list knows of the present is made again.
+const LIST_KEPT: u32 = 32;
 
 impl Cluster {
     /// Reads the nodes of a state, without jobs. Cost: O(nodes × kinds).
     pub(super) fn of(state: &State) -> Self {
-        let mut cluster =
-            Self { preferred: vec![None; state.partitions.len()], now: i64::MIN, ..Self::default() };
+        let mut cluster = Self {
+            preferred: vec![None; state.partitions.len()],
+            partition_cpus: vec![None; state.partitions.len()],
+            now: i64::MIN,
+            raised: 1,
+            ..Self::default()
+        };
         for node in &state.nodes {
             let like = |kind: &Kind| alike(&kind.definition, &node.definition);
             let kind = cluster.kinds.iter().position(like).unwrap_or_else(|| {
@@ -54,6 +85,7 @@ impl Cluster {
             cluster.base.push(Profile::new(cluster.kinds[kind].total));
             cluster.plan.push(Profile::new(cluster.kinds[kind].total));
             cluster.is_stale.push(false);
+            cluster.floor.push(cluster.kinds[kind].total);
         }
         cluster
     }
@@ -70,14 +102,10 @@ impl Cluster {
         &self.plan[node as usize]
     }
 
-    /// Nodes of the partition that could take part in a demand, in order of preference.
-    pub(super) fn nodes_for(
-        &mut self,
-        state: &State,
-        partition: PartitionIdx,
-        demand: &Demand,
-    ) -> Arc<[u32]> {
-        let all = self.preferred_nodes(state, partition);
+    /// Nodes of the partition that could take part in a demand, in order of preference: a list.
+    ///
+    /// Cost: O(kinds) for a list that is known.
+    pub(super) fn list_for(&mut self, state: &State, partition: PartitionIdx, demand: &Demand) -> u32 {
         let fits: Vec<bool> = self
             .kinds
             .iter()
@@ -89,12 +117,85 @@ impl Cluster {
                 features && fit::shape_fits(demand, &kind.definition)
             })
             .collect();
-        if demand.excluded.is_empty() && fits.iter().all(|fits| *fits) {
-            return all;
+        let key = (partition, fits);
+        if demand.excluded.is_empty()
+            && let Some(&list) = self.list_by_kinds.get(&key)
+        {
+            return list;
         }
-        let wanted =
-            |node: &&u32| fits[self.kind(**node)] && demand.excluded.binary_search(&NodeIdx(**node)).is_err();
-        all.iter().filter(wanted).copied().collect()
+        let all = self.preferred_nodes(state, partition);
+        let wanted = |node: &&u32| {
+            key.1[self.kind(**node)] && demand.excluded.binary_search(&NodeIdx(**node)).is_err()
+        };
+        let nodes: Arc<[u32]> = all.iter().filter(wanted).copied().collect();
+        let list = u32::try_from(self.lists.len()).expect("lists are counted in 32 bits");
+        self.lists.push(List { nodes, open: Vec::new(), most: Amount::default(), made: (0, 0) });
+        if demand.excluded.is_empty() {
+            self.list_by_kinds.insert(key, list);
+        }
+        list
+    }
+
+    /// All nodes of a list.
+    pub(super) fn nodes(&self, list: u32) -> &[u32] {
+        &self.lists[list as usize].nodes
+    }
+
+    /// The nodes of a list with a free CPU, as of [`Self::look`].
+    pub(super) fn open(&self, list: u32) -> &[u32] {
+        &self.lists[list as usize].open
+    }
+
+    /// At least the most that is free now of each resource on any node of a list, as of [`Self::look`].
+    pub(super) fn most(&self, list: u32) -> &Amount {
+        &self.lists[list as usize].most
+    }
+
+    /// Looks at what is free now on the nodes of a list, unless that was done lately.
+    ///
+    /// Cost: O(nodes of the list), amortised over [`LIST_KEPT`] reservations.
+    pub(super) fn look(&mut self, list: u32) {
+        let list = &mut self.lists[list as usize];
+        let fresh = list.made.0 == self.raised;
+        if fresh && self.takes - list.made.1 < LIST_KEPT {
+            return;
+        }
+        let floor = &self.floor;
+        let is_open = |node: &u32| floor[*node as usize].cpus > 0;
+        if fresh {
+            list.open.retain(is_open);
+        } else {
+            list.open.clear();
+            list.open.extend(list.nodes.iter().copied().filter(|node| is_open(node)));
+        }
+        list.most = Amount::default();
+        for &node in &list.open {
+            list.most = list.most.greatest(floor[node as usize]);
+        }
+        list.made = (self.raised, self.takes);
+    }
+
+    /// What of a node the plan leaves free now.
+    pub(super) fn floor(&self, node: u32) -> &Amount {
+        &self.floor[node as usize]
+    }
+
+    /// CPUs of all nodes of a partition, working or not.
+    pub(super) fn cpus_of(&mut self, state: &State, partition: PartitionIdx) -> u64 {
+        *self.partition_cpus[partition.0 as usize].get_or_insert_with(|| {
+            let nodes =
+                state.partition(partition).map(|partition| Arc::clone(&partition.nodes)).unwrap_or_default();
+            nodes.iter().map(|&node| u64::from(state.node(node).definition.cpus.0)).sum()
+        })
+    }
+
+    fn update_floor(&mut self, node: u32) {
+        self.floor[node as usize] = self.plan[node as usize].at(self.now);
+    }
+
+    fn raise(&mut self) {
+        self.raised += 1;
+        self.takes = 0;
     }
 
     fn preferred_nodes(&mut self, state: &State, partition: PartitionIdx) -> Arc<[u32]> {
@@ -141,6 +242,10 @@ impl Cluster {
     pub(super) fn reserve(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
         let place = node as usize;
         self.plan[place].take(amount, from, to);
+        if from <= self.now {
+            self.update_floor(node);
+            self.takes += 1;
+        }
         if !self.is_stale[place] {
             self.is_stale[place] = true;
             self.stale.push(node);
@@ -150,6 +255,8 @@ impl Cluster {
     /// Gives up a plan made by [`Self::reserve`].
     pub(super) fn unreserve(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
         self.plan[node as usize].give(amount, from, to);
+        self.update_floor(node);
+        self.raise();
     }
 
     /// Forgets every plan. Cost: O(steps of the nodes that were planned on).
@@ -158,7 +265,9 @@ impl Cluster {
             let place = node as usize;
             self.is_stale[place] = false;
             self.plan[place].copy_from(&self.base[place]);
+            self.floor[place] = self.plan[place].at(self.now);
         }
+        self.raise();
     }
 
     /// It is `now`: what lies before it is forgotten where a node is touched next, and at once on the
@@ -168,6 +277,10 @@ impl Cluster {
         for node in 0..self.len().min(16) {
             self.forget_past(u32::try_from(node).expect("at most 16"));
         }
+        for (floor, plan) in self.floor.iter_mut().zip(&self.plan) {
+            *floor = plan.at(now);
+        }
+        self.raise();
     }
 
     fn forget_past(&mut self, node: u32) {
@@ -175,12 +288,9 @@ impl Cluster {
         self.plan[node as usize].forget_before(self.now);
     }
 
-    /// CPUs that are free now in all; `u64::MAX` where counting would cost more than it saves.
-    pub(super) fn free_cpus(&self, now: i64) -> u64 {
-        if self.len() > 16 {
-            return u64::MAX;
-        }
-        self.plan.iter().map(|profile| u64::from(profile.at(now).cpus)).sum()
+    /// CPUs that are free now in all.
+    pub(super) fn free_cpus(&self) -> u64 {
+        self.floor.iter().map(|floor| u64::from(floor.cpus)).sum()
     }
 
     /// Steps of all plans, for measurements.

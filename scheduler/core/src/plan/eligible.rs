@@ -46,12 +46,12 @@ pub(crate) fn elements_left(state: &State, job: &Job) -> u32 {
     }
 }
 
-/// What the partition forbids the job, whatever is free; `None`: nothing.
+/// What the partition, with so many CPUs in all, forbids the job, whatever is free; `None`: nothing.
 pub(crate) fn partition_reason(
-    state: &State,
     job: &Job,
     partition: &Partition,
     demand: &Demand,
+    cpus: u64,
 ) -> Option<Reason> {
     let definition = &*partition.definition;
     match definition.state {
@@ -79,7 +79,6 @@ pub(crate) fn partition_reason(
     {
         return Some(Reason::PartitionTimeLimit);
     }
-    let cpus: u64 = partition.nodes.iter().map(|&node| u64::from(state.node(node).definition.cpus.0)).sum();
     if !demand.overcommit && u64::from(demand.tasks) * u64::from(demand.cpus_per_task) > cpus {
         return Some(Reason::PartitionConfig);
     }

@@ -36,6 +36,13 @@ impl Amount {
         Self { cpus: self.cpus.min(other.cpus), gres, memory: self.memory.min(other.memory) }
     }
 
+    /// The larger of each.
+    pub(crate) fn greatest(self, other: Self) -> Self {
+        let mut gres = self.gres;
+        gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = (*one).max(other));
+        Self { cpus: self.cpus.max(other.cpus), gres, memory: self.memory.max(other.memory) }
+    }
+
     pub(crate) fn plus(self, other: Self) -> Self {
         let mut gres = self.gres;
         gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = one.saturating_add(other));

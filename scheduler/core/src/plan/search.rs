@@ -33,9 +33,15 @@ pub(super) fn now(
     let Some(fixed) = &class.fixed else {
         return at(cluster, state, settings, class, (now, end), may_share);
     };
-    let mut chosen = Vec::with_capacity(fixed.count as usize);
-    for &node in required_or_all(class).iter() {
+    if class.demand.required.is_empty() && !fixed.may_fit(cluster.most(class.list)) {
+        return None;
+    }
+    let open =
+        if class.demand.required.is_empty() { cluster.open(class.list) } else { &required(cluster, class) };
+    let mut chosen = Vec::new();
+    for (place, &node) in open.iter().enumerate() {
         if let Some(need) = &fixed.needs[cluster.kind(node)]
+            && cluster.floor(node).covers(need)
             && cluster.plan(node).covers(need, now, end)
             && may_share(node)
         {
@@ -44,17 +50,18 @@ pub(super) fn now(
                 return Some(chosen);
             }
         }
+        if chosen.len() + (open.len() - place) <= fixed.count as usize {
+            // Even all of the rest would be too few.
+            return None;
+        }
     }
     None
 }
 
-/// The required nodes of a fixed demand, which are then all of its nodes, or all that may be taken.
-fn required_or_all(class: &Class) -> std::borrow::Cow<'_, [u32]> {
-    if class.demand.required.is_empty() {
-        return std::borrow::Cow::Borrowed(&class.nodes);
-    }
+/// The required nodes of a fixed demand (which are then all of its nodes) that may be taken.
+fn required(cluster: &Cluster, class: &Class) -> Vec<u32> {
     let required = class.demand.required.iter().map(|node| node.0);
-    required.filter(|node| class.nodes.contains(node)).collect::<Vec<_>>().into()
+    required.filter(|node| cluster.nodes(class.list).contains(node)).collect()
 }
 
 /// The earliest start at or after `from` with what is taken of each node; `None`: never on these nodes.
@@ -79,9 +86,10 @@ fn earliest_fixed(
     span: i64,
     from: i64,
 ) -> Option<(i64, Holds)> {
-    let nodes = required_or_all(class);
+    let nodes: &[u32] =
+        if class.demand.required.is_empty() { cluster.nodes(class.list) } else { &required(cluster, class) };
     let count = fixed.count as usize;
-    if let (1, &[node]) = (count, &*nodes) {
+    if let (1, &[node]) = (count, nodes) {
         let need = fixed.needs[cluster.kind(node)].as_ref()?;
         let start = cluster.plan(node).earliest(need, span, from)?;
         return Some((start, vec![(node, *need)]));
@@ -135,7 +143,11 @@ fn earliest_any(
             let holds = chosen.iter().map(|one| (one.node.0, taken(cluster, settings, class, one, window)));
             return Some((start, holds.collect()));
         }
-        start = class.nodes.iter().filter_map(|&node| cluster.plan(node).next_change(start)).min()?;
+        start = cluster
+            .nodes(class.list)
+            .iter()
+            .filter_map(|&node| cluster.plan(node).next_change(start))
+            .min()?;
     }
 }
 

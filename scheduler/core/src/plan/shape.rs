@@ -29,8 +29,8 @@ use crate::state::node::NodeDefinition;
 pub(super) struct Class {
     pub(super) partition: PartitionIdx,
     pub(super) demand: Demand,
-    /// Nodes that could take part, in order of preference.
-    pub(super) nodes: Arc<[u32]>,
+    /// The list of nodes that could take part.
+    pub(super) list: u32,
     /// Limit of a run, milliseconds; `i64::MAX`: none.
     pub(super) span: i64,
     /// The same amount on each of a fixed number of nodes.
@@ -49,6 +49,15 @@ pub(super) struct Fixed {
     pub(super) tasks: u32,
     /// What is needed of a node of each kind; `None`: such a node has not got it at all.
     pub(super) needs: Vec<Option<Amount>>,
+    /// The least of each resource over all kinds.
+    least: Amount,
+}
+
+impl Fixed {
+    /// Whether a node with so much free could give its part, whatever its kind.
+    pub(super) fn may_fit(&self, most: &Amount) -> bool {
+        most.covers(&self.least)
+    }
 }
 
 /// What jobs of one request have in common.
@@ -95,8 +104,8 @@ impl Shapes {
         let mut cpus = u32::MAX;
         for (idx, partition) in demand::partitions(state, job) {
             let Some(demand) = Demand::of(state, settings, job, partition) else { continue };
-            let forbidden = eligible::partition_reason(state, job, partition, &demand);
-            let nodes = cluster.nodes_for(state, idx, &demand);
+            let forbidden = eligible::partition_reason(job, partition, &demand, cluster.cpus_of(state, idx));
+            let list = cluster.list_for(state, idx, &demand);
             let fixed = fixed(settings, cluster, &demand);
             let least = if demand.overcommit {
                 demand.min_nodes
@@ -105,15 +114,7 @@ impl Shapes {
             };
             cpus = cpus.min(least);
             let span = limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis);
-            self.classes.push(Class {
-                partition: idx,
-                demand,
-                nodes,
-                span,
-                fixed,
-                forbidden,
-                failed: (0, 0),
-            });
+            self.classes.push(Class { partition: idx, demand, list, span, fixed, forbidden, failed: (0, 0) });
         }
         let end = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
         self.shapes.push(Shape { classes: first..end, cpus, origin: Origin::of(job) });
@@ -251,7 +252,9 @@ fn fixed(settings: &Settings, cluster: &Cluster, demand: &Demand) -> Option<Fixe
         return None;
     }
     let needs = cluster.kinds.iter().map(|kind| need(settings, demand, &kind.definition, kind.total, tasks));
-    Some(Fixed { count, tasks, needs: needs.collect() })
+    let needs: Vec<Option<Amount>> = needs.collect();
+    let least = needs.iter().flatten().copied().reduce(Amount::least).unwrap_or_default();
+    Some(Fixed { count, tasks, needs, least })
 }
 
 /// What `tasks` tasks take of a node of one kind; `None`: more than it has.

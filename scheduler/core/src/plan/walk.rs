@@ -115,7 +115,7 @@ impl Ledger {
                 }
             }
         }
-        walk.free_cpus = self.cluster.free_cpus(walk.now);
+        walk.free_cpus = self.cluster.free_cpus();
         let queue = std::mem::take(&mut self.queue);
         let mut rest = Vec::new();
         let mut place = 0;
@@ -156,7 +156,7 @@ impl Ledger {
         if arrived.is_empty() {
             return;
         }
-        walk.free_cpus = self.cluster.free_cpus(walk.now);
+        walk.free_cpus = self.cluster.free_cpus();
         let mut keys = arrived.to_vec();
         keys.sort_unstable();
         let find =
@@ -346,6 +346,7 @@ impl Ledger {
                 continue;
             }
             let end = walk.now.saturating_add(span);
+            self.cluster.look(self.shapes.classes[class as usize].list);
             let Some(shares) = self.place_now(walk, entry, class, end) else {
                 if recall {
                     self.shapes.classes[class as usize].failed = (self.pass, span);
@@ -403,7 +404,7 @@ impl Ledger {
                 reason = reason.or(class.forbidden).or(Some(Reason::ReqNodeNotAvail));
                 continue;
             }
-            let few = class.nodes.len() < class.demand.min_nodes as usize;
+            let few = self.cluster.nodes(class.list).len() < class.demand.min_nodes as usize;
             if few {
                 reason = reason.or(Some(Reason::ReqNodeNotAvail));
                 continue;
