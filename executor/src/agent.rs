@@ -47,6 +47,8 @@ pub struct Fixed {
     pub node: String,
     /// What the machine calls itself.
     pub hostname: String,
+    /// Folder of srun and the other commands; empty: not known.
+    pub commands: String,
     /// Where run folders are.
     pub run_root: PathBuf,
     /// The supervisor's program.
@@ -84,6 +86,7 @@ impl Fixed {
         launch::Context {
             node: &self.node,
             hostname: &self.hostname,
+            commands: &self.commands,
             task_prolog: self.task_prolog.as_deref(),
             task_epilog: self.task_epilog.as_deref(),
             append: self.append,

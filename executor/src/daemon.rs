@@ -57,6 +57,7 @@ pub async fn run(
     let fixed = Arc::new(Fixed {
         node: identity.node,
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
+        commands: own_folder(),
         run_root: spool.run_root,
         supervisor,
         uid,
@@ -152,6 +153,12 @@ fn facts(
         tracing::warn!(node = identity.node, "{sentence}");
     }
     Ok((cgroups, facts))
+}
+
+/// The commands are installed beside the daemons.
+fn own_folder() -> String {
+    let folder = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned));
+    folder.map_or_else(String::new, |folder| folder.display().to_string())
 }
 
 fn supervisor_path(arguments: &Arguments) -> anyhow::Result<PathBuf> {

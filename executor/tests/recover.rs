@@ -34,6 +34,7 @@ fn place(name: &str) -> Place {
     let fixed = Fixed {
         node: "n1".to_owned(),
         hostname: "n1".to_owned(),
+        commands: String::new(),
         run_root: path.clone(),
         supervisor: PathBuf::new(),
         uid: 1,

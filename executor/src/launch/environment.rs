@@ -88,7 +88,7 @@ pub fn of_batch(context: &Context<'_>, launch: &v1::Launch, account: &Account) -
     let mut environment = Environment::read(&launch.environment);
     let rare = launch.request.as_ref().and_then(|request| request.rare.as_ref());
     if rare.is_some_and(|rare| rare.get_user_env) {
-        login(&mut environment, account);
+        login(&mut environment, context, account);
     }
     of_job(&mut environment, context, launch);
     let here = launch.allocation.get(launch.node_index as usize);
@@ -159,7 +159,8 @@ pub fn of_step(
     for name in ["SLURM_STEPID", "SLURM_STEP_ID"] {
         environment.set(name, step);
     }
-    environment.set_some("SLURM_CPUS_PER_TASK", asked.cpus_per_task);
+    // The scheduler fills in 1 where nothing was asked; who asks for 1 has it in the client's environment.
+    environment.set_some("SLURM_CPUS_PER_TASK", asked.cpus_per_task.filter(|cpus| *cpus > 1));
     environment.set_some("SLURM_NTASKS_PER_NODE", asked.ntasks_per_node);
     environment.set_some("SLURM_MEM_PER_CPU", asked.memory_mib_per_cpu);
     environment.set_some("SLURM_MEM_PER_NODE", asked.memory_mib_per_node);
@@ -311,7 +312,7 @@ fn gres_list(list: &[v1::Gres]) -> String {
 }
 
 /// What a login would give, where the submitter wanted nothing of their own passed on.
-fn login(environment: &mut Environment, account: &Account) {
+fn login(environment: &mut Environment, context: &Context<'_>, account: &Account) {
     environment.set_default("HOME", &account.home);
     environment.set_default("USER", &account.name);
     environment.set_default("LOGNAME", &account.name);
@@ -321,7 +322,14 @@ fn login(environment: &mut Environment, account: &Account) {
     } else {
         "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
     };
-    environment.set_default("PATH", path);
+    // A login finds the commands of the workload manager, wherever they are installed.
+    let missing = !path.split(':').any(|folder| folder == context.commands);
+    let own = if missing && !context.commands.is_empty() {
+        format!(":{}", context.commands)
+    } else {
+        String::new()
+    };
+    environment.set_default("PATH", format!("{path}{own}"));
 }
 
 fn devices(environment: &mut Environment, list_name: &str, gpus: &[u32]) {

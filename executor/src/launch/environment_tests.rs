@@ -10,6 +10,7 @@ fn context() -> Context<'static> {
     Context {
         node: "c1",
         hostname: "host",
+        commands: "/opt/bin",
         task_prolog: None,
         task_epilog: None,
         append: false,
@@ -272,7 +273,7 @@ fn a_login_gives_what_was_not_passed_on() {
     for expected in ["HOME=/home/alice", "USER=alice", "SHELL=/bin/bash", "SLURM_EXPORT_ENV=NONE"] {
         assert!(entries.iter().any(|entry| entry == expected), "{expected}");
     }
-    assert!(entries.iter().any(|entry| entry.starts_with("PATH=/usr")));
+    assert!(entries.iter().any(|entry| entry.starts_with("PATH=/usr") && entry.ends_with(":/opt/bin")));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub node: &'a str,
     /// What the machine calls itself.
     pub hostname: &'a str,
+    /// Folder of srun and the other commands; empty: not known.
+    pub commands: &'a str,
     /// The site's own task prolog and epilog.
     pub task_prolog: Option<&'a str>,
     /// See `task_prolog`.

@@ -12,6 +12,7 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
     let context = Context {
         node: "c1",
         hostname: "host",
+        commands: "/opt/bin",
         task_prolog: Some("/site/prolog"),
         task_epilog: None,
         append: true,
