@@ -130,7 +130,7 @@ impl Submission {
             name: name.to_owned(),
             work_dir: work_dir.to_string_lossy().into_owned(),
             submit_host: crate::local::host(),
-            umask: 0o022,
+            umask: u32::from(crate::option::umask()),
             ..Default::default()
         };
         Self {

@@ -25,7 +25,7 @@ use model::request::JobRequest;
 pub(crate) use draft::{Manner, Source};
 pub(crate) use export::{Variables, block};
 pub(crate) use script::Script;
-pub(crate) use world::{World, real};
+pub(crate) use world::{World, real, umask};
 
 use crate::getopt::{self, Given, Spec, Takes};
 use draft::Draft;

@@ -87,7 +87,7 @@ pub(crate) fn real() -> World<'static> {
 }
 
 /// Read from the kernel's status file, because the system call would change it for every thread.
-fn umask() -> u16 {
+pub(crate) fn umask() -> u16 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     line.and_then(|text| u16::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o022)

@@ -157,7 +157,11 @@ pub(super) fn step(parsed: &Parsed) -> StepRequest {
         ntasks_per_node: request.ntasks_per_node,
         memory_mib_per_node: per_node.filter(|&mib| inside && mib > 0),
         memory_mib_per_cpu: per_cpu.filter(|_| inside),
-        nodelist: only_inside(&rare.nodelist),
+        // With `-m arbitrary` the list gives each rank its node, in order.
+        nodelist: match manner.hostfile.as_slice() {
+            [] => only_inside(&rare.nodelist),
+            hosts => Some(hosts.join(",")),
+        },
         exclude: only_inside(&rare.exclude),
         gres_per_node: if inside { convert::gres_list_outwards(&request.gres_per_node) } else { Vec::new() },
         gres_none: component.has("gres") && request.gres_per_node.is_empty(),

@@ -105,9 +105,13 @@ fn lay_out(
     let whole: Vec<Room> = named.iter().map(|share| room(share, None)).collect();
     let free: Vec<Room> =
         named.iter().map(|share| room(share, (!overlap).then_some(&active.steps))).collect();
-    let placed = choose(&free, request, tasks, cpus_per_task);
-    let Some(counts) = placed else {
-        return match choose(&whole, request, tasks, cpus_per_task) {
+    let order = arbitrary(state, &named, request, tasks);
+    let place = |rooms: &[Room]| match &order {
+        Some(order) => counts_of(rooms, request, order, cpus_per_task),
+        None => choose(rooms, request, tasks, cpus_per_task),
+    };
+    let Some(counts) = place(&free) else {
+        return match place(&whole) {
             Some(_) => Err(Why::Wait),
             None => Err(Why::Never(Refusal::TooManyCpus)),
         };
@@ -119,8 +123,13 @@ fn lay_out(
             shares.push(take(state, job, room, request, count, cpus_per_task, exact)?);
         }
     }
-    let counts: Vec<u32> = counts.into_iter().filter(|count| *count > 0).collect();
-    let ranks = rank_layout(&counts, request.distribution.as_deref());
+    let ranks = match &order {
+        Some(order) => ranks_of(&counts, order),
+        None => {
+            let counts: Vec<u32> = counts.into_iter().filter(|count| *count > 0).collect();
+            rank_layout(&counts, request.distribution.as_deref())
+        }
+    };
     let spec = StepSpec {
         name: request.name.clone(),
         tasks,
@@ -209,16 +218,19 @@ fn choose(rooms: &[Room], request: &StepRequest, tasks: u32, cpus_per_task: u32)
     if chosen.len() < spread.max(1) {
         return None;
     }
-    for &place in &chosen {
-        counts[place] = 1;
-        left = left.checked_sub(1)?;
+    let turn = turn_size(request.distribution.as_deref());
+    // Every chosen node gets a task, unless planes are dealt out whole.
+    if turn.is_none_or(|size| size == 1) {
+        for &place in &chosen {
+            counts[place] = 1;
+            left = left.checked_sub(1)?;
+        }
     }
-    let cyclic = request.distribution.as_deref().is_some_and(|text| text.starts_with("cyclic"));
     while left > 0 {
         let mut moved = false;
         for &place in &chosen {
             let more = fits[place] - counts[place];
-            let add = if cyclic { more.min(1) } else { more }.min(left);
+            let add = more.min(turn.unwrap_or(u32::MAX)).min(left);
             counts[place] += add;
             left -= add;
             moved |= add > 0;
@@ -304,14 +316,51 @@ fn take_gres(state: &State, room: &Room, request: &StepRequest, tasks: u32) -> R
     Ok(taken)
 }
 
+/// How many ranks a node gets in its turn; `None`: as many as fit.
+fn turn_size(distribution: Option<&str>) -> Option<u32> {
+    let word = distribution.unwrap_or("block").split(':').next().unwrap_or("block");
+    match word.split_once('=') {
+        Some(("plane", size)) => Some(size.parse().unwrap_or(1).max(1)),
+        _ if word == "cyclic" => Some(1),
+        _ => None,
+    }
+}
+
+/// The node of each rank (its place among `named`) where `-m arbitrary` names one for every task.
+fn arbitrary(state: &State, named: &[NodeShare], request: &StepRequest, tasks: u32) -> Option<Vec<usize>> {
+    if !request.distribution.as_deref()?.to_ascii_lowercase().starts_with("arbitrary") {
+        return None;
+    }
+    let names = model::hostlist::expand(request.nodelist.as_deref()?).ok()?;
+    if names.len() != tasks as usize {
+        return None;
+    }
+    let place =
+        |name: &String| named.iter().position(|share| *state.node(share.node).definition.name == **name);
+    names.iter().map(place).collect()
+}
+
+/// Tasks on each node of an arbitrary order; `None` if they do not fit.
+fn counts_of(rooms: &[Room], request: &StepRequest, order: &[usize], cpus_per_task: u32) -> Option<Vec<u32>> {
+    let mut counts = vec![0_u32; rooms.len()];
+    order.iter().for_each(|&place| counts[place] += 1);
+    let fits = |(room, count): (&Room, &u32)| {
+        request.overcommit || count.saturating_mul(cpus_per_task) <= room.free_cpus
+    };
+    rooms.iter().zip(&counts).all(fits).then_some(counts)
+}
+
+/// The ranks of each node that has some, in an arbitrary order.
+fn ranks_of(counts: &[u32], order: &[usize]) -> Vec<Vec<u32>> {
+    let used = (0..counts.len()).filter(|&place| counts[place] > 0);
+    let ranks =
+        |place: usize| (0_u32..).zip(order).filter(|(_, at)| **at == place).map(|(rank, _)| rank).collect();
+    used.map(ranks).collect()
+}
+
 /// Which ranks run on which node.
 fn rank_layout(counts: &[u32], distribution: Option<&str>) -> Vec<Vec<u32>> {
-    let word = distribution.unwrap_or("block").split(':').next().unwrap_or("block");
-    let size = match word.split_once('=') {
-        Some(("plane", size)) => size.parse().unwrap_or(1).max(1),
-        _ if word == "cyclic" => 1,
-        _ => u32::MAX,
-    };
+    let size = turn_size(distribution).unwrap_or(u32::MAX);
     let mut ranks: Vec<Vec<u32>> = vec![Vec::new(); counts.len()];
     let total: u32 = counts.iter().sum();
     let mut next = 0;
@@ -324,4 +373,17 @@ fn rank_layout(counts: &[u32], distribution: Option<&str>) -> Vec<Vec<u32>> {
         }
     }
     ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_go_where_the_distribution_says() {
+        assert_eq!(rank_layout(&[3, 1], None), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(rank_layout(&[3, 1], Some("cyclic")), [vec![0, 2, 3], vec![1]]);
+        assert_eq!(rank_layout(&[5, 3], Some("plane=3")), [vec![0, 1, 2, 6, 7], vec![3, 4, 5]]);
+        assert_eq!(ranks_of(&[1, 2], &[1, 0, 1]), [vec![1], vec![0, 2]]);
+    }
 }
