@@ -24,6 +24,7 @@ mod profile;
 mod search;
 mod shape;
 mod walk;
+pub mod whatif;
 
 use model::id::{JobId, PartitionIdx};
 use model::reason::Reason;
