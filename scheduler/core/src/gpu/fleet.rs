@@ -1,0 +1,285 @@
+//! Many GPUs and one rule: which GPU, which start, in a time that does not grow with their number.
+//!
+//! GPUs lie in buckets by occupancy, each bucket a bit set with a summary; per profile a bit map says which
+//! buckets are not empty, in the rule's order of preference. A choice is "first bit of the map, first bit of
+//! the bucket", or the winner of the duels among the bits; a change moves one GPU between two buckets.
+
+use super::geometry::{Occupancy, Placement, Profile};
+use super::policy::{Choice, Order, Rule};
+use super::value::{Duels, next_bit};
+
+/// GPUs with their occupancy, arranged for one rule.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    rule: Rule,
+    taken: Vec<Occupancy>,
+    buckets: Vec<Bucket>,
+    /// Per profile: a bit for each state with room that has a GPU, by rank where the rule ranks the states, by
+    /// occupancy where they meet in duels.
+    present: [[u64; 4]; 6],
+}
+
+/// The GPUs in one state.
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    /// Empty until the first GPU comes.
+    words: Vec<u64>,
+    /// Bit `i` is set where `words[i]` is not zero.
+    summary: Vec<u64>,
+    len: usize,
+}
+
+impl Bucket {
+    fn insert(&mut self, gpu: usize, gpus: usize) {
+        if self.words.is_empty() {
+            self.words = vec![0; gpus.div_ceil(64)];
+            self.summary = vec![0; self.words.len().div_ceil(64)];
+        }
+        self.words[gpu / 64] |= 1 << (gpu % 64);
+        self.summary[gpu / 4096] |= 1 << (gpu / 64 % 64);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, gpu: usize) {
+        self.words[gpu / 64] &= !(1 << (gpu % 64));
+        if self.words[gpu / 64] == 0 {
+            self.summary[gpu / 4096] &= !(1 << (gpu / 64 % 64));
+        }
+        self.len -= 1;
+    }
+
+    fn first(&self) -> Option<usize> {
+        let (at, &summary) = self.summary.iter().enumerate().find(|(_, word)| **word != 0)?;
+        let word = at * 64 + summary.trailing_zeros() as usize;
+        Some(word * 64 + self.words[word].trailing_zeros() as usize)
+    }
+}
+
+impl Fleet {
+    /// `gpus` empty GPUs.
+    #[must_use]
+    pub fn new(gpus: usize, rule: Rule) -> Self {
+        let taken = vec![Occupancy::EMPTY; gpus];
+        let mut buckets = vec![Bucket::default(); 256];
+        for gpu in 0..gpus {
+            buckets[0].insert(gpu, gpus);
+        }
+        let mut fleet = Self { rule, taken, buckets, present: [[0; 4]; 6] };
+        fleet.derive_present();
+        fleet
+    }
+
+    /// How many GPUs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Whether there is no GPU.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    /// The occupancy of each GPU.
+    #[must_use]
+    pub fn taken(&self) -> &[Occupancy] {
+        &self.taken
+    }
+
+    /// Goes on with another rule. Cost: that of the 256 states, not of the GPUs.
+    pub fn set_rule(&mut self, rule: Rule) {
+        self.rule = rule;
+        self.derive_present();
+    }
+
+    /// The place that the rule prefers; `None` if the profile fits nowhere. Changes nothing.
+    ///
+    /// [`Policy::Random`](super::policy::Policy::Random) is answered as first-fit: its caller draws a number
+    /// below [`Fleet::places`] and asks [`Fleet::place`].
+    #[must_use]
+    pub fn choose(&self, profile: Profile) -> Option<(usize, u8)> {
+        let present = &self.present[profile.index()];
+        let gpu = match self.rule.choice() {
+            Choice::Ranked(orders) => self.first_ranked(&orders[profile.index()], present),
+            Choice::Duels(duels) => {
+                let winner = duels.winner(profile, present)?;
+                self.buckets[usize::from(winner.0)].first()
+            }
+        }?;
+        self.rule.start(self.taken[gpu], profile).map(|start| (gpu, start))
+    }
+
+    /// The lowest GPU of the best rank that has one.
+    fn first_ranked(&self, order: &Order, present: &[u64; 4]) -> Option<usize> {
+        let mut rank = next_bit(present, 0)?;
+        let first = |rank: usize| self.buckets[usize::from(order.states[rank])].first();
+        let mut gpu = first(rank)?;
+        // States that are preferred alike lie side by side, and the lowest GPU of all of them wins.
+        while order.is_tied(rank) {
+            rank += 1;
+            gpu = first(rank).map_or(gpu, |other| other.min(gpu));
+        }
+        Some(gpu)
+    }
+
+    /// The same among the GPUs whose bit is set in `eligible` (64 to a word) and that `fits` accepts.
+    ///
+    /// Cost: a pass over the words of each state that has a GPU, and a call of `fits` for each GPU that
+    /// would have been preferred to the answer.
+    #[must_use]
+    pub fn choose_among(
+        &self,
+        profile: Profile,
+        eligible: &[u64],
+        mut fits: impl FnMut(usize) -> bool,
+    ) -> Option<(usize, u8)> {
+        let gpu = match self.rule.choice() {
+            Choice::Ranked(orders) => {
+                self.ranked_among(&orders[profile.index()], profile, eligible, &mut fits)
+            }
+            Choice::Duels(duels) => self.duel_among(duels, profile, eligible, &mut fits),
+        }?;
+        self.rule.start(self.taken[gpu], profile).map(|start| (gpu, start))
+    }
+
+    fn ranked_among(
+        &self,
+        order: &Order,
+        profile: Profile,
+        eligible: &[u64],
+        fits: &mut impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let mut after = 0;
+        while let Some(rank) = next_bit(&self.present[profile.index()], after) {
+            let mut last = rank;
+            while order.is_tied(last) {
+                last += 1;
+            }
+            after = last + 1;
+            if let Some(gpu) = self.first_of(&order.states[rank..=last], eligible, fits) {
+                return Some(gpu);
+            }
+        }
+        None
+    }
+
+    fn duel_among(
+        &self,
+        duels: &Duels,
+        profile: Profile,
+        eligible: &[u64],
+        fits: &mut impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        let mut present = self.present[profile.index()];
+        let mut at = 0;
+        while let Some(state) = next_bit(&present, at) {
+            let words = self.buckets[state].words.iter().zip(eligible);
+            let some = words.map(|(bucket, allowed)| bucket & allowed).any(|word| word != 0);
+            present[state / 64] &= !(u64::from(!some) << (state % 64));
+            at = state + 1;
+        }
+        while let Some(winner) = duels.winner(profile, &present) {
+            if let Some(gpu) = self.first_of(&[winner.0], eligible, fits) {
+                return Some(gpu);
+            }
+            present[usize::from(winner.0 / 64)] &= !(1 << (winner.0 % 64));
+        }
+        None
+    }
+
+    /// The lowest GPU in any of the states that is eligible and fits.
+    fn first_of(
+        &self,
+        states: &[u8],
+        eligible: &[u64],
+        fits: &mut impl FnMut(usize) -> bool,
+    ) -> Option<usize> {
+        for (at, &allowed) in eligible.iter().enumerate().filter(|(_, word)| **word != 0) {
+            let word = |state: &u8| self.buckets[usize::from(*state)].words.get(at).copied().unwrap_or(0);
+            let mut candidates = states.iter().map(word).fold(0, |all, word| all | word) & allowed;
+            while candidates != 0 {
+                let gpu = at * 64 + candidates.trailing_zeros() as usize;
+                if fits(gpu) {
+                    return Some(gpu);
+                }
+                candidates &= candidates - 1;
+            }
+        }
+        None
+    }
+
+    /// How many places there are for the profile, over all GPUs.
+    #[must_use]
+    pub fn places(&self, profile: Profile) -> u64 {
+        let at = |state: u8| {
+            u64::from(Occupancy(state).room(profile)) * self.buckets[usize::from(state)].len as u64
+        };
+        (0..=u8::MAX).map(at).sum()
+    }
+
+    /// Place number `index` of [`Fleet::places`], in order of GPU, then start. Cost: the number of GPUs.
+    #[must_use]
+    pub fn place(&self, profile: Profile, mut index: u64) -> Option<(usize, u8)> {
+        for (gpu, taken) in self.taken.iter().enumerate() {
+            let room = u64::from(taken.room(profile));
+            if index < room {
+                let free = taken.free_starts(profile);
+                let mut starts = (0..8).filter(|start| free >> start & 1 == 1);
+                return starts.nth(usize::try_from(index).ok()?).map(|start| (gpu, start));
+            }
+            index -= room;
+        }
+        None
+    }
+
+    /// Takes the placement's slices, which are free, on a GPU.
+    pub fn add(&mut self, gpu: usize, placement: Placement) {
+        debug_assert!(self.taken[gpu].0 & placement.mask() == 0, "slices are given once");
+        self.move_to(gpu, self.taken[gpu].with(placement));
+    }
+
+    /// Frees the placement's slices.
+    pub fn remove(&mut self, gpu: usize, placement: Placement) {
+        debug_assert!(self.taken[gpu].0 & placement.mask() == placement.mask(), "slices are freed once");
+        self.move_to(gpu, self.taken[gpu].without(placement));
+    }
+
+    fn move_to(&mut self, gpu: usize, taken: Occupancy) {
+        let gpus = self.taken.len();
+        let before = std::mem::replace(&mut self.taken[gpu], taken);
+        let bucket = &mut self.buckets[usize::from(before.0)];
+        bucket.remove(gpu);
+        if bucket.len == 0 {
+            self.mark(before, false);
+        }
+        let bucket = &mut self.buckets[usize::from(taken.0)];
+        bucket.insert(gpu, gpus);
+        if bucket.len == 1 {
+            self.mark(taken, true);
+        }
+    }
+
+    fn mark(&mut self, state: Occupancy, present: bool) {
+        for profile in Profile::ALL {
+            if state.free_starts(profile) == 0 {
+                continue;
+            }
+            let bit = match self.rule.choice() {
+                Choice::Ranked(orders) => usize::from(orders[profile.index()].rank[usize::from(state.0)]),
+                Choice::Duels(_) => usize::from(state.0),
+            };
+            let word = &mut self.present[profile.index()][bit / 64];
+            *word = *word & !(1 << (bit % 64)) | u64::from(present) << (bit % 64);
+        }
+    }
+
+    fn derive_present(&mut self) {
+        self.present = [[0; 4]; 6];
+        for state in 0..=u8::MAX {
+            if self.buckets[usize::from(state)].len > 0 {
+                self.mark(Occupancy(state), true);
+            }
+        }
+    }
+}
