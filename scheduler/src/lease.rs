@@ -2,7 +2,8 @@
 //!
 //! A stream that breaks leaves the client a grace time to come back; then the allocation is cancelled, as
 //! Slurm does with a lost `salloc` or `srun`. After a restart of the scheduler each allocation has its
-//! grace time again. Batch jobs have no lease.
+//! grace time again. Batch jobs have no lease, nor have allocations that are to live on their own
+//! (`salloc --no-shell`): those are submitted without a session (`alloc_sid` is 0).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use model::id::{Gid, JobId, Uid};
 use model::request::Kind;
 use scheduler_core::effect::{Asker, Selector};
 use scheduler_core::input::{Command, JobFilter};
+use scheduler_core::state::job::Job;
 use tokio::sync::oneshot;
 
 use crate::inbox::{Inbox, Item};
@@ -84,10 +86,7 @@ impl Leases {
     pub fn expect_all(self: &Arc<Self>) {
         let jobs: Vec<JobId> = {
             let view = self.views.read();
-            let live = |job: &&scheduler_core::state::job::Job| {
-                job.ended().is_none() && job.request.kind != Kind::Batch
-            };
-            view.state.jobs.values().filter(live).map(|job| job.id).collect()
+            view.state.jobs.values().filter(|job| is_leased(job)).map(|job| job.id).collect()
         };
         for job in jobs {
             self.expect(job);
@@ -106,8 +105,7 @@ impl Leases {
         }
         let live = {
             let view = self.views.read();
-            let job = view.state.job(job);
-            job.is_some_and(|job| job.ended().is_none() && job.request.kind != Kind::Batch)
+            view.state.job(job).is_some_and(is_leased)
         };
         if !live {
             return;
@@ -145,6 +143,11 @@ impl Drop for Held {
             self.leases.expect(self.job);
         }
     }
+}
+
+/// Whether a job lives only while somebody holds it.
+fn is_leased(job: &Job) -> bool {
+    job.ended().is_none() && job.request.kind != Kind::Batch && job.alloc_sid != 0
 }
 
 /// The daemon itself, as an asker.

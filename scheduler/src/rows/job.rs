@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use model::depend::{Kind as DependKind, Standing, Term};
+use model::depend::{Dependency, Kind as DependKind, Standing, Tasks, Term};
+use model::hostlist;
 use model::id::PartitionIdx;
 use model::job::JobState;
 use model::reason::Reason;
@@ -14,6 +15,7 @@ use scheduler_core::allocation::NodeShare;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
 use scheduler_core::state::job::{Active, ArrayRole, Ended, Hold, Job, Limit, Pending, Phase, Step};
+use scheduler_core::state::node::Link;
 use scheduler_core::state::partition::OverSubscribe;
 
 use super::{allocation, node_list, shape, step, tres};
@@ -127,7 +129,7 @@ fn fill_pending(row: &mut v1::Job, job: &Job, pending: &Pending, context: &Conte
     row.reason_detail = detail;
     row.eligible_ms = pending.eligible.or(pending.not_before).map(|at| at.0);
     row.accrue_ms = pending.eligible.map(|at| at.0);
-    row.dependency = pending.dependency.display(|term| standing(context.state, term));
+    row.dependency = shown_dependency(context.state, &pending.dependency);
     let planned = context.verdict.and_then(|verdict| verdict.planned.as_ref());
     let begin = pending.not_before.filter(|at| *at > context.now);
     row.planned_start_ms = planned.map(|(at, _)| *at).or(begin).map(|at| at.0);
@@ -147,7 +149,13 @@ fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<
         active.limit.map(|limit| active.start.saturating_add(limit).saturating_add(active.suspended_total).0);
     row.suspended_total_ms = active.suspended_total.0;
     row.derived_exit = Some(exit::outwards(active.derived_exit));
-    row.reason = active.reason.text().to_owned();
+    // A hold is for its next run, and shown already. Source: golden `scontrol/hold-running`.
+    let reason = match job.hold {
+        Hold::None => active.reason,
+        Hold::User => Reason::JobHeldUser,
+        Hold::Admin => Reason::JobHeldAdmin,
+    };
+    row.reason = reason.text().to_owned();
     if let Some(since) = active.suspended_since {
         row.suspend_ms = Some(since.0);
         let before: Span = since.since(active.start).saturating_sub(active.suspended_total);
@@ -236,7 +244,34 @@ fn waiting_reason(job: &Job, pending: &Pending, context: &Context<'_>) -> (Reaso
     if pending.not_before.is_some_and(|at| at > context.now) {
         return plain(Reason::BeginTime);
     }
-    plain(context.verdict.map_or(Reason::None, |verdict| verdict.reason))
+    let reason = context.verdict.map_or(Reason::None, |verdict| verdict.reason);
+    let detail = if reason == Reason::ReqNodeNotAvail { unavailable(job, context.state) } else { String::new() };
+    (reason, detail)
+}
+
+/// More words on nodes that the job names and cannot have. Source: golden `squeue/reason-nodes-unavailable`.
+fn unavailable(job: &Job, state: &State) -> String {
+    let named = job.request.rare().nodelist.as_deref().and_then(|text| hostlist::expand(text).ok());
+    let down = |name: &String| {
+        let node = state.node_named(name).map(|idx| state.node(idx));
+        node.is_some_and(|node| node.admin.down || node.link != Link::Up)
+    };
+    let names: Vec<String> = named.unwrap_or_default().into_iter().filter(down).collect();
+    if names.is_empty() {
+        return "May be reserved for other job".to_owned();
+    }
+    format!("UnavailableNodes:{}", hostlist::compress_sorted(&names))
+}
+
+/// What it still waits for; an array as a whole is named `ID_*`. Source: golden `array/aftercorr-display`.
+fn shown_dependency(state: &State, dependency: &Dependency) -> String {
+    let mut shown = dependency.clone();
+    for term in &mut shown.terms {
+        if term.tasks == Tasks::Unsaid && state.arrays.contains_key(&term.job) {
+            term.tasks = Tasks::All;
+        }
+    }
+    shown.display(|term| standing(state, term))
 }
 
 /// How a dependency stands, for display. `State` keeps only what is not met.
