@@ -341,13 +341,15 @@ fn arbitrary(state: &State, named: &[NodeShare], request: &StepRequest, tasks: u
 }
 
 /// Tasks on each node of an arbitrary order; `None` if they do not fit.
+///
+/// All CPUs together have to do: the allocation may have spread them otherwise than the order asks, and then
+/// tasks of a node share its CPUs.
 fn counts_of(rooms: &[Room], request: &StepRequest, order: &[usize], cpus_per_task: u32) -> Option<Vec<u32>> {
     let mut counts = vec![0_u32; rooms.len()];
     order.iter().for_each(|&place| counts[place] += 1);
-    let fits = |(room, count): (&Room, &u32)| {
-        request.overcommit || count.saturating_mul(cpus_per_task) <= room.free_cpus
-    };
-    rooms.iter().zip(&counts).all(fits).then_some(counts)
+    let free: u64 = rooms.iter().map(|room| u64::from(room.free_cpus)).sum();
+    let needed = u64::from(cpus_per_task) * order.len() as u64;
+    (request.overcommit || needed <= free).then_some(counts)
 }
 
 /// The ranks of each node that has some, in an arbitrary order.
