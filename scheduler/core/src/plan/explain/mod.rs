@@ -324,6 +324,3 @@ fn licenses(state: &State, settings: &Settings, job: &Job) -> Vec<LicenseNeed> {
     };
     crate::licenses::parse(text).map(need).collect()
 }
-
-#[cfg(test)]
-mod tests;
