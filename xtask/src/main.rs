@@ -15,7 +15,9 @@ usage: cargo xtask CHORE
 
   bench NAME [...]      benches/NAME in the release profile (submit, launch; --tiny --save --seed N --only PART)
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
-  soak [...]            the crash loop with a thousand kills (--kills N --seed N)
+  soak --seeds N [...]  simulated clusters in which everything goes wrong, on all cores (--from S --nodes N --jobs N)
+  soak --bugs           the same with bugs planted in the core: the oracles must see each
+  soak [--kills N ...]  the crash loop on real processes, a thousand kills (--seed N)
   tidy                  dependency arrows, lints, module comments, figures, words, copies of shared files";
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn run() -> anyhow::Result<ExitCode> {
     match words.as_slice() {
         ["bench", name, rest @ ..] => runs::bench(name, rest),
         ["conformance", rest @ ..] => runs::in_tests("conformance", rest),
+        ["soak", "--seeds" | "--bugs", ..] => runs::simulated(&words[1..]),
         ["soak", rest @ ..] => runs::in_tests("crash-loop", &[&["--kills", "1000"], rest].concat()),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] => {

@@ -20,6 +20,13 @@ pub(crate) fn bench(name: &str, arguments: &[&str]) -> Result<ExitCode> {
     cargo(&[&["bench", "--quiet", "--package", "benches", "--bench", name, "--"], arguments].concat())
 }
 
+/// The whole-cluster simulation; in the release profile, since a seed costs twenty times as much without.
+pub(crate) fn simulated(arguments: &[&str]) -> Result<ExitCode> {
+    let package = ["run", "--quiet", "--release", "--package", "scheduler-sim", "--bin", "sluice-soak"];
+    let planted: &[&str] = if arguments.contains(&"--bugs") { &["--features", "planted-bugs"] } else { &[] };
+    cargo(&[&package, planted, &["--"], arguments].concat())
+}
+
 fn cargo(arguments: &[&str]) -> Result<ExitCode> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let status = command.args(arguments).current_dir(repo::root()).status().context("run cargo")?;

@@ -18,6 +18,7 @@ use model::time::{Span, Timestamp};
 use crate::apply::apply;
 use crate::effect::{Answer, Effect, Refused, ReplyTo};
 use crate::input::Input;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
@@ -135,7 +136,7 @@ impl Machine {
         match &job.phase {
             Phase::Pending(pending) => {
                 // A time that has passed counts too: after a crash nobody else would look at the job.
-                let begin = pending.not_before;
+                let begin = pending.not_before.filter(|_| !planted::is(Bug::ForgetTimer));
                 let delay = crate::job::dependency::next_delay(&self.state, job);
                 [begin, delay, job.request.rare().deadline].into_iter().flatten().min()
             }

@@ -14,6 +14,7 @@ use model::time::Span;
 use crate::effect::{Answer, Refused};
 use crate::input::Submit;
 use crate::machine::Call;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
@@ -44,7 +45,9 @@ impl Call<'_> {
             return self.answer(reply, answer);
         }
         let id = job.id;
-        self.emit(Record::NextJobId(next_id(&self.settings(), id)));
+        if !planted::is(Bug::ForgetId) {
+            self.emit(Record::NextJobId(next_id(&self.settings(), id)));
+        }
         self.emit(Record::Job(Box::new(job)));
         self.refresh(id);
         self.machine.arm(id);
@@ -53,7 +56,7 @@ impl Call<'_> {
     }
 
     fn repeated(&self, submit: &Submit) -> Option<Answer> {
-        if submit.test_only {
+        if submit.test_only || planted::is(Bug::ForgetKey) {
             return None;
         }
         let id = *self.state().index.keys.get(&(submit.asker.uid, submit.key))?;

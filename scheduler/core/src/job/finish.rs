@@ -12,6 +12,7 @@ use model::time::Span;
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Report, RunOutcome};
 use crate::machine::Call;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::state::job::{Active, Ended, Finish, Job, Phase, RequeueHow, RunStage, StopCause};
 
@@ -33,7 +34,9 @@ impl Call<'_> {
             (Report::Unknown, RunStage::Unknown | RunStage::Ended) => {}
             (Report::Ended(_), RunStage::Ended) => self.effect(Effect::Acknowledge { node, run }),
             (Report::Ended(outcome), RunStage::Ordered | RunStage::Begun | RunStage::Unknown) => {
-                self.run_ended(node, run, &outcome);
+                if !planted::is(Bug::DropOutcome) {
+                    self.run_ended(node, run, &outcome);
+                }
                 self.effect(Effect::Acknowledge { node, run });
             }
         }
@@ -158,7 +161,7 @@ impl Call<'_> {
     pub(crate) fn end_if_over(&mut self, id: JobId) {
         let Some(active) = self.job(id).active() else { return };
         let Some(finish) = &active.finish else { return };
-        if active.steps.iter().any(|step| !step.is_over()) {
+        if active.steps.iter().any(|step| !step.is_over()) && !planted::is(Bug::EndEarly) {
             return;
         }
         let requeue = finish.requeue;

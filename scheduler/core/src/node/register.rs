@@ -14,6 +14,7 @@ use model::id::{JobId, NodeIdx};
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Registration, Report, RunOutcome};
 use crate::machine::Call;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::state::job::{Active, RunStage, StopCause, Usage};
 use crate::state::node::{Admin, Incarnation, Link};
@@ -84,7 +85,10 @@ impl Call<'_> {
             let same_spool = before.is_none_or(|before| before.spool == now.spool);
             match (same_boot, same_spool) {
                 // Once a spool was lost, what it had held stays unknown, however often it reconnects.
-                (true, true) if self.stage(node, run) == Some(RunStage::Ordered) => {
+                (true, true)
+                    if self.stage(node, run) == Some(RunStage::Ordered)
+                        || planted::is(Bug::LaunchUnknown) =>
+                {
                     self.launch_again(node, run);
                 }
                 (true, true | false) => self.report(node, run, Report::Unknown),

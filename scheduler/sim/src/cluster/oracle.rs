@@ -2,22 +2,24 @@
 //! own word.
 //!
 //! * Every acknowledged job exists, through every crash, and no id is acknowledged twice.
+//! * Processes that are alive were not given more CPUs than their node has.
 //! * A run starts at most once; two runs of a job are never alive at the same time.
 //! * No resource is held twice and every index agrees ([`State::check`]).
 //! * A job that waits for another starts only when its dependency was met.
+//! * A repeated call makes no second job.
 //! * A reopened scheduler knows exactly what was durable, or one batch more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::depend::{Kind, Tasks};
-use model::id::JobId;
+use model::id::{JobId, RequestKey};
 use model::job::JobState;
 
 use scheduler_core::apply::apply;
 use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
-use scheduler_core::state::job::Ended;
+use scheduler_core::state::job::{Ended, Job};
 
 /// Watches a history.
 #[derive(Debug, Default)]
@@ -27,7 +29,10 @@ pub struct Oracle {
     ended: BTreeMap<JobId, bool>,
     begun: BTreeSet<RunKey>,
     alive: BTreeMap<JobId, BTreeSet<RunKey>>,
+    /// Where the processes of a run are, and how many CPUs it was given there.
+    held: BTreeMap<RunKey, (usize, u32)>,
     arrays: BTreeSet<JobId>,
+    by_key: BTreeMap<RequestKey, JobId>,
     records: usize,
 }
 
@@ -51,6 +56,7 @@ impl Oracle {
                 self.note_end(*job, ended, matches!(record, Record::JobEnded { .. }));
             }
             if let Record::Job(job) = record {
+                self.same_call_same_job(job)?;
                 self.arrays.extend(job.array_id());
             }
             apply(&mut self.state, record);
@@ -58,6 +64,12 @@ impl Oracle {
         self.records += records.len();
         let faults = self.state.check();
         if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+    }
+
+    fn same_call_same_job(&mut self, job: &Job) -> Result<(), String> {
+        let own = job.array_id().unwrap_or(job.id);
+        let first = *self.by_key.entry(job.key).or_insert(own);
+        if first == own { Ok(()) } else { Err(format!("one call made jobs {first} and {own}")) }
     }
 
     fn note_end(&mut self, job: JobId, ended: &Ended, for_good: bool) {
@@ -110,6 +122,7 @@ impl Oracle {
         // The batch that was under way may have made it: what it said is durable without having been seen.
         for job in state.jobs.values() {
             self.arrays.extend(job.array_id());
+            self.by_key.entry(job.key).or_insert(job.array_id().unwrap_or(job.id));
             if let Some(ended) = job.ended() {
                 self.note_end(job.id, ended, true);
             }
@@ -143,11 +156,29 @@ impl Oracle {
             return Err(format!("{run:?} began while {other:?} is alive"));
         }
         alive.insert(run);
-        Ok(())
+        self.held_twice(place, run)
+    }
+
+    /// The processes that are alive on a node were never given more CPUs than it has, whatever the
+    /// scheduler thinks has ended.
+    fn held_twice(&mut self, place: usize, run: RunKey) -> Result<(), String> {
+        let Some(node) = self.state.nodes.get(place) else { return Err(format!("n{place} is no node")) };
+        let active = self.state.jobs.get(&run.job).and_then(Job::active);
+        let shares = active.into_iter().flat_map(|active| active.allocation.iter());
+        let own = shares.filter(|share| share.node.0 as usize == place).map(|share| share.cpus.0).sum();
+        self.held.insert(run, (place, own));
+        let all: u32 = self.held.values().filter(|(at, _)| *at == place).map(|(_, cpus)| cpus).sum();
+        let has = node.definition.cpus.0;
+        if all <= has {
+            Ok(())
+        } else {
+            Err(format!("{run:?} began: {all} of {has} CPUs of n{place} in use"))
+        }
     }
 
     /// A run's processes are gone.
     pub fn process_ended(&mut self, _place: usize, run: RunKey) {
+        self.held.remove(&run);
         if let Some(alive) = self.alive.get_mut(&run.job) {
             alive.remove(&run);
         }

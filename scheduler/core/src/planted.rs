@@ -1,0 +1,63 @@
+//! Bugs to plant: a check that the simulation's oracles would see them (`cargo xtask soak --bugs`).
+//!
+//! Without the feature `planted-bugs`, which no product is built with, [`is`] is always false and costs
+//! nothing. One bug at a time is planted, for the whole process.
+
+/// A bug. Each was made by somebody, here or elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A run that is not known after a lost spool is launched again.
+    LaunchUnknown = 1,
+    /// A repeated call makes a second job.
+    ForgetKey,
+    /// A dependency that failed counts as met.
+    MeetFailed,
+    /// A job is over when its end is decided, not when its processes are gone.
+    EndEarly,
+    /// An outcome is acknowledged and not recorded.
+    DropOutcome,
+    /// A requeued job's wait has no timer.
+    ForgetTimer,
+    /// The next id is not stored.
+    ForgetId,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Self; 7] = [
+        Self::LaunchUnknown,
+        Self::ForgetKey,
+        Self::MeetFailed,
+        Self::EndEarly,
+        Self::DropOutcome,
+        Self::ForgetTimer,
+        Self::ForgetId,
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+mod ground {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    static PLANTED: AtomicU8 = AtomicU8::new(0);
+
+    /// Plants a bug, or takes it out again.
+    pub fn plant(bug: Option<super::Bug>) {
+        PLANTED.store(bug.map_or(0, |bug| bug as u8), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is(bug: super::Bug) -> bool {
+        PLANTED.load(Ordering::Relaxed) == bug as u8
+    }
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+mod ground {
+    pub(crate) const fn is(_: super::Bug) -> bool {
+        false
+    }
+}
+
+pub(crate) use ground::is;
+#[cfg(feature = "planted-bugs")]
+pub use ground::plant;
