@@ -8,7 +8,7 @@ use scheduler_core::input::Command;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, allocation, body, control, diagnostics, invalid, peer, query, step, submit};
+use super::{Api, allocation, body, control, diagnostics, explain, invalid, peer, query, step, submit};
 use crate::wire;
 
 type Pages = ReceiverStream<Result<v1::JobPage, Status>>;
@@ -164,5 +164,21 @@ impl Controller for Api {
         let asker = peer::asker(self.views.directory(), &request).await?;
         let pages = allocation::hold(self, &asker, request.into_inner())?;
         Ok(Response::new(ReceiverStream::new(pages)))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainReply>, Status> {
+        let asker = peer::asker(self.views.directory(), &request).await?;
+        explain::why(self, &asker, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn what_if(
+        &self,
+        request: Request<v1::WhatIfRequest>,
+    ) -> Result<Response<v1::WhatIfReply>, Status> {
+        let asker = peer::asker(self.views.directory(), &request).await?;
+        explain::what_if(self, asker, request.into_inner()).await.map(Response::new)
     }
 }

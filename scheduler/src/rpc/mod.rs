@@ -10,6 +10,7 @@ pub mod body;
 pub mod control;
 pub mod controller;
 pub mod diagnostics;
+pub mod explain;
 pub mod history;
 pub mod peer;
 pub mod query;
