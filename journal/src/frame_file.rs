@@ -128,6 +128,13 @@ impl FrameReader {
         Ok(Self { window, lineage, epoch: Epoch(0), offset: 0, link: Link::FIRST, ended: false })
     }
 
+    /// Reads as little as it can at once: for a look at the first frames of many files.
+    #[must_use]
+    pub fn glancing(mut self) -> Self {
+        self.window.read_ahead(crate::frame::SECTOR_BYTES);
+        self
+    }
+
     /// The next frame with records; `None` behind the last one, which was then found and is the right one.
     #[expect(clippy::should_implement_trait, reason = "a frame borrows the reader")]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {

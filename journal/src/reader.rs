@@ -18,6 +18,8 @@ pub(crate) struct Window {
     size: u64,
     start: u64,
     buffer: Vec<u8>,
+    /// Bytes read at once.
+    ahead: u64,
     /// Whose frames are looked for; `None` while that is not known.
     lineage: Option<Lineage>,
 }
@@ -40,7 +42,20 @@ impl Window {
 
     pub(crate) fn over(file: Arc<dyn DiskFile>, name: &str) -> Result<Self, Error> {
         let size = file.size().map_err(|error| Error::io("size", name, error))?;
-        Ok(Self { name: name.to_owned(), file, size, start: 0, buffer: Vec::new(), lineage: None })
+        Ok(Self {
+            name: name.to_owned(),
+            file,
+            size,
+            start: 0,
+            buffer: Vec::new(),
+            ahead: WINDOW_BYTES,
+            lineage: None,
+        })
+    }
+
+    /// Reads less at once: for a look at the beginning of a file.
+    pub(crate) fn read_ahead(&mut self, bytes: u64) {
+        self.ahead = bytes;
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -70,7 +85,7 @@ impl Window {
     pub(crate) fn get(&mut self, offset: u64, bytes: u64) -> Result<Option<&[u8]>, Error> {
         let Some(end) = offset.checked_add(bytes).filter(|end| *end <= self.size) else { return Ok(None) };
         if offset < self.start || end > self.start + self.buffer.len() as u64 {
-            let wanted = bytes.max(WINDOW_BYTES).min(self.size - offset);
+            let wanted = bytes.max(self.ahead).min(self.size - offset);
             self.buffer.resize(wanted as usize, 0);
             let read = read_full_at(&*self.file, offset, &mut self.buffer).map_err(|error| {
                 self.buffer.clear();

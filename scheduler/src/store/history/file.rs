@@ -77,7 +77,7 @@ pub(super) fn write(
 pub(super) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<FileFacts, Error> {
     let bytes =
         disk.open(name).and_then(|file| file.size()).map_err(|error| Error::io("open", name, error))?;
-    let mut reader = FrameReader::open(disk, name, Some(lineage))?;
+    let mut reader = FrameReader::open(disk, name, Some(lineage))?.glancing();
     let damage = |what| Error::Snapshot { file: name.to_owned(), what };
     let frame = reader.next()?.ok_or_else(|| damage("it has no frame"))?;
     for (place, record) in frame.records().enumerate() {

@@ -156,10 +156,11 @@ impl History {
     /// Makes the row of the run that a durable record ends, if it ends one. To be called with the state just
     /// before the record, for every record in order; rows that a file covers are not made again.
     pub fn observe(&self, before: &State, at: RecordPlace, record: &Record, maker: &mut RowMaker<'_>) {
+        // Most records end nothing, and cost nothing here.
+        let Some((job, requeued)) = ended_run(before, record) else { return };
         if at.sequence <= locked(&self.inner).covered {
             return;
         }
-        let Some((job, requeued)) = ended_run(before, record) else { return };
         let row = HistoryRow {
             job: maker(before, &job),
             key: job.key,
