@@ -9,9 +9,12 @@ mod world;
 
 use std::sync::Arc;
 
+use model::exit::ExitStatus;
 use model::gres::GresRequest;
 use model::id::{BodyHash, BootId, Gid, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, SpoolId, Uid};
+use model::job::JobState;
 use model::quantity::{Cpus, MemoryMib};
+use model::reason::Reason;
 use model::request::{JobRequest, MemoryRequest, Sharing};
 use model::time::{Span, Timestamp};
 use proptest::prelude::*;
@@ -21,7 +24,7 @@ use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{ArrayRole, Bodies, Hold, Job, Limit, Owner, Pending, Phase};
+use scheduler_core::state::job::{ArrayRole, Bodies, Ended, Hold, Job, Limit, Owner, Pending, Phase};
 use scheduler_core::state::node::{GresDefinition, Incarnation, Link, NodeDefinition, Observed};
 use scheduler_core::state::partition::PartitionDefinition;
 
@@ -51,7 +54,13 @@ struct Ask {
 
 fn small_node() -> impl Strategy<Value = SmallNode> {
     (1..=4_u32, 1..=4_u64, 0..=2_u64, 0..=2_u64, any::<bool>(), 1..=2_u32).prop_map(
-        |(cpus, memory, a, b, big, weight)| SmallNode { cpus, memory: memory * 100, gpus: [a, b], big, weight },
+        |(cpus, memory, a, b, big, weight)| SmallNode {
+            cpus,
+            memory: memory * 100,
+            gpus: [a, b],
+            big,
+            weight,
+        },
     )
 }
 
@@ -164,7 +173,8 @@ fn started(job: JobId, allocation: Allocation, start: Timestamp, limit: i64) -> 
 /// Free cpus, memory and devices of a node at an instant, counted from the running jobs.
 fn free(state: &State, node: usize, at: Timestamp) -> (u32, u64, [u64; 2]) {
     let definition = &state.nodes[node].definition;
-    let mut left = (definition.cpus.0, definition.memory.0, [definition.gres[0].count, definition.gres[1].count]);
+    let mut left =
+        (definition.cpus.0, definition.memory.0, [definition.gres[0].count, definition.gres[1].count]);
     for id in &state.index.running {
         let active = state.jobs[id].active().unwrap();
         if active.limit_end().unwrap() <= at {
@@ -216,8 +226,12 @@ fn slow_fits(state: &State, ask: &Ask, at: Timestamp) -> bool {
     let rooms: Vec<u32> = (0..state.nodes.len()).map(|node| slow_room(state, ask, node, at)).collect();
     let tasks = ask.tasks.unwrap_or(ask.nodes);
     (0_u32..1 << rooms.len()).any(|set| {
-        let chosen: Vec<u32> =
-            rooms.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1).map(|(_, room)| *room).collect();
+        let chosen: Vec<u32> = rooms
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| set >> place & 1 == 1)
+            .map(|(_, room)| *room)
+            .collect();
         let count = set.count_ones();
         // Without a number of tasks there is one on each node, and no more nodes than asked for.
         let most = if ask.tasks.is_some() { ask.nodes + ask.more_nodes } else { ask.nodes };
@@ -256,12 +270,8 @@ fn check(nodes: &[SmallNode], running: &[(Ask, i64)], first: &Ask) -> Result<(),
 
     let job = waiting(99, first);
     apply(&mut state, &Record::Job(Box::new(job.clone())));
-    let mut instants: Vec<Timestamp> = state
-        .index
-        .running
-        .iter()
-        .map(|id| state.jobs[id].active().unwrap().limit_end().unwrap())
-        .collect();
+    let mut instants: Vec<Timestamp> =
+        state.index.running.iter().map(|id| state.jobs[id].active().unwrap().limit_end().unwrap()).collect();
     instants.push(NOW);
     instants.sort_unstable();
     let expected = instants.into_iter().filter(|at| *at >= NOW).find(|at| slow_fits(&state, first, *at));
@@ -292,4 +302,105 @@ proptest! {
     ) {
         check(&nodes, &running, &first)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_planner_that_follows_plans_as_one_made_anew(
+        nodes in proptest::collection::vec(small_node(), 2..=5),
+        events in proptest::collection::vec(event(), 1..=40),
+        depth in prop_oneof![Just(0), Just(1), Just(2), Just(u32::MAX)],
+    ) {
+        follow(&nodes, &events, depth)?;
+    }
+}
+
+/// Something that happens, some seconds after what came before.
+#[derive(Clone, Debug)]
+enum Event {
+    Submit(Ask),
+    /// The job at this place among the running ones ends.
+    End(usize),
+    /// The job at this place of the queue is held.
+    Hold(usize),
+    /// Nothing: time passes.
+    Pass,
+}
+
+fn event() -> impl Strategy<Value = (i64, Event)> {
+    let what = prop_oneof![
+        5 => ask().prop_map(Event::Submit),
+        4 => (0..8_usize).prop_map(Event::End),
+        1 => (0..8_usize).prop_map(Event::Hold),
+        1 => Just(Event::Pass),
+    ];
+    (0..200_i64, what)
+}
+
+fn ended(state: &State, id: JobId, now: Timestamp) -> Ended {
+    let active = state.jobs[&id].active().unwrap();
+    Ended {
+        state: JobState::Completed,
+        exit: ExitStatus::SUCCESS,
+        derived_exit: ExitStatus::SUCCESS,
+        reason: Reason::None,
+        detail: "".into(),
+        by: None,
+        eligible: None,
+        start: Some(active.start),
+        end: now,
+        limit: active.limit,
+        partition: Some(active.partition),
+        allocation: Arc::clone(&active.allocation),
+        suspended_total: Span::ZERO,
+        steps: Vec::new(),
+    }
+}
+
+fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<(), TestCaseError> {
+    let mut state = cluster(nodes);
+    let mut settings = Settings { track_memory: true, ..Settings::named("oracle") };
+    settings.policy.depth = Some(depth);
+    let mut follower = Planner::following().without_verdicts();
+    let mut now = NOW;
+    let mut put = |state: &mut State, follower: &mut Planner, record: Record| {
+        apply(state, &record);
+        follower.observe(&record);
+    };
+    for (id, (later, event)) in (1..).zip(events) {
+        now = now.saturating_add(Span::from_secs(*later));
+        put(&mut state, &mut follower, Record::Time(now));
+        match event {
+            Event::Submit(ask) => {
+                let job = Job { submit: now, priority: 1, ..waiting(id, ask) };
+                put(&mut state, &mut follower, Record::Job(Box::new(job)));
+            }
+            Event::End(place) => {
+                if let Some(&job) = state.index.running.iter().nth(*place) {
+                    let ended = Box::new(ended(&state, job, now));
+                    put(&mut state, &mut follower, Record::JobEnded { job, ended });
+                }
+            }
+            Event::Hold(place) => {
+                if let Some(key) = state.index.queue.iter().nth(*place) {
+                    let record = Record::JobPriority { job: key.job, priority: 0, hold: Hold::User };
+                    put(&mut state, &mut follower, record);
+                }
+            }
+            Event::Pass => {}
+        }
+        let pass = follower.pass(&state, &settings, now);
+        let anew = Planner::new().pass(&state, &settings, now);
+        prop_assert_eq!(&pass.plan, &anew.plan, "event {}: {:?}", id, event);
+        for start in pass.plan.starts {
+            let job = &state.jobs[&start.job];
+            prop_assert!(scheduler_core::place::recheck(&state, &settings, job, &start));
+            let Limit::After(limit) = job.limit else { unreachable!("these jobs have limits") };
+            put(&mut state, &mut follower, started(start.job, start.allocation, now, limit.as_mins()));
+        }
+        prop_assert_eq!(state.check(), Vec::<String>::new());
+    }
+    Ok(())
 }

@@ -357,7 +357,13 @@ impl Ledger {
             let active = state.jobs.get(&id).and_then(Job::active);
             let limit_end = active.and_then(Active::limit_end).map_or(i64::MAX, |end| end.0);
             let grace = settings.kill_wait.0.max(1000);
-            let later = if limit_end > now.0 { limit_end } else { now.0.saturating_add(grace) };
+            // A function of the limit and of now alone, so that a planner made anew says the same.
+            let later = if limit_end > now.0 {
+                limit_end
+            } else {
+                let periods = (now.0 - limit_end) / grace + 1;
+                limit_end.saturating_add(periods.saturating_mul(grace))
+            };
             for share in allocation.iter() {
                 self.cluster.prolong(share, end, later);
             }
