@@ -1,11 +1,13 @@
 //! The scheduler without a cluster: the production machine, records and planner, driven by virtual
 //! time.
 //!
-//! [`trace`] replays recorded workloads to the second. [`cluster`] is for correctness: a whole cluster in which everything goes wrong, judged by oracles.
+//! [`trace`] replays recorded workloads to the second. [`mig`] and [`openb`] measure how GPUs are shared. [`cluster`] is for correctness: a whole cluster in which everything goes wrong, judged by oracles.
 //! Nothing here reads a clock or shares state; a seed is a history.
 
 pub mod cluster;
 pub mod grid;
+pub mod mig;
+pub mod openb;
 pub mod random;
 pub mod trace;
 

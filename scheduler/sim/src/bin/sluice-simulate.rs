@@ -59,6 +59,10 @@ enum Nodes {
 }
 
 fn main() -> ExitCode {
+    // The GPU benchmarks, --mig and --openb, have options of their own.
+    if let Some(status) = scheduler_sim::mig::options::run() {
+        return status;
+    }
     let arguments = Arguments::parse();
     match simulate(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
