@@ -27,6 +27,8 @@ use crate::tree::Tree;
 const SESSIONS_MAX: usize = 16;
 /// How long a client that went away after the last task's end is waited for.
 const LATE_CLIENT: Duration = Duration::from_secs(10);
+/// How long a helper of the supervisor's own may take before it is killed like everything else.
+const HELPER_MAX: Duration = Duration::from_secs(10);
 /// How long task epilogs may take.
 const EPILOG_MAX: Duration = Duration::from_secs(60);
 /// First pause between two searches for what survived a kill; doubled up to a second.
@@ -71,6 +73,8 @@ pub(crate) struct Run {
     sessions: Vec<Session>,
     /// Numbered events for the client, sent in this order.
     events: Vec<Frame>,
+    /// Writers of notes: children, but none of the step's processes.
+    helpers: Vec<(i32, Instant)>,
     phase: Phase,
     stop: Option<Stop>,
     kill_again: Option<(Instant, Duration)>,
@@ -100,6 +104,7 @@ impl Run {
             streams: Streams::default(),
             sessions: Vec::new(),
             events: Vec::new(),
+            helpers: Vec::new(),
             phase: Phase::Running,
             stop: None,
             kill_again: None,
@@ -323,6 +328,7 @@ impl Run {
                     self.user_us += user_us;
                     self.system_us += system_us;
                     self.max_rss_bytes = self.max_rss_bytes.max(max_rss_bytes);
+                    self.helpers.retain(|(helper, _)| *helper != pid);
                     if let Some(index) = self.tasks.iter().position(|task| task.pid == pid) {
                         // Its last words count before its status does.
                         self.read_report(index);
@@ -419,7 +425,7 @@ impl Run {
     }
 
     fn kill_everything(&mut self) {
-        self.tree.kill();
+        self.tree.kill(&self.helper_pids());
         let pause = self.kill_again.map_or(KILL_AGAIN, |(_, pause)| (pause * 2).min(Duration::from_secs(1)));
         self.kill_again = Some((Instant::now() + pause, pause));
     }
@@ -468,8 +474,8 @@ impl Run {
             self.say(&text);
         }
         self.suspend(false);
-        self.tree.signal(libc::SIGCONT);
-        self.tree.signal(libc::SIGTERM);
+        self.tree.signal(libc::SIGCONT, &self.helper_pids());
+        self.tree.signal(libc::SIGTERM, &self.helper_pids());
         if kill_wait_ms == 0 {
             self.kill_everything();
         }
@@ -499,11 +505,11 @@ impl Run {
         let Some(task) = self.spec.tasks.first() else { return };
         let place = if task.stderr == Stdio::Output { &task.stdout } else { &task.stderr };
         match place {
-            Stdio::File { path, .. } if self.spec.cookie.is_empty() => {
-                if let Ok(Forked::Child) = sys::fork_into(None) {
-                    child::become_note(&self.spec, path, text)
-                }
-            }
+            Stdio::File { path, .. } if self.spec.cookie.is_empty() => match sys::fork_into(None) {
+                Ok(Forked::Child) => child::become_note(&self.spec, path, text),
+                Ok(Forked::Parent(pid)) => self.helpers.push((pid, Instant::now())),
+                Err(error) => self.note_detail(format!("a note could not be written: {error}")),
+            },
             _ => {
                 let number = self.next_event();
                 self.events.push(Frame::Note { number, text: format!("slurmstepd: error: {text}") });
@@ -511,16 +517,21 @@ impl Run {
         }
     }
 
+    /// The supervisor's own helpers, as long as they may live.
+    fn helper_pids(&self) -> Vec<i32> {
+        self.helpers.iter().filter(|(_, since)| since.elapsed() < HELPER_MAX).map(|(pid, _)| *pid).collect()
+    }
+
     fn suspend(&mut self, stop: bool) {
         match (stop, self.suspended_since) {
             (true, None) => {
                 self.suspended_since = Some(Instant::now());
-                self.tree.freeze(true);
+                self.tree.freeze(true, &self.helper_pids());
             }
             (false, Some(since)) => {
                 self.suspended_total += since.elapsed();
                 self.suspended_since = None;
-                self.tree.freeze(false);
+                self.tree.freeze(false, &self.helper_pids());
             }
             _ => {}
         }
@@ -530,7 +541,7 @@ impl Run {
         let Ok(signal) = i32::try_from(signal) else { return };
         match scope {
             Scope::Steps if self.spec.is_batch() => {}
-            Scope::Steps | Scope::Full => self.tree.signal(signal),
+            Scope::Steps | Scope::Full => self.tree.signal(signal, &self.helper_pids()),
             Scope::First => {
                 if let Some(task) = self.tasks.first().filter(|task| task.exit.is_none()) {
                     sys::kill(task.pid, signal);
@@ -587,6 +598,8 @@ impl Run {
         // Whoever was attached before is the same client's broken connection.
         for other in &mut self.sessions {
             if matches!(other.role, Role::Client { .. }) {
+                // Nothing more is sent there: the streams go on elsewhere.
+                other.role = Role::Visitor;
                 other.gone = true;
             }
         }

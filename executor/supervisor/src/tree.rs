@@ -41,25 +41,29 @@ impl Tree {
         self.cgroup = None;
     }
 
-    /// Sends a signal to every process.
-    pub(crate) fn signal(&self, signal: i32) {
+    /// Sends a signal to every process but `helpers`, the supervisor's own.
+    pub(crate) fn signal(&self, signal: i32, helpers: &[i32]) {
         for pid in self.pids() {
-            sys::kill(pid, signal);
+            if !helpers.contains(&pid) {
+                sys::kill(pid, signal);
+            }
         }
     }
 
-    /// Kills everything that is there now. What forks meanwhile is met by the next call.
-    pub(crate) fn kill(&self) {
+    /// Kills everything that is there now but `helpers`. What forks meanwhile is met by the next call.
+    pub(crate) fn kill(&self, helpers: &[i32]) {
         if let Some((_, path)) = &self.cgroup {
             let _ = std::fs::write(path.join("cgroup.kill"), "1");
         }
         for pid in descendants() {
-            sys::kill(pid, libc::SIGKILL);
+            if !helpers.contains(&pid) {
+                sys::kill(pid, libc::SIGKILL);
+            }
         }
     }
 
     /// Stops or continues everything.
-    pub(crate) fn freeze(&self, stop: bool) {
+    pub(crate) fn freeze(&self, stop: bool, helpers: &[i32]) {
         if let Some((_, path)) = &self.cgroup {
             let text = if stop { "1" } else { "0" };
             if std::fs::write(path.join("cgroup.freeze"), text).is_ok() {
@@ -68,7 +72,7 @@ impl Tree {
         }
         // Twice: a process may have forked during the first search.
         for _ in 0..2 {
-            self.signal(if stop { libc::SIGSTOP } else { libc::SIGCONT });
+            self.signal(if stop { libc::SIGSTOP } else { libc::SIGCONT }, helpers);
         }
     }
 

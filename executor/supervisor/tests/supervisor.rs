@@ -272,6 +272,15 @@ fn a_cancel_reaches_the_tree_and_says_why() {
         assert_eq!((outcome.kind, outcome.exit, outcome.stop_requested), (Kind::Cancelled, signal(15), true));
         assert!(place.text("out").trim_end().ends_with(words), "{}", place.text("out"));
     }
+    // The note is there however fast the job goes.
+    for _ in 0..40 {
+        let place = Place::new("cancel-note");
+        let supervisor = place.start(&place.batch("touch ready; exec sleep 1000"));
+        wait_for_file(&place, "ready");
+        supervisor.command(&cancel(Cause::Cancel));
+        supervisor.outcome();
+        assert!(place.text("out").ends_with("DUE to SIGNAL Terminated ***\n"), "{:?}", place.text("out"));
+    }
     let place = Place::new("cancel-trap");
     let supervisor = place.start(&place.batch("trap 'exit 0' TERM; touch ready; sleep 1000 & wait"));
     wait_for_file(&place, "ready");
