@@ -20,6 +20,8 @@ mod squeue;
 mod srun;
 mod submit;
 mod up;
+mod whatif;
+mod why;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -182,7 +184,9 @@ fn verb(argv: Vec<OsString>) -> u8 {
         }
         "up" => up::run(&call("sluice", rest)),
         "node" => node_verb::run(&call("sluice", rest)),
-        verb @ ("why" | "whatif" | "simulate" | "gpus") => {
+        "why" => why::run(&call("sluice", rest)),
+        "whatif" => whatif::run(&call("sluice", rest)),
+        verb @ ("simulate" | "gpus") => {
             say::error("sluice", format!("sluice {verb} is not supported yet"));
             1
         }
@@ -200,6 +204,8 @@ Usage: sluice [--conf slurm.conf] VERB …
 
   up            run a cluster in the foreground: scheduler and executors
   node [NAME]   what is known of a node, and what it cannot enforce
+  why JOB       why a job waits, until when, and what would start it now
+  whatif …      whose start moves if something were otherwise
   version       versions
   help          this text
 
