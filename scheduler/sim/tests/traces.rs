@@ -85,6 +85,11 @@ fn tiny_cases_planned_twice() {
     tiny(Planning::Both, Layout::OneNode);
 }
 
+#[test]
+fn tiny_cases_on_single_processor_nodes() {
+    tiny(Planning::Following, Layout::Nodes);
+}
+
 /// Rows of the reference table: exact waits, figures to 1e-9.
 fn reference(wanted: impl Fn(&str, &str) -> bool) -> usize {
     let mut matched = 0;

@@ -124,6 +124,11 @@ impl Board {
         !self.owned.is_empty()
     }
 
+    /// Whether this pass took something of a node.
+    pub(crate) fn is_touched(&self, idx: u32) -> bool {
+        self.touched.contains_key(&NodeIdx(idx))
+    }
+
     /// Whether no job keeps nodes from other users, and the demand does not ask for that.
     pub(crate) fn is_open(&self, demand: &Demand) -> bool {
         self.owned.is_empty() && !matches!(demand.share, Share::User(_))

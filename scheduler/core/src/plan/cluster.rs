@@ -2,6 +2,10 @@
 //!
 //! Owns two profiles for each node: what running jobs leave free (`base`), and that less what is planned
 //! (`plan`). Invariant: a node whose two profiles may differ is listed in `stale`.
+//!
+//! A cluster of equal nodes that hold one job each ([`Cluster::is_pool`]) has one profile that counts
+//! nodes: which of them a job of the future gets is open until it starts, so that no plan fails by
+//! having named one. Everywhere here a "node" of such a cluster is the pool, at place 0.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +13,14 @@ use std::sync::Arc;
 use model::id::{NodeIdx, PartitionIdx};
 
 use super::profile::{Amount, KINDS, Profile};
+use super::search::Holds;
 use crate::allocation::NodeShare;
 use crate::place::demand::Demand;
 use crate::place::feature::Constraint;
 use crate::place::fit;
 use crate::state::State;
-use crate::state::node::NodeDefinition;
+use crate::state::node::{Node, NodeDefinition};
+use crate::state::partition::Partition;
 
 /// Nodes that differ in nothing but their names.
 #[derive(Debug)]
@@ -38,6 +44,7 @@ pub(super) struct Cluster {
     floor: Vec<Amount>,
     /// Nodes of each partition that take jobs, by weight, then as configured; made when asked for.
     preferred: Vec<Option<Arc<[u32]>>>,
+    pool: bool,
     /// CPUs of all nodes of each partition; made when asked for.
     partition_cpus: Vec<Option<u64>>,
     /// Lists of nodes in order of preference, each once.
@@ -64,8 +71,13 @@ struct List {
 const LIST_KEPT: u32 = 32;
 
 impl Cluster {
-    /// Reads the nodes of a state, without jobs. Cost: O(nodes × kinds).
-    pub(super) fn of(state: &State) -> Self {
+    /// Reads the nodes of a state, without jobs. `may_pool`: as one pool, if they can be.
+    ///
+    /// Cost: O(nodes × kinds).
+    pub(super) fn of(state: &State, may_pool: bool) -> Self {
+        if let Some(pool) = Self::pool_of(state).filter(|_| may_pool) {
+            return pool;
+        }
         let mut cluster = Self {
             preferred: vec![None; state.partitions.len()],
             partition_cpus: vec![None; state.partitions.len()],
@@ -88,6 +100,48 @@ impl Cluster {
             cluster.floor.push(cluster.kinds[kind].total);
         }
         cluster
+    }
+
+    /// All nodes as one pool: they are alike, have one CPU each, work, and are in every partition.
+    fn pool_of(state: &State) -> Option<Self> {
+        let (first, others) = state.nodes.split_first().filter(|(_, others)| !others.is_empty())?;
+        let same = |node: &Node| node.is_available() && alike(&first.definition, &node.definition);
+        let everywhere = |partition: &Partition| partition.nodes.len() == state.nodes.len();
+        let unit = first.definition.cpus.0 == 1 && first.is_available() && others.iter().all(same);
+        if !unit || !state.partitions.iter().flatten().all(everywhere) {
+            return None;
+        }
+        let cpus = u32::try_from(state.nodes.len()).expect("nodes are counted in 32 bits");
+        let profile = Profile::new(Amount { cpus, ..Amount::default() });
+        Some(Self {
+            kinds: vec![Kind { definition: Arc::clone(&first.definition), total: total(&first.definition) }],
+            kind_of: vec![0],
+            available: vec![true],
+            base: vec![profile.clone()],
+            plan: vec![profile],
+            is_stale: vec![false],
+            floor: vec![Amount { cpus, ..Amount::default() }],
+            preferred: vec![Some(Arc::from([0])); state.partitions.len()],
+            partition_cpus: vec![None; state.partitions.len()],
+            now: i64::MIN,
+            raised: 1,
+            pool: true,
+            ..Self::default()
+        })
+    }
+
+    /// Whether the nodes are planned as one pool.
+    pub(super) fn is_pool(&self) -> bool {
+        self.pool
+    }
+
+    /// What shares take, node by node, or of the pool.
+    pub(super) fn holds(&self, shares: &[NodeShare]) -> Holds {
+        if self.pool {
+            let cpus = u32::try_from(shares.len()).expect("nodes are counted in 32 bits");
+            return vec![(0, Amount { cpus, ..Amount::default() })];
+        }
+        shares.iter().map(|share| (share.node.0, amount(share))).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -214,28 +268,31 @@ impl Cluster {
     }
 
     /// A running job holds this until `end`: in `base`, and in `plan` too unless it is there already.
-    pub(super) fn hold(&mut self, share: &NodeShare, end: i64, planned: bool) {
-        let amount = amount(share);
-        self.forget_past(share.node.0);
-        self.base[share.node.0 as usize].take(amount, i64::MIN, end);
-        if !planned {
-            self.plan[share.node.0 as usize].take(amount, i64::MIN, end);
+    pub(super) fn hold(&mut self, shares: &[NodeShare], end: i64, planned: bool) {
+        for (node, amount) in self.holds(shares) {
+            self.forget_past(node);
+            self.base[node as usize].take(amount, i64::MIN, end);
+            if !planned {
+                self.plan[node as usize].take(amount, i64::MIN, end);
+            }
         }
     }
 
     /// What a running job held until `end` is free.
-    pub(super) fn release(&mut self, share: &NodeShare, end: i64) {
-        let amount = amount(share);
-        self.forget_past(share.node.0);
-        self.base[share.node.0 as usize].give(amount, i64::MIN, end);
-        self.plan[share.node.0 as usize].give(amount, i64::MIN, end);
+    pub(super) fn release(&mut self, shares: &[NodeShare], end: i64) {
+        for (node, amount) in self.holds(shares) {
+            self.forget_past(node);
+            self.base[node as usize].give(amount, i64::MIN, end);
+            self.plan[node as usize].give(amount, i64::MIN, end);
+        }
     }
 
     /// A running job that was to end at `end` will end at `later`.
-    pub(super) fn prolong(&mut self, share: &NodeShare, end: i64, later: i64) {
-        let amount = amount(share);
-        self.base[share.node.0 as usize].take(amount, end, later);
-        self.plan[share.node.0 as usize].take(amount, end, later);
+    pub(super) fn prolong(&mut self, shares: &[NodeShare], end: i64, later: i64) {
+        for (node, amount) in self.holds(shares) {
+            self.base[node as usize].take(amount, end, later);
+            self.plan[node as usize].take(amount, end, later);
+        }
     }
 
     /// Plans to use an amount in `[from, to)`.
@@ -300,7 +357,7 @@ impl Cluster {
 }
 
 /// What a share takes.
-pub(super) fn amount(share: &NodeShare) -> Amount {
+fn amount(share: &NodeShare) -> Amount {
     let mut gres = [0; KINDS];
     for one in &share.gres {
         if let Some(count) = gres.get_mut(one.kind as usize) {

@@ -77,6 +77,8 @@ pub(super) struct Changes {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     ready: bool,
+    /// Some request cannot be counted in a pool of nodes.
+    unpooled: bool,
     policy: Policy,
     dirty: Vec<JobId>,
     known: BTreeMap<JobId, Known>,
@@ -188,13 +190,20 @@ impl Ledger {
                 changes.freed |= lost.end > now.0;
             }
         }
+        if self.cluster.is_pool() && self.shapes.has_loose {
+            // A request that a pool cannot count: the nodes are planned one by one from now on.
+            self.unpooled = true;
+            self.rebuild(state, settings);
+            changes.full = true;
+            changes.freed = true;
+        }
         self.outlive(state, settings, now, &mut changes);
         changes
     }
 
     fn rebuild(&mut self, state: &State, settings: &Settings) {
         self.policy = settings.policy;
-        self.cluster = Cluster::of(state);
+        self.cluster = Cluster::of(state, !self.unpooled);
         self.shapes = Shapes::default();
         self.dirty.clear();
         self.known.clear();
@@ -263,9 +272,7 @@ impl Ledger {
             Some(Known::Running { end, allocation, owner, .. }) => {
                 self.ends.remove(&(end, id));
                 self.owners -= u32::from(owner);
-                for share in allocation.iter() {
-                    self.cluster.release(share, end);
-                }
+                self.cluster.release(&allocation, end);
                 changes.full = true;
                 changes.freed |= end > now.0;
             }
@@ -299,9 +306,7 @@ impl Ledger {
         let end = active.start.0.saturating_add(active.suspended_total.0).saturating_add(span);
         let owner =
             matches!(job.request.sharing, model::request::Sharing::User | model::request::Sharing::Mcs);
-        for share in active.allocation.iter() {
-            self.cluster.hold(share, end, planned);
-        }
+        self.cluster.hold(&active.allocation, end, planned);
         self.owners += u32::from(owner);
         self.ends.insert((end, job.id));
         let allocation = Allocation::clone(&active.allocation);
@@ -364,9 +369,7 @@ impl Ledger {
                 let periods = (now.0 - limit_end) / grace + 1;
                 limit_end.saturating_add(periods.saturating_mul(grace))
             };
-            for share in allocation.iter() {
-                self.cluster.prolong(share, end, later);
-            }
+            self.cluster.prolong(allocation, end, later);
             *known_end = later;
             self.ends.insert((later, id));
             changes.full = true;

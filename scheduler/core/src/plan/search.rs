@@ -33,6 +33,14 @@ pub(super) fn now(
     let Some(fixed) = &class.fixed else {
         return at(cluster, state, settings, class, (now, end), may_share);
     };
+    if cluster.is_pool() {
+        let need = fixed.needs[0].filter(|need| cluster.floor(0).covers(need))?;
+        return cluster
+            .plan(0)
+            .covers(&need, now, end)
+            .then(|| pick(state, class, fixed, may_share))
+            .flatten();
+    }
     if class.demand.required.is_empty() && !fixed.may_fit(cluster.most(class.list)) {
         return None;
     }
@@ -56,6 +64,16 @@ pub(super) fn now(
         }
     }
     None
+}
+
+/// Any nodes of a pool that no job holds; the plan says that there are enough.
+fn pick(state: &State, class: &Class, fixed: &Fixed, may_share: impl Fn(u32) -> bool) -> Option<Vec<Chosen>> {
+    let count = class.demand.min_nodes as usize;
+    let nodes = &state.partition(class.partition)?.nodes;
+    let idle = nodes.iter().filter(|node| state.node(**node).used.jobs == 0 && may_share(node.0));
+    let chosen: Vec<Chosen> =
+        idle.take(count).map(|&node| Chosen { node, tasks: fixed.tasks, devices: Vec::new() }).collect();
+    (chosen.len() == count).then_some(chosen)
 }
 
 /// The required nodes of a fixed demand (which are then all of its nodes) that may be taken.

@@ -88,6 +88,8 @@ pub(super) struct Shapes {
     pub(super) shapes: Vec<Shape>,
     pub(super) classes: Vec<Class>,
     by_hash: BTreeMap<u64, Vec<u32>>,
+    /// Some request is not for a fixed number of nodes.
+    pub(super) has_loose: bool,
 }
 
 impl Shapes {
@@ -107,6 +109,7 @@ impl Shapes {
             let forbidden = eligible::partition_reason(job, partition, &demand, cluster.cpus_of(state, idx));
             let list = cluster.list_for(state, idx, &demand);
             let fixed = fixed(settings, cluster, &demand);
+            self.has_loose |= fixed.is_none() || !demand.required.is_empty() || !demand.excluded.is_empty();
             let least = if demand.overcommit {
                 demand.min_nodes
             } else {
@@ -253,6 +256,11 @@ fn fixed(settings: &Settings, cluster: &Cluster, demand: &Demand) -> Option<Fixe
     }
     let needs = cluster.kinds.iter().map(|kind| need(settings, demand, &kind.definition, kind.total, tasks));
     let needs: Vec<Option<Amount>> = needs.collect();
+    if cluster.is_pool() {
+        // So many nodes of the pool, if one of them can do its part.
+        let need = needs[0].map(|_| Amount { cpus: count, ..Amount::default() });
+        return Some(Fixed { count: 1, tasks, least: need.unwrap_or_default(), needs: vec![need] });
+    }
     let least = needs.iter().flatten().copied().reduce(Amount::least).unwrap_or_default();
     Some(Fixed { count, tasks, needs, least })
 }

@@ -11,7 +11,6 @@ use model::id::PartitionIdx;
 use model::reason::Reason;
 use model::time::Timestamp;
 
-use super::cluster::amount;
 use super::eligible;
 use super::ledger::{Entry, Ledger, Promise, Proposed};
 use super::policy::Candidates;
@@ -304,8 +303,12 @@ impl Ledger {
         if !walk.verdicts {
             return None;
         }
-        let name = |&(node, _): &(u32, Amount)| &*walk.state.nodes[node as usize].definition.name;
-        let names: Vec<&str> = holds.iter().map(name).collect();
+        let name = |node: u32| &*walk.state.nodes[node as usize].definition.name;
+        let names: Vec<&str> = match holds {
+            // Which nodes of a pool is open until it starts: as many of the first.
+            [(_, amount)] if self.cluster.is_pool() => (0..amount.cpus).map(name).collect(),
+            _ => holds.iter().map(|(node, _)| name(*node)).collect(),
+        };
         let nodes = model::hostlist::compress_sorted(&names).into();
         let partition = self.shapes.classes[class as usize].partition;
         Some(Planned { start: Timestamp(start), nodes, partition })
@@ -354,7 +357,7 @@ impl Ledger {
                 continue;
             };
             let job = &walk.state.jobs[&entry.key.job];
-            let holds: Holds = shares.iter().map(|share| (share.node.0, amount(share))).collect();
+            let holds = self.cluster.holds(&shares);
             for &(node, amount) in &holds {
                 self.cluster.reserve(node, amount, walk.now, end);
                 walk.free_cpus = walk.free_cpus.saturating_sub(u64::from(amount.cpus));
@@ -377,9 +380,11 @@ impl Ledger {
     fn place_now(&self, walk: &Walk<'_>, entry: &Entry, class: u32, end: i64) -> Option<Vec<NodeShare>> {
         let class = &self.shapes.classes[class as usize];
         let shared = |node: u32| {
-            walk.board.is_open(&class.demand) || {
+            let open = walk.board.is_open(&class.demand) && !self.cluster.is_pool();
+            open || {
                 let user = walk.state.jobs[&entry.key.job].owner.uid;
                 walk.board.may_take(walk.state, &class.demand, user, node)
+                    && !(self.cluster.is_pool() && walk.board.is_touched(node))
             }
         };
         let window = (walk.now, end);
@@ -404,7 +409,8 @@ impl Ledger {
                 reason = reason.or(class.forbidden).or(Some(Reason::ReqNodeNotAvail));
                 continue;
             }
-            let few = self.cluster.nodes(class.list).len() < class.demand.min_nodes as usize;
+            let few = !self.cluster.is_pool()
+                && self.cluster.nodes(class.list).len() < class.demand.min_nodes as usize;
             if few {
                 reason = reason.or(Some(Reason::ReqNodeNotAvail));
                 continue;
