@@ -4,7 +4,7 @@
 //! carries a key, so that repeating it after a lost answer creates nothing twice.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use model::refusal::Refusal;
@@ -122,15 +122,19 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// A script with this process's environment, working directory and host name.
+    /// A script with this process's environment and working directory, its host's name, and the file mode mask
+    /// that it had at the first call.
     #[must_use]
     pub fn script(name: &str, script: impl Into<Vec<u8>>) -> Self {
+        // Both are read from the kernel and do not change in the life of most programs.
+        static HOST: LazyLock<String> = LazyLock::new(crate::local::host);
+        static UMASK: LazyLock<u16> = LazyLock::new(crate::option::umask);
         let work_dir = std::env::current_dir().unwrap_or_else(|_| "/".into());
         let request = v1::JobRequest {
             name: name.to_owned(),
             work_dir: work_dir.to_string_lossy().into_owned(),
-            submit_host: crate::local::host(),
-            umask: u32::from(crate::option::umask()),
+            submit_host: HOST.clone(),
+            umask: u32::from(*UMASK),
             ..Default::default()
         };
         Self {
