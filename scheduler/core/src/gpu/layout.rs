@@ -93,7 +93,7 @@ impl Layout {
 
     /// The layout of these instances, in any order; `None` if two overlap or one is not legal.
     pub fn of(placements: impl IntoIterator<Item = Placement>) -> Option<Self> {
-        placements.into_iter().try_fold(Self::EMPTY, Self::add)
+        placements.into_iter().try_fold(Self::EMPTY, Self::with)
     }
 
     /// Its instances, by profile, then start.
@@ -110,13 +110,13 @@ impl Layout {
 
     /// With one more instance; `None` where it does not fit or is not legal.
     #[must_use]
-    pub fn add(self, placement: Placement) -> Option<Self> {
+    pub fn with(self, placement: Placement) -> Option<Self> {
         Self::some(TABLES.added[usize::from(self.0)][position(placement)?])
     }
 
     /// With one instance less; `None` if it is not there.
     #[must_use]
-    pub fn remove(self, placement: Placement) -> Option<Self> {
+    pub fn without(self, placement: Placement) -> Option<Self> {
         Self::some(TABLES.removed[usize::from(self.0)][position(placement)?])
     }
 

@@ -89,9 +89,9 @@ fn every_transition_and_loss_agrees_with_the_search() {
             let one = (placement.profile, u32::from(placement.start));
             let (mut more, mut less) = (set.clone(), set.clone());
             let added = if more.insert(one) { numbers.get(&more).copied() } else { None };
-            assert_eq!(layout.add(placement), added, "{set:?} {placement:?}");
+            assert_eq!(layout.with(placement), added, "{set:?} {placement:?}");
             let removed = if less.remove(&one) { numbers.get(&less).copied() } else { None };
-            assert_eq!(layout.remove(placement), removed, "{set:?} {placement:?}");
+            assert_eq!(layout.without(placement), removed, "{set:?} {placement:?}");
             if added.is_some() {
                 let lost = Profile::ALL.map(|profile| room(set, profile) - room(&more, profile));
                 assert_eq!(layout.lost(placement), lost, "{set:?} {placement:?}");
@@ -102,7 +102,7 @@ fn every_transition_and_loss_agrees_with_the_search() {
         }
     }
     assert_eq!(Layout::of_number(LAYOUTS as u16), None);
-    assert_eq!(Layout::EMPTY.add(Placement { profile: Profile::ThreeG, start: 2 }), None);
+    assert_eq!(Layout::EMPTY.with(Placement { profile: Profile::ThreeG, start: 2 }), None);
 }
 
 #[test]
