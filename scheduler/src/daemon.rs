@@ -77,7 +77,7 @@ pub struct Daemon {
 }
 
 /// Says what was found at the opening.
-fn report(report: &Report) {
+fn tell(report: &Report) {
     tracing::info!(
         frames = report.frames_replayed,
         records = report.records_replayed,
@@ -119,13 +119,14 @@ impl Daemon {
         let keeping = Keeping { folder, compactor, disk };
         let opened = keeper::open(&keeping, Epoch(0), &configuration.current().settings, &directory)
             .map_err(|source| Error::State { folder: keeping.folder.clone(), source: Box::new(source) })?;
-        report(&opened.report);
         let clock = Clock::start(opened.state.now);
-        let settings = dynamic::with_known(&configuration.current().settings, &opened.state);
-        let views = Arc::new(Views::new(opened.state.clone(), settings, directory, clock));
+        let store::Opened { state, store, report: found } = opened;
+        tell(&found);
+        let settings = dynamic::with_known(&configuration.current().settings, &state);
+        let views = Arc::new(Views::new(state, settings, directory, clock));
         let (listener, bound) = socket::listen(&socket)?;
         let inbox = Inbox::default();
-        let shelf = Arc::new(Shelf::new(&opened.store));
+        let shelf = Arc::new(Shelf::new(&store));
         let keys = Arc::new(Keys::default());
         load_keys(&keys, &shelf, clock);
         let dispatch = Arc::new(Dispatch::default());
@@ -154,7 +155,7 @@ impl Daemon {
         let parts = Parts { keeping, shelf, keys, inbox, views, dispatch, metrics, configuration, clock };
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())
-            .spawn(move || controller::run(&parts, opened))
+            .spawn(move || controller::run(&parts, store))
             .map_err(Error::Thread)?;
         api.leases.expect_all();
         let serving = api.clone();

@@ -16,9 +16,9 @@ use scheduler_core::settings::Settings;
 use tokio::sync::{Semaphore, oneshot};
 
 /// Most items that wait.
-const ITEMS_MAX: usize = 16_384;
+const ITEMS_MAX: usize = 4096;
 /// Most KiB of bodies that wait.
-const KIB_MAX: usize = 512 * 1024;
+const KIB_MAX: usize = 128 * 1024;
 
 /// A script or environment on its way to the store.
 #[derive(Clone, Debug)]
@@ -215,7 +215,8 @@ impl Inbox {
             if queue.items.iter().any(|item| matches!(item, Item::Stop)) {
                 return true;
             }
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            else {
                 return false;
             };
             queue = self.0.filled.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;

@@ -97,7 +97,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-        let daemon = Daemon::start(Options { configuration, state: state.clone(), socket, compactor, disk: None })?;
+        let daemon =
+            Daemon::start(Options { configuration, state: state.clone(), socket, compactor, disk: None })?;
         let stop = daemon.shutdown();
         tracing::info!(
             cluster = %loaded.settings.cluster,

@@ -22,7 +22,7 @@ use crate::store::compact::{self, Maker};
 use crate::store::{self, Class, Error, FileDisk, Opened, Store};
 
 /// Most bytes of records in one batch; a larger one waits for the disk before it takes more.
-const RECORDS_MAX: u64 = 4 << 20;
+const RECORDS_MAX: u64 = 1 << 20;
 /// Crashes after which an input is not tried again.
 const CRASHES_MAX: u32 = 2;
 /// Name of the file that lists inputs that made the machine assert.

@@ -84,14 +84,14 @@ enum End {
     EpochSeen(Epoch),
 }
 
-/// Runs until it is told to stop. The first owner works on what `opened` holds.
+/// Runs until it is told to stop. The views hold the state that the store was opened with.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn run(parts: &Parts, opened: Opened) -> std::io::Result<()> {
-    let mut opened = opened;
+pub fn run(parts: &Parts, store: Store) -> std::io::Result<()> {
+    let mut store = store;
     loop {
-        let end = Owner::new(parts, opened)?.run();
+        let end = Owner::new(parts, store)?.run();
         let at_least = match end {
             End::Stopped => {
                 parts.inbox.close();
@@ -109,7 +109,7 @@ pub fn run(parts: &Parts, opened: Opened) -> std::io::Result<()> {
         parts.metrics.recoveries.one();
         parts.dispatch.end_all("the scheduler recovers its state; register again");
         match recover(parts, at_least) {
-            Some(next) => opened = next,
+            Some(next) => store = next,
             None => {
                 parts.inbox.close();
                 return Ok(());
@@ -119,15 +119,15 @@ pub fn run(parts: &Parts, opened: Opened) -> std::io::Result<()> {
 }
 
 /// Opens the store again, as often as it takes. `None`: told to stop meanwhile.
-fn recover(parts: &Parts, at_least: Epoch) -> Option<Opened> {
+fn recover(parts: &Parts, at_least: Epoch) -> Option<Store> {
     loop {
         let settings = parts.configuration.current().settings;
         match keeper::open(&parts.keeping, at_least, &settings, parts.views.directory()) {
-            Ok(opened) => {
-                let settings = dynamic::with_known(&settings, &opened.state);
-                parts.shelf.replace(&opened.store);
-                parts.views.replace(opened.state.clone(), settings);
-                return Some(opened);
+            Ok(Opened { state, store, .. }) => {
+                let settings = dynamic::with_known(&settings, &state);
+                parts.shelf.replace(&store);
+                parts.views.replace(state, settings);
+                return Some(store);
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
@@ -169,8 +169,9 @@ struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
-    fn new(parts: &'a Parts, opened: Opened) -> std::io::Result<Self> {
-        let Opened { store, state, .. } = opened;
+    fn new(parts: &'a Parts, store: Store) -> std::io::Result<Self> {
+        // Queries are answered meanwhile. Jobs share what is large with the views.
+        let state = parts.views.read().state.clone();
         let epoch = store.epoch();
         let settings = dynamic::with_known(&parts.configuration.current().settings, &state);
         let progress = Arc::new(Progress::default());

@@ -4,7 +4,8 @@
 //! half of the controller's time, and is not put off for ever by a storm of inputs. A pass that asserts
 //! changes nothing; after the second in a row planning stops and says so.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,16 @@ const CHEAP: Duration = Duration::from_micros(500);
 /// Longest time that inputs put a wanted pass off.
 const PUT_OFF_MAX: Duration = Duration::from_millis(50);
 
-/// What the planner last said of a job, for telling what is new.
-type Said = (Reason, Option<(Timestamp, Box<str>)>);
+/// What the planner last said of a job, as a hash: enough for telling what is new.
+type Said = u64;
+
+fn said(reason: Reason, planned: Option<&(Timestamp, Box<str>)>) -> Said {
+    let Some(planned) = planned else { return reason as u64 };
+    let mut hasher = DefaultHasher::new();
+    planned.hash(&mut hasher);
+    // Apart from all reasons alone.
+    (hasher.finish() ^ reason as u64) | 1 << 63
+}
 
 /// The planner with its pace.
 pub(super) struct Planning {
@@ -36,7 +45,7 @@ pub(super) struct Planning {
     not_before: Instant,
     last: Duration,
     wake: Option<Timestamp>,
-    said: BTreeMap<JobId, Said>,
+    said: HashMap<JobId, Said>,
     faults: u32,
 }
 
@@ -56,7 +65,7 @@ impl Default for Planning {
             not_before: Instant::now(),
             last: Duration::ZERO,
             wake: None,
-            said: BTreeMap::new(),
+            said: HashMap::new(),
             faults: 0,
         }
     }
@@ -135,9 +144,9 @@ impl Planning {
         let mut verdicts = Vec::new();
         for verdict in pass.verdicts {
             let planned = verdict.planned.map(|planned| (planned.start, planned.nodes));
-            let said = (verdict.reason, planned.clone());
-            if self.said.get(&verdict.job) != Some(&said) {
-                self.said.insert(verdict.job, said);
+            let now_said = said(verdict.reason, planned.as_ref());
+            if self.said.insert(verdict.job, now_said) != Some(now_said) {
+                let planned = planned.map(Box::new);
                 let news = Verdict { reason: verdict.reason, planned, at: now };
                 verdicts.push((verdict.job, news));
             }

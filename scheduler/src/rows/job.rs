@@ -25,8 +25,8 @@ use super::{allocation, node_list, shape, step, tres};
 pub struct Verdict {
     /// Why it did not start.
     pub reason: Reason,
-    /// When it is expected to, and on which nodes.
-    pub planned: Option<(Timestamp, Box<str>)>,
+    /// When it is expected to, and on which nodes. Few jobs have that.
+    pub planned: Option<Box<(Timestamp, Box<str>)>>,
     /// When that was examined.
     pub at: Timestamp,
 }
@@ -132,8 +132,8 @@ fn fill_pending(row: &mut v1::Job, job: &Job, pending: &Pending, context: &Conte
     row.dependency = shown_dependency(context.state, &pending.dependency);
     let planned = context.verdict.and_then(|verdict| verdict.planned.as_ref());
     let begin = pending.not_before.filter(|at| *at > context.now);
-    row.planned_start_ms = planned.map(|(at, _)| *at).or(begin).map(|at| at.0);
-    row.planned_nodes = planned.map(|(_, nodes)| nodes.to_string());
+    row.planned_start_ms = planned.map(|planned| planned.0).or(begin).map(|at| at.0);
+    row.planned_nodes = planned.map(|planned| planned.1.to_string());
     row.last_sched_eval_ms = context.verdict.map(|verdict| verdict.at.0);
     row.memory_mib = 0;
 }

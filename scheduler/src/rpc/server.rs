@@ -22,9 +22,9 @@ const AGENT_MESSAGE_MAX: usize = 256 << 20;
 /// Streams of one connection at a time.
 const STREAMS_MAX: u32 = 1024;
 /// What a stream may send ahead, bytes: enough for a pipeline of submissions.
-const STREAM_WINDOW: u32 = 2 << 20;
+const STREAM_WINDOW: u32 = 512 << 10;
 /// The same for a whole connection.
-const CONNECTION_WINDOW: u32 = 8 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Serves until the daemon stops; open streams are then given a moment to end.
 ///

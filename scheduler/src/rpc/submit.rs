@@ -24,7 +24,7 @@ use crate::inbox::{Body, Item};
 use crate::wire;
 
 /// Submissions of one stream that wait for their answers.
-const PIPELINE_MAX: usize = 1024;
+const PIPELINE_MAX: usize = 256;
 
 /// A submission that was read.
 enum Read {

@@ -7,7 +7,7 @@
 pub mod filter;
 pub mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -41,13 +41,13 @@ pub struct View {
     /// The configuration in force.
     pub settings: Arc<Settings>,
     /// What the planner last said of waiting jobs.
-    pub verdicts: BTreeMap<JobId, Verdict>,
+    pub verdicts: HashMap<JobId, Verdict>,
     /// What executors report with their heartbeats.
     pub vitals: BTreeMap<NodeIdx, Vitals>,
     /// Nodes that an administrator brought back and that have not said anything since.
     pub resumed: BTreeSet<NodeIdx>,
-    /// How often each job changed.
-    changes: BTreeMap<JobId, u64>,
+    /// Counts the updates: a row that was read later shows a larger number.
+    changes: u64,
 }
 
 /// Jobs that changed with one batch.
@@ -79,10 +79,10 @@ impl Views {
         let view = View {
             state,
             settings,
-            verdicts: BTreeMap::new(),
+            verdicts: HashMap::new(),
             vitals: BTreeMap::new(),
             resumed: BTreeSet::new(),
-            changes: BTreeMap::new(),
+            changes: 0,
         };
         let (news, _) = broadcast::channel(NEWS_MAX);
         Self { view: RwLock::new(view), news, directory, clock }
@@ -95,9 +95,7 @@ impl Views {
         view.state = state;
         view.settings = settings;
         view.verdicts.clear();
-        for id in &changed {
-            *view.changes.entry(*id).or_insert(0) += 1;
-        }
+        view.changes += 1;
         drop(view);
         let _ = self.news.send(changed.into());
     }
@@ -158,14 +156,7 @@ impl Views {
             }
             view.verdicts.insert(id, verdict);
         }
-        for id in &changed {
-            if view.state.job(*id).is_some() {
-                *view.changes.entry(*id).or_insert(0) += 1;
-            } else {
-                view.changes.remove(id);
-                view.verdicts.remove(id);
-            }
-        }
+        view.changes += 1;
         drop(view);
         if !changed.is_empty() && self.news.receiver_count() > 0 {
             // Fails only when the last watcher has just left.
@@ -200,7 +191,7 @@ impl Views {
             state: &view.state,
             settings: &view.settings,
             verdict: view.verdicts.get(&job.id),
-            change: view.changes.get(&job.id).copied().unwrap_or(0),
+            change: view.changes,
             user: &self.directory.user(job.owner.uid),
             group: &self.directory.group(job.owner.gid),
             with_steps,

@@ -68,7 +68,8 @@ async fn malformed_messages_are_refused_and_nothing_is_stored() {
     let no_request = v1::SubmitRequest { request: None, ..batch(1, "#!/bin/sh\n") };
     assert_eq!(client.submit(no_request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
     let large = v1::SubmitRequest { script: vec![b'x'; 5 << 20].into(), ..batch(1, "") };
-    assert_eq!(client.submit(large).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    let refused = client.submit(large).await.unwrap().into_inner().refused.unwrap();
+    assert_eq!(refused.number, model::refusal::Refusal::TooLong.number());
     let larger = v1::SubmitRequest { script: vec![b'x'; 100 << 20].into(), ..batch(1, "") };
     assert!(client.submit(larger).await.is_err());
     let no_script = client.submit(batch(1, "")).await.unwrap().into_inner();
