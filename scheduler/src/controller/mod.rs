@@ -300,8 +300,10 @@ impl<'a> Owner<'a> {
         let bytes = (proposal.plan.starts.len() * 512 + nodes * 256) as u64;
         match keeper::admit(&self.store, &mut self.stored, Class::Admission, bytes, &[]) {
             Room::Yes => self.handle(Input::Plan(proposal.plan)),
-            // Nothing new starts on a full disk, or before the batch at hand has left.
-            Room::NextBatch | Room::Full => self.planning.again(FULL_PAUSE),
+            // First the batch at hand has to leave.
+            Room::NextBatch => self.planning.again(Duration::from_millis(1)),
+            // Nothing new starts on a full disk.
+            Room::Full => self.planning.again(FULL_PAUSE),
             Room::Fenced => self.fence(),
         }
     }
