@@ -47,6 +47,11 @@ impl Held {
         found.ok().and_then(|job| job.clone())
     }
 
+    /// Goes away from an allocation that needs nobody to hold it.
+    pub(super) fn leave(self) {
+        self.keeper.abort();
+    }
+
     /// Tells the scheduler that the command is over, so that the allocation ends with its status.
     pub(super) async fn end(self, exit: ExitStatus) {
         let act = Act::EndAllocation(EndAllocation { job_id: self.job_id, exit: Some(exit) });

@@ -26,10 +26,6 @@ pub(crate) fn run(call: &Call) -> u8 {
     if parsed.first().manner.test_only {
         return block_on(submit::test_only(PROGRAM, &parsed));
     }
-    if parsed.first().manner.no_shell {
-        say::error(PROGRAM.name(), "--no-shell is not supported by sluice yet");
-        return 255;
-    }
     block_on(allocate(&parsed))
 }
 
@@ -48,6 +44,10 @@ async fn allocate(parsed: &Parsed) -> u8 {
     note(format!("Granted job allocation {id}"));
     let Some(job) = held.job() else { return 1 };
     note(format!("Nodes {} are ready for job", job.node_list));
+    if parsed.first().manner.no_shell {
+        held.leave();
+        return 0;
+    }
     let (status, revoked) = inside(parsed, held, &job).await;
     if revoked {
         note(format!("Job allocation {id} has been revoked."));

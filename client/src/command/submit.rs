@@ -51,7 +51,11 @@ pub(super) fn message(parsed: &Parsed) -> SubmitRequest {
         parsed.components.iter().map(|component| convert::request::outwards(&component.request));
     let request = requests.next();
     let script = parsed.script.as_ref().map(|script| script.body.clone()).unwrap_or_default();
-    let session = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
+    // An allocation of no session needs nobody to hold it (`salloc --no-shell`).
+    let session = match parsed.first().manner.no_shell {
+        true => 0,
+        false => nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw),
+    };
     SubmitRequest {
         key: Key::random().bytes(),
         request,

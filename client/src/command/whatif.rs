@@ -219,19 +219,20 @@ fn start(outlook: Option<&Outlook>, reason: &str) -> String {
     }
 }
 
-/// Milliseconds since 1970 at which it starts.
-fn start_ms(outlook: Option<&Outlook>, now_ms: i64) -> Option<i64> {
+/// Seconds since 1970 at which it starts, as they are shown.
+fn start_s(outlook: Option<&Outlook>, now_ms: i64) -> Option<i64> {
     let outlook = outlook?;
-    if outlook.now { Some(now_ms) } else { outlook.start_ms }
+    let ms = if outlook.now { Some(now_ms) } else { outlook.start_ms };
+    ms.map(|ms| ms.div_euclid(1000))
 }
 
 fn moved(one: &Move, now_ms: i64) -> String {
     if one.added {
         return String::new();
     }
-    match (start_ms(one.before.as_ref(), now_ms), start_ms(one.after.as_ref(), now_ms)) {
-        (Some(before), Some(after)) if after >= before => format!("+{}", elapsed((after - before) / 1000)),
-        (Some(before), Some(after)) => format!("-{}", elapsed((before - after) / 1000)),
+    match (start_s(one.before.as_ref(), now_ms), start_s(one.after.as_ref(), now_ms)) {
+        (Some(before), Some(after)) if after >= before => format!("+{}", elapsed(after - before)),
+        (Some(before), Some(after)) => format!("-{}", elapsed(before - after)),
         (Some(_), None) => "loses its start".to_owned(),
         (None, Some(_)) => "gets a start".to_owned(),
         (None, None) => String::new(),

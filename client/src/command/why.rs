@@ -163,8 +163,10 @@ fn waits(head: &str, job: &Job, waiting: &Explanation, now_ms: i64, one_element:
             one.name, one.wanted, one.total
         ));
     }
-    for partition in &waiting.partitions {
-        out.push_str(&partition_text(partition));
+    // Where something of the job itself binds, nodes matter only if they would be short then.
+    let own = ["hold", "begin", "dependency", "licenses", "throttle"].contains(&waiting.binding.as_str());
+    if !own || waiting.lifted.as_ref().is_some_and(|outlook| !outlook.now) {
+        waiting.partitions.iter().for_each(|partition| out.push_str(&partition_text(partition)));
     }
     witnesses(&mut out, waiting, now_ms);
     out.push_str(&format!("  queue     {}\n", place(waiting)));
@@ -193,13 +195,12 @@ fn asks_for(job: &Job) -> String {
         parts.push(format!("{} a {}", memory(mib, true), if per_cpu { "CPU" } else { "node" }));
     }
     parts.extend(job::tres_per_node(job).map(|text| format!("{text} a node")));
-    parts.extend(job::tres_per_task(job).map(|text| format!("{text} a task")));
     let request = job::request(job);
-    let gpus = request.gpus_per_job.iter().map(|gres| match gres.r#type.as_str() {
-        "" => format!("{}:{}", gres.name, gres.count),
-        kind => format!("{}:{kind}:{}", gres.name, gres.count),
-    });
-    parts.extend(gpus);
+    parts.extend(job::tres(&[&request.gpus_per_task]).map(|text| format!("{text} a task")));
+    parts.extend(job::tres(&[&request.gpus_per_job]));
+    if job.exclusive {
+        parts.push("whole nodes".to_owned());
+    }
     parts.extend(request.constraint.as_ref().map(|text| format!("features {text}")));
     parts.push(match job.time_limit_ms {
         Some(ms) if ms >= 0 => format!("limit {}", clock(ms / 1000)),
