@@ -44,7 +44,6 @@ enum O {
     Duplicates,
     End,
     EnvVars,
-    Expand,
     Format,
     Gid,
     Help,
@@ -63,8 +62,8 @@ enum O {
     Start,
     State,
     Truncate,
-    Units,
-    Unsupported,
+    /// Refused by this name.
+    Unsupported(&'static str),
     Usage,
     User,
     Version,
@@ -79,26 +78,26 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::short(O::Allocations, b'X', Nothing),
     Spec::new(O::Brief, b'b', "brief", Nothing),
     Spec::new(O::BatchScript, b'B', "batch-script", Nothing),
-    Spec::new(O::Unsupported, b'c', "completion", Nothing),
-    Spec::new(O::Unsupported, b'C', "cluster-constraint", Value),
+    Spec::new(O::Unsupported("--completion"), b'c', "completion", Nothing),
+    Spec::new(O::Unsupported("--cluster-constraint"), b'C', "cluster-constraint", Value),
     Spec::long(O::Delimiter, "delimiter", Value),
     Spec::new(O::Duplicates, b'D', "duplicates", Nothing),
     Spec::new(O::HelpFormat, b'e', "helpformat", Nothing),
     Spec::long(O::Help, "help-fields", Nothing),
     Spec::new(O::End, b'E', "endtime", Value),
     Spec::long(O::EnvVars, "env-vars", Nothing),
-    Spec::long(O::Expand, "expand-patterns", Nothing),
-    Spec::new(O::Unsupported, b'f', "file", Value),
-    Spec::new(O::Unsupported, b'F', "flags", Value),
+    Spec::long(O::Unsupported("--expand-patterns"), "expand-patterns", Nothing),
+    Spec::new(O::Unsupported("--file"), b'f', "file", Value),
+    Spec::new(O::Unsupported("--flags"), b'F', "flags", Value),
     Spec::new(O::Gid, b'g', "gid", Value),
     Spec::long(O::Gid, "group", Value),
     Spec::new(O::Help, b'h', "help", Nothing),
-    Spec::new(O::Unsupported, b'i', "nnodes", Value),
-    Spec::new(O::Unsupported, b'I', "ncpus", Value),
+    Spec::new(O::Unsupported("--nnodes"), b'i', "nnodes", Value),
+    Spec::new(O::Unsupported("--ncpus"), b'I', "ncpus", Value),
     Spec::new(O::Jobs, b'j', "jobs", Value),
     Spec::long(O::Json, "json", Maybe),
-    Spec::new(O::Unsupported, b'k', "timelimit-min", Value),
-    Spec::new(O::Unsupported, b'K', "timelimit-max", Value),
+    Spec::new(O::Unsupported("--timelimit-min"), b'k', "timelimit-min", Value),
+    Spec::new(O::Unsupported("--timelimit-max"), b'K', "timelimit-max", Value),
     Spec::long(O::Ignored, "local", Nothing),
     Spec::new(O::Long, b'l', "long", Nothing),
     Spec::new(O::Ignored, b'L', "allclusters", Nothing),
@@ -108,13 +107,13 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Nodes, b'N', "nodelist", Value),
     Spec::long(O::Name, "name", Value),
     Spec::long(O::Ignored, "noconvert", Nothing),
-    Spec::long(O::Units, "units", Value),
+    Spec::long(O::Unsupported("--units"), "units", Value),
     Spec::new(O::Format, b'o', "format", Value),
     Spec::new(O::Parsable, b'p', "parsable", Nothing),
     Spec::new(O::Parsable2, b'P', "parsable2", Nothing),
     Spec::new(O::Qos, b'q', "qos", Value),
     Spec::new(O::Partition, b'r', "partition", Value),
-    Spec::new(O::Unsupported, b'R', "reason", Value),
+    Spec::new(O::Unsupported("--reason"), b'R', "reason", Value),
     Spec::new(O::State, b's', "state", Value),
     Spec::new(O::Start, b'S', "starttime", Value),
     Spec::new(O::Truncate, b'T', "truncate", Nothing),
@@ -126,8 +125,8 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Ignored, b'v', "verbose", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::new(O::WcKeys, b'W', "wckeys", Value),
-    Spec::new(O::Unsupported, b'x', "associations", Value),
-    Spec::long(O::Unsupported, "yaml", Maybe),
+    Spec::new(O::Unsupported("--associations"), b'x', "associations", Value),
+    Spec::long(O::Unsupported("--yaml"), "yaml", Maybe),
 ];
 
 /// What was asked for.
@@ -138,6 +137,7 @@ struct Asked {
     allocations: bool,
     batch_script: bool,
     duplicates: bool,
+    split_arrays: bool,
     env_vars: bool,
     from_ms: Option<i64>,
     to_ms: Option<i64>,
@@ -177,7 +177,8 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             O::AllUsers => asked.all_users = true,
             O::Account => asked.accounts.extend(list(&text)),
             O::Allocations => asked.allocations = true,
-            O::Array | O::Ignored | O::Units | O::Expand => {}
+            O::Array => asked.split_arrays = true,
+            O::Ignored => {}
             O::BatchScript => asked.batch_script = true,
             O::Brief => formats = vec![BRIEF.to_owned()],
             O::Clusters => {
@@ -210,8 +211,8 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             O::Start => asked.from_ms = Some(moment(&text, now_ms)?),
             O::State => asked.states.extend(states(call, &text)?),
             O::Truncate => asked.truncate = true,
-            O::Unsupported => {
-                say::error(&call.program, "this option is not supported by sluice yet");
+            O::Unsupported(name) => {
+                say::error(&call.program, format!("{name} is not supported by sluice yet"));
                 return Err(1);
             }
             O::Usage => {
@@ -404,6 +405,9 @@ fn select(asked: &Asked, mut jobs: Vec<Job>, now_ms: i64) -> Vec<Job> {
         jobs = jobs.iter().filter_map(chosen).collect();
     }
     jobs.retain(|job| matches(asked, job, now_ms));
+    if asked.split_arrays {
+        jobs = jobs.into_iter().flat_map(job::split_tasks).collect();
+    }
     if asked.truncate {
         for job in &mut jobs {
             job.start_ms = job.start_ms.map(|ms| ms.max(asked.from_ms.unwrap_or(ms)));

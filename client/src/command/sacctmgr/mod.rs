@@ -25,6 +25,7 @@ use crate::{local, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum O {
+    Associations,
     Help,
     Ignored,
     Immediate,
@@ -48,7 +49,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Parsable2, b'P', "parsable2", Nothing),
     Spec::new(O::Quiet, b'Q', "quiet", Nothing),
     Spec::new(O::ReadOnly, b'r', "readonly", Nothing),
-    Spec::new(O::Ignored, b's', "associations", Nothing),
+    Spec::new(O::Associations, b's', "associations", Nothing),
     Spec::new(O::Ignored, b'v', "verbose", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::long(O::Unsupported, "yaml", Maybe),
@@ -59,6 +60,7 @@ struct Session {
     style: Style,
     immediate: bool,
     read_only: bool,
+    with_associations: bool,
     status: u8,
     done: bool,
 }
@@ -70,6 +72,7 @@ pub(crate) fn run(call: &Call) -> u8 {
         style: Style { form: Form::Columns, header: true },
         immediate: false,
         read_only: false,
+        with_associations: false,
         status: 0,
         done: false,
     };
@@ -84,6 +87,7 @@ pub(crate) fn run(call: &Call) -> u8 {
                 say::out(HELP);
                 return 0;
             }
+            O::Associations => session.with_associations = true,
             O::Ignored | O::Quiet => {}
             O::Immediate => session.immediate = true,
             O::NoHeader => session.style.header = false,
@@ -234,7 +238,11 @@ async fn show_rows(session: &mut Session, words: &[String]) {
         return fail(session, LIST_ENTITIES);
     };
     let Some((_, rows)) = load(session).await else { return };
-    match show(rows, &words::read(rest), &session.style) {
+    let mut read = words::read(rest);
+    if session.with_associations {
+        read.names.push("withassoc".to_owned());
+    }
+    match show(rows, &read, &session.style) {
         Ok(text) => say::out(text),
         Err(show::Error::Field(name)) => {
             session.status = 1;

@@ -31,6 +31,7 @@ enum O {
     Json,
     OneLine,
     Quiet,
+    Uid,
     Version,
     Yaml,
 }
@@ -49,7 +50,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::OneLine, b'o', "oneliner", Nothing),
     Spec::new(O::Quiet, b'Q', "quiet", Nothing),
     Spec::long(O::Ignored, "sibling", Nothing),
-    Spec::new(O::Ignored, b'u', "uid", Value),
+    Spec::new(O::Uid, b'u', "uid", Value),
     Spec::long(O::Help, "usage", Nothing),
     Spec::new(O::Ignored, b'v', "verbose", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
@@ -143,8 +144,9 @@ pub(crate) fn run(call: &Call) -> u8 {
                 say::out(super::version() + "\n");
                 return 0;
             }
-            O::Yaml => {
-                say::error(&call.program, "--yaml is not supported by sluice yet");
+            O::Uid | O::Yaml => {
+                let name = if given.id == O::Uid { "--uid" } else { "--yaml" };
+                say::error(&call.program, format!("{name} is not supported by sluice yet"));
                 return 1;
             }
         }

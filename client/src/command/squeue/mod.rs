@@ -403,6 +403,7 @@ fn show_jobs(call: &Call, asked: &Asked, jobs: Vec<Job>, now_ms: i64) {
 /// The lines of the jobs, and the columns that cannot be printed.
 fn jobs_text(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> (String, Vec<String>) {
     let jobs = if asked.split_arrays { jobs.into_iter().flat_map(job::split_tasks).collect() } else { jobs };
+    let jobs = if asked.by_partition { jobs.into_iter().flat_map(by_partition).collect() } else { jobs };
     let row = |job| Row { job, now_ms, convert: asked.convert, expand: asked.expand };
     let mut rows: Vec<Row> = jobs.into_iter().map(row).collect();
     let default = if asked.start { sort::BY_START } else { sort::DEFAULT };
@@ -423,6 +424,14 @@ fn jobs_text(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> (String, Vec<String>
         out.push('\n');
     }
     (out, format.invalid)
+}
+
+/// `-P`: a waiting job once for each partition that it may run in.
+fn by_partition(job: Job) -> Vec<Job> {
+    if job::state(&job) != JobState::Pending {
+        return vec![job];
+    }
+    list(&job.partition).into_iter().map(|partition| Job { partition, ..job.clone() }).collect()
 }
 
 fn show_steps(call: &Call, asked: &Asked, rows: Vec<steps::Row>) {

@@ -106,6 +106,13 @@ fn filters_and_order() {
 }
 
 #[test]
+fn partitions_one_by_one() {
+    let both = Job { partition: "batch,debug".into(), ..job(1, "a", "PENDING") };
+    assert_eq!(printed(&["-h", "-o", "%P"], vec![both.clone()]), "batch,debug");
+    assert_eq!(printed(&["-h", "-P", "-o", "%P"], vec![both]), "batch\ndebug");
+}
+
+#[test]
 fn reasons_say_more_where_there_is_more() {
     let ended =
         Job { reason: "RaisedSignal".into(), reason_detail: "9(Killed)".into(), ..job(1, "a", "FAILED") };
