@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::{Ask, Node, Openb, Pod, WHOLE};
+use super::cluster::{Ask, Node, Openb, Pod};
 use super::fragment::Wishes;
 use crate::mig::stream::{below, second_seed};
 use crate::random::SplitMix64;
@@ -19,7 +19,8 @@ pub enum Policy {
     Random,
     /// Smallest growth of what the pods could not use.
     Fgd,
-    /// Ours.
+    /// Ours: growth of what the pods could not use plus growth of the GPU share that the node's free CPU would
+    /// leave idle at the pods' mean CPU per GPU; then least free GPU, then least free CPU.
     Demand,
 }
 
@@ -145,20 +146,24 @@ impl Placer {
                 [cpu * self.largest.1 + free * self.largest.0, 0, 0]
             }
             Policy::Fgd => [self.growth(node, pod, gpu), 0, 0],
-            Policy::Demand => [
-                self.growth(node, pod, gpu),
-                i64::from(node.gpus.get(gpu).copied().unwrap_or(WHOLE)),
-                i64::from(node.cpu_milli),
-            ],
+            Policy::Demand => {
+                let idle = self.wishes.idle(&Self::after(node, pod, gpu)) - self.wishes.idle(node);
+                let growth = self.growth(node, pod, gpu) + idle;
+                [growth, i64::from(node.free_milli()), i64::from(node.cpu_milli)]
+            }
         }
     }
 
     /// Growth of the node's fragment by placing the pod.
     fn growth(&self, node: &Node, pod: &Pod, gpu: usize) -> i64 {
+        self.wishes.fragment(&Self::after(node, pod, gpu)) - self.wishes.fragment(node)
+    }
+
+    /// The node with the pod on it.
+    fn after(node: &Node, pod: &Pod, gpu: usize) -> Node {
         let mut after = node.clone();
         after.take(pod, gpu);
-        let signed = |fragment: u64| i64::try_from(fragment).expect("a node's fragment is small");
-        signed(self.wishes.fragment(&after)) - signed(self.wishes.fragment(node))
+        after
     }
 
     /// Any node that fits, the lowest GPU on it.
