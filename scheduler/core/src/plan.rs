@@ -78,8 +78,9 @@ pub struct Counts {
 pub struct Pass {
     /// The starts that are proposed, in order.
     pub plan: Plan,
-    /// One verdict for each waiting job that does not start whole, in no particular order; empty where
-    /// the planner was made without.
+    /// Verdicts on waiting jobs that do not start whole, in no particular order; empty where the planner
+    /// was made without. A planner that follows records leaves out the jobs of which it would say what
+    /// it said last.
     pub verdicts: Vec<Verdict>,
     /// A pass is wanted at this instant even if nothing happens before.
     pub wake: Option<Timestamp>,

@@ -7,6 +7,7 @@
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
@@ -363,7 +364,8 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
     let mut state = cluster(nodes);
     let mut settings = Settings { track_memory: true, ..Settings::named("oracle") };
     settings.policy.depth = Some(depth);
-    let mut follower = Planner::following().without_verdicts();
+    let mut follower = Planner::following();
+    let mut said = BTreeMap::new();
     let mut now = NOW;
     let mut put = |state: &mut State, follower: &mut Planner, record: Record| {
         apply(state, &record);
@@ -394,6 +396,10 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
         let pass = follower.pass(&state, &settings, now);
         let anew = Planner::new().pass(&state, &settings, now);
         prop_assert_eq!(&pass.plan, &anew.plan, "event {}: {:?}", id, event);
+        said.extend(pass.verdicts.into_iter().map(|verdict| (verdict.job, verdict)));
+        for verdict in &anew.verdicts {
+            prop_assert_eq!(said.get(&verdict.job), Some(verdict), "event {}: {:?}", id, event);
+        }
         for start in pass.plan.starts {
             let job = &state.jobs[&start.job];
             prop_assert!(scheduler_core::place::recheck(&state, &settings, job, &start));

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::id::{JobId, Uid};
+use model::id::{JobId, PartitionIdx, Uid};
 use model::time::{Span, Timestamp};
 
 use super::cluster::Cluster;
@@ -71,6 +71,8 @@ pub(super) struct Changes {
     pub(super) freed: bool,
     /// New entries of the queue.
     pub(super) arrived: Vec<OrderKey>,
+    /// Waiting jobs that something of their own holds back, of those that changed.
+    pub(super) idle: Vec<JobId>,
 }
 
 /// See the module.
@@ -103,6 +105,8 @@ pub(super) struct Ledger {
     /// Last entry in order that has a planned start.
     pub(super) last_protected: Option<OrderKey>,
     pub(super) protected: u32,
+    /// Partitions in which a job waits for resources.
+    pub(super) blocked: Vec<PartitionIdx>,
     /// Earliest planned start of a protected job.
     pub(super) next_due: i64,
 }
@@ -285,6 +289,8 @@ impl Ledger {
                     let place = self.queue.partition_point(|other| other.key < entry.key);
                     self.queue.insert(place, entry);
                     changes.arrived.push(entry.key);
+                } else {
+                    changes.idle.push(id);
                 }
             }
             Phase::Active(active) => {

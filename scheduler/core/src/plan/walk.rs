@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
-use model::id::PartitionIdx;
+use model::id::{JobId, PartitionIdx};
 use model::reason::Reason;
 use model::time::Timestamp;
 
@@ -81,14 +81,17 @@ impl Ledger {
         self.pass += 1;
         let behind = self.last_protected.is_none_or(|last| changes.arrived.iter().all(|key| *key > last));
         // Without backfill a full pass ends at the first job that waits.
-        let short = !changes.full && !verdicts && walk.depth > 0 && behind && self.next_due > now.0;
+        let short = !changes.full && walk.depth > 0 && behind && self.next_due > now.0;
         if short {
+            walk.blocked = std::mem::take(&mut self.blocked);
             self.arrivals(&mut walk, &changes.arrived);
         } else {
             self.full(&mut walk, changes.freed);
         }
+        self.blocked = std::mem::take(&mut walk.blocked);
         if verdicts {
-            self.say_idle(&mut walk);
+            let idle = if short { changes.idle } else { self.idle().collect() };
+            walk.say_idle(&idle);
         }
         let mut out = walk.out;
         // Planned anew at each pass, a start is due only when something ends, which asks for a pass itself.
@@ -427,18 +430,19 @@ impl Ledger {
             None => Reason::BadConstraints,
         }
     }
-
-    fn say_idle(&self, walk: &mut Walk<'_>) {
-        for id in self.idle() {
-            let job = &walk.state.jobs[&id];
-            if let Some(reason) = job.pending().and_then(|pending| eligible::own_reason(job, pending)) {
-                walk.out.verdicts.push(Verdict { job: id, reason, planned: None });
-            }
-        }
-    }
 }
 
 impl Walk<'_> {
+    /// Says what of their own holds jobs back.
+    fn say_idle(&mut self, jobs: &[JobId]) {
+        for id in jobs {
+            let job = &self.state.jobs[id];
+            if let Some(reason) = job.pending().and_then(|pending| eligible::own_reason(job, pending)) {
+                self.out.verdicts.push(Verdict { job: *id, reason, planned: None });
+            }
+        }
+    }
+
     fn conclude(&mut self, entry: &Entry, outcome: Outcome) {
         if let Outcome::Waits(reason, planned) = outcome {
             self.say(entry, reason, planned);
