@@ -44,7 +44,10 @@ fn why(world: &World, job: JobId) -> Explanation {
 }
 
 fn change<'a>(told: &'a Explanation, option: &str) -> &'a Change {
-    told.changes.iter().find(|change| change.option == option).unwrap_or_else(|| panic!("{:#?}", told.changes))
+    told.changes
+        .iter()
+        .find(|change| change.option == option)
+        .unwrap_or_else(|| panic!("{:#?}", told.changes))
 }
 
 fn causes(told: &Explanation) -> Vec<(Cause, usize)> {
@@ -104,7 +107,10 @@ fn a_proposed_change_starts_the_job() {
     assert_eq!(told.reason, Reason::Priority);
     assert_eq!(told.ahead, 1);
     assert_eq!(causes(&told), [(Cause::Cpus, 1), (Cause::Promised, 1)]);
-    assert_eq!(told.witnesses.iter().map(|one| (one.job, one.role)).collect::<Vec<_>>(), [(wide, Role::Promised)]);
+    assert_eq!(
+        told.witnesses.iter().map(|one| (one.job, one.role)).collect::<Vec<_>>(),
+        [(wide, Role::Promised)]
+    );
     // It fits before the start that the wide job was promised.
     let shorter = change(&told, "--time");
     assert_eq!((&*shorter.from, &*shorter.to), ("01:00:00", "00:30:00"));
@@ -141,6 +147,7 @@ fn throttles_and_licenses() {
     let told = why(&world, throttled);
     assert_eq!(told.binding, Binding::Throttle { running: 1, most: 1 });
     assert_eq!(&*change(&told, "--array=…%").to, "2");
+    assert_eq!(told.witnesses.len(), 1, "the element that runs");
 
     let licensed = |count: &str| {
         let rare = Rare { licenses: Some(format!("matlab:{count}").into()), ..Rare::default() };
@@ -164,8 +171,7 @@ fn mixed() -> Settings {
         nodes[place].features = vec!["amd".into(), "ib".into()];
     }
     nodes[6].memory = MemoryMib(500);
-    nodes[5].gres =
-        vec![GresDefinition { name: "gpu".into(), kind: "a100".into(), count: 2, indexed: true }];
+    nodes[5].gres = vec![GresDefinition { name: "gpu".into(), kind: "a100".into(), count: 2, indexed: true }];
     let mut settings = settings(&nodes);
     let mut short = PartitionDefinition::named("short");
     short.nodes = vec!["n1".into()];
@@ -199,8 +205,12 @@ fn each_node_has_one_cause() {
     ];
     assert_eq!(causes(&told), expected);
     assert_eq!((told.partitions[0].total, told.partitions[0].wanted), (7, 1));
-    let words: Vec<String> = told.partitions[0].causes.iter().map(|one| one.cause.words(one.nodes.len())).collect();
-    assert_eq!(words, ["are drained", "lacks feature ib", "has too little memory in all", "have too few free CPUs"]);
+    let words: Vec<String> =
+        told.partitions[0].causes.iter().map(|one| one.cause.words(one.nodes.len())).collect();
+    assert_eq!(
+        words,
+        ["are drained", "lacks feature ib", "has too little memory in all", "have too few free CPUs"]
+    );
     // One feature less, or less memory, would do; the smaller loss comes first.
     assert_eq!(&*change(&told, "--constraint").to, "amd");
     assert_eq!(&*change(&told, "--mem").to, "500M");
@@ -210,12 +220,16 @@ fn each_node_has_one_cause() {
 #[test]
 fn devices_partitions_and_lists() {
     let mut world = World::with(mixed());
-    let gpu = |kind: Option<&str>, count| GresRequest { name: "gpu".into(), kind: kind.map(Into::into), count };
+    let gpu =
+        |kind: Option<&str>, count| GresRequest { name: "gpu".into(), kind: kind.map(Into::into), count };
     let first = world.submit(JobRequest { gres_per_node: vec![gpu(None, 1)], ..cpus(1, 30) });
     assert_eq!(world.nodes_of(first), "n6");
     let waits = world.submit(JobRequest { gres_per_node: vec![gpu(Some("a100"), 2)], ..cpus(1, 30) });
     let told = why(&world, waits);
-    assert_eq!(causes(&told), [(Cause::SmallGres("gpu:a100".into()), 6), (Cause::Gres("gpu:a100".into()), 1)]);
+    assert_eq!(
+        causes(&told),
+        [(Cause::SmallGres("gpu:a100".into()), 6), (Cause::Gres("gpu:a100".into()), 1)]
+    );
     let fewer = change(&told, "--gres");
     assert_eq!((&*fewer.from, &*fewer.to), ("gpu:a100:2", "gpu:a100:1"));
     assert_eq!(told.witnesses[0].others, [("gpu:a100".into(), 1)]);
@@ -336,7 +350,8 @@ fn what_if_jobs_are_added() {
     let mut world = World::new(1, 4);
     world.submit(cpus(4, 10));
     let low = world.submit(JobRequest { nice: 5, ..cpus(4, 5) });
-    let add = |count, request: JobRequest| Assumption::Add { request: Arc::new(request), count, asker: asker(BOB) };
+    let add =
+        |count, request: JobRequest| Assumption::Add { request: Arc::new(request), count, asker: asker(BOB) };
     let comparison = what_if(&world, &add(2, cpus(4, 7))).expect("jobs may be added");
     let new: BTreeMap<JobId, bool> = comparison.moves.iter().map(|one| (one.job, one.added)).collect();
     assert_eq!(new.values().filter(|added| **added).count(), 2);

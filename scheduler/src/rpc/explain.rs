@@ -365,3 +365,124 @@ fn outwards(views: &Views, partitions: &[String], one: Move) -> v1::Move {
         added: one.added,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::directory::Directory;
+    use model::id::{BodyHash, BootId, Epoch, Gid, RequestKey, SpoolId};
+    use model::quantity::{Cpus, MemoryMib};
+    use model::request::{JobRequest, Kind};
+    use scheduler_core::effect::ReplyTo;
+    use scheduler_core::input::{Input, Registration, Submit};
+    use scheduler_core::machine::{Machine, Outbox};
+    use scheduler_core::plan::Planner;
+    use scheduler_core::state::node::{NodeDefinition, Observed};
+    use scheduler_core::state::partition::PartitionDefinition;
+
+    const ALICE: Uid = Uid(2001);
+    const BOB: Uid = Uid(2002);
+
+    fn node() -> NodeDefinition {
+        NodeDefinition {
+            name: "n1".into(),
+            hostname: "n1".into(),
+            address: "n1".into(),
+            port: 1,
+            cpus: Cpus(4),
+            boards: 1,
+            sockets: 1,
+            cores_per_socket: 4,
+            threads_per_core: 1,
+            memory: MemoryMib(1000),
+            tmp_disk: MemoryMib(0),
+            features: Vec::new(),
+            gres: Vec::new(),
+            weight: 1,
+            bind: true,
+        }
+    }
+
+    /// One node that a job of Bob's holds whole, and a waiting job of each user.
+    fn views() -> (Views, [JobId; 3]) {
+        let clock = Clock::start(Timestamp(0));
+        let now = clock.now();
+        let mut settings = Settings::named("test");
+        settings.nodes = vec![node()];
+        settings.partitions = vec![PartitionDefinition {
+            nodes: vec!["n1".into()],
+            is_default: true,
+            ..PartitionDefinition::named("main")
+        }];
+        settings.def_mem_per_cpu = Some(MemoryMib(1));
+        let settings = Arc::new(settings);
+        let mut machine = Machine::new(State::default());
+        let mut out = Outbox::default();
+        machine.handle(now, Input::Owned(Epoch(1)), &mut out);
+        machine.handle(now, Input::Configure(Arc::clone(&settings)), &mut out);
+        let registration = Registration {
+            session: 1,
+            name: "n1".into(),
+            boot: BootId([1; 16]),
+            spool: SpoolId([1; 16]),
+            runs: Vec::new(),
+            observed: Arc::new(Observed::default()),
+            definition: Arc::new(node()),
+        };
+        machine.handle(now, Input::Registered(Box::new(registration)), &mut out);
+        for (key, uid) in [(1, BOB), (2, ALICE), (3, BOB)] {
+            let asker = Asker { uid, gid: Gid(uid.0), name: uid.to_string().into(), groups: Arc::from([]) };
+            let request = JobRequest {
+                kind: Kind::Batch,
+                cpus_per_task: Some(4),
+                time_limit: Some(Some(model::time::Span::from_mins(10))),
+                ..JobRequest::default()
+            };
+            let submit = Submit {
+                reply: ReplyTo(key.into()),
+                asker,
+                key: RequestKey([key; 16]),
+                request: Arc::new(request),
+                script: Some(BodyHash([1; 32])),
+                environment: BodyHash([2; 32]),
+                alloc_sid: 1,
+                test_only: false,
+            };
+            machine.handle(now, Input::Submit(Box::new(submit)), &mut out);
+            let plan = Planner::new().pass(machine.state(), &settings, now).plan;
+            machine.handle(now, Input::Plan(plan), &mut out);
+        }
+        let ids: Vec<JobId> = machine.state().jobs.keys().copied().collect();
+        let views = Views::new(machine.into_state(), settings, Arc::new(Directory::default()), clock);
+        (views, ids.try_into().expect("three jobs were made"))
+    }
+
+    #[test]
+    fn witnesses_and_moves_of_others_stay_unnamed_where_jobs_are_private() {
+        let (views, [running, own, others]) = views();
+        let ask =
+            |sight, job: JobId| why_now(&views, sight, v1::ExplainRequest { job_id: job.0, task: None });
+        let open = Sight { only_of: None };
+        let told = ask(open, own).waiting.expect("the job waits");
+        assert_eq!((told.binding.as_str(), told.witnesses[0].job_id), ("nodes", running.0));
+
+        let private = Sight { only_of: Some(ALICE) };
+        let told = ask(private, own).waiting.expect("one's own job is explained");
+        let witness = &told.witnesses[0];
+        assert_eq!((witness.job_id, witness.id.as_str(), witness.user.as_str()), (0, "", ""));
+        for job in [running, others, JobId(999)] {
+            let reply = ask(private, job);
+            let number = reply.refused.map(|refused| refused.number);
+            assert_eq!(number, Some(Refusal::InvalidJobId.number()));
+            assert_eq!((reply.job, reply.waiting), (None, None));
+        }
+
+        let drain = Assumption::Drain("n1".into());
+        assert_eq!(what_if_now(&views, open, &drain).moves.len(), 2);
+        let reply = what_if_now(&views, private, &drain);
+        assert_eq!((reply.moves.len(), reply.left_out, reply.lost), (1, 1, 2));
+        assert_eq!(reply.moves[0].job_id, own.0);
+        assert!(what_if_now(&views, private, &Assumption::End(others)).refused.is_some());
+    }
+}

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod disk;
+mod explain;
 mod foreign;
 mod lives;
 mod outside;

@@ -148,6 +148,15 @@ fn start_of(outlook: &Outlook) -> Option<Timestamp> {
     }
 }
 
+/// Whether two starts are less than a second apart: nobody is shown less.
+fn same_start(one: &Outlook, other: &Outlook) -> bool {
+    match (start_of(one), start_of(other)) {
+        (Some(one), Some(other)) => one.0.abs_diff(other.0) < 1000,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
 fn contrast(
     state: &State,
     known: &[JobId],
@@ -161,7 +170,7 @@ fn contrast(
         let job = &state.jobs[&key.job];
         let added = known.binary_search(&job.id).is_err();
         let was = before.get(&job.id).map_or(Outlook::Unknown, |(_, outlook)| outlook.clone());
-        if !added && start_of(&was) == start_of(then) {
+        if !added && same_start(&was, then) {
             match then {
                 Outlook::Unknown => comparison.unplanned += 1,
                 Outlook::Now { .. } | Outlook::Planned { .. } => comparison.unmoved += 1,

@@ -210,6 +210,7 @@ pub fn explain(state: State, settings: &Settings, id: JobId, now: Timestamp) -> 
     };
     match binding {
         Binding::Licenses => witnesses.holders_of_licenses(&state, &licenses),
+        Binding::Throttle { .. } => witnesses.elements(&state, id),
         Binding::Nodes => {
             witnesses.running(&state, &partitions, place);
             witnesses.promised(&state, &pass, &job, &partitions, now);

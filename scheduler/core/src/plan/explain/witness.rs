@@ -11,7 +11,7 @@ use crate::allocation::NodeShare;
 use crate::job::start::limit_of_run;
 use crate::plan::Pass;
 use crate::state::State;
-use crate::state::job::Job;
+use crate::state::job::{Active, Job};
 
 /// What a witness does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,19 +87,22 @@ impl Witnesses {
             let late = planned.is_some_and(|(start, _)| until.is_none_or(|until| until > start));
             let shares: Vec<&NodeShare> =
                 active.allocation.iter().filter(|share| wanted.contains(&share.node)).collect();
-            if late || shares.is_empty() {
-                continue;
+            if !late && !shares.is_empty() {
+                self.found.push(holder(state, *id, active, &shares));
             }
-            self.found.push(Witness {
-                job: *id,
-                role: Role::Runs,
-                nodes: names(state, shares.iter().map(|share| share.node)),
-                cpus: shares.iter().map(|share| share.cpus.0).sum(),
-                memory_mib: shares.iter().map(|share| share.memory.0).sum(),
-                others: devices(state, &shares),
-                start: Some(active.start),
-                until,
-            });
+        }
+    }
+
+    /// The running elements of an array.
+    pub(super) fn elements(&mut self, state: &State, array: JobId) {
+        for id in &state.index.running {
+            let job = &state.jobs[id];
+            if job.array_id() == Some(array)
+                && let Some(active) = job.active()
+            {
+                let shares: Vec<&NodeShare> = active.allocation.iter().collect();
+                self.found.push(holder(state, *id, active, &shares));
+            }
         }
     }
 
@@ -198,6 +201,20 @@ impl Witnesses {
         let more = self.found.len().saturating_sub(most);
         self.found.truncate(most);
         (self.found, u32::try_from(more).unwrap_or(u32::MAX))
+    }
+}
+
+/// A running job as the holder of these shares.
+fn holder(state: &State, job: JobId, active: &Active, shares: &[&NodeShare]) -> Witness {
+    Witness {
+        job,
+        role: Role::Runs,
+        nodes: names(state, shares.iter().map(|share| share.node)),
+        cpus: shares.iter().map(|share| share.cpus.0).sum(),
+        memory_mib: shares.iter().map(|share| share.memory.0).sum(),
+        others: devices(state, shares),
+        start: Some(active.start),
+        until: active.limit_end(),
     }
 }
 
