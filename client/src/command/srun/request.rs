@@ -181,28 +181,21 @@ pub(super) fn step(parsed: &Parsed) -> StepRequest {
     }
 }
 
-/// Where the program is: absolute where this machine knows, as typed where it does not.
+/// The program as the supervisors are told: absolute where it is named by a path or lies in the working
+/// directory, else as typed, to be looked for in the PATH that the task has.
 fn find_program(program: &OsStr) -> OsString {
-    let path = Path::new(program);
-    if path.is_absolute() {
+    if Path::new(program).is_absolute() {
         return program.to_owned();
     }
-    let here = std::env::current_dir().unwrap_or_default();
     // Joined as text, so that "./x" stays visible in complaints, as Slurm shows it.
-    let joined = |folder: &Path| {
-        let mut joined = folder.as_os_str().to_owned();
-        joined.push("/");
-        joined.push(program);
-        PathBuf::from(joined)
-    };
-    if program.as_bytes().contains(&b'/') {
-        return joined(&here).into_os_string();
+    let mut joined = std::env::current_dir().unwrap_or_default().into_os_string();
+    joined.push("/");
+    joined.push(program);
+    let named_by_path = program.as_bytes().contains(&b'/');
+    if named_by_path || is_executable(Path::new(&joined)).unwrap_or(false) {
+        return joined;
     }
-    let folders: Vec<PathBuf> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
-    let all = std::iter::once(here).chain(folders);
-    all.map(|folder| joined(&folder))
-        .find(|path| is_executable(path).unwrap_or(false))
-        .map_or_else(|| program.to_owned(), PathBuf::into_os_string)
+    program.to_owned()
 }
 
 fn is_executable(path: &Path) -> io::Result<bool> {
@@ -273,7 +266,7 @@ mod tests {
         assert_eq!(find_program(OsStr::new("/tmp")), "/tmp");
         assert!(find_program(OsStr::new("./x")).to_string_lossy().ends_with("/./x"));
         assert_eq!(find_program(OsStr::new("no-such-program")), "no-such-program");
-        assert!(Path::new(&find_program(OsStr::new("sh"))).is_absolute());
+        assert_eq!(find_program(OsStr::new("sh")), "sh");
     }
 
     #[test]
