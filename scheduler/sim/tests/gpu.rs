@@ -1,7 +1,7 @@
 //! The GPU benchmarks against the reference figures of `tests/traces/expected`.
 //!
 //! A usual run takes a part of the rows, spread over all mixes, loads and policies; `SLUICE_ROWS=all` takes every
-//! row (about a minute in the release profile): `SLUICE_ROWS=all cargo test --release -p scheduler-sim --test gpu`.
+//! row (ten seconds in the release profile): `SLUICE_ROWS=all cargo test --release -p scheduler-sim --test gpu`.
 
 use std::path::{Path, PathBuf};
 

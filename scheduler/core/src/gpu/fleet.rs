@@ -112,13 +112,17 @@ impl Fleet {
 
     /// The lowest GPU of the best rank that has one.
     fn first_ranked(&self, order: &Order, present: &[u64; 4]) -> Option<usize> {
-        let mut rank = next_bit(present, 0)?;
+        let best = next_bit(present, 0)?;
         let first = |rank: usize| self.buckets[usize::from(order.states[rank])].first();
-        let mut gpu = first(rank)?;
+        let mut gpu = first(best)?;
         // States that are preferred alike lie side by side, and the lowest GPU of all of them wins.
-        while order.is_tied(rank) {
-            rank += 1;
-            gpu = first(rank).map_or(gpu, |other| other.min(gpu));
+        let mut rank = best;
+        while let Some(next) = next_bit(present, rank + 1) {
+            if order.alike[next] != order.alike[best] {
+                break;
+            }
+            gpu = first(next).map_or(gpu, |other| other.min(gpu));
+            rank = next;
         }
         Some(gpu)
     }
@@ -153,7 +157,7 @@ impl Fleet {
         let mut after = 0;
         while let Some(rank) = next_bit(&self.present[profile.index()], after) {
             let mut last = rank;
-            while order.is_tied(last) {
+            while order.alike[last + 1] == order.alike[rank] {
                 last += 1;
             }
             after = last + 1;

@@ -103,8 +103,8 @@ pub(super) struct Order {
     pub(super) states: [u8; 256],
     /// The rank of each state; `NOWHERE` where the profile does not fit.
     pub(super) rank: [u8; 256],
-    /// Bit `rank` is set where the state of the next rank is preferred exactly as much.
-    pub(super) tied: [u64; 4],
+    /// For each rank the first one that is preferred exactly as much.
+    pub(super) alike: [u8; 256],
 }
 
 impl Rule {
@@ -206,29 +206,22 @@ impl Rule {
 
 impl Order {
     fn of(keyed: &[(Key, u8)]) -> Self {
-        let mut order = Self { states: [0; 256], rank: [NOWHERE; 256], tied: [0; 4] };
+        let mut order = Self { states: [0; 256], rank: [NOWHERE; 256], alike: [NOWHERE; 256] };
+        let mut first = 0;
         for (rank, &(key, state)) in keyed.iter().enumerate() {
+            if keyed[usize::from(first)].0 != key {
+                first = u8::try_from(rank).expect("fewer than 255 states have room");
+            }
             order.states[rank] = state;
             order.rank[usize::from(state)] = u8::try_from(rank).expect("fewer than 255 states have room");
-            if keyed.get(rank + 1).is_some_and(|(next, _)| *next == key) {
-                order.tied[rank / 64] |= 1 << (rank % 64);
-            }
+            order.alike[rank] = first;
         }
         order
     }
 
     /// The rank of the first state that is preferred exactly as much as this one, which has room.
-    fn first_alike(&self, taken: Occupancy) -> usize {
-        let mut rank = usize::from(self.rank[usize::from(taken.0)]);
-        while rank > 0 && self.is_tied(rank - 1) {
-            rank -= 1;
-        }
-        rank
-    }
-
-    /// Whether the next rank is preferred exactly as much as this one.
-    pub(super) const fn is_tied(&self, rank: usize) -> bool {
-        self.tied[rank / 64] >> (rank % 64) & 1 == 1
+    fn first_alike(&self, taken: Occupancy) -> u8 {
+        self.alike[usize::from(self.rank[usize::from(taken.0)])]
     }
 }
 
