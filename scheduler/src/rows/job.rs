@@ -245,7 +245,8 @@ fn waiting_reason(job: &Job, pending: &Pending, context: &Context<'_>) -> (Reaso
         return plain(Reason::BeginTime);
     }
     let reason = context.verdict.map_or(Reason::None, |verdict| verdict.reason);
-    let detail = if reason == Reason::ReqNodeNotAvail { unavailable(job, context.state) } else { String::new() };
+    let detail =
+        if reason == Reason::ReqNodeNotAvail { unavailable(job, context.state) } else { String::new() };
     (reason, detail)
 }
 
