@@ -148,8 +148,11 @@ pub fn make(disk: &Arc<dyn Disk>, task: &Task) -> Result<u64, Error> {
         Ok(())
     })?;
     let bytes = snapshot::write(disk, lineage, &replay.state, task.through())?;
+    let expected = scheduler_codec::digest(&replay.state);
+    // One state at a time: memory is what this process was made for.
+    drop(replay);
     let read_back: State = snapshot::read(&**disk, lineage, task.through())?;
-    if scheduler_codec::digest(&read_back) != scheduler_codec::digest(&replay.state) {
+    if scheduler_codec::digest(&read_back) != expected {
         let file = layout::snapshot_name(task.through());
         layout::remove_if_there(&**disk, &file)?;
         return Err(Error::Snapshot { file, what: "read back, it is another state" });

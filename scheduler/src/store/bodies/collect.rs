@@ -4,11 +4,13 @@
 //! nor was pinned since the collection began, is erased: first its headers, durably, then its bytes, so that a
 //! power cut never leaves a live header over an erased body. Environments hold tokens: they go as soon as
 //! their job can no longer be requeued, not when a file is full. A file in which nothing is left is removed;
-//! one in which little is left gives it to the current file first.
+//! one in which little is left gives it to the current file first. Commits go on meanwhile; they wait for one
+//! sync, or for the moving of a few bodies, at a time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use journal::DiskFile;
 use model::id::BodyHash;
 use prost::bytes::Bytes;
 use scheduler_core::state::State;
@@ -20,6 +22,8 @@ use crate::store::Error;
 
 /// A file is emptied when less than this part of it is wanted.
 const LIVE_PART: u64 = 4;
+/// Bodies that are moved while the committer waits.
+const MOVED_AT_ONCE: usize = 64;
 
 /// What a collection did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +75,6 @@ impl Collection {
     /// The operating system's word: what was not erased yet is erased by the next collection.
     pub fn finish(self) -> Result<Collected, Error> {
         let bodies = Arc::clone(&self.bodies);
-        let _writing = locked(&bodies.writing);
         let dead = self.take_dead();
         let mut collected = Collected { erased: dead.len(), ..Collected::default() };
         erase(&bodies, &dead)?;
@@ -81,19 +84,23 @@ impl Collection {
 
     /// Takes what nobody wants out of the index: from here on a new batch stores it again.
     fn take_dead(&self) -> Vec<Place> {
+        // The long look goes over a copy, for a submission waits for this lock.
+        let mut dead = self.bodies.entries();
+        dead.retain(|(hash, _)| !self.wanted.contains(hash));
         let mut inner = locked(&self.bodies.inner);
         let inner = &mut *inner;
         let touched = inner.touched.take().unwrap_or_default();
-        let mut dead = Vec::new();
-        inner.index.retain(|hash, place| {
-            let keep = self.wanted.contains(hash) || inner.pins.contains_key(hash) || touched.contains(hash);
-            if !keep {
-                dead.push(*place);
-            }
-            keep
+        dead.retain(|(hash, place)| {
+            let kept = inner.pins.contains_key(hash) || touched.contains(hash);
+            // What was stored meanwhile in another place was touched as well.
+            !kept && inner.index.get(hash) == Some(place)
         });
-        dead.sort_unstable_by_key(|place| (place.file, place.sector));
-        dead
+        for (hash, _) in &dead {
+            inner.index.remove(hash);
+        }
+        let mut places: Vec<Place> = dead.into_iter().map(|(_, place)| place).collect();
+        places.sort_unstable_by_key(|place| (place.file, place.sector));
+        places
     }
 }
 
@@ -115,14 +122,32 @@ pub(crate) fn each_body(job: &Job, mut each: impl FnMut(&BodyHash)) {
     steps.iter().filter_map(|step| step.spec.as_ref()?.launch.as_ref()).for_each(each);
 }
 
+impl Bodies {
+    /// A copy of the index, in no order.
+    fn entries(&self) -> Vec<(Short, Place)> {
+        let inner = locked(&self.inner);
+        let mut entries = Vec::with_capacity(inner.index.len());
+        entries.extend(inner.index.iter().map(|(hash, place)| (*hash, *place)));
+        entries
+    }
+
+    /// Syncs a file beside the committer. An error may be the word on the committer's own pages, which then gets
+    /// none: so it counts as its error too.
+    fn sync_beside(&self, id: u32, file: &dyn DiskFile) -> Result<(), Error> {
+        let _writing = locked(&self.writing);
+        file.sync().map_err(|error| {
+            let mut inner = locked(&self.inner);
+            inner.broken |= id >= inner.current;
+            Error::io("sync", layout::bodies_name(id), error)
+        })
+    }
+}
+
 fn erase(bodies: &Bodies, dead: &[Place]) -> Result<(), Error> {
     for places in dead.chunk_by(|one, other| one.file == other.file) {
         let id = places[0].file;
         let name = layout::bodies_name(id);
-        let file = {
-            let inner = locked(&bodies.inner);
-            Arc::clone(&inner.files[&id].file)
-        };
+        let file = Arc::clone(&locked(&bodies.inner).files[&id].file);
         for place in places {
             let mut bytes = [0; HEADER_BYTES];
             journal::read_full_at(&*file, place.offset(), &mut bytes)
@@ -132,40 +157,41 @@ fn erase(bodies: &Bodies, dead: &[Place]) -> Result<(), Error> {
             journal::write_all_at(&*file, place.offset(), &erased)
                 .map_err(|error| Error::io("erase in", &name, error))?;
         }
-        file.sync().map_err(|error| Error::io("sync", &name, error))?;
+        bodies.sync_beside(id, &*file)?;
         for place in places {
             let start = place.offset() + HEADER_BYTES as u64;
             layout::write_zeros(&*file, start, u64::from(place.length))
                 .map_err(|error| Error::io("erase in", &name, error))?;
         }
-        file.sync().map_err(|error| Error::io("sync", &name, error))?;
+        bodies.sync_beside(id, &*file)?;
     }
     Ok(())
 }
 
 /// Removes files in which little or nothing is wanted, what is wanted moved before.
 fn empty_files(bodies: &Bodies, collected: &mut Collected) -> Result<(), Error> {
+    let mut live: BTreeMap<u32, Vec<(Short, Place)>> = BTreeMap::new();
+    for (hash, place) in bodies.entries() {
+        live.entry(place.file).or_default().push((hash, place));
+    }
     let candidates: Vec<(u32, u64)> = {
         let inner = locked(&bodies.inner);
         let closed = inner.files.range(..inner.current);
         closed.map(|(id, file)| (*id, file.used)).collect()
     };
     for (id, used) in candidates {
-        let mut live: Vec<(Short, Place)> = Vec::new();
-        locked(&bodies.inner).index.retain(|hash, place| {
-            if place.file == id {
-                live.push((*hash, *place));
-            }
-            true
-        });
-        let live_bytes: u64 = live.iter().map(|(_, place)| entry_bytes(u64::from(place.length))).sum();
-        if live_bytes * LIVE_PART > used {
+        let mut wanted = live.remove(&id).unwrap_or_default();
+        let bytes: u64 = wanted.iter().map(|(_, place)| entry_bytes(u64::from(place.length))).sum();
+        if bytes * LIVE_PART > used {
             continue;
         }
-        live.sort_unstable_by_key(|(_, place)| place.sector);
-        collected.moved += move_bodies(bodies, id, &live)?;
-        let name = layout::bodies_name(id);
-        layout::remove_if_there(&*bodies.disk, &name)?;
+        wanted.sort_unstable_by_key(|(_, place)| place.sector);
+        // In small pieces: the committer waits for each.
+        for piece in wanted.chunks(MOVED_AT_ONCE) {
+            move_bodies(bodies, id, piece)?;
+        }
+        collected.moved += wanted.len();
+        layout::remove_if_there(&*bodies.disk, &layout::bodies_name(id))?;
         locked(&bodies.inner).files.remove(&id);
         collected.files_removed += 1;
     }
@@ -173,10 +199,7 @@ fn empty_files(bodies: &Bodies, collected: &mut Collected) -> Result<(), Error> 
 }
 
 /// Writes bodies of file `id` once more, to the current file.
-fn move_bodies(bodies: &Bodies, id: u32, live: &[(Short, Place)]) -> Result<usize, Error> {
-    if live.is_empty() {
-        return Ok(0);
-    }
+fn move_bodies(bodies: &Bodies, id: u32, live: &[(Short, Place)]) -> Result<(), Error> {
     let name = layout::bodies_name(id);
     let file = Arc::clone(&locked(&bodies.inner).files[&id].file);
     let mut moving = Vec::with_capacity(live.len());
@@ -192,9 +215,9 @@ fn move_bodies(bodies: &Bodies, id: u32, live: &[(Short, Place)]) -> Result<usiz
         moving.push((hash, Bytes::from(body)));
     }
     // Not from promised space: what a batch was promised stays.
+    let _writing = locked(&bodies.writing);
     let bytes: u64 = moving.iter().map(|(_, body)| entry_bytes(body.len() as u64)).sum();
     let target = bodies.place_beside(bytes)?;
     let moving: Vec<_> = moving.iter().collect();
-    bodies.append(target, &moving)?;
-    Ok(live.len())
+    bodies.append(target, &moving).inspect_err(|_| locked(&bodies.inner).broken = true)
 }

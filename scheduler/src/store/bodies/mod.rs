@@ -83,6 +83,8 @@ struct Inner {
     outstanding: VecDeque<(u64, u64)>,
     ticket: u64,
     pins: HashMap<Short, u32>,
+    /// A write beside the committer failed: nothing more is stored.
+    broken: bool,
     /// What was pinned since a collection began.
     touched: Option<HashSet<Short>>,
 }
@@ -163,6 +165,9 @@ impl Bodies {
         let _writing = locked(&self.writing);
         let wanted: Vec<&(BodyHash, Bytes)> = {
             let inner = locked(&self.inner);
+            if inner.broken {
+                return Err(Error::Stopped);
+            }
             let mut seen = HashSet::new();
             let new = |(hash, _): &&(BodyHash, Bytes)| {
                 !inner.index.contains_key(&short(hash)) && seen.insert(short(hash))

@@ -65,6 +65,7 @@ impl Bodies {
             outstanding: VecDeque::new(),
             ticket: 0,
             pins: HashMap::new(),
+            broken: false,
             touched: None,
         };
         let (inner, writing) = (Mutex::new(inner), Mutex::new(()));

@@ -273,3 +273,21 @@ fn damage_is_told_and_never_returned() {
     assert!(matches!(again.get(&list[0].0), Err(Error::BodyDamage { offset: 0, .. })));
     check_has(&again, &list[1..]);
 }
+
+/// An error beside the committer may be the only word on the committer's own pages: it counts as its error.
+#[test]
+fn a_failed_sync_of_a_collection_stops_the_store() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list = [body(1, 700), body(2, 700)];
+    store(&bodies, &list).unwrap();
+    // The header of each of the two, then the sync.
+    disk.inject(disk.operations() + 2, Fault::Eio, 1);
+    assert!(bodies.begin_collection().finish().is_err());
+    assert!(matches!(store(&bodies, &[body(3, 10)]), Err(Error::Stopped)));
+    drop(bodies);
+    disk.clear_faults();
+    let again = open(&disk);
+    store(&again, &[body(3, 10)]).unwrap();
+    check_has(&again, &[body(3, 10)]);
+}
