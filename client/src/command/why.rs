@@ -272,7 +272,10 @@ fn witness(one: &Witness, now_ms: i64) -> String {
     let on = if one.nodes.is_empty() { String::new() } else { format!(" on {}", one.nodes) };
     match (one.role.as_str(), one.start_ms, one.until_ms) {
         ("starts", _, _) => format!("{who}: starts in this pass{on}"),
-        ("promised", Some(start), _) => format!("{who}: to start {}{on}", when(start, now_ms)),
+        ("promised", Some(start), until) => {
+            let until = until.map(|until| format!(" until {}", local::date(until))).unwrap_or_default();
+            format!("{who}: to start {}{on}{until}", when(start, now_ms))
+        }
         (_, _, Some(until)) if until <= now_ms => {
             format!("{who}{held}{on}, over its time since {}", local::date(until))
         }

@@ -87,6 +87,14 @@ fn resources_name_the_holders_and_the_plan() {
     assert_eq!((&*fewer.from, &*fewer.to, fewer.loss), ("2", "1", 500));
     assert_eq!(fewer.update.as_deref(), Some("CPUs/Task=1"));
     assert_eq!(world.state_of(second), JobState::Running);
+    // A job behind it follows the holder and the promise on its planned node.
+    let follows = world.submit(cpus(4, 5));
+    let told = why(&world, follows);
+    let chain: Vec<_> = told.witnesses.iter().map(|one| (one.job, one.role)).collect();
+    assert_eq!(chain, [(first, Role::Runs), (waits, Role::Promised)]);
+    let until = start.saturating_add(Span::from_mins(5));
+    assert_eq!(told.witnesses[1].until, Some(until));
+    assert_eq!(told.outlook, Outlook::Planned { start: until, nodes: "n1".into(), partition });
 }
 
 /// What a change says is true: made by the machine, it starts the job.

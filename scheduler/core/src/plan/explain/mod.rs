@@ -204,6 +204,7 @@ pub fn explain(state: State, settings: &Settings, id: JobId, now: Timestamp) -> 
 
     let mut binding = if starts_whole { Binding::Nothing } else { own_binding(&state, &job, reason) };
     let mut witnesses = witness::Witnesses::default();
+    let mut ahead_of_it = witness::Witnesses::default();
     let place = match &outlook {
         Outlook::Planned { start, nodes, .. } => Some((*start, &**nodes)),
         Outlook::Now { .. } | Outlook::Unknown => None,
@@ -213,7 +214,14 @@ pub fn explain(state: State, settings: &Settings, id: JobId, now: Timestamp) -> 
         Binding::Throttle { .. } => witnesses.elements(&state, id),
         Binding::Nodes => {
             witnesses.running(&state, &partitions, place);
-            witnesses.promised(&state, &pass, &job, &partitions, now);
+            let nodes = match place {
+                Some((_, nodes)) => witness::places(&state, nodes),
+                None => witness::suitable_nodes(&partitions),
+            };
+            witnesses.promised(&state, &pass, &job, &nodes, now, place.map(|(start, _)| start));
+            // Where only the order binds, those count whose promise keeps the job from what is free now.
+            let nodes = witness::promised_nodes(&partitions);
+            ahead_of_it.promised(&state, &pass, &job, &nodes, now, None);
         }
         _ => {}
     }
@@ -224,7 +232,7 @@ pub fn explain(state: State, settings: &Settings, id: JobId, now: Timestamp) -> 
     let (tried, gave_up) = (trials.tried(), trials.gave_up());
     if binding == Binding::Nodes && matches!(trials.alone(&job), Outlook::Now { .. }) {
         binding = Binding::Order;
-        witnesses.leave_out_running();
+        witnesses = ahead_of_it;
     }
     let (witnesses, witnesses_more) = witnesses.first(WITNESSES_MAX);
     Some(Explanation {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::id::{JobId, NodeIdx};
 use model::time::{Span, Timestamp};
 
-use super::nodes::PartitionView;
+use super::nodes::{Cause, PartitionView};
 use super::{LicenseNeed, Outlook, outlook_of};
 use crate::allocation::NodeShare;
 use crate::job::start::limit_of_run;
@@ -64,6 +64,8 @@ pub struct Witness {
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     found: Vec<Witness>,
+    /// Of promises, those that end last come first.
+    latest_promise_first: bool,
 }
 
 impl Witnesses {
@@ -106,27 +108,35 @@ impl Witnesses {
         }
     }
 
-    /// Jobs ahead in the queue that start in this pass, or were given a start, on nodes the job could use.
+    /// Jobs that start in this pass, or are ahead in the queue and were given a start, on these nodes.
+    ///
+    /// `before`: only those that end by then, which the job is planned to follow.
     pub(super) fn promised(
         &mut self,
         state: &State,
         pass: &Pass,
         job: &Job,
-        partitions: &[PartitionView],
+        nodes: &BTreeSet<NodeIdx>,
         now: Timestamp,
+        before: Option<Timestamp>,
     ) {
-        let suitable = suitable_nodes(partitions);
         let key = state.queue_key(job);
-        for start in &pass.plan.starts {
-            self.promise(state, start.job, &outlook_of(state, Some(start), None), &suitable, now);
+        let known = self.found.len();
+        for start in pass.plan.starts.iter().filter(|start| start.job != job.id) {
+            self.promise(state, start.job, &outlook_of(state, Some(start), None), nodes, now);
         }
         for verdict in &pass.verdicts {
             if state.queue_key(&state.jobs[&verdict.job]) < key {
                 let outlook = outlook_of(state, None, verdict.planned.as_ref());
-                self.promise(state, verdict.job, &outlook, &suitable, now);
+                self.promise(state, verdict.job, &outlook, nodes, now);
             }
         }
-        self.found.retain(|witness| witness.job != job.id);
+        if let Some(before) = before {
+            let mut promised = self.found.split_off(known);
+            promised.retain(|witness| witness.until.is_some_and(|until| until <= before));
+            self.found.append(&mut promised);
+            self.latest_promise_first = true;
+        }
     }
 
     fn promise(
@@ -184,19 +194,17 @@ impl Witnesses {
         }
     }
 
-    /// Jobs that run are not what binds.
-    pub(super) fn leave_out_running(&mut self) {
-        self.found.retain(|witness| witness.role != Role::Runs);
-    }
-
-    /// The first `most`, soonest end (or start, for promises) first, and how many more there are.
+    /// The first `most`, soonest end first (promises: soonest start, or latest end), and how many more
+    /// there are.
     pub(super) fn first(mut self, most: usize) -> (Vec<Witness>, u32) {
         self.found.sort_by_key(|witness| {
+            let last = Timestamp(i64::MAX);
             let at = match witness.role {
-                Role::Promised | Role::Starts => witness.start,
-                Role::Runs | Role::Licenses => witness.until,
+                Role::Promised if self.latest_promise_first => Timestamp(-witness.until.unwrap_or(last).0),
+                Role::Promised | Role::Starts => witness.start.unwrap_or(last),
+                Role::Runs | Role::Licenses => witness.until.unwrap_or(last),
             };
-            (witness.role, at.unwrap_or(Timestamp(i64::MAX)), witness.job)
+            (witness.role, at, witness.job)
         });
         let more = self.found.len().saturating_sub(most);
         self.found.truncate(most);
@@ -223,8 +231,15 @@ fn busy_nodes(partitions: &[PartitionView]) -> BTreeSet<NodeIdx> {
     causes.filter(|count| count.cause.is_busy()).flat_map(|count| count.nodes.iter().copied()).collect()
 }
 
+/// Nodes that are free now and promised to others.
+pub(super) fn promised_nodes(partitions: &[PartitionView]) -> BTreeSet<NodeIdx> {
+    let causes = partitions.iter().flat_map(|partition| &partition.causes);
+    let promised = causes.filter(|count| count.cause == Cause::Promised);
+    promised.flat_map(|count| count.nodes.iter().copied()).collect()
+}
+
 /// Nodes that nothing but use and plans rules out.
-fn suitable_nodes(partitions: &[PartitionView]) -> BTreeSet<NodeIdx> {
+pub(super) fn suitable_nodes(partitions: &[PartitionView]) -> BTreeSet<NodeIdx> {
     let causes = partitions.iter().flat_map(|partition| &partition.causes);
     let passing = causes.filter(|count| count.cause.is_busy() || count.cause.is_usable());
     passing.flat_map(|count| count.nodes.iter().copied()).collect()
