@@ -96,12 +96,15 @@ pub(super) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<Fil
     Err(damage("it does not say what it holds"))
 }
 
+/// Sees a row: its place, its bytes, what they say.
+pub(crate) type Visit<'a> = dyn FnMut(RowPlace, &[u8], HistoryRow) -> ControlFlow<()> + 'a;
+
 /// Shows every row with its place, in order, until `visit` breaks.
 pub(crate) fn each_row(
     disk: &dyn Disk,
     lineage: Lineage,
     facts: &FileFacts,
-    visit: &mut dyn FnMut(RowPlace, &[u8], HistoryRow) -> ControlFlow<()>,
+    visit: &mut Visit<'_>,
 ) -> Result<ControlFlow<()>, Error> {
     let name = facts.name();
     let mut reader = FrameReader::open(disk, &name, Some(lineage))?;

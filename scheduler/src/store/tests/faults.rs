@@ -237,7 +237,7 @@ fn bodies_are_collected_beside_the_controller() {
     batch.push_body(hash, orphan);
     let (done, wait) = std::sync::mpsc::channel();
     world.store.commit(batch, Box::new(move |outcome| drop(done.send(outcome))));
-    let committed = wait.recv().unwrap().ok().expect("it is durable");
+    let Ok(committed) = wait.recv().unwrap() else { panic!("it is durable") };
     let collect = |state: &State| {
         let mut collection = world.store.bodies().begin_collection();
         collection.keep_state(state);
