@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use scheduler_core::plan::policy::Policy;
+use scheduler_core::plan::policy::{Policy, Prediction};
 use scheduler_sim::trace::figures::Figures;
 use scheduler_sim::trace::replay::{self, Options, Planning};
 use scheduler_sim::trace::swf::{Trace, read_bytes};
@@ -95,6 +95,9 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         Nodes::OneNode => Layout::OneNode,
         Nodes::Nodes => Layout::Nodes,
     };
+    if arguments.cold && (policy.keep || policy.prediction != Prediction::None) {
+        return Err(format!("--cold forgets the promises or run times that {} builds on", arguments.policy));
+    }
     let planning = if arguments.cold { Planning::Anew } else { Planning::Following };
     let options = Options { procs: trace.procs, policy, estimates, layout, planning };
     let starts = replay::run(&trace.jobs, options);
