@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use journal::memory::{Dice, MemoryDisk, Unit};
 use scheduler_codec::digest;
 
-use super::world::{Story, World, locked, open, rows_of};
+use super::world::{Story, World, locked, open, rows_of, seeds};
 
 type Cuts = Arc<Mutex<Vec<(MemoryDisk, Story)>>>;
 
@@ -42,7 +42,7 @@ fn check_cuts(cuts: &Cuts, seed: u64) -> usize {
 
 #[test]
 fn power_cuts_lose_nothing_acknowledged() {
-    for seed in 0..6 {
+    for seed in seeds(0, 6) {
         let disk = MemoryDisk::new();
         let mut world = World::begin(seed, &disk);
         let cuts = keep_cuts(&disk, &world, seed, 3);
@@ -63,7 +63,7 @@ fn power_cuts_lose_nothing_acknowledged() {
 
 #[test]
 fn power_cuts_during_compaction() {
-    for seed in 100..106 {
+    for seed in seeds(100, 6) {
         let disk = MemoryDisk::new();
         let mut world = World::begin(seed, &disk);
         let cuts = keep_cuts(&disk, &world, seed, 4);
@@ -89,7 +89,7 @@ fn power_cuts_during_compaction() {
 /// Owners come and go, each after a power cut at a random place; the story goes on.
 #[test]
 fn many_owners_in_a_row() {
-    for seed in 200..204 {
+    for seed in seeds(200, 4) {
         let mut dice = Dice::new(seed);
         let mut disk = MemoryDisk::new();
         let mut world = World::begin(seed, &disk);
@@ -117,7 +117,7 @@ fn many_owners_in_a_row() {
 
 #[test]
 fn a_compacted_store_is_the_same_store() {
-    for seed in 300..304 {
+    for seed in seeds(300, 4) {
         let (plain, compacted) = (MemoryDisk::new(), MemoryDisk::new());
         for (disk, often) in [(&plain, 0), (&compacted, 7)] {
             let mut world = World::begin(seed, disk);

@@ -10,7 +10,7 @@ use prost::bytes::Bytes;
 use scheduler_codec::digest;
 use scheduler_core::state::State;
 
-use super::world::{World, locked, open, row, settings};
+use super::world::{World, locked, open, row, seeds, settings};
 use crate::store::{Error, Store, layout};
 
 /// Polls until something is so.
@@ -26,7 +26,7 @@ fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
 /// An error of the disk fences the store; opened anew in the same process, it has all that was acknowledged.
 #[test]
 fn a_fenced_store_is_recovered_in_process() {
-    for seed in 0..25 {
+    for seed in seeds(0, 25) {
         let disk = MemoryDisk::new();
         let mut world = World::begin(seed, &disk);
         let mut dice = Dice::new(seed);

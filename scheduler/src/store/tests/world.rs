@@ -223,3 +223,10 @@ impl World {
         Ok(())
     }
 }
+
+/// The seeds of a test: some from `first` on; `SLUICE_SEEDS` sets how many, `SLUICE_FIRST_SEED` repeats from one.
+pub(super) fn seeds(first: u64, usual: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("SLUICE_FIRST_SEED").unwrap_or(first);
+    first..first + number("SLUICE_SEEDS").unwrap_or(usual)
+}
