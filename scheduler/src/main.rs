@@ -88,7 +88,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = source.is_some().then_some(&*loaded.settings.cluster);
     let socket = environment.socket(cluster);
     let state = environment.state(arguments.state.as_deref(), loaded.state_save_location.as_deref());
-    let compactor = std::env::current_exe().ok();
+    // The program that runs now, also after an upgrade has put another one in its place.
+    let compactor = Some(PathBuf::from("/proc/self/exe"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("rpc")

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
-  bench NAME [...]      benches/NAME in the release profile (submit, launch; --tiny --save --seed N --only PART)
+  bench NAME [...]      benches/NAME in the release profile (submit, launch, store; --tiny --save --seed N --only PART)
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
   soak --seeds N [...]  simulated clusters in which everything goes wrong, on all cores (--from S --nodes N --jobs N)
   soak --bugs           the same with bugs planted in the core: the oracles must see each
