@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use journal::{
     ClosedSegment, Committer, Disk, FileDisk, FrameReader, Journal, Lineage, Log, Payload, SegmentId,
@@ -29,8 +29,10 @@ use super::{Error, layout, snapshot};
 
 /// The journal grows by so much before anybody looks whether a snapshot is due.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
-/// How long after a failure, or after a look that came too early, it is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long after a look that came too early, because the views were behind, there is another.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long after a failure nothing is tried: on a full disk each try takes space for a while.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 /// Who makes snapshots.
 #[derive(Clone, Debug)]
@@ -267,7 +269,8 @@ impl Drop for Compactor {
 
 impl Worker {
     fn run(self, inbox: &Receiver<Ask>) {
-        let mut wait = None;
+        // When to look without being asked, and until when not to look at all.
+        let (mut wait, mut rests_until) = (None, None);
         loop {
             let ask = match wait {
                 None => inbox.recv().unwrap_or(Ask::Stop),
@@ -277,6 +280,7 @@ impl Worker {
                     Err(RecvTimeoutError::Disconnected) => Ask::Stop,
                 },
             };
+            let now = Instant::now();
             match ask {
                 Ask::Stop => return,
                 Ask::Now(answer) => {
@@ -284,11 +288,19 @@ impl Worker {
                     let _ = answer.send(self.compact(true).map(|done| done == Look::Done));
                 }
                 Ask::Look => {
+                    if let Some(left) =
+                        rests_until.and_then(|until: Instant| until.checked_duration_since(now))
+                    {
+                        wait = Some(left);
+                        continue;
+                    }
                     let looked = self.compact(false);
                     wait = match &looked {
                         Ok(Look::Done | Look::NotDue) => None,
-                        Ok(Look::TooEarly) | Err(_) => Some(RETRY_AFTER),
+                        Ok(Look::TooEarly) => Some(LOOK_AGAIN_AFTER),
+                        Err(_) => Some(REST_AFTER_FAILURE),
                     };
+                    rests_until = looked.is_err().then(|| now + REST_AFTER_FAILURE);
                     if let Err(error) = looked
                         && self.stopped.load(Ordering::SeqCst) == 0
                     {
