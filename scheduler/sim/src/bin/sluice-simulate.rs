@@ -16,7 +16,9 @@ use serde_json::json;
 /// Replays a recorded workload (SWF, plain or gzip) through the scheduler.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-simulate", version)]
-#[command(after_help = "GPU placement: sluice-simulate --mig exact|fill|churn --help, sluice-simulate --openb FOLDER --help")]
+#[command(
+    after_help = "GPU placement: sluice-simulate --mig exact|fill|churn --help, sluice-simulate --openb FOLDER --help"
+)]
 struct Arguments {
     /// The trace.
     file: PathBuf,
