@@ -37,6 +37,11 @@ pub(super) struct Cluster {
     available: Vec<bool>,
     base: Vec<Profile>,
     plan: Vec<Profile>,
+    /// What was planned since plans were last forgotten: node, amount, from, to.
+    reserved: Vec<(u32, Amount, i64, i64)>,
+    /// Something was taken that the plan did not know of: what was planned there may be taken twice, and
+    /// cannot be given back piece by piece.
+    overlaid: bool,
     stale: Vec<u32>,
     is_stale: Vec<bool>,
     now: i64,
@@ -66,6 +71,9 @@ struct List {
     most: Amount,
     made: (u64, u32),
 }
+
+/// So many plans are taken back one by one, more by copying the profiles.
+const FEW_PLANS: usize = 4;
 
 /// So many reservations after it was made, what a list knows of the present is made again.
 const LIST_KEPT: u32 = 32;
@@ -273,6 +281,7 @@ impl Cluster {
             self.forget_past(node);
             self.base[node as usize].take(amount, i64::MIN, end);
             if !planned {
+                self.overlaid = true;
                 self.plan[node as usize].take(amount, i64::MIN, end);
             }
         }
@@ -289,14 +298,19 @@ impl Cluster {
 
     /// A running job that was to end at `end` will end at `later`.
     pub(super) fn prolong(&mut self, shares: &[NodeShare], end: i64, later: i64) {
+        self.overlaid = true;
         for (node, amount) in self.holds(shares) {
             self.base[node as usize].take(amount, end, later);
             self.plan[node as usize].take(amount, end, later);
         }
     }
 
-    /// Plans to use an amount in `[from, to)`.
-    pub(super) fn reserve(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
+    /// Plans to use an amount in `[from, to)`. `passing`: until plans are forgotten; else a start of this
+    /// pass, which is met again as a running job or given up.
+    pub(super) fn reserve(&mut self, node: u32, amount: Amount, (from, to): (i64, i64), passing: bool) {
+        if passing {
+            self.reserved.push((node, amount, from, to));
+        }
         let place = node as usize;
         self.plan[place].take(amount, from, to);
         if from <= self.now {
@@ -318,6 +332,25 @@ impl Cluster {
 
     /// Forgets every plan. Cost: O(steps of the nodes that were planned on).
     pub(super) fn forget_plans(&mut self) {
+        if self.reserved.len() <= FEW_PLANS && !self.overlaid {
+            // Cheaper than copying a long profile.
+            for (node, amount, from, to) in std::mem::take(&mut self.reserved) {
+                self.plan[node as usize].give(amount, from, to);
+                self.update_floor(node);
+            }
+            for node in self.stale.drain(..) {
+                self.is_stale[node as usize] = false;
+            }
+            self.raise();
+        } else {
+            self.copy_base();
+        }
+    }
+
+    /// Makes every plan what running jobs leave free.
+    pub(super) fn copy_base(&mut self) {
+        self.reserved.clear();
+        self.overlaid = false;
         for node in self.stale.drain(..) {
             let place = node as usize;
             self.is_stale[place] = false;

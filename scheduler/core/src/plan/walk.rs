@@ -110,10 +110,10 @@ impl Ledger {
             self.cluster.forget_plans();
             self.promises.clear();
         } else if std::mem::take(&mut self.plan_doubtful) {
-            self.cluster.forget_plans();
+            self.cluster.copy_base();
             for promise in self.promises.values() {
                 for &(node, amount) in &promise.holds {
-                    self.cluster.reserve(node, amount, promise.start, promise.end);
+                    self.cluster.reserve(node, amount, (promise.start, promise.end), !walk.keep);
                 }
             }
         }
@@ -264,7 +264,7 @@ impl Ledger {
     /// Takes a planned start out of the profile, and keeps it where promises are kept.
     fn promise(&mut self, walk: &Walk<'_>, entry: &Entry, promise: Promise) {
         for &(node, amount) in &promise.holds {
-            self.cluster.reserve(node, amount, promise.start, promise.end);
+            self.cluster.reserve(node, amount, (promise.start, promise.end), !walk.keep);
         }
         if promise.start > walk.now {
             self.next_due = self.next_due.min(promise.start);
@@ -361,8 +361,9 @@ impl Ledger {
             };
             let job = &walk.state.jobs[&entry.key.job];
             let holds = self.cluster.holds(&shares);
+            let is_array = matches!(job.array, ArrayRole::Waiting(_));
             for &(node, amount) in &holds {
-                self.cluster.reserve(node, amount, walk.now, end);
+                self.cluster.reserve(node, amount, (walk.now, end), is_array && !walk.keep);
                 walk.free_cpus = walk.free_cpus.saturating_sub(u64::from(amount.cpus));
             }
             walk.take(job, &shares);
@@ -370,7 +371,7 @@ impl Ledger {
             let allocation: Allocation = shares.into();
             walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
             // Elements of an array get ids of their own at the start: they are seen as new running jobs.
-            if matches!(job.array, ArrayRole::Waiting(_)) {
+            if is_array {
                 self.plan_doubtful = true;
             } else {
                 self.proposed.insert(job.id, Proposed { end, holds });
