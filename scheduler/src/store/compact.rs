@@ -27,7 +27,7 @@ use super::history::History;
 use super::replay::{Piece, Replay, pipelined};
 use super::{Error, layout, snapshot};
 
-/// The journal grows by so much before anybody looks whether a snapshot is due.
+/// The journal grows by so much, at most, before anybody looks whether a snapshot is due.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
 /// How long after a look that came too early, because the views were behind, there is another.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -180,6 +180,7 @@ enum Ask {
 pub(super) struct Poke {
     asks: SyncSender<Ask>,
     grown: Arc<AtomicU64>,
+    look_every: u64,
     /// Number of the last batch that is durable.
     last_batch: Arc<AtomicU64>,
 }
@@ -189,7 +190,7 @@ impl Poke {
         self.last_batch.store(sequence, Ordering::SeqCst);
         let grown = self.grown.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // A look that is asked for already does for this one too.
-        if grown >= LOOK_EVERY_BYTES && self.asks.try_send(Ask::Look).is_ok() {
+        if grown >= self.look_every && self.asks.try_send(Ask::Look).is_ok() {
             self.grown.store(0, Ordering::Relaxed);
         }
     }
@@ -221,6 +222,7 @@ impl Compactor {
         history: Arc<History>,
     ) -> Result<Self, Error> {
         let (asks, inbox) = sync_channel(2);
+        let look_every = LOOK_EVERY_BYTES.min(settings.after_bytes / 8);
         let (child, stopped) = (Arc::new(Mutex::new(None)), Arc::new(AtomicU64::new(0)));
         let last_batch = Arc::new(AtomicU64::new(history.observed_through()));
         let worker = Worker {
@@ -236,7 +238,7 @@ impl Compactor {
             .name("compact".to_owned())
             .spawn(move || worker.run(&inbox))
             .map_err(|error| Error::io("start the thread of", "compact", error))?;
-        let poke = Poke { asks, grown: Arc::default(), last_batch };
+        let poke = Poke { asks, grown: Arc::default(), look_every, last_batch };
         Ok(Self { poke, child, stopped, thread: Some(thread) })
     }
 

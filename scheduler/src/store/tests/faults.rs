@@ -221,6 +221,37 @@ fn a_record_that_does_not_fit_stops_the_start_by_its_place() {
     }
 }
 
+/// Nobody asks for snapshots: they come with the journal's growth, and old segments and snapshots go.
+#[test]
+fn snapshots_come_by_themselves() {
+    let disk = MemoryDisk::new();
+    let mut world = World::begin(10, &disk);
+    let mut settings = settings();
+    settings.compaction.after_bytes = 48 * 1024;
+    let placeholder = open(MemoryDisk::new()).unwrap().store;
+    std::mem::replace(&mut world.store, placeholder).close();
+    let opened = Store::open(Arc::new(disk.handle()), settings, &mut row).unwrap();
+    let at = locked(&world.story).acknowledged;
+    world.resume(opened, at);
+    world.own().unwrap();
+    let names = |start: &str| {
+        let names = journal::Disk::list(&disk).unwrap();
+        names.into_iter().filter(|name| name.starts_with(start)).collect::<Vec<_>>()
+    };
+    let first = names("journal-").into_iter().min();
+    wait_until("old segments go", || {
+        world.step().unwrap();
+        names("journal-").into_iter().min() > first
+    });
+    assert_eq!(names("snapshot-").iter().filter(|name| name.ends_with(".frames")).count(), 2);
+    let story = locked(&world.story).clone();
+    world.store.close();
+    let opened = open(disk.settled()).unwrap();
+    assert!(opened.report.snapshot.is_some());
+    assert_eq!(story.check(&opened), story.acknowledged);
+    opened.store.close();
+}
+
 /// Bodies leave the disk when no job refers to them any more, and those of jobs stay.
 #[test]
 fn bodies_are_collected_beside_the_controller() {
