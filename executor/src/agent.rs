@@ -38,6 +38,8 @@ const STARTS_AT_ONCE: usize = 4;
 const COLLECTS_AT_ONCE: usize = 2;
 /// Events taken before the journal's next batch is sent off.
 const EVENTS_IN_A_ROW: usize = 512;
+/// Time between heartbeats until the scheduler names one.
+const HEARTBEAT_FIRST: Duration = Duration::from_secs(10);
 /// Commands for one run that may wait for its supervisor.
 const COMMANDS_MAX: usize = 64;
 
@@ -49,6 +51,8 @@ pub struct Fixed {
     pub hostname: String,
     /// Folder of srun and the other commands; empty: not known.
     pub commands: String,
+    /// `SLUICE_SOCKET` of this process, where it alone says where the scheduler is.
+    pub socket: Option<String>,
     /// Where run folders are.
     pub run_root: PathBuf,
     /// The supervisor's program.
@@ -87,6 +91,7 @@ impl Fixed {
             node: &self.node,
             hostname: &self.hostname,
             commands: &self.commands,
+            socket: self.socket.as_deref(),
             task_prolog: self.task_prolog.as_deref(),
             task_epilog: self.task_epilog.as_deref(),
             append: self.append,
@@ -132,6 +137,7 @@ pub struct Agent {
     beside: mpsc::Sender<Beside>,
     starts: Arc<Semaphore>,
     collects: Arc<Semaphore>,
+    heartbeat: tokio::time::Interval,
     fatal: Option<String>,
 }
 
@@ -179,6 +185,7 @@ impl Agent {
             beside,
             starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
             collects: Arc::new(Semaphore::new(COLLECTS_AT_ONCE)),
+            heartbeat: tokio::time::interval(HEARTBEAT_FIRST),
             fatal: None,
         };
         agent.logbook.add(&Record::Boot(agent.fixed.boot_id), None);
@@ -196,7 +203,6 @@ impl Agent {
     /// # Errors
     /// A sentence: the journal cannot be written any more. Jobs go on; the next start reads what is on disk.
     pub async fn run(mut self, mut ears: Ears, mut stop: oneshot::Receiver<()>) -> Result<(), String> {
-        let mut heartbeat = tokio::time::interval(Duration::from_secs(10));
         let mut again = tokio::time::interval(Duration::from_secs(1));
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut disk_full = false;
@@ -205,7 +211,7 @@ impl Agent {
                 Some(committed) = ears.committed.recv() => self.committed(committed),
                 Some(beside) = ears.beside.recv() => self.heard(beside),
                 Some(signal) = ears.signals.recv() => self.signal(signal),
-                _ = heartbeat.tick() => self.send(Up::Heartbeat(host::heartbeat())),
+                _ = self.heartbeat.tick() => self.send(Up::Heartbeat(host::heartbeat())),
                 _ = again.tick(), if disk_full => {}
                 _ = &mut stop => break,
             }
@@ -444,6 +450,10 @@ impl Agent {
         }
         if let Some(session) = &mut self.session {
             session.epoch = Some(welcome.epoch);
+        }
+        let every = Duration::from_secs(u64::from(welcome.heartbeat_s.max(1)));
+        if welcome.heartbeat_s > 0 && every != self.heartbeat.period() {
+            self.heartbeat = tokio::time::interval(every);
         }
         tracing::info!(epoch = welcome.epoch, cluster = welcome.cluster, "registered");
     }

@@ -58,6 +58,7 @@ pub async fn run(
         node: identity.node,
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
         commands: own_folder(),
+        socket: variables.socket.clone(),
         run_root: spool.run_root,
         supervisor,
         uid,

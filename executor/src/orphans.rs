@@ -16,6 +16,16 @@ use nix::unistd::Pid;
 use crate::cgroup;
 use crate::key::Key;
 
+/// Together they name one run of one job: another cluster of this machine may use the same names and numbers,
+/// but not for a job that was submitted in the same millisecond.
+const MARKS: [&[u8]; 6] = [
+    b"SLURM_JOB_ID=",
+    b"SLURM_STEP_ID=",
+    b"SLURMD_NODENAME=",
+    b"SLURM_CLUSTER_NAME=",
+    b"SLURM_JOB_SLUID=",
+    b"SLURM_JOB_START_TIME=",
+];
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kills what is left of a run that nobody holds. Blocking.
@@ -53,7 +63,7 @@ fn marks(spec: &Spec) -> Vec<Vec<u8>> {
 }
 
 fn search(marks: &[Vec<u8>], uid: u32) -> Vec<i32> {
-    if marks.len() < 4 {
+    if marks.len() < MARKS.len() {
         return Vec::new();
     }
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

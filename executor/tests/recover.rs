@@ -35,6 +35,7 @@ fn place(name: &str) -> Place {
         node: "n1".to_owned(),
         hostname: "n1".to_owned(),
         commands: String::new(),
+        socket: None,
         run_root: path.clone(),
         supervisor: PathBuf::new(),
         uid: 1,

@@ -110,6 +110,9 @@ pub fn of_batch(context: &Context<'_>, launch: &v1::Launch, account: &Account) -
     environment.set("ENVIRONMENT", "BATCH");
     environment.set("HOSTNAME", context.hostname);
     environment.set_default("TMPDIR", "/tmp");
+    if let Some(socket) = context.socket {
+        environment.set_default("SLUICE_SOCKET", socket);
+    }
     for (name, value) in [
         ("HYDRA_BOOTSTRAP", "slurm"),
         ("HYDRA_LAUNCHER_EXTRA_ARGS", "--external-launcher"),

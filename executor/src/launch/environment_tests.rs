@@ -11,6 +11,7 @@ fn context() -> Context<'static> {
         node: "c1",
         hostname: "host",
         commands: "/opt/bin",
+        socket: None,
         task_prolog: None,
         task_epilog: None,
         append: false,

@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub hostname: &'a str,
     /// Folder of srun and the other commands; empty: not known.
     pub commands: &'a str,
+    /// The scheduler's socket, where commands in a job could not find it by themselves.
+    pub socket: Option<&'a str>,
     /// The site's own task prolog and epilog.
     pub task_prolog: Option<&'a str>,
     /// See `task_prolog`.

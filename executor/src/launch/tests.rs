@@ -13,6 +13,7 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
         node: "c1",
         hostname: "host",
         commands: "/opt/bin",
+        socket: None,
         task_prolog: Some("/site/prolog"),
         task_epilog: None,
         append: true,

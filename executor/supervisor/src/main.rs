@@ -130,7 +130,9 @@ fn mark_begun() -> io::Result<()> {
     // A file that is there already: making one is the dearest call of a short job on some file systems.
     match fs::rename(BLANK_FILE, BEGUN_FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(BEGUN_FILE).map(drop)
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(BEGUN_FILE)?;
+            // Room for the outcome: it must be written on a disk that has become full, too.
+            file.write_all(&[0; 4096])
         }
         result => result,
     }

@@ -23,7 +23,8 @@ use crate::streams::{Output, Streams};
 use crate::sys::{self, Forked, Reaped, Status};
 use crate::tree::Tree;
 
-/// Connections at one time; more wait in the kernel's queue.
+/// Connections at one time of the job's owner, and of root with the executor's user: the former cannot
+/// keep the latter out. More are closed at once.
 const SESSIONS_MAX: usize = 16;
 /// How long a client that went away after the last task's end is waited for.
 const LATE_CLIENT: Duration = Duration::from_secs(10);
@@ -209,9 +210,7 @@ impl Run {
 
     fn wait(&mut self, listener: &UnixListener, signals: &OwnedFd) {
         const READ: i16 = libc::POLLIN;
-        let accepts = self.sessions.len() < SESSIONS_MAX;
-        let mut fds = vec![entry(signals.as_raw_fd(), READ)];
-        fds.push(entry(if accepts { listener.as_raw_fd() } else { -1 }, READ));
+        let mut fds = vec![entry(signals.as_raw_fd(), READ), entry(listener.as_raw_fd(), READ)];
         for session in &self.sessions {
             let events = if session.wants_to_write() { READ | libc::POLLOUT } else { READ };
             fds.push(entry(session.stream().as_raw_fd(), events));
@@ -251,6 +250,16 @@ impl Run {
             && let Ok((stream, _)) = listener.accept()
             && let Ok(session) = Session::new(stream)
         {
+            self.admit(session);
+        }
+    }
+
+    /// Strangers get nothing, not even a place in the list.
+    fn admit(&mut self, session: Session) {
+        let commands = |uid: u32| uid == 0 || uid == sys::effective_uid();
+        let same = |other: &&Session| commands(other.uid) == commands(session.uid);
+        let known = commands(session.uid) || session.uid == self.spec.uid;
+        if known && self.sessions.iter().filter(same).count() < SESSIONS_MAX {
             self.sessions.push(session);
         }
     }
@@ -557,13 +566,11 @@ impl Run {
         for frame in frames {
             let uid = self.sessions[index].uid;
             let is_client = matches!(self.sessions[index].role, Role::Client { .. });
-            let allowed = uid == self.spec.uid || uid == 0 || uid == sys::effective_uid();
             let answer = match frame {
                 Frame::Attach { version, cookie, received } => {
-                    self.attach(index, allowed, version, &cookie, &received);
+                    self.attach(index, version, &cookie, &received);
                     None
                 }
-                _ if !allowed => Some(refused("permission denied")),
                 frame if is_client => self.obey_client(index, frame),
                 frame => Some(self.obey_visitor(frame, uid)),
             };
@@ -576,15 +583,12 @@ impl Run {
     fn attach(
         &mut self,
         index: usize,
-        allowed: bool,
         version: u16,
         cookie: &[u8],
         received: &[executor_supervisor::frame::Position],
     ) {
         let reason = if version != VERSION {
             Some("another version of the frames is spoken here")
-        } else if !allowed {
-            Some("permission denied")
         } else if self.spec.cookie.is_empty() || cookie != self.spec.cookie {
             Some("wrong cookie")
         } else {

@@ -14,6 +14,9 @@ use crate::sys;
 /// Bytes that may wait for the peer before streams stop being sent.
 const BACKLOG: usize = 64 * 1024;
 
+/// Bytes of answers that may wait for a peer that does not read; then it loses its connection.
+const ANSWERS_MAX: usize = 256 * 1024;
+
 /// What a connection is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -72,6 +75,7 @@ impl Session {
 
     pub(crate) fn send(&mut self, frame: &Frame) {
         frame.encode(&mut self.out);
+        self.gone |= self.out.len() - self.written > ANSWERS_MAX;
     }
 
     /// Writes what the socket takes.

@@ -536,9 +536,43 @@ fn strangers_and_wrong_cookies_are_refused() {
     let mut rubbish = supervisor.connect();
     std::io::Write::write_all(&mut rubbish.stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert_eq!(rubbish.next(), None);
+    // Many idle connections keep nobody out for good: one more is closed, those that were there go on.
+    let idle: Vec<Peer> = (0..40).map(|_| supervisor.connect()).collect();
+    drop(idle);
     let mut peer = supervisor.attach(Vec::new());
     peer.send(&Frame::Close { position: input(0) });
     assert_eq!(finish(supervisor, &mut peer).1.exit, code(0));
+}
+
+#[test]
+fn another_user_is_not_heard() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: nobody else can be tried");
+        return;
+    }
+    let place = Place::new("stranger");
+    let supervisor = place.start(&place.batch("touch ready; sleep 1000"));
+    wait_for_file(&place, "ready");
+    // A terminate frame of cause 0 without a note, sent by a user who is neither root nor the owner.
+    let bytes = cancel(Cause::Cancel).to_bytes();
+    let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    let script = format!(
+        "import socket; s=socket.socket(socket.AF_UNIX); s.connect({:?}); s.sendall(b'{escaped}'); print(len(s.recv(100)))",
+        place.run().join("socket").display().to_string()
+    );
+    let python = |uid: u32| {
+        use std::os::unix::process::CommandExt;
+        fs::set_permissions(place.run(), fs::Permissions::from_mode(0o711)).unwrap();
+        Command::new("python3").args(["-c", &script]).uid(uid).gid(uid).output().map(|out| out.stdout)
+    };
+    let Ok(answer) = python(54_321) else {
+        eprintln!("no python3 here: not tried");
+        return;
+    };
+    assert!(answer.is_empty() || answer == b"0\n", "{}", String::from_utf8_lossy(&answer));
+    assert!(!place.text("out").contains("CANCELLED"));
+    assert_eq!(python(12_345).unwrap(), b"5\n", "the owner is answered");
+    assert_eq!(supervisor.outcome().kind, Kind::Cancelled);
 }
 
 #[test]
