@@ -133,7 +133,7 @@ fn outcomes<'a>(
             if ended == 0 {
                 wrong.push(format!("job {id} is {state} {exit} but never wrote its end"));
             }
-        } else if ["FAILED", "NODE_FAIL"].contains(&row.state.as_str()) && row.exit != exit {
+        } else if row.state == "NODE_FAIL" || (row.state == "FAILED" && row.exit != exit) {
             lost.push(id);
         } else {
             wrong.push(format!("job {id} should be {state} {exit} and is {} {}", row.state, row.exit));

@@ -114,8 +114,10 @@ impl Shared {
                     None => command.env_remove(name),
                 };
             }
+            // Half may be run again when their supervisor is lost; the other half must then have failed.
+            let requeue = if random.below(2) == 0 { "--requeue" } else { "--no-requeue" };
             command
-                .args(["--parsable", "-n1", "-o", "/dev/null", "-J"])
+                .args(["--parsable", requeue, "-n1", "-o", "/dev/null", "-J"])
                 .arg(format!("m{number}"))
                 .arg(script);
             command.args([number.to_string(), exit.to_string(), work.to_owned()]);
