@@ -8,32 +8,26 @@
 //! One thread, one `poll`. Time is monotonic; the wall clock is only noted. The step's end is decided by
 //! the kernel ("no child left"), never by a list of pids.
 
+mod clock;
+mod serve;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Scope, Stream, VERSION};
+use executor_supervisor::frame::{Cause, Frame, Stream};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::{Spec, Stdio};
 use nix::libc;
 
 use crate::child::{self, Ends, SETUP_FAILED_SIGNAL};
-use crate::session::{Role, Session};
+use crate::session::Session;
 use crate::streams::{Output, Streams};
 use crate::sys::{self, Forked, Reaped, Status};
 use crate::tree::Tree;
 
-/// Connections at one time of the job's owner, and of root with the executor's user: the former cannot
-/// keep the latter out. More are closed at once.
-const SESSIONS_MAX: usize = 16;
-/// How long a client that went away after the last task's end is waited for.
-const LATE_CLIENT: Duration = Duration::from_secs(10);
-/// How long a helper of the supervisor's own may take before it is killed like everything else.
-const HELPER_MAX: Duration = Duration::from_secs(10);
 /// How long task epilogs may take.
 const EPILOG_MAX: Duration = Duration::from_secs(60);
-/// First pause between two searches for what survived a kill; doubled up to a second.
-const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -140,8 +134,6 @@ impl Run {
         self.outcome()
     }
 
-    // ---- starting -------------------------------------------------------------------------------
-
     fn start_tasks(&mut self) {
         for index in 0..self.spec.tasks.len() {
             if let Err(error) = self.start_task(index) {
@@ -206,8 +198,6 @@ impl Run {
         }
     }
 
-    // ---- waiting --------------------------------------------------------------------------------
-
     fn wait(&mut self, listener: &UnixListener, signals: &OwnedFd) {
         const READ: i16 = libc::POLLIN;
         let mut fds = vec![entry(signals.as_raw_fd(), READ), entry(listener.as_raw_fd(), READ)];
@@ -254,16 +244,6 @@ impl Run {
         }
     }
 
-    /// Strangers get nothing, not even a place in the list.
-    fn admit(&mut self, session: Session) {
-        let commands = |uid: u32| uid == 0 || uid == sys::effective_uid();
-        let same = |other: &&Session| commands(other.uid) == commands(session.uid);
-        let known = commands(session.uid) || session.uid == self.spec.uid;
-        if known && self.sessions.iter().filter(same).count() < SESSIONS_MAX {
-            self.sessions.push(session);
-        }
-    }
-
     /// The end of the pipe means that exec has happened; words mean that it will not.
     fn read_report(&mut self, index: usize) {
         let Some(report) = &self.tasks[index].report else { return };
@@ -295,39 +275,6 @@ impl Run {
             None => -1,
         }
     }
-
-    fn after_begin(&self, ms: u64) -> Option<Instant> {
-        if self.suspended_since.is_some() || self.phase != Phase::Running {
-            return None;
-        }
-        self.begun.checked_add(Duration::from_millis(ms))?.checked_add(self.suspended_total)
-    }
-
-    fn limit_at(&self) -> Option<Instant> {
-        self.after_begin(self.spec.limit_ms.filter(|_| self.stop.is_none())?)
-    }
-
-    fn warning_at(&self) -> Option<Instant> {
-        let warning = self.spec.warning.filter(|_| self.warning_due && self.stop.is_none())?;
-        self.after_begin(warning.after_ms)
-    }
-
-    fn first_kill_at(&self) -> Option<Instant> {
-        let waits = self.kill_again.is_none() && self.phase == Phase::Running;
-        self.stop.as_ref().filter(|_| waits).map(|stop| stop.kill_at)
-    }
-
-    fn client_deadline(&self) -> Option<Instant> {
-        let lost = self.client_lost_at?;
-        let grace = lost + Duration::from_millis(self.spec.client_grace_ms);
-        match self.phase {
-            Phase::Running => Some(grace).filter(|_| self.stop.is_none()),
-            Phase::Clearing | Phase::Epilogs => None,
-            Phase::Delivering => Some(grace.min(self.delivering_since? + LATE_CLIENT)),
-        }
-    }
-
-    // ---- processes ------------------------------------------------------------------------------
 
     /// Takes the dead away; notices the end of tasks and of everything.
     fn reap(&mut self) {
@@ -393,7 +340,7 @@ impl Run {
                     self.deliver();
                 } else {
                     self.phase = Phase::Epilogs;
-                    self.kill_again = Some((Instant::now() + EPILOG_MAX, KILL_AGAIN));
+                    self.kill_again = Some((Instant::now() + EPILOG_MAX, clock::KILL_AGAIN));
                 }
             }
             Phase::Epilogs => self.deliver(),
@@ -433,294 +380,6 @@ impl Run {
         }
     }
 
-    fn kill_everything(&mut self) {
-        self.tree.kill(&self.helper_pids());
-        let pause = self.kill_again.map_or(KILL_AGAIN, |(_, pause)| (pause * 2).min(Duration::from_secs(1)));
-        self.kill_again = Some((Instant::now() + pause, pause));
-    }
-
-    // ---- time -----------------------------------------------------------------------------------
-
-    fn keep_time(&mut self) {
-        let now = Instant::now();
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.warning_at()) {
-            self.warning_due = false;
-            if let Some(warning) = self.spec.warning {
-                let scope = if warning.first_process_only { Scope::First } else { Scope::Full };
-                self.signal(warning.signal, scope);
-            }
-        }
-        if due(self.limit_at()) {
-            self.end_step(Why::OwnLimit, self.spec.kill_wait_ms, "");
-        }
-        if due(self.client_deadline()) {
-            match self.phase {
-                Phase::Running => self.end_step(Why::ClientLost, self.spec.kill_wait_ms, ""),
-                Phase::Clearing | Phase::Epilogs => {}
-                Phase::Delivering => self.client_left = true,
-            }
-        }
-        if due(self.first_kill_at()) || due(self.kill_again.map(|(at, _)| at)) {
-            self.kill_everything();
-        }
-    }
-
-    /// TERM with CONT now, KILL later. A second call can only bring the KILL nearer.
-    fn end_step(&mut self, why: Why, kill_wait_ms: u64, note: &str) {
-        let now = Instant::now();
-        let kill_at = now.checked_add(Duration::from_millis(kill_wait_ms)).unwrap_or(now);
-        if let Some(stop) = &mut self.stop {
-            stop.kill_at = stop.kill_at.min(kill_at);
-            return;
-        }
-        self.stop = Some(Stop { why, kill_at });
-        if self.phase != Phase::Running {
-            return;
-        }
-        let text = if note.is_empty() { self.stop_note(why) } else { Some(note.to_owned()) };
-        if let Some(text) = text {
-            self.say(&text);
-        }
-        self.suspend(false);
-        self.tree.signal(libc::SIGCONT, &self.helper_pids());
-        self.tree.signal(libc::SIGTERM, &self.helper_pids());
-        if kill_wait_ms == 0 {
-            self.kill_everything();
-        }
-    }
-
-    /// Slurm's line in the job's output.
-    fn stop_note(&self, why: Why) -> Option<String> {
-        let reason = match why {
-            Why::OwnLimit | Why::Asked(Cause::TimeLimit) => "DUE TO TIME LIMIT",
-            Why::Asked(Cause::Cancel) => "DUE to SIGNAL Terminated",
-            Why::Asked(Cause::Requeue) => "DUE TO JOB REQUEUE",
-            Why::Asked(Cause::Preemption) => "DUE TO PREEMPTION",
-            Why::Asked(Cause::NodeFail) => "DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS",
-            Why::BadExit | Why::ClientLost => return None,
-        };
-        let what = if self.spec.is_batch() {
-            format!("JOB {}", self.spec.job_id)
-        } else {
-            format!("STEP {}.{}", self.spec.job_id, self.spec.step)
-        };
-        let time = sys::local_time_text(sys::now_ms());
-        Some(format!("*** {what} ON {} CANCELLED AT {time} {reason} ***", self.spec.node))
-    }
-
-    /// A line in the job's output file, or for the client.
-    fn say(&mut self, text: &str) {
-        let Some(task) = self.spec.tasks.first() else { return };
-        let place = if task.stderr == Stdio::Output { &task.stdout } else { &task.stderr };
-        match place {
-            Stdio::File { path, .. } if self.spec.cookie.is_empty() => match sys::fork_into(None) {
-                Ok(Forked::Child) => child::become_note(&self.spec, path, text),
-                Ok(Forked::Parent(pid)) => self.helpers.push((pid, Instant::now())),
-                Err(error) => self.note_detail(format!("a note could not be written: {error}")),
-            },
-            _ => {
-                let number = self.next_event();
-                self.events.push(Frame::Note { number, text: format!("slurmstepd: error: {text}") });
-            }
-        }
-    }
-
-    /// The supervisor's own helpers, as long as they may live.
-    fn helper_pids(&self) -> Vec<i32> {
-        self.helpers.iter().filter(|(_, since)| since.elapsed() < HELPER_MAX).map(|(pid, _)| *pid).collect()
-    }
-
-    fn suspend(&mut self, stop: bool) {
-        match (stop, self.suspended_since) {
-            (true, None) => {
-                self.suspended_since = Some(Instant::now());
-                self.tree.freeze(true, &self.helper_pids());
-            }
-            (false, Some(since)) => {
-                self.suspended_total += since.elapsed();
-                self.suspended_since = None;
-                self.tree.freeze(false, &self.helper_pids());
-            }
-            _ => {}
-        }
-    }
-
-    fn signal(&self, signal: u32, scope: Scope) {
-        let Ok(signal) = i32::try_from(signal) else { return };
-        match scope {
-            Scope::Steps if self.spec.is_batch() => {}
-            Scope::Steps | Scope::Full => self.tree.signal(signal, &self.helper_pids()),
-            Scope::First => {
-                if let Some(task) = self.tasks.first().filter(|task| task.exit.is_none()) {
-                    sys::kill(task.pid, signal);
-                }
-            }
-        }
-    }
-
-    // ---- the socket -----------------------------------------------------------------------------
-
-    fn receive(&mut self, index: usize) {
-        let frames = self.sessions[index].receive();
-        for frame in frames {
-            let uid = self.sessions[index].uid;
-            let is_client = matches!(self.sessions[index].role, Role::Client { .. });
-            let answer = match frame {
-                Frame::Attach { version, cookie, received } => {
-                    self.attach(index, version, &cookie, &received);
-                    None
-                }
-                frame if is_client => self.obey_client(index, frame),
-                frame => Some(self.obey_visitor(frame, uid)),
-            };
-            if let Some(answer) = answer {
-                self.sessions[index].send(&answer);
-            }
-        }
-    }
-
-    fn attach(
-        &mut self,
-        index: usize,
-        version: u16,
-        cookie: &[u8],
-        received: &[executor_supervisor::frame::Position],
-    ) {
-        let reason = if version != VERSION {
-            Some("another version of the frames is spoken here")
-        } else if self.spec.cookie.is_empty() || cookie != self.spec.cookie {
-            Some("wrong cookie")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            self.sessions[index].send(&refused(reason));
-            self.sessions[index].closing = true;
-            return;
-        }
-        // Whoever was attached before is the same client's broken connection.
-        for other in &mut self.sessions {
-            if matches!(other.role, Role::Client { .. }) {
-                // Nothing more is sent there: the streams go on elsewhere.
-                other.role = Role::Visitor;
-                other.gone = true;
-            }
-        }
-        self.streams.rewind(received);
-        let welcome = Frame::Welcome {
-            version: VERSION,
-            ranks: self.tasks.iter().map(|task| task.rank).collect(),
-            input_offset: self.streams.input.end(),
-        };
-        let session = &mut self.sessions[index];
-        session.gone = false;
-        session.role = Role::Client { events_sent: 0, ended_sent: false };
-        session.send(&welcome);
-        self.client_lost_at = None;
-    }
-
-    fn obey_client(&mut self, index: usize, frame: Frame) -> Option<Frame> {
-        match frame {
-            Frame::Data { position, bytes } if is_input(position.rank, position.stream) => {
-                if !self.streams.input.push(position.offset, &bytes) {
-                    self.sessions[index].gone = true;
-                }
-            }
-            Frame::Close { position } if is_input(position.rank, position.stream) => {
-                self.streams.input.close();
-            }
-            Frame::Ack { position } => self.streams.acknowledge(position),
-            Frame::Window { rows, columns } => {
-                if let Some(terminal) = &self.streams.terminal {
-                    sys::set_window(terminal.as_fd(), rows, columns);
-                }
-            }
-            Frame::Signal { signal, scope } => self.signal(signal, scope),
-            Frame::Terminate { kill_wait_ms, note, .. } => {
-                self.end_step(Why::Asked(Cause::Cancel), kill_wait_ms, &note);
-            }
-            Frame::Leave => {
-                self.client_left = true;
-                self.sessions[index].gone = true;
-            }
-            _ => self.sessions[index].gone = true,
-        }
-        None
-    }
-
-    /// One-shot commands: the executor's, or the job's owner where it is their right.
-    fn obey_visitor(&mut self, frame: Frame, uid: u32) -> Frame {
-        let commands = uid == 0 || uid == sys::effective_uid();
-        match frame {
-            Frame::Signal { signal, scope } => self.signal(signal, scope),
-            Frame::Terminate { cause, kill_wait_ms, note } => {
-                let cause = if commands { cause } else { Cause::Cancel };
-                self.end_step(Why::Asked(cause), kill_wait_ms, &note);
-            }
-            Frame::Suspend if commands => {
-                if self.stop.is_none() && self.phase == Phase::Running {
-                    self.suspend(true);
-                }
-            }
-            Frame::Resume if commands => self.suspend(false),
-            Frame::Limit { limit_ms } if commands => self.change_limit(limit_ms),
-            Frame::Announce { text } if commands => self.say(&text),
-            _ => return refused("permission denied"),
-        }
-        Frame::Done
-    }
-
-    /// The warning keeps its distance from the limit.
-    fn change_limit(&mut self, limit_ms: Option<u64>) {
-        if let (Some(warning), Some(old), Some(new)) = (&mut self.spec.warning, self.spec.limit_ms, limit_ms)
-        {
-            warning.after_ms = warning.after_ms.saturating_add(new).saturating_sub(old);
-        }
-        self.spec.limit_ms = limit_ms;
-    }
-
-    /// Sends what there is to send; forgets connections that are gone.
-    fn serve(&mut self) {
-        let all_said = self.phase == Phase::Delivering && self.streams.is_delivered();
-        for session in &mut self.sessions {
-            if let Role::Client { events_sent, ended_sent } = session.role {
-                let mut sent = events_sent;
-                while session.has_room() && sent < self.events.len() {
-                    session.send(&self.events[sent]);
-                    sent += 1;
-                }
-                while session.has_room()
-                    && let Some(frame) = self.streams.next_frame()
-                {
-                    session.send(&frame);
-                }
-                let end_now = all_said && sent == self.events.len() && !ended_sent;
-                if end_now {
-                    session.send(&Frame::Ended);
-                }
-                session.role = Role::Client { events_sent: sent, ended_sent: ended_sent || end_now };
-            }
-            session.flush();
-        }
-        let mut lost = false;
-        self.sessions.retain(|session| {
-            if session.gone
-                && let Role::Client { ended_sent, .. } = session.role
-            {
-                lost = true;
-                self.client_left |= ended_sent;
-            }
-            !session.gone
-        });
-        let attached = self.sessions.iter().any(|session| matches!(session.role, Role::Client { .. }));
-        if lost && !attached {
-            self.client_lost_at = Some(Instant::now());
-        }
-    }
-
-    // ---- the end --------------------------------------------------------------------------------
-
     fn is_over(&self) -> bool {
         let lost_client = matches!(self.stop, Some(Stop { why: Why::ClientLost, .. }));
         let nobody = self.spec.cookie.is_empty() || self.client_left || lost_client;
@@ -751,14 +410,6 @@ impl Run {
             detail: self.detail,
         }
     }
-}
-
-fn is_input(rank: u32, stream: Stream) -> bool {
-    rank == ALL_RANKS && stream == Stream::Input
-}
-
-fn refused(reason: &str) -> Frame {
-    Frame::Refused { reason: reason.to_owned() }
 }
 
 fn entry(fd: i32, events: i16) -> libc::pollfd {

@@ -1,0 +1,175 @@
+//! Time and endings: the limit, the warning, TERM and KILL, suspension, and what is said about it in the output.
+
+use std::time::{Duration, Instant};
+
+use executor_supervisor::frame::{Cause, Frame, Scope};
+use executor_supervisor::spec::Stdio;
+use nix::libc;
+
+use super::{Phase, Run, Stop, Why};
+use crate::child;
+use crate::sys::{self, Forked};
+
+/// How long a client that went away after the last task's end is waited for.
+const LATE_CLIENT: Duration = Duration::from_secs(10);
+/// First pause between two searches for what survived a kill; doubled up to a second.
+pub(super) const KILL_AGAIN: Duration = Duration::from_millis(20);
+/// How long a helper of the supervisor's own may take before it is killed like everything else.
+const HELPER_MAX: Duration = Duration::from_secs(10);
+
+impl Run {
+    pub(super) fn keep_time(&mut self) {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.warning_at()) {
+            self.warning_due = false;
+            if let Some(warning) = self.spec.warning {
+                let scope = if warning.first_process_only { Scope::First } else { Scope::Full };
+                self.signal(warning.signal, scope);
+            }
+        }
+        if due(self.limit_at()) {
+            self.end_step(Why::OwnLimit, self.spec.kill_wait_ms, "");
+        }
+        if due(self.client_deadline()) {
+            match self.phase {
+                Phase::Running => self.end_step(Why::ClientLost, self.spec.kill_wait_ms, ""),
+                Phase::Clearing | Phase::Epilogs => {}
+                Phase::Delivering => self.client_left = true,
+            }
+        }
+        if due(self.first_kill_at()) || due(self.kill_again.map(|(at, _)| at)) {
+            self.kill_everything();
+        }
+    }
+
+    /// TERM with CONT now, KILL later. A second call can only bring the KILL nearer.
+    pub(super) fn end_step(&mut self, why: Why, kill_wait_ms: u64, note: &str) {
+        let now = Instant::now();
+        let kill_at = now.checked_add(Duration::from_millis(kill_wait_ms)).unwrap_or(now);
+        if let Some(stop) = &mut self.stop {
+            stop.kill_at = stop.kill_at.min(kill_at);
+            return;
+        }
+        self.stop = Some(Stop { why, kill_at });
+        if self.phase != Phase::Running {
+            return;
+        }
+        let text = if note.is_empty() { self.stop_note(why) } else { Some(note.to_owned()) };
+        if let Some(text) = text {
+            self.say(&text);
+        }
+        self.suspend(false);
+        self.tree.signal(libc::SIGCONT, &self.helper_pids());
+        self.tree.signal(libc::SIGTERM, &self.helper_pids());
+        if kill_wait_ms == 0 {
+            self.kill_everything();
+        }
+    }
+
+    /// Slurm's line in the job's output.
+    pub(super) fn stop_note(&self, why: Why) -> Option<String> {
+        let reason = match why {
+            Why::OwnLimit | Why::Asked(Cause::TimeLimit) => "DUE TO TIME LIMIT",
+            Why::Asked(Cause::Cancel) => "DUE to SIGNAL Terminated",
+            Why::Asked(Cause::Requeue) => "DUE TO JOB REQUEUE",
+            Why::Asked(Cause::Preemption) => "DUE TO PREEMPTION",
+            Why::Asked(Cause::NodeFail) => "DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS",
+            Why::BadExit | Why::ClientLost => return None,
+        };
+        let what = if self.spec.is_batch() {
+            format!("JOB {}", self.spec.job_id)
+        } else {
+            format!("STEP {}.{}", self.spec.job_id, self.spec.step)
+        };
+        let time = sys::local_time_text(sys::now_ms());
+        Some(format!("*** {what} ON {} CANCELLED AT {time} {reason} ***", self.spec.node))
+    }
+
+    /// A line in the job's output file, or for the client.
+    pub(super) fn say(&mut self, text: &str) {
+        let Some(task) = self.spec.tasks.first() else { return };
+        let place = if task.stderr == Stdio::Output { &task.stdout } else { &task.stderr };
+        match place {
+            Stdio::File { path, .. } if self.spec.cookie.is_empty() => match sys::fork_into(None) {
+                Ok(Forked::Child) => child::become_note(&self.spec, path, text),
+                Ok(Forked::Parent(pid)) => self.helpers.push((pid, Instant::now())),
+                Err(error) => self.note_detail(format!("a note could not be written: {error}")),
+            },
+            _ => {
+                let number = self.next_event();
+                self.events.push(Frame::Note { number, text: format!("slurmstepd: error: {text}") });
+            }
+        }
+    }
+
+    /// The supervisor's own helpers, as long as they may live.
+    pub(super) fn helper_pids(&self) -> Vec<i32> {
+        self.helpers.iter().filter(|(_, since)| since.elapsed() < HELPER_MAX).map(|(pid, _)| *pid).collect()
+    }
+
+    pub(super) fn suspend(&mut self, stop: bool) {
+        match (stop, self.suspended_since) {
+            (true, None) => {
+                self.suspended_since = Some(Instant::now());
+                self.tree.freeze(true, &self.helper_pids());
+            }
+            (false, Some(since)) => {
+                self.suspended_total += since.elapsed();
+                self.suspended_since = None;
+                self.tree.freeze(false, &self.helper_pids());
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn signal(&self, signal: u32, scope: Scope) {
+        let Ok(signal) = i32::try_from(signal) else { return };
+        match scope {
+            Scope::Steps if self.spec.is_batch() => {}
+            Scope::Steps | Scope::Full => self.tree.signal(signal, &self.helper_pids()),
+            Scope::First => {
+                if let Some(task) = self.tasks.first().filter(|task| task.exit.is_none()) {
+                    sys::kill(task.pid, signal);
+                }
+            }
+        }
+    }
+
+    pub(super) fn after_begin(&self, ms: u64) -> Option<Instant> {
+        if self.suspended_since.is_some() || self.phase != Phase::Running {
+            return None;
+        }
+        self.begun.checked_add(Duration::from_millis(ms))?.checked_add(self.suspended_total)
+    }
+
+    pub(super) fn limit_at(&self) -> Option<Instant> {
+        self.after_begin(self.spec.limit_ms.filter(|_| self.stop.is_none())?)
+    }
+
+    pub(super) fn warning_at(&self) -> Option<Instant> {
+        let warning = self.spec.warning.filter(|_| self.warning_due && self.stop.is_none())?;
+        self.after_begin(warning.after_ms)
+    }
+
+    pub(super) fn first_kill_at(&self) -> Option<Instant> {
+        let waits = self.kill_again.is_none() && self.phase == Phase::Running;
+        self.stop.as_ref().filter(|_| waits).map(|stop| stop.kill_at)
+    }
+
+    pub(super) fn client_deadline(&self) -> Option<Instant> {
+        let lost = self.client_lost_at?;
+        let grace = lost + Duration::from_millis(self.spec.client_grace_ms);
+        match self.phase {
+            Phase::Running => Some(grace).filter(|_| self.stop.is_none()),
+            Phase::Clearing | Phase::Epilogs => None,
+            Phase::Delivering => Some(grace.min(self.delivering_since? + LATE_CLIENT)),
+        }
+    }
+
+    pub(super) fn kill_everything(&mut self) {
+        self.tree.kill(&self.helper_pids());
+        let pause = self.kill_again.map_or(KILL_AGAIN, |(_, pause)| (pause * 2).min(Duration::from_secs(1)));
+        self.kill_again = Some((Instant::now() + pause, pause));
+    }
+}
