@@ -64,16 +64,18 @@ pub(super) fn open(
     let lineage = recovered.recovery().lineage;
     let (history, unreadable) = History::open(Arc::clone(disk), lineage, settings.history)?;
     let mut unreadable: Vec<String> = unreadable.iter().map(tell).collect();
-    // Headers of bodies are read beside the snapshot.
-    let (bodies, found) = std::thread::scope(|scope| {
+    // Headers of bodies are read beside all of it; only the last frame asks for them.
+    let (bodies, replayed) = std::thread::scope(|scope| {
         let bodies = scope.spawn(|| Bodies::open(Arc::clone(disk), settings.body_file_bytes));
-        let found = newest_snapshot(&**disk, &recovered, &mut unreadable);
-        (bodies.join().unwrap_or(Err(Error::Stopped)), found)
+        let replayed = newest_snapshot(&**disk, &recovered, &mut unreadable).and_then(|(base, state)| {
+            let replay = Replay::new(state, Some((&history, maker)));
+            Ok((base, replay_behind(base.unwrap_or(0), &recovered, replay)?))
+        });
+        (bodies.join().unwrap_or(Err(Error::Stopped)), replayed)
     });
-    let (bodies, (base, state)) = (bodies?, found?);
-    let replay = Replay::new(state, Some((&history, maker))).with_bodies(&bodies);
-    let replay = replay_behind(base.unwrap_or(0), &recovered, replay)?;
-    let Replay { state, frames, records, given_up, .. } = replay;
+    let (bodies, (base, mut replay)) = (bodies?, replayed?);
+    let given_up = !replay.settle(&bodies)?;
+    let Replay { state, frames, records, .. } = replay;
     if given_up {
         recovered.reject_last()?;
     }

@@ -27,7 +27,7 @@ pub(super) struct Piece {
     sequence: u64,
     /// With the place in the frame.
     pub(super) records: Vec<(usize, Record)>,
-    /// Given up if it refers to a body that is not there.
+    /// The last one, which is given up if it refers to a body that is not there.
     pub(super) in_doubt: bool,
 }
 
@@ -57,26 +57,30 @@ impl Piece {
 pub(super) struct Replay<'a, 'b> {
     pub(super) state: State,
     rows: Option<(&'a History, &'a mut RowMaker<'b>)>,
-    bodies: Option<Arc<Bodies>>,
+    in_doubt: Option<Piece>,
     pub(super) frames: u64,
     pub(super) records: u64,
-    /// The piece in doubt was given up.
-    pub(super) given_up: bool,
 }
 
 impl<'a, 'b> Replay<'a, 'b> {
     pub(super) fn new(state: State, rows: Option<(&'a History, &'a mut RowMaker<'b>)>) -> Self {
-        Self { state, rows, bodies: None, frames: 0, records: 0, given_up: false }
+        Self { state, rows, in_doubt: None, frames: 0, records: 0 }
     }
 
-    /// Pieces in doubt are checked against these.
-    pub(super) fn with_bodies(self, bodies: &Arc<Bodies>) -> Self {
-        Self { bodies: Some(Arc::clone(bodies)), ..self }
+    /// Applies the piece in doubt, if there is one, unless it refers to a body that is not there; answers whether
+    /// everything is applied now.
+    pub(super) fn settle(&mut self, bodies: &Bodies) -> Result<bool, Error> {
+        let Some(piece) = self.in_doubt.take() else { return Ok(true) };
+        if self.refers_to_missing(&piece, bodies) {
+            return Ok(false);
+        }
+        self.apply(Piece { in_doubt: false, ..piece }).map(|()| true)
     }
 
     fn apply(&mut self, piece: Piece) -> Result<(), Error> {
-        if piece.in_doubt && self.refers_to_missing(&piece) {
-            self.given_up = true;
+        assert!(self.in_doubt.is_none(), "nothing follows the piece in doubt");
+        if piece.in_doubt {
+            self.in_doubt = Some(piece);
             return Ok(());
         }
         let Piece { file, offset, sequence, records, .. } = piece;
@@ -100,8 +104,7 @@ impl<'a, 'b> Replay<'a, 'b> {
     }
 
     /// Whether the records bring a job or step with a body that is not there.
-    fn refers_to_missing(&self, piece: &Piece) -> bool {
-        let Some(bodies) = &self.bodies else { return false };
+    fn refers_to_missing(&self, piece: &Piece, bodies: &Bodies) -> bool {
         let missing = |hash: &BodyHash| !bodies.contains(hash);
         piece.records.iter().any(|(_, record)| match record {
             // A job that was there before has lost its body by damage, which does not make this frame a torn one.
