@@ -132,7 +132,9 @@ fn a_stopped_executor_leaves_its_jobs() {
 fn a_crash_between_intent_and_spawn_starts_nothing_and_the_launch_is_sent_again() {
     let cluster = Cluster::new("after-intent");
     let executor = cluster.start_crashing_at("after-intent");
-    cluster.welcomed().launch(cluster.counting(1));
+    // Held until the crash: a session that ends earlier would be followed by another one.
+    let first = cluster.welcomed();
+    first.launch(cluster.counting(1));
     executor.await_death();
     let _executor = cluster.start();
     let session = cluster.welcomed();
