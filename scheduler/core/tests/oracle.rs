@@ -367,7 +367,7 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
     let mut follower = Planner::following();
     let mut said = BTreeMap::new();
     let mut now = NOW;
-    let mut put = |state: &mut State, follower: &mut Planner, record: Record| {
+    let put = |state: &mut State, follower: &mut Planner, record: Record| {
         apply(state, &record);
         follower.observe(&record);
     };

@@ -151,7 +151,11 @@ fn node(place: u64) -> GridNode {
         7..9 => (64, 512, 4),
         _ => (128, 1024, 8),
     };
-    let has = [("ib", place / 3 % 2 == 0), ("v2", place / 10 % 3 == 0), ("big", memory >= 512)];
+    let has = [
+        ("ib", (place / 3).is_multiple_of(2)),
+        ("v2", (place / 10).is_multiple_of(3)),
+        ("big", memory >= 512),
+    ];
     let features = has.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
     let weight = u32::try_from(1 + place / 5 % 3).expect("it is at most 3");
     GridNode { cores, memory: memory * GIB, gpus, weight, features }
@@ -188,7 +192,7 @@ fn is_in(partition: &str, place: u64, gpus: u64) -> bool {
         "all" => true,
         "cpu" => gpus == 0,
         "gpu" => gpus > 0,
-        _ => place / 10 % 4 == 0,
+        _ => (place / 10).is_multiple_of(4),
     }
 }
 
