@@ -3,6 +3,7 @@
 //! The test is the scheduler: it takes sessions, sends what it likes and sees every message up. Executors and
 //! supervisors are the real programs, with state in a folder of the test's own.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -175,6 +176,8 @@ pub(crate) struct Cluster {
     socket: PathBuf,
     sessions: Receiver<Session>,
     submit_ms: i64,
+    /// Spools that were seen: each left a folder among the cgroups.
+    spools: RefCell<Vec<Vec<u8>>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -203,7 +206,7 @@ impl Cluster {
         static CLUSTERS: AtomicI64 = AtomicI64::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::SeqCst);
         let submit_ms = i64::from(std::process::id()) * 1_000_000 + number * 1000;
-        Self { path, socket, sessions, submit_ms, runtime: Some(runtime) }
+        Self { path, socket, sessions, submit_ms, spools: RefCell::default(), runtime: Some(runtime) }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -262,7 +265,10 @@ impl Cluster {
     /// The next session, not yet welcomed.
     pub(crate) fn session(&self) -> Session {
         let log = || fs::read_to_string(self.path.join("log")).unwrap_or_default();
-        self.sessions.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no session came\n{}", log()))
+        let session = self.sessions.recv_timeout(PATIENCE);
+        let session = session.unwrap_or_else(|_| panic!("no session came\n{}", log()));
+        self.spools.borrow_mut().push(session.register.spool_id.to_vec());
+        session
     }
 
     /// The next session, welcomed with epoch 5.
@@ -336,6 +342,12 @@ impl Drop for Cluster {
         }
         if let Ok(elsewhere) = fs::read_to_string(self.node_state().join("runs-at")) {
             let _ = fs::remove_dir_all(elsewhere.trim_end());
+        }
+        for id in self.spools.borrow().iter() {
+            let short: String = id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            if let Ok(base) = executor::cgroup::Base::make(&format!("sluice-n1-{short}")) {
+                base.remove_if_empty();
+            }
         }
         if std::thread::panicking() {
             eprintln!("{}", fs::read_to_string(self.path.join("log")).unwrap_or_default());
