@@ -186,7 +186,8 @@ fn fill(report: &mut Report, place: &Folder, arguments: &Arguments, jobs: u32) -
             outstanding -= 1;
         }
         let told = done.clone();
-        store.commit(batch, Box::new(move |outcome| drop(told.send(outcome.map(|durable| durable.sequence)))));
+        store
+            .commit(batch, Box::new(move |outcome| drop(told.send(outcome.map(|durable| durable.sequence)))));
         outstanding += 1;
     }
     for _ in 0..outstanding {
