@@ -110,7 +110,7 @@ fn openb_figures_match() {
 fn our_rule_is_close_to_the_online_optimum() {
     let listed = ["uniform", "skew-small", "skew-big", "bimodal"];
     let others =
-        ["40,10,10,20,10,10", "0,0,55,15,30,0", "50,0,0,0,0,50", "10,35,25,15,10,5", "35,20,10,15,0,20"];
+        ["40,10,10,20,10,10", "0,0,55,15,30,0", "50,0,0,0,0,50", "10,35,25,15,10,5", "7,2,69,10,11,1"];
     for mix in listed.iter().chain(&others) {
         let percents = Percents::parse(mix).unwrap();
         for gpus in 1..=2 {

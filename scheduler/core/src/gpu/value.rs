@@ -2,8 +2,8 @@
 //!
 //! Requests come one by one, drawn from the mix. A GPU, or a pair of them, takes each where it is best for
 //! what follows; a request that fits nowhere is taken elsewhere with probability `passed`, and otherwise ends
-//! the game. The value of a state is the reward expected until then, a request of `m` memory slices counting
-//! `m` to a power above one: large slices are harder to place, so room for them is worth more than its size.
+//! the game. The value of a state is the reward expected until then. Among GPUs a request of `m` memory slices
+//! counts `m` to a power above one: large slices are harder to place, so room for them is worth more than its size.
 //!
 //! One GPU's values choose the start. Two GPUs' values settle a *duel*: would the mix rather have the request
 //! on this GPU or on that one? The winner of all duels among the states present gets it, so the rule is the
@@ -17,19 +17,18 @@ use super::layout::Layout;
 use super::mix::Mix;
 
 /// Chance that a request which does not fit is taken elsewhere, when a start is chosen.
-const START_PASSED: f64 = 0.5;
+const START_PASSED: f64 = 0.25;
 /// The same when two GPUs are compared. Close to one: a fleet is seldom full for everyone.
 const DUEL_PASSED: f64 = 0.8;
 /// Values closer than this are the same: rounding must not decide.
 const SAME: f64 = 1e-9;
 
-/// Reward of a request when a start is chosen: memory to the power 5/4, by exact operations only.
+/// Reward of a request when a start is chosen: its memory, so that a lone GPU is filled as well as can be.
 fn start_reward(profile: Profile) -> f64 {
-    let memory = f64::from(profile.memory_slices());
-    memory * memory.sqrt().sqrt()
+    f64::from(profile.memory_slices())
 }
 
-/// Reward of a request when GPUs are compared: memory to the power 3/2.
+/// Reward of a request when GPUs are compared: memory to the power 3/2, by exact operations only.
 fn duel_reward(profile: Profile) -> f64 {
     let memory = f64::from(profile.memory_slices());
     memory * memory.sqrt()
