@@ -136,8 +136,10 @@ impl Session {
 
     /// The next report; `None` when the session is over.
     pub(crate) fn report(&self) -> Option<v1::RunReport> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.up.recv_timeout(PATIENCE) {
+            // Heartbeats do not count.
+            match self.up.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Up::Report(report)) => return Some(report),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -158,6 +160,12 @@ impl Session {
 
     pub(crate) fn await_end(&self, key: &v1::RunKey) -> v1::RunOutcome {
         self.await_stage(key, v1::RunStage::RunEnded).outcome.expect("an end has an outcome")
+    }
+
+    /// The end of a run of before: told with the registration, or reported since.
+    pub(crate) fn await_earlier_end(&self, key: &v1::RunKey) -> v1::RunOutcome {
+        let told = self.entry(key).and_then(|entry| entry.outcome.clone());
+        told.unwrap_or_else(|| self.await_end(key))
     }
 
     /// The session ends without any report.
