@@ -3,6 +3,7 @@
 //! Every change of a job goes the same way: its entries leave the indexes, it changes, its entries come
 //! back ([`change`]). Records that touch no index ([`touch`]) skip that.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::id::{JobId, NodeIdx, StepId, TaskIndex};
@@ -11,7 +12,9 @@ use model::time::{Span, Timestamp};
 use super::usage;
 use crate::record::Record;
 use crate::state::job::{Active, ArrayRole, Ended, Hold, Job, Pending, Phase, RunStage, Step};
-use crate::state::{ArraySummary, State};
+use crate::state::node::Node;
+use crate::state::partition::Partition;
+use crate::state::{ArraySummary, Index, QueueKey, State};
 
 pub(super) fn apply_job(state: &mut State, record: &Record) {
     match record {
@@ -126,12 +129,20 @@ fn touch_step(state: &mut State, id: JobId, step: StepId, change: impl FnOnce(&m
 }
 
 /// Changes a job and keeps the indexes in step.
+///
+/// The job stays where it is: it is hundreds of bytes, and this is the hottest function of a replay.
 fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
-    let mut job = state.jobs.remove(&id).expect("a recorded job exists");
-    unindex(state, &job);
-    change(&mut job);
-    index(state, &job);
-    state.jobs.insert(id, job);
+    let State { jobs, index, nodes, partitions, .. } = state;
+    let mut beside = Beside { index, nodes, partitions };
+    let job = jobs.get_mut(&id).expect("a recorded job exists");
+    let lived = job.ended().is_none();
+    beside.phase(job, false);
+    change(job);
+    beside.phase(job, true);
+    let lives = job.ended().is_none();
+    if lived != lives {
+        beside.name(job, lives);
+    }
 }
 
 pub(super) fn put(state: &mut State, job: Job) {
@@ -279,67 +290,84 @@ fn purge(state: &mut State, id: JobId) {
 }
 
 fn index(state: &mut State, job: &Job) {
-    reindex(state, job, true);
+    Beside::of(state).reindex(job, true);
 }
 
 fn unindex(state: &mut State, job: &Job) {
-    reindex(state, job, false);
+    Beside::of(state).reindex(job, false);
 }
 
-fn reindex(state: &mut State, job: &Job, add: bool) {
-    fn put<K: Ord>(set: &mut std::collections::BTreeSet<K>, key: K, add: bool) {
-        if add {
-            set.insert(key);
-        } else {
-            set.remove(&key);
-        }
+/// What is kept in step with the jobs, apart from them: so that a job can change in its place.
+struct Beside<'a> {
+    index: &'a mut Index,
+    nodes: &'a mut [Node],
+    partitions: &'a [Option<Partition>],
+}
+
+impl<'a> Beside<'a> {
+    fn of(state: &'a mut State) -> Self {
+        let State { index, nodes, partitions, .. } = state;
+        Self { index, nodes, partitions }
     }
-    let owner = job.owner.uid;
-    match job.array {
-        ArrayRole::Element { array, index } if array != job.id => {
-            if add {
-                state.index.elements.insert((array, index), job.id);
-            } else {
-                state.index.elements.remove(&(array, index));
-            }
+
+    /// Adds the entries of a job, or takes them away.
+    fn reindex(&mut self, job: &Job, add: bool) {
+        if let ArrayRole::Element { array, index: task } = job.array {
+            put_map(&mut self.index.elements, (array, task), job.id, add);
         }
-        ArrayRole::Element { .. } | ArrayRole::Single | ArrayRole::Waiting(_) => {
-            if let ArrayRole::Element { array, index } = job.array {
-                if add {
-                    state.index.elements.insert((array, index), job.id);
-                } else {
-                    state.index.elements.remove(&(array, index));
+        // The key of an array is found through the record that has the array's id.
+        if job.array_id().is_none_or(|array| array == job.id) {
+            put_map(&mut self.index.keys, (job.owner.uid, job.key), job.id, add);
+        }
+        if job.ended().is_none() {
+            self.name(job, add);
+        }
+        self.phase(job, add);
+    }
+
+    /// The entry that `singleton` looks for: of jobs that have not ended.
+    fn name(&mut self, job: &Job, add: bool) {
+        put_set(&mut self.index.named, (job.owner.uid, job.request.name.clone(), job.id), add);
+    }
+
+    /// The entries that depend on where the job is in its life; no others change with [`change`].
+    fn phase(&mut self, job: &Job, add: bool) {
+        let index = &mut *self.index;
+        match &job.phase {
+            Phase::Pending(pending) => {
+                put_set(&mut index.queue, QueueKey::of(job, self.partitions), add);
+                for term in &pending.dependency.terms {
+                    put_set(&mut index.dependents, (term.job, job.id), add);
                 }
             }
-            if add {
-                state.index.keys.insert((owner, job.key), job.id);
-            } else {
-                state.index.keys.remove(&(owner, job.key));
-            }
-        }
-    }
-    if job.ended().is_none() {
-        put(&mut state.index.named, (owner, job.request.name.clone(), job.id), add);
-    }
-    match &job.phase {
-        Phase::Pending(pending) => {
-            let key = state.queue_key(job);
-            put(&mut state.index.queue, key, add);
-            for term in &pending.dependency.terms {
-                put(&mut state.index.dependents, (term.job, job.id), add);
-            }
-        }
-        Phase::Active(active) => {
-            put(&mut state.index.running, job.id, add);
-            for share in active.allocation.iter() {
-                usage::change(state, share, add);
-                if active.finish.is_some() {
-                    let completing = &mut state.nodes[share.node.0 as usize].used.completing;
-                    *completing = if add { *completing + 1 } else { *completing - 1 };
+            Phase::Active(active) => {
+                put_set(&mut index.running, job.id, add);
+                for share in active.allocation.iter() {
+                    let used = &mut self.nodes[share.node.0 as usize].used;
+                    usage::change(used, share, add);
+                    if active.finish.is_some() {
+                        used.completing = if add { used.completing + 1 } else { used.completing - 1 };
+                    }
                 }
+                usage::change_licenses(index, job.request.rare().licenses.as_deref(), add);
             }
-            usage::change_licenses(state, job.request.rare().licenses.as_deref(), add);
+            Phase::Ended(ended) => put_set(&mut index.ended, (ended.end, job.id), add),
         }
-        Phase::Ended(ended) => put(&mut state.index.ended, (ended.end, job.id), add),
+    }
+}
+
+fn put_set<K: Ord>(set: &mut BTreeSet<K>, key: K, add: bool) {
+    if add {
+        set.insert(key);
+    } else {
+        set.remove(&key);
+    }
+}
+
+fn put_map<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V, add: bool) {
+    if add {
+        map.insert(key, value);
+    } else {
+        map.remove(&key);
     }
 }

@@ -3,8 +3,8 @@
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{CpuIds, NodeShare};
-use crate::state::State;
-use crate::state::node::Node;
+use crate::state::Index;
+use crate::state::node::{Node, Used};
 
 const BITS: u32 = u64::BITS;
 
@@ -39,10 +39,8 @@ fn set(bits: &mut Vec<u64>, ids: &CpuIds, on: bool) {
     }
 }
 
-/// Adds one share to its node, or takes it away.
-pub(super) fn change(state: &mut State, share: &NodeShare, add: bool) {
-    let node = &mut state.nodes[share.node.0 as usize];
-    let used = &mut node.used;
+/// Adds one share to what is held of its node, or takes it away.
+pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
     let count = |used: &mut Cpus, amount| if add { *used += amount } else { *used -= amount };
     let memory = |used: &mut MemoryMib, amount| if add { *used += amount } else { *used -= amount };
     count(&mut used.cpus, share.cpus);
@@ -58,12 +56,12 @@ pub(super) fn change(state: &mut State, share: &NodeShare, add: bool) {
 }
 
 /// Adds licenses in use, or takes them away.
-pub(super) fn change_licenses(state: &mut State, text: Option<&str>, add: bool) {
+pub(super) fn change_licenses(index: &mut Index, text: Option<&str>, add: bool) {
     for (name, amount) in crate::licenses::parse(text.unwrap_or_default()) {
-        let used = state.index.licenses_used.entry(name.into()).or_default();
+        let used = index.licenses_used.entry(name.into()).or_default();
         *used = if add { *used + amount } else { *used - amount };
         if *used == 0 {
-            state.index.licenses_used.remove(name);
+            index.licenses_used.remove(name);
         }
     }
 }

@@ -168,14 +168,17 @@ impl State {
     /// Where the job stands in the queue.
     #[must_use]
     pub fn queue_key(&self, job: &Job) -> QueueKey {
-        let tier = job
-            .partitions
-            .iter()
-            .filter_map(|&idx| self.partition(idx))
-            .map(|partition| partition.definition.priority_tier)
-            .max()
-            .unwrap_or(0);
-        QueueKey {
+        QueueKey::of(job, &self.partitions)
+    }
+}
+
+impl QueueKey {
+    /// The key of a job among these partitions.
+    #[must_use]
+    pub fn of(job: &Job, partitions: &[Option<Partition>]) -> Self {
+        let places = job.partitions.iter().filter_map(|idx| partitions.get(idx.0 as usize)?.as_ref());
+        let tier = places.map(|partition| partition.definition.priority_tier).max().unwrap_or(0);
+        Self {
             tier_rank: u32::MAX - tier,
             priority_rank: u32::MAX - job.priority,
             submit: job.submit,
