@@ -118,6 +118,14 @@ impl Call<'_> {
             }),
         };
         job.memory = default_memory(state, &settings, &job);
+        if let Phase::Pending(pending) = &mut job.phase
+            && job.hold == Hold::None
+            && pending.not_before.is_none()
+            && pending.dependency.is_empty()
+        {
+            // Said with the job itself: a second record for each submission would say nothing else.
+            pending.eligible = Some(self.now);
+        }
         check_deadline(&job, self.now)?;
         place::could_ever_run(state, &settings, &job)?;
         check_immediate_states(state, &job)?;
