@@ -342,3 +342,14 @@ fn an_allocation_lasts_until_it_is_ended() {
     world.settle();
     assert_eq!(world.state_of(id), JobState::Completed);
 }
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let mut world = World::new(1, 4);
+    let mut request = job();
+    request.rare_mut().container = Some("image.sif".into());
+    let Answer::Refused(refused) = world.try_submit(ALICE, request) else { panic!("it would run outside") };
+    assert_eq!(refused.refusal, Refusal::NotSupported);
+    assert_eq!(&*refused.lines[0], "--container is not supported by sluice yet");
+    assert!(world.machine.state().jobs.is_empty());
+}

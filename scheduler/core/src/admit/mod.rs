@@ -87,6 +87,7 @@ impl Call<'_> {
         let partitions = partitions(state, request, submit, level)?;
         let charge = account::charge(state, &settings, &submit.asker, request)?;
         account::check_limits(state, &settings, submit, &charge)?;
+        check_supported(request)?;
         check_words(state, &settings, request)?;
         check_dependency(state, submit)?;
         let id = self.free_id().ok_or(Refused::from(Refusal::TooManyJobs))?;
@@ -279,6 +280,30 @@ fn array_role(request: &JobRequest, settings: &Settings) -> Result<ArrayRole, Re
     let tasks: TaskSet = spec.tasks.clone();
     let throttle = (spec.throttle > 0).then_some(spec.throttle);
     Ok(ArrayRole::Waiting(Box::new(WaitingArray { tasks, throttle })))
+}
+
+/// What is not built yet is refused by name: a job that asked for a container must not run without one.
+fn check_supported(request: &JobRequest) -> Result<(), Refused> {
+    let rare = request.rare();
+    let asked = [
+        ("container", rare.container.is_some()),
+        ("container-id", rare.container_id.is_some()),
+        ("core-spec", rare.core_spec.is_some()),
+        ("thread-spec", rare.thread_spec.is_some()),
+        ("gpu-bind", rare.gpu_bind.is_some()),
+        ("tres-bind", rare.tres_bind.is_some()),
+        ("gres-flags", rare.gres_flags.is_some()),
+        ("network", rare.network.is_some()),
+        ("prefer", rare.prefer.is_some()),
+        ("bb", rare.burst_buffer.is_some()),
+    ];
+    match asked.into_iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((option, _)) => Err(Refused {
+            refusal: Refusal::NotSupported,
+            lines: vec![format!("--{option} is not supported by sluice yet").into()],
+        }),
+    }
 }
 
 /// Names that must be known: nodes, licenses, generic resources.
