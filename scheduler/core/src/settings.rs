@@ -3,6 +3,8 @@
 //! The shell makes it from `slurm.conf` and hands it in as an input; nothing here is stored, except
 //! that nodes and partitions become records when they differ from what `State` holds.
 
+pub mod conf;
+
 use std::collections::BTreeMap;
 
 use model::id::Uid;

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_new_node_joins_and_shares_its_memory() {
-        let settings = super::super::convert::without_files().settings;
+        let settings = super::super::loaded::without_files().settings;
         let node = NodeDefinition {
             name: "n1".into(),
             hostname: "n1".into(),

@@ -1,10 +1,10 @@
 //! The configuration of the daemon: found, read, checked as a whole, put in force as a whole.
 //!
 //! Owns what is in force and where it came from. Files are read here and parsed by `model::config`; what
-//! decisions need becomes [`Settings`](scheduler_core::settings::Settings) in [`convert`].
+//! decisions need becomes [`Settings`](scheduler_core::settings::Settings) in [`loaded`].
 
-pub mod convert;
 pub mod dynamic;
+pub mod loaded;
 pub mod place;
 
 use std::path::{Path, PathBuf};
@@ -103,12 +103,12 @@ impl Configuration {
 
 /// Reads slurm.conf and the gres.conf beside it.
 fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
-    let Some(path) = path else { return Ok(convert::without_files()) };
+    let Some(path) = path else { return Ok(loaded::without_files()) };
     let text = read_file(path).map_err(|error| vec![error])?;
     let conf = SlurmConf::parse(&text, path, &mut |included: &Path| read_file(included))
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let gres = load_gres(path)?;
-    convert::loaded(&conf, &gres, path)
+    loaded::loaded(&conf, &gres, path)
 }
 
 fn load_gres(slurm_conf: &Path) -> Result<GresConf, Vec<String>> {

@@ -142,7 +142,7 @@ fn partition() -> PartitionDefinition {
         model::quantity::Cpus(1),
         model::quantity::MemoryMib(1),
     );
-    scheduler::settings::convert::partition_definition(&slurm, &conf)
+    scheduler_core::settings::conf::partition_definition(&slurm, &conf)
 }
 
 /// A batch job of one task with this script.

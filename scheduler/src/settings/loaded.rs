@@ -1,0 +1,148 @@
+//! What is in force: the files' settings with what this machine adds (users, its own size).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::config::gres::GresConf;
+use model::config::{NodeStateConf, SlurmConf};
+use model::id::Uid;
+use nix::unistd::User;
+use scheduler_core::settings::conf;
+
+use super::Loaded;
+
+/// The partition of a machine without files.
+pub const MAIN: &str = "main";
+
+/// What is in force where there is no file: nodes come as they register, one partition holds them all.
+#[must_use]
+pub fn without_files() -> Loaded {
+    let conf = SlurmConf::without_files(
+        &crate::rpc::diagnostics::host(),
+        super::dynamic::cpus_here(),
+        super::dynamic::memory_here(),
+    );
+    let mut settings = conf::common(&conf);
+    settings.dynamic_nodes = true;
+    settings.track_memory = true;
+    settings.whole_cores = false;
+    settings.nodes = Vec::new();
+    settings.partitions =
+        conf.partitions.iter().map(|partition| conf::partition_definition(&conf, partition)).collect();
+    for partition in &mut settings.partitions {
+        partition.nodes = Vec::new();
+        partition.nodes_text = "ALL".into();
+    }
+    // Whoever starts the daemon for himself administrates it.
+    settings.administrators.push(Uid(nix::unistd::geteuid().as_raw()));
+    settings.administrators.dedup();
+    Loaded {
+        settings: Arc::new(settings),
+        shown: conf.shown(),
+        private_data: Vec::new(),
+        state_save_location: None,
+        notices: Vec::new(),
+    }
+}
+
+/// What a file says.
+///
+/// # Errors
+/// What cannot be honoured and must not be ignored.
+pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, Vec<String>> {
+    let mut notices: Vec<String> =
+        conf.notices.iter().chain(&gres.notices).map(ToString::to_string).collect();
+    let mut settings = conf::settings(conf, gres);
+    match User::from_name(&conf.slurm_user) {
+        Ok(Some(user)) => settings.administrators.push(Uid(user.uid.as_raw())),
+        Ok(None) | Err(_) => match conf.slurm_user.parse() {
+            Ok(uid) => settings.administrators.push(Uid(uid)),
+            Err(_) => notices.push(format!(
+                "{}: SlurmUser={} is not a user of this machine; only root administrates",
+                path.display(),
+                conf.slurm_user
+            )),
+        },
+    }
+    settings.administrators.dedup();
+    for node in &conf.nodes {
+        if !matches!(node.state, NodeStateConf::Unknown | NodeStateConf::Future) {
+            notices.push(format!(
+                "{}: State= of node {} is not honoured; use scontrol update once it is up",
+                node.place, node.name
+            ));
+        }
+    }
+    Ok(Loaded {
+        settings: Arc::new(settings),
+        shown: shown(conf),
+        private_data: conf.private_data.clone(),
+        state_save_location: Some(PathBuf::from(&*conf.state_save_location)),
+        notices,
+    })
+}
+
+/// SlurmUser is shown with its number.
+fn shown(conf: &SlurmConf) -> Vec<(String, String)> {
+    let mut pairs = conf.shown();
+    for (key, value) in &mut pairs {
+        if key == "SlurmUser"
+            && let Ok(Some(user)) = User::from_name(value)
+        {
+            *value = format!("{value}({})", user.uid);
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use model::quantity::MemoryMib;
+    use model::time::Span;
+    use scheduler_core::state::partition::{PartitionState, PreemptMode};
+
+    use super::*;
+
+    fn read(text: &str) -> Loaded {
+        let path = Path::new("/x/slurm.conf");
+        let conf = SlurmConf::parse(text, path, &mut |_| Err("no file".to_owned())).unwrap();
+        loaded(&conf, &GresConf::default(), path).unwrap()
+    }
+
+    #[test]
+    fn a_file_becomes_settings() {
+        let loaded = read(
+            "ClusterName=c\nSlurmctldHost=h\nSlurmUser=root\nSelectTypeParameters=CR_Core_Memory\n\
+             DefMemPerCPU=500\nKillWait=2\nPreemptMode=REQUEUE\nPreemptType=preempt/partition_prio\n\
+             StateSaveLocation=/s\nGresTypes=gpu\nLicenses=matlab:4\n\
+             NodeName=n[1-2] CPUs=4 RealMemory=100 Gres=gpu:a100:2\n\
+             PartitionName=p Nodes=ALL Default=YES MaxTime=10 QOS=q\n\
+             PartitionName=o Nodes=n1 State=DOWN PreemptMode=OFF DefaultTime=5\n",
+        );
+        let settings = &loaded.settings;
+        assert_eq!((&*settings.cluster, settings.nodes.len()), ("c", 2));
+        assert_eq!(settings.kill_wait, Span::from_secs(2));
+        assert_eq!(settings.def_mem_per_cpu, Some(MemoryMib(500)));
+        assert!(settings.whole_cores && settings.track_memory && !settings.dynamic_nodes);
+        assert_eq!(settings.administrators, [Uid(0)]);
+        let gres = &settings.nodes[0].gres[0];
+        assert_eq!((&*gres.name, &*gres.kind, gres.count, gres.indexed), ("gpu", "a100", 2, true));
+        let [p, o] = &settings.partitions[..] else { panic!("two partitions") };
+        assert_eq!(
+            (p.nodes.len(), p.preempt_mode, p.max_time),
+            (2, PreemptMode::Requeue, Some(Span::from_mins(10)))
+        );
+        assert_eq!(p.shown, [("QOS".into(), "q".into())]);
+        assert_eq!((o.state, o.preempt_mode), (PartitionState::Down, PreemptMode::Off));
+        assert_eq!(loaded.state_save_location, Some(PathBuf::from("/s")));
+    }
+
+    #[test]
+    fn without_files_there_is_a_main_partition() {
+        let loaded = without_files();
+        let [main] = &loaded.settings.partitions[..] else { panic!("one partition") };
+        assert_eq!((&*main.name, main.is_default, main.max_time), (MAIN, true, None));
+        assert_eq!(main.default_time, Some(Span::from_mins(60)));
+        assert!(loaded.settings.dynamic_nodes && loaded.settings.def_mem_per_cpu.is_some());
+    }
+}
