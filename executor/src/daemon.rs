@@ -59,7 +59,7 @@ pub async fn run(
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
         commands: own_folder(),
         socket: variables.socket.clone(),
-        run_root: spool.run_root,
+        run_root: spool.run_root.clone(),
         supervisor,
         uid,
         cgroups,
@@ -84,6 +84,7 @@ pub async fn run(
     let dialling = tokio::spawn(uplink::run(identity.sockets, signals_in));
     let ended = agent.run(ears, stop).await;
     dialling.abort();
+    spool::leave(&spool.run_root);
     ended.map_err(|why| anyhow!(why))
 }
 

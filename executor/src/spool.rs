@@ -24,6 +24,8 @@ use crate::record::{self, Mark, Record};
 
 const ID_FILE: &str = "spool-id";
 const RUNS_AT: &str = "runs-at";
+/// Where run folders go that users could not reach in the state folder; only root uses it.
+const ELSEWHERE: &str = "/run/sluice";
 /// Small: a record is about a hundred bytes, and several executors may share a disk.
 const SEGMENT_BYTES: u64 = 2 << 20;
 const ESSENTIAL_BYTES: u64 = 512 << 10;
@@ -236,7 +238,7 @@ fn run_root(place: &Path, id: &[u8; 16]) -> Result<PathBuf, Error> {
     let root = nix::unistd::geteuid().is_root();
     let Some(shut) = shut_above(&beside).filter(|_| root) else { return Ok(beside) };
     let short: String = id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let elsewhere = PathBuf::from(format!("/run/sluice/runs-{short}"));
+    let elsewhere = Path::new(ELSEWHERE).join(format!("runs-{short}"));
     tracing::warn!(
         folder = %shut.display(),
         run_folders = %elsewhere.display(),
@@ -245,6 +247,14 @@ fn run_root(place: &Path, id: &[u8; 16]) -> Result<PathBuf, Error> {
     make_folders(&elsewhere).map_err(fault("make", &elsewhere))?;
     fs::write(&note, format!("{}\n", elsewhere.display())).map_err(fault("write", &note))?;
     Ok(elsewhere)
+}
+
+/// Takes the place of the run folders away where nothing runs and it is not in the state folder; [`open`] makes it again.
+pub fn leave(run_root: &Path) {
+    if run_root.starts_with(ELSEWHERE) {
+        // Refused by the kernel while a run's folder is in it, which is meant.
+        let _ = fs::remove_dir(run_root);
+    }
 }
 
 /// The first folder on the way that others cannot pass through.
