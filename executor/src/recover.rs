@@ -9,7 +9,9 @@
 //! | intended | free | neither, same boot | never began: forgotten, the scheduler launches it again |
 //! | intended | free | neither, other boot | lost: a power cut may have taken the mark |
 //! | nothing | held | | an unknown run: taken back and shown; the scheduler decides |
-//! | nothing | free | | what is left of it is killed, its folder removed |
+//! | nothing | free | outcome | acknowledged before, or the spool was lost: ended, reported until acknowledged |
+//! | nothing | free | mark | the spool was lost: what is left of it is killed; lost |
+//! | nothing | free | neither | its folder is removed |
 //!
 //! Blocking; before anything else runs.
 
@@ -21,7 +23,6 @@ use crate::host;
 use crate::key::Key;
 use crate::launch::spares::SPARE_PREFIX;
 use crate::launch::start::{self, Found};
-use crate::orphans;
 use crate::record::Mark;
 use crate::spool::{Known, Memory};
 use crate::step::lifecycle::{Event, State};
@@ -109,10 +110,17 @@ fn unknown(fixed: &Fixed, key: Key, beginning: &mut Beginning) -> io::Result<()>
         beginning.runs.insert(key, state);
         return Ok(());
     }
-    if let (Found::Begun { .. }, Some(spec)) = (start::examine(&folder, key), start::read_spec(&folder)) {
-        orphans::kill_remains(key, &spec);
+    match start::examine(&folder, key) {
+        // That it never began is no evidence here: a run that was collected may have left its folder half removed.
+        Found::Nothing => remove(&folder),
+        Found::Outcome(_) | Found::Begun { .. } => {
+            let outcome = conclude_now(fixed, key, "no record knows it");
+            tracing::warn!(run = %key, kind = ?outcome.kind, "ended, and no record knows it; it is reported");
+            beginning.log.push((key, Mark::Ended(outcome.clone()), Some(Event::OutcomeDurable)));
+            beginning.runs.insert(key, State::Ending(outcome));
+            Ok(())
+        }
     }
-    remove(&folder)
 }
 
 fn remove(folder: &std::path::Path) -> io::Result<()> {

@@ -142,8 +142,12 @@ fn another_boot_means_lost_unless_the_outcome_is_whole() {
 fn runs_that_no_record_knows() {
     let (state, held, _) = check("unknown-held", memory(BOOT, None), &[BEGUN_FILE], true);
     assert!(matches!(state, Some(State::Running { .. })) && held, "shown, never ended on its own authority");
-    let (state, _, exists) = check("unknown-free", memory(BOOT, None), &[BEGUN_FILE], false);
+    let (state, _, exists) = check("unknown-free", memory(BOOT, None), &[], false);
     assert_eq!((state, exists), (None, false));
+    let (state, _, _) = check("unknown-mark", memory(BOOT, None), &[BEGUN_FILE], false);
+    assert_eq!(kind(state), Some(Kind::Lost), "it began, and nobody holds it: that is evidence");
+    let (state, _, _) = check("unknown-outcome", memory(BOOT, None), &[BEGUN_FILE, OUTCOME_FILE], false);
+    assert_eq!(kind(state), Some(Kind::Exited), "its outcome outlived the spool");
 }
 
 #[test]

@@ -167,6 +167,9 @@ impl Journal {
     pub fn sync(&mut self) -> Result<Sequence, Error> {
         self.check_fence()?;
         let Some(header) = self.unsynced.take() else { return Ok(self.last_sequence()) };
+        if header.kind == Kind::Batch {
+            crate::crash::point("before-sync");
+        }
         let segment = self.segments.last_mut().expect("there is always a current segment");
         if let Err(error) = segment.file.sync() {
             return Err(self.failed("sync", error));

@@ -19,6 +19,7 @@
 //! * a new owner takes a higher epoch, and an older one is refused.
 
 mod committer;
+pub mod crash;
 mod disk;
 mod error;
 mod file_disk;

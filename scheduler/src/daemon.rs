@@ -14,6 +14,7 @@ use model::id::Epoch;
 use crate::clock::{self, Clock};
 use crate::controller::keeper::{self, Keeping};
 use crate::controller::{self, Parts};
+use crate::crash::{self, Point};
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::dispatch::launch::Site;
@@ -43,6 +44,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The program that makes snapshots (`PROGRAM compact …`); `None`: a thread of this process.
     pub compactor: Option<PathBuf>,
+    /// Bytes of journal behind the newest snapshot that make another one due; `None`: the default.
+    pub snapshot_after: Option<u64>,
     /// Another disk than the folder: tests.
     pub disk: Option<Arc<dyn journal::Disk>>,
 }
@@ -113,12 +116,13 @@ impl Daemon {
     /// # Errors
     /// See [`Error`]; nothing is left behind.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { configuration, state: folder, socket, compactor, disk } = options;
+        let Options { configuration, state: folder, socket, compactor, snapshot_after, disk } = options;
         let configuration = Arc::new(configuration);
         let directory = Arc::new(Directory::default());
-        let keeping = Keeping { folder, compactor, disk };
+        let keeping = Keeping { folder, compactor, snapshot_after, disk };
         let opened = keeper::open(&keeping, Epoch(0), &configuration.current().settings, &directory)
             .map_err(|source| Error::State { folder: keeping.folder.clone(), source: Box::new(source) })?;
+        crash::point(Point::Recovered);
         let clock = Clock::start(opened.state.now);
         let store::Opened { state, store, report: found } = opened;
         tell(&found);

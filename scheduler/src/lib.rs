@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod controller;
+pub(crate) mod crash;
 pub mod daemon;
 pub mod directory;
 pub mod dispatch;

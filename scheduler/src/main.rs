@@ -24,6 +24,10 @@ struct Arguments {
     /// Folder of the state.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Make a snapshot of the state when so much journal has come since the last one: a number of bytes, or with K,
+    /// M or G behind it; at least 256K. Less of it makes restarts quicker and writes more.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = snapshot_after)]
+    snapshot_after: u64,
     /// Say more (debug); twice: everything.
     #[arg(long, short = 'v', action = clap::ArgAction::Count)]
     verbose: u8,
@@ -57,6 +61,26 @@ fn compact(arguments: impl Iterator<Item = String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Bytes, with K, M or G for powers of 1024.
+fn snapshot_after(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) => (digits, &text[digits.len()..]),
+        None => (text, ""),
+    };
+    let shift = match unit {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => 0,
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no size"))?;
+    let bytes = number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too much"))?;
+    if bytes < 256 << 10 {
+        return Err(format!("{text:?} is below 256K"));
+    }
+    Ok(bytes)
 }
 
 fn start_log(arguments: &Arguments) {
@@ -98,8 +122,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-        let daemon =
-            Daemon::start(Options { configuration, state: state.clone(), socket, compactor, disk: None })?;
+        let daemon = Daemon::start(Options {
+            configuration,
+            state: state.clone(),
+            socket,
+            compactor,
+            snapshot_after: Some(arguments.snapshot_after),
+            disk: None,
+        })?;
         let stop = daemon.shutdown();
         tracing::info!(
             cluster = %loaded.settings.cluster,

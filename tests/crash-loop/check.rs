@@ -22,7 +22,7 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn line(&self) -> String {
         format!(
-            "{} acknowledged, {} unanswered, {} in accounting, {} runs began, {} ended as lost with their supervisor, {} wrong",
+            "{} acknowledged, {} unanswered, {} in accounting, {} runs began, {} ended as lost, {} wrong",
             self.acknowledged,
             self.unanswered,
             self.rows,
@@ -47,8 +47,9 @@ struct Row {
     exit: String,
 }
 
-/// Compares the witnesses. At most `supervisors_killed` jobs may have an outcome that is not their own.
-pub(crate) fn check(cluster: &Cluster, submitted: &Submitted, supervisors_killed: u64) -> Result<Found> {
+/// Compares the witnesses. At most `may_be_lost` jobs may have an outcome that is not their own: supervisors were
+/// killed, and runs of a lost spool were given up.
+pub(crate) fn check(cluster: &Cluster, submitted: &Submitted, may_be_lost: u64) -> Result<Found> {
     let rows = rows(cluster)?;
     let mut wrong = Vec::new();
     let (runs, numbers_of_id) = written(cluster, &mut wrong)?;
@@ -94,9 +95,9 @@ pub(crate) fn check(cluster: &Cluster, submitted: &Submitted, supervisors_killed
         }
     }
     let lost = outcomes(&rows, submitted, &runs, &mut wrong);
-    if lost.len() as u64 > supervisors_killed {
+    if lost.len() as u64 > may_be_lost {
         wrong.push(format!(
-            "{} jobs lost their outcome, {supervisors_killed} supervisors were killed: {lost:?}",
+            "{} jobs lost their outcome, and at most {may_be_lost} may have: {lost:?}",
             lost.len()
         ));
     }

@@ -6,11 +6,15 @@
 //! invented.
 //!
 //! Killed with SIGKILL at random instants: the scheduler, an executor, a supervisor, scheduler and executors at once;
-//! and at named points, where a daemon ends itself when it gets there (`SLUICE_CRASH_AT`).
+//! and at named points, where a daemon ends itself when it gets there (`SLUICE_CRASH_AT`), each of them in turn. An
+//! executor loses its spool; the scheduler's disk is full for a while. The scheduler makes snapshots and history
+//! files every few hundred jobs and forgets finished jobs soon, so that all of that happens meanwhile.
 //!
 //! usage: crash-loop [--kills N] [--seed N]
 
 mod check;
+mod disk;
+mod faults;
 mod submit;
 
 use std::collections::BTreeMap;
@@ -19,17 +23,28 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
-use tests::{Cluster, Conf, Random, send, wait_for, wait_for_some};
+use tests::{Cluster, Conf, Random, wait_for};
 
+use crate::disk::SmallDisk;
+use crate::faults::POINTS;
 use crate::submit::Submitter;
 
 const NODES: [&str; 2] = ["n1", "n2"];
 /// Longest pause between two kills.
 const PAUSE_MS: u64 = 400;
+/// Journal behind a snapshot that makes another one due: the smallest that the scheduler takes.
+const SNAPSHOT_AFTER: &str = "256K";
 
-/// Where an executor can be told to end itself (executor/src/crash.rs).
-const POINTS: [&str; 4] = ["after-intent", "after-spawn", "after-outcome", "before-report"];
+/// What was done, and what may have come of it.
+#[derive(Default)]
+struct Outcome {
+    /// Faults by name.
+    done: BTreeMap<String, u64>,
+    /// At most so many jobs may have lost their outcome.
+    may_be_lost: u64,
+    /// How often an administrator had to confirm that the runs of a lost spool are gone.
+    confirmed: u64,
+}
 
 fn main() -> ExitCode {
     match run() {
@@ -44,11 +59,15 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let (kills, seed) = parse()?;
     println!("seed {seed}");
-    let conf = Conf::declared(2, 32, "AuthInfo=cred_expire=1");
-    let mut cluster = Cluster::start(&conf, &NODES)?;
+    let disk = SmallDisk::mount()?;
+    let conf = Conf::declared(2, 32, "AuthInfo=cred_expire=1\nMinJobAge=10");
+    let mut cluster = Cluster::prepare(&conf)?;
+    disk.give_to(&cluster)?;
+    cluster.set_scheduler_arguments(&["--snapshot-after", SNAPSHOT_AFTER]);
+    cluster.start_all(&NODES)?;
     let mut submitter = Submitter::start(&cluster, seed)?;
     let mut random = Random::new(seed);
-    let mut done: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut outcome = Outcome::default();
     let begin = Instant::now();
     let mut points = POINTS.iter().cycle();
     for count in 1..=kills {
@@ -56,13 +75,21 @@ fn run() -> Result<()> {
         thread::sleep(Duration::from_millis(random.below(PAUSE_MS)));
         let choice = random.below(100);
         let what = match choice {
-            0..35 => scheduler(&mut cluster)?,
-            35..60 => executor(&mut cluster, NODES[usize::from(choice.is_multiple_of(2))])?,
-            60..75 => supervisor(&cluster, &mut random)?,
-            75..85 => both(&mut cluster)?,
-            _ => at_point(&mut cluster, points.next().expect("a cycle never ends"))?,
-        };
-        *done.entry(what).or_default() += 1;
+            0..30 => faults::scheduler(&mut cluster).map(|()| "scheduler".to_owned()),
+            30..52 => faults::executor(&mut cluster, NODES[usize::from(choice.is_multiple_of(2))])
+                .map(|()| "executor".to_owned()),
+            52..65 => faults::supervisor(&cluster, &mut random).map(|()| "supervisor".to_owned()),
+            65..74 => faults::both(&mut cluster).map(|()| "both".to_owned()),
+            74..77 => {
+                faults::lost_spool(&mut cluster, NODES[1], &mut outcome).map(|()| "lost spool".to_owned())
+            }
+            77..79 => faults::full_disk(&mut cluster, &disk, &submitter, &mut random)
+                .map(|()| "full disk".to_owned()),
+            _ => faults::at_point(&mut cluster, points.next().expect("a cycle never ends"), &mut random),
+        }
+        .with_context(|| format!("fault {count}, seed {seed}"))?;
+        outcome.may_be_lost += u64::from(what == "supervisor");
+        *outcome.done.entry(what).or_default() += 1;
         if count % 50 == 0 {
             println!(
                 "{count} kills, {} acknowledged, {} s",
@@ -87,10 +114,10 @@ fn run() -> Result<()> {
             cluster.last_words()
         )
     })?;
-    let killed = done.get("supervisor").copied().unwrap_or(0);
-    let found = check::check(&cluster, &submitted, killed)?;
-    let by_kind: Vec<String> = done.iter().map(|(what, count)| format!("{what} {count}")).collect();
+    let found = check::check(&cluster, &submitted, outcome.may_be_lost)?;
+    let by_kind: Vec<String> = outcome.done.iter().map(|(what, count)| format!("{what} {count}")).collect();
     println!("{}", found.line());
+    println!("an administrator confirmed {} times that the runs of a lost spool are gone", outcome.confirmed);
     println!(
         "crash loop: {kills} kills ({}) in {} s, seed {seed}",
         by_kind.join(", "),
@@ -118,50 +145,4 @@ fn parse() -> Result<(u64, u64)> {
         }
     }
     Ok((kills, seed))
-}
-
-fn scheduler(cluster: &mut Cluster) -> Result<&'static str> {
-    cluster.scheduler().context("a scheduler runs")?.kill();
-    cluster.start_scheduler(&[])?;
-    Ok("scheduler")
-}
-
-fn executor(cluster: &mut Cluster, node: &str) -> Result<&'static str> {
-    cluster.executor(node).with_context(|| format!("an executor of {node} runs"))?.kill();
-    cluster.start_executor(node, &[])?;
-    Ok("executor")
-}
-
-fn both(cluster: &mut Cluster) -> Result<&'static str> {
-    cluster.scheduler().context("a scheduler runs")?.kill();
-    for node in NODES {
-        executor(cluster, node)?;
-    }
-    cluster.start_scheduler(&[])?;
-    Ok("both")
-}
-
-/// Kills one of the supervisors that run now; none may be there for a moment.
-fn supervisor(cluster: &Cluster, random: &mut Random) -> Result<&'static str> {
-    let found = wait_for_some("a supervisor to kill", Duration::from_secs(30), || {
-        Some(cluster.supervisors()).filter(|pids| !pids.is_empty())
-    })
-    .with_context(|| cluster.last_words())?;
-    let count = u64::try_from(found.len()).expect("a count");
-    let at = usize::try_from(random.below(count)).expect("below a count");
-    send(found[at], Signal::SIGKILL);
-    Ok("supervisor")
-}
-
-/// Restarts an executor that will end itself at `point`, waits until it has, and starts it again as usual.
-fn at_point(cluster: &mut Cluster, point: &'static str) -> Result<&'static str> {
-    let node = NODES[0];
-    cluster.executor(node).context("an executor runs")?.kill();
-    cluster.start_executor(node, &[("SLUICE_CRASH_AT", point)])?;
-    wait_for(&format!("the crash point {point} to be reached"), Duration::from_secs(60), || {
-        cluster.executor(node).is_some_and(|daemon| daemon.ended().is_some())
-    })
-    .with_context(|| cluster.last_words())?;
-    cluster.start_executor(node, &[])?;
-    Ok(point)
 }

@@ -1,8 +1,9 @@
 //! Jobs that write down what happened to them, submitted from a few threads all through the loop.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,8 @@ use anyhow::{Context, Result, bail};
 use tests::{Cluster, Random, wait_for};
 
 const THREADS: u64 = 2;
+/// What sbatch says when the scheduler's disk is full.
+const FULL: &str = "no space left to store a job";
 /// No more than this many jobs ahead of what the jobs themselves wrote, so that the end comes soon after the loop's.
 const AHEAD: u64 = 60;
 
@@ -37,7 +40,38 @@ struct Shared {
     stop: AtomicBool,
     next: AtomicU64,
     submitted: Mutex<Submitted>,
+    acknowledged: AtomicU64,
+    refused_full: AtomicU64,
+    begun: Mutex<Begun>,
+}
+
+/// How many jobs have written that they began: the record is read on from where it was read last, so that a look
+/// costs the same however long the loop has run.
+struct Begun {
     record: PathBuf,
+    read: u64,
+    /// The piece of a line that was not whole at the last look.
+    rest: Vec<u8>,
+    count: u64,
+}
+
+impl Begun {
+    fn look(&mut self) -> u64 {
+        let mut read = || -> std::io::Result<()> {
+            let mut file = File::open(&self.record)?;
+            file.seek(SeekFrom::Start(self.read))?;
+            let length = file.read_to_end(&mut self.rest)?;
+            self.read += length as u64;
+            Ok(())
+        };
+        // Not there or not readable: what was seen before still counts.
+        let _ = read();
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines = self.rest.drain(..whole).collect::<Vec<u8>>();
+        let begun = lines.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"begin")).count();
+        self.count += begun as u64;
+        self.count
+    }
 }
 
 /// Where the jobs of a cluster write.
@@ -61,7 +95,9 @@ impl Submitter {
             stop: AtomicBool::new(false),
             next: AtomicU64::new(1),
             submitted: Mutex::new(BTreeMap::new()),
-            record,
+            acknowledged: AtomicU64::new(0),
+            refused_full: AtomicU64::new(0),
+            begun: Mutex::new(Begun { record, read: 0, rest: Vec::new(), count: 0 }),
         });
         let threads = (0..THREADS)
             .map(|at| {
@@ -75,8 +111,13 @@ impl Submitter {
         Ok(Self { threads, shared })
     }
 
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.shared.all().values().filter(|submit| submit.id.is_some()).count()
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// How many submits were refused because the scheduler's disk is full.
+    pub(crate) fn refused_full(&self) -> u64 {
+        self.shared.refused_full.load(Ordering::Relaxed)
     }
 
     /// Reports a thread that gave up.
@@ -93,16 +134,12 @@ impl Submitter {
         for thread in self.threads {
             thread.join().map_err(|_| anyhow::anyhow!("a submitting thread panicked"))??;
         }
-        Ok(self.shared.all())
+        Ok(self.shared.submitted.lock().expect("no holder of this lock panics").clone())
     }
 }
 
 impl Shared {
-    fn all(&self) -> Submitted {
-        self.submitted.lock().expect("no holder of this lock panics").clone()
-    }
-
-    fn submit(&self, mut random: Random, template: &Command, script: &std::path::Path) -> Result<()> {
+    fn submit(&self, mut random: Random, template: &Command, script: &Path) -> Result<()> {
         while !self.stop.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let exit = [0, 0, 0, 1, 7, 130][usize::try_from(random.below(6)).expect("below six")];
@@ -128,6 +165,11 @@ impl Shared {
             if id.as_ref().is_some_and(|id| id.parse::<u32>().is_err()) {
                 bail!("sbatch succeeded and printed {said:?}");
             }
+            if id.is_some() {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            } else if String::from_utf8_lossy(&out.stderr).contains(FULL) {
+                self.refused_full.fetch_add(1, Ordering::Relaxed);
+            }
             self.submitted.lock().expect("no holder of this lock panics").insert(number, Submit { id, exit });
             self.wait_for_jobs()?;
         }
@@ -137,10 +179,8 @@ impl Shared {
     /// Waits while too many acknowledged jobs have not written anything.
     fn wait_for_jobs(&self) -> Result<()> {
         wait_for("acknowledged jobs to begin", Duration::from_secs(120), || {
-            let written = fs::read_to_string(&self.record).unwrap_or_default();
-            let begun = written.lines().filter(|line| line.starts_with("begin")).count() as u64;
-            let acknowledged = self.all().values().filter(|submit| submit.id.is_some()).count() as u64;
-            acknowledged < begun + AHEAD || self.stop.load(Ordering::Relaxed)
+            let begun = self.begun.lock().expect("no holder of this lock panics").look();
+            self.acknowledged.load(Ordering::Relaxed) < begun + AHEAD || self.stop.load(Ordering::Relaxed)
         })
     }
 }

@@ -59,6 +59,7 @@ pub struct Cluster {
     conf: Option<PathBuf>,
     scheduler: Option<Daemon>,
     executors: BTreeMap<String, Daemon>,
+    scheduler_arguments: Vec<String>,
 }
 
 impl Cluster {
@@ -84,7 +85,19 @@ impl Cluster {
                 Some(path)
             }
         };
-        Ok(Self { folder, binaries, conf, scheduler: None, executors: BTreeMap::new() })
+        Ok(Self {
+            folder,
+            binaries,
+            conf,
+            scheduler: None,
+            executors: BTreeMap::new(),
+            scheduler_arguments: Vec::new(),
+        })
+    }
+
+    /// Further arguments of every scheduler that is started from now on.
+    pub fn set_scheduler_arguments(&mut self, arguments: &[&str]) {
+        self.scheduler_arguments = arguments.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Prepares and starts a scheduler and one executor for each of `nodes`, and waits until all are idle.
@@ -93,12 +106,26 @@ impl Cluster {
     /// Something did not start; the daemons' last words are in the message.
     pub fn start(conf: &Conf, nodes: &[&str]) -> Result<Self> {
         let mut cluster = Self::prepare(conf)?;
-        cluster.start_scheduler(&[])?;
-        for node in nodes {
-            cluster.start_executor(node, &[])?;
-        }
-        cluster.wait_idle(nodes.len())?;
+        cluster.start_all(nodes)?;
         Ok(cluster)
+    }
+
+    /// Starts what [`prepare`](Self::prepare) prepared, and waits until all nodes are idle.
+    ///
+    /// # Errors
+    /// Something did not start; the daemons' last words are in the message.
+    pub fn start_all(&mut self, nodes: &[&str]) -> Result<()> {
+        self.start_scheduler(&[])?;
+        for node in nodes {
+            self.start_executor(node, &[])?;
+        }
+        self.wait_idle(nodes.len())
+    }
+
+    /// The state folder of the scheduler or of a node's executor: `name` is `scheduler` or the node.
+    #[must_use]
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.folder.join("state").join(name)
     }
 
     /// The temporary folder. Jobs may write below `jobs`, which every user may write to.
@@ -158,7 +185,8 @@ impl Cluster {
     /// It could not be started.
     pub fn launch_scheduler(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = self.command("sluice-scheduler");
-        command.arg("--state").arg(self.folder.join("state/scheduler")).envs(environment.iter().copied());
+        command.arg("--state").arg(self.state("scheduler")).args(&self.scheduler_arguments);
+        command.envs(environment.iter().copied());
         if let Some(conf) = &self.conf {
             command.arg("--conf").arg(conf);
         }
@@ -172,7 +200,7 @@ impl Cluster {
     /// It could not be started.
     pub fn start_executor(&mut self, node: &str, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = self.command("sluice-executor");
-        command.arg("--state").arg(self.folder.join("state").join(node)).envs(environment.iter().copied());
+        command.arg("--state").arg(self.state(node)).envs(environment.iter().copied());
         if let Some(conf) = &self.conf {
             command.args(["-N", node]).arg("--conf").arg(conf);
         }

@@ -35,6 +35,8 @@ pub struct Keeping {
     pub folder: PathBuf,
     /// The program that makes snapshots (`PROGRAM compact …`); `None`: a thread of this process.
     pub compactor: Option<PathBuf>,
+    /// Bytes of journal behind the newest snapshot that make another one due; `None`: the default, 64 MiB.
+    pub snapshot_after: Option<u64>,
     /// Another disk than the folder: tests. Sizes of files are small then.
     pub disk: Option<Arc<dyn Disk>>,
 }
@@ -93,13 +95,20 @@ pub fn open(
             Arc::new(FileDisk::open(folder).map_err(failed("open"))?)
         }
     };
+    if let Some(bytes) = keeping.snapshot_after {
+        store_settings.compaction.after_bytes = bytes;
+        // Only closed segments are compacted; each is at most half of what is waited for.
+        let journal = &mut store_settings.journal;
+        journal.segment_bytes = journal.segment_bytes.min(bytes / 2);
+        journal.essential_bytes = journal.essential_bytes.min(bytes / 4);
+    }
     if at_least > Epoch(0) {
         store_settings.journal.claim = Claim::AtLeast(journal::Epoch(at_least.0));
     }
     if let Some(program) = &keeping.compactor {
         store_settings.compaction = compact::Settings {
             maker: Maker::Child { program: program.clone(), state: folder.clone() },
-            ..compact::Settings::default()
+            ..store_settings.compaction
         };
     }
     Store::open(disk, store_settings, &mut |state, job| history_row(state, settings, directory, job))

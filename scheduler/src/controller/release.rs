@@ -13,6 +13,7 @@ use scheduler_core::state::job::Job;
 
 use super::batch::{Batch, Release};
 use super::keeper::history_row;
+use crate::crash::{self, Point};
 use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -121,6 +122,7 @@ fn release(
         None => views.update(update, |_, _, _| {}),
         // Its pins are held until the views have its records.
         Some(Committed { sequence, pins: _pins }) => {
+            crash::point(Point::AfterSync);
             let directory = views.directory();
             views.update(update, |view, record, place| {
                 let at = RecordPlace { sequence, record: place };
@@ -128,13 +130,17 @@ fn release(
                 history.observe(&view.state, at, record, &mut maker);
             });
             history.observed(sequence);
+            crash::point(Point::AfterViews);
         }
     }
     for one in releases {
         match one {
             // A caller that has left needs no answer.
             Release::Answer(reply, answer) => drop(reply.send(answer)),
-            Release::Effect(effect) => dispatch.release(effect),
+            Release::Effect(effect) => {
+                crash::point(Point::BeforeEffect);
+                dispatch.release(effect);
+            }
             Release::Configured(reply) => drop(reply.send(())),
         }
     }

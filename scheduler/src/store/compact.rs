@@ -26,6 +26,7 @@ use scheduler_core::state::State;
 use super::history::History;
 use super::replay::{Piece, Replay, pipelined};
 use super::{Error, layout, snapshot};
+use crate::crash::{self, Point};
 
 /// The journal grows by so much, at most, before anybody looks whether a snapshot is due.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
@@ -97,20 +98,32 @@ impl Task {
     }
 }
 
-/// `compact --state FOLDER SEGMENT…`: what the child does, with the arguments behind `compact`.
+/// `compact --state FOLDER [--parent PID] SEGMENT…`: what the child does, with the arguments behind `compact`.
 ///
 /// # Errors
 /// Arguments that are none; anything that cannot be read or written.
-pub fn command(mut arguments: impl Iterator<Item = String>) -> Result<(), Error> {
-    let usage = || Error::Compaction("usage: compact --state FOLDER SEGMENT:FIRST:LAST:BYTES…".to_owned());
+pub fn command(arguments: impl Iterator<Item = String>) -> Result<(), Error> {
+    let usage = || {
+        let text = "usage: compact --state FOLDER [--parent PID] SEGMENT:FIRST:LAST:BYTES…";
+        Error::Compaction(text.to_owned())
+    };
+    let mut arguments = arguments.peekable();
     if arguments.next().as_deref() != Some("--state") {
         return Err(usage());
     }
     let folder = arguments.next().ok_or_else(usage)?;
+    let mut parent = None;
+    if arguments.next_if(|word| word == "--parent").is_some() {
+        parent = Some(arguments.next().and_then(|pid| pid.parse::<u32>().ok()).ok_or_else(usage)?);
+    }
     let task = Task::parse(arguments).ok_or_else(usage)?;
     // A child whose scheduler has gone must not write into the folder of the next one.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|errno| Error::io("set the death signal of", "compact", errno.into()))?;
+    // It may have gone before its death could be told.
+    if parent.is_some_and(|parent| std::os::unix::process::parent_id() != parent) {
+        return Err(Error::Stopped);
+    }
     let disk: Arc<dyn Disk> =
         Arc::new(FileDisk::open(&folder).map_err(|error| Error::io("open", &folder, error))?);
     make(&disk, &task).map(|_| ())
@@ -361,6 +374,7 @@ impl Worker {
             }
             Maker::Child { program, state } => self.make_in_child(program, state, &task)?,
         }
+        crash::point(Point::SnapshotMade);
         self.clean_up()?;
         tracing::info!(frame = through, rows, "snapshot made");
         Ok(Look::Done)
@@ -375,7 +389,8 @@ impl Worker {
     fn make_in_child(&self, program: &PathBuf, state: &PathBuf, task: &Task) -> Result<(), Error> {
         let failed = |error: std::io::Error| Error::io("run", program.display().to_string(), error);
         let mut command = Command::new(program);
-        command.arg("compact").arg("--state").arg(state).args(task.arguments());
+        let parent = std::process::id().to_string();
+        command.arg("compact").arg("--state").arg(state).args(["--parent", &parent]).args(task.arguments());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let stderr = {
             let mut slot = self.child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -385,6 +400,7 @@ impl Worker {
             let child = slot.insert(command.spawn().map_err(failed)?);
             child.stderr.take()
         };
+        crash::point(Point::SnapshotBegun);
         let said = stderr.map(std::io::read_to_string).transpose().map_err(failed)?.unwrap_or_default();
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
         let status = child.map(|mut child| child.wait()).transpose().map_err(failed)?;

@@ -62,6 +62,7 @@ impl Cluster {
 
     pub(crate) fn start(&mut self) {
         let options = Options {
+            snapshot_after: None,
             configuration: Configuration::fixed(self.settings.clone()),
             state: self.folder.join("state"),
             socket: self.socket(),

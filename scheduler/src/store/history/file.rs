@@ -7,6 +7,7 @@ use journal::{Disk, Epoch, FrameReader, FrameWriter, HEADER_BYTES, Lineage, Payl
 use scheduler_codec::{Entry, Header, HistoryBegin, HistoryRow};
 
 use super::Recent;
+use crate::crash::{self, Point};
 use crate::store::{Error, layout};
 
 /// Rows are gathered until a frame has this many bytes.
@@ -69,6 +70,7 @@ pub(super) fn write(
     if !payload.is_empty() {
         writer.append(&mut payload)?;
     }
+    crash::point(Point::HistoryWrite);
     let bytes = writer.finish()?;
     Ok(FileFacts { begin, bytes })
 }

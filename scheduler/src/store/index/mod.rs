@@ -25,6 +25,7 @@ use model::id::{RequestKey, Uid};
 use super::Error;
 use super::history::Query;
 use super::history::file::{self, FileFacts, RowPlace};
+use crate::crash::{self, Point};
 
 /// Memory that sled may use for its cache, bytes.
 const CACHE_BYTES: u64 = 64 << 20;
@@ -271,6 +272,7 @@ impl Worker {
             Some(tree) => tree,
             None => self.open()?,
         };
+        crash::point(Point::IndexOpen);
         let mut indexed: Vec<u64> = Vec::new();
         for found in tree.scan_prefix(keys::files()) {
             indexed.extend(keys::file_of(&found?.0));
