@@ -27,6 +27,8 @@ const MESSAGE_MAX: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause before the first repetition; doubled up to a second.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between two repetitions.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Submissions that may wait for their answers on one stream.
 const PIPELINE_DEPTH: usize = 1024;
 
@@ -220,6 +222,30 @@ impl Client {
         Self::connect_to(connect::candidates()).await
     }
 
+    /// Connects as [`connect`](Self::connect) does; where a scheduler was and does not answer now (it is being
+    /// restarted), tries again for `patience`. The client's calls have the same patience.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`]: at once where there is no socket at all, else after `patience`.
+    pub async fn connect_within(patience: Duration) -> Result<Self, Error> {
+        let deadline = Instant::now() + patience;
+        let (mut pause, mut was_there) = (PAUSE, false);
+        loop {
+            match Self::connect().await {
+                Ok(client) => return Ok(client.with_patience(patience)),
+                Err(error) => {
+                    // Between two schedulers the socket is missing for an instant.
+                    was_there |= connect::was_there(&connect::candidates());
+                    if !was_there || Instant::now() + pause >= deadline {
+                        return Err(error);
+                    }
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
     /// Connects to the first of these sockets that answers.
     ///
     /// # Errors
@@ -269,19 +295,33 @@ impl Client {
         if message.script.len() > SCRIPT_MAX || message.environment.len() > ENVIRONMENT_MAX {
             return Err(Error::Refused { number: Refusal::TooLong.number(), lines: Vec::new() });
         }
+        self.repeat(|mut inner| {
+            let message = message.clone();
+            async move { Ok(inner.submit(message).await?.into_inner()) }
+        })
+        .await
+    }
+
+    /// Makes a call that may be made twice, again and again while the scheduler does not answer, until the patience
+    /// ends.
+    pub(crate) async fn repeat<T, F>(
+        &self,
+        mut call: impl FnMut(ControllerClient<Channel>) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let deadline = Instant::now() + self.patience;
         let mut pause = PAUSE;
         loop {
-            let mut inner = self.inner.clone();
-            match timeout_at(deadline, inner.submit(message.clone())).await {
-                Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                Ok(Err(status)) if !is_passing(&status) => return Err(status.into()),
-                Ok(Err(status)) if Instant::now() + pause >= deadline => return Err(status.into()),
-                Ok(Err(_)) => {}
+            match timeout_at(deadline, call(self.inner.clone())).await {
+                Ok(Err(Error::Failed(status)))
+                    if is_passing(&status) && Instant::now() + pause < deadline => {}
+                Ok(answer) => return answer,
                 Err(_) => return Err(Error::TimedOut),
             }
             sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -307,29 +347,46 @@ impl Client {
 
     /// Like [`Client::jobs`], with the scheduler's time of the answer (milliseconds since 1970).
     pub(crate) async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<(Vec<Job>, i64), Error> {
-        gather(self.inner.clone().list_jobs(request).await?.into_inner()).await
+        self.repeat(|mut inner| {
+            let request = request.clone();
+            async move { gather(inner.list_jobs(request).await?.into_inner()).await }
+        })
+        .await
     }
 
     pub(crate) async fn list_history(&self, request: v1::ListHistoryRequest) -> Result<Vec<Job>, Error> {
-        Ok(gather(self.inner.clone().list_history(request).await?.into_inner()).await?.0)
+        self.repeat(|mut inner| {
+            let request = request.clone();
+            async move { Ok(gather(inner.list_history(request).await?.into_inner()).await?.0) }
+        })
+        .await
     }
 
     pub(crate) async fn list_nodes(&self, names: Vec<String>) -> Result<Vec<v1::Node>, Error> {
-        let mut pages = self.inner.clone().list_nodes(v1::ListNodesRequest { names }).await?.into_inner();
-        let mut nodes = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page?;
-            if let Some(refused) = page.refused {
-                return Err(refused.into());
+        self.repeat(|mut inner| {
+            let names = names.clone();
+            async move {
+                let mut pages = inner.list_nodes(v1::ListNodesRequest { names }).await?.into_inner();
+                let mut nodes = Vec::new();
+                while let Some(page) = pages.next().await {
+                    let page = page?;
+                    if let Some(refused) = page.refused {
+                        return Err(refused.into());
+                    }
+                    nodes.extend(page.nodes);
+                }
+                Ok(nodes)
             }
-            nodes.extend(page.nodes);
-        }
-        Ok(nodes)
+        })
+        .await
     }
 
     pub(crate) async fn list_partitions(&self) -> Result<Vec<v1::Partition>, Error> {
-        let reply = self.inner.clone().list_partitions(v1::ListPartitionsRequest {}).await?;
-        Ok(reply.into_inner().partitions)
+        self.repeat(|mut inner| async move {
+            let reply = inner.list_partitions(v1::ListPartitionsRequest {}).await?;
+            Ok(reply.into_inner().partitions)
+        })
+        .await
     }
 
     /// The one job of that id, where the scheduler still knows it.
@@ -341,15 +398,23 @@ impl Client {
         Ok(self.jobs(filter, true).await?.into_iter().find(|job| job.job_id == job_id))
     }
 
-    /// The jobs of these ids as they are, then every change of them, until the receiver is dropped.
+    /// The jobs of these ids as they are, then every change of them, until the receiver is dropped. A stream that a
+    /// restart of the scheduler ends is opened again, and tells first how the jobs are then.
     ///
     /// # Errors
-    /// [`Error::Failed`] where the stream cannot be opened.
+    /// [`Error::Failed`] where the stream cannot be opened within the patience.
     pub async fn watch(&self, job_ids: &[u32]) -> Result<Changes, Error> {
-        let filter = v1::JobFilter { job_ids: job_ids.to_vec(), ..Default::default() };
-        let request = v1::WatchJobsRequest { filter: Some(filter) };
-        let pages = self.inner.clone().watch_jobs(request).await?.into_inner();
-        Ok(Changes { pages, ready: Vec::new() })
+        let pages = self.open_watch(job_ids).await?;
+        Ok(Changes { client: self.clone(), job_ids: job_ids.to_vec(), pages, ready: Vec::new() })
+    }
+
+    async fn open_watch(&self, job_ids: &[u32]) -> Result<Streaming<JobPage>, Error> {
+        self.repeat(|mut inner| {
+            let filter = v1::JobFilter { job_ids: job_ids.to_vec(), ..Default::default() };
+            let request = v1::WatchJobsRequest { filter: Some(filter) };
+            async move { Ok(inner.watch_jobs(request).await?.into_inner()) }
+        })
+        .await
     }
 
     /// Ends a job, or a whole array. Ending one that has ended is no error.
@@ -359,7 +424,8 @@ impl Client {
     pub async fn cancel(&self, job_id: u32) -> Result<(), Error> {
         let selector = v1::JobSelector { job_id, ..Default::default() };
         let cancel = v1::CancelJobs { jobs: vec![selector], ..Default::default() };
-        let outcomes = self.control(v1::control_request::Act::Cancel(cancel)).await?;
+        // Ending it twice is ending it once.
+        let outcomes = self.control_again(v1::control_request::Act::Cancel(cancel)).await?;
         let done = [Refusal::AlreadyDone.number(), Refusal::InvalidJobId.number()];
         match outcomes.into_iter().find_map(|outcome| outcome.refused) {
             Some(refused) if !done.contains(&refused.number) => Err(refused.into()),
@@ -375,46 +441,52 @@ impl Client {
         Ok(reply.into_inner().outcomes)
     }
 
+    /// The same for an act that may be carried out twice: repeated where the answer was lost.
+    pub(crate) async fn control_again(
+        &self,
+        act: v1::control_request::Act,
+    ) -> Result<Vec<v1::ControlOutcome>, Error> {
+        self.repeat(|mut inner| {
+            let request = v1::ControlRequest { act: Some(act.clone()) };
+            async move { Ok(inner.control(request).await?.into_inner().outcomes) }
+        })
+        .await
+    }
+
     /// Waits until a job has ended and gives it as it ended. Survives restarts of the scheduler.
     ///
     /// # Errors
     /// [`Error::Refused`] with the number of "Invalid job id specified" where there is no such job.
     pub async fn wait(&self, job_id: u32) -> Result<Job, Error> {
-        let mut pause = PAUSE;
-        let mut failing_since: Option<Instant> = None;
-        loop {
-            match self.wait_once(job_id).await {
-                Ok(Some(job)) => return Ok(job),
-                Err(Error::Failed(status)) if is_passing(&status) => {
-                    let since = *failing_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > self.patience {
-                        return Err(status.into());
-                    }
-                }
-                Err(error) => return Err(error),
-                Ok(None) => failing_since = None,
+        if let Some(job) = self.job(job_id).await? {
+            if has_ended(&job) {
+                return Ok(job);
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+        } else {
+            return self.ended_long_ago(job_id).await;
+        }
+        let mut changes = self.watch(&[job_id]).await?;
+        loop {
+            match changes.next().await? {
+                Some(job) if job.job_id == job_id && has_ended(&job) => return Ok(job),
+                Some(_) => {}
+                // After a restart it may have left the scheduler's memory.
+                None => return self.ended_long_ago(job_id).await,
+            }
         }
     }
 
-    /// Follows one watch to its end. `None`: the stream ended before the job did.
-    async fn wait_once(&self, job_id: u32) -> Result<Option<Job>, Error> {
-        if let Some(job) = self.job(job_id).await? {
-            if has_ended(&job) {
-                return Ok(Some(job));
-            }
-        } else {
-            return Err(Error::Refused { number: Refusal::InvalidJobId.number(), lines: Vec::new() });
-        }
-        let mut changes = self.watch(&[job_id]).await?;
-        while let Some(job) = changes.next().await? {
-            if job.job_id == job_id && has_ended(&job) {
-                return Ok(Some(job));
-            }
-        }
-        Ok(None)
+    /// The job as history has it: it ended, and the scheduler has forgotten it.
+    async fn ended_long_ago(&self, job_id: u32) -> Result<Job, Error> {
+        let found = self.history_of(job_id).await?.into_iter().rfind(|job| job.job_id == job_id);
+        found.ok_or(Error::Refused { number: Refusal::InvalidJobId.number(), lines: Vec::new() })
+    }
+
+    /// What history has of a job or an array that ended: the last run of each element.
+    pub(crate) async fn history_of(&self, job_id: u32) -> Result<Vec<Job>, Error> {
+        let filter = v1::JobFilter { job_ids: vec![job_id], ..Default::default() };
+        let request = v1::ListHistoryRequest { filter: Some(filter), ..Default::default() };
+        Ok(self.list_history(request).await?.into_iter().filter(has_ended).collect())
     }
 
     /// The sockets that this client tried.
@@ -448,27 +520,45 @@ fn is_passing(status: &Status) -> bool {
 /// The changes of watched jobs.
 #[derive(Debug)]
 pub struct Changes {
+    client: Client,
+    job_ids: Vec<u32>,
     pages: Streaming<JobPage>,
     /// Jobs of the last page that are not handed out yet, last first.
     ready: Vec<Job>,
 }
 
 impl Changes {
-    /// The next job as it now is; `None` when the scheduler ends the stream.
+    /// The next job as it now is. After a restart of the scheduler the jobs come as they are then; `None` where it
+    /// knows none of them any more: they ended, and history has them.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Failed`]; watch again to go on.
+    /// [`Error::Refused`]; [`Error::Failed`] and [`Error::TimedOut`] where it does not come back within the patience.
     pub async fn next(&mut self) -> Result<Option<Job>, Error> {
         loop {
             if let Some(job) = self.ready.pop() {
                 return Ok(Some(job));
             }
-            let Some(page) = self.pages.next().await else { return Ok(None) };
-            let page = page?;
-            if let Some(refused) = page.refused {
-                return Err(refused.into());
+            match self.pages.next().await {
+                Some(Ok(page)) => match page.refused {
+                    Some(refused) => return Err(refused.into()),
+                    None => self.ready = page.jobs,
+                },
+                Some(Err(status)) if !is_passing(&status) => return Err(status.into()),
+                // The scheduler has stopped, or the connection broke.
+                Some(Err(_)) | None => {
+                    sleep(PAUSE).await;
+                    self.pages = self.client.open_watch(&self.job_ids).await?;
+                    match self.pages.next().await {
+                        Some(Ok(page)) if page.jobs.is_empty() && page.refused.is_none() => return Ok(None),
+                        Some(Ok(page)) => match page.refused {
+                            Some(refused) => return Err(refused.into()),
+                            None => self.ready = page.jobs,
+                        },
+                        // It broke again: the next turn opens another.
+                        Some(Err(_)) | None => {}
+                    }
+                }
             }
-            self.ready = page.jobs;
             self.ready.reverse();
         }
     }

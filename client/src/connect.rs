@@ -1,13 +1,15 @@
 //! Finding the scheduler's socket and connecting to it.
 //!
 //! Owns the look-ups (environment, configuration file) around the pure rule in [`model::place`]. Never starts
-//! a daemon and never waits for one.
+//! a daemon. Waits for one only where one was: a socket file at which nobody answers is what a scheduler leaves that
+//! was killed or is restarted; where there is no file at all, nobody is expected.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use model::place::{DEFAULT_CONF, Place, cluster_name};
+use model::place::{self, DEFAULT_CONF, Place, cluster_name};
 use tonic::transport::{Channel, Endpoint};
 
 /// What `sluice --conf FILE` named; it counts before the environment.
@@ -35,6 +37,21 @@ pub(crate) fn conf_path() -> Option<PathBuf> {
 pub(crate) fn conf_cluster() -> Option<String> {
     let text = std::fs::read(conf_path()?).ok()?;
     cluster_name(&String::from_utf8_lossy(&text)).map(str::to_owned)
+}
+
+/// How long Slurm's commands try to reach the scheduler: `MessageTimeout` of the configuration, 10 s without.
+pub(crate) fn message_timeout() -> Duration {
+    static FOUND: OnceLock<Duration> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let text = conf_path().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let seconds = place::message_timeout(&String::from_utf8_lossy(&text));
+        Duration::from_secs(seconds.unwrap_or(10))
+    })
+}
+
+/// Whether a scheduler has listened at one of the sockets.
+pub(crate) fn was_there(sockets: &[String]) -> bool {
+    sockets.iter().any(|socket| Path::new(socket).exists())
 }
 
 /// The sockets that a client of this process tries, in order.

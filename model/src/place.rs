@@ -56,11 +56,22 @@ impl Place<'_> {
 /// Reads nothing but this key, so that a client need not understand the rest. Cost: one pass.
 #[must_use]
 pub fn cluster_name(conf: &str) -> Option<&str> {
+    value_of(conf, "ClusterName")
+}
+
+/// The seconds of `MessageTimeout` in a `slurm.conf`, `None` where there are none: how long a client tries to reach
+/// the scheduler. Cost: one pass.
+#[must_use]
+pub fn message_timeout(conf: &str) -> Option<u64> {
+    value_of(conf, "MessageTimeout")?.parse().ok()
+}
+
+fn value_of<'a>(conf: &'a str, wanted: &str) -> Option<&'a str> {
     conf.lines().rev().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
         let (key, value) = line.trim_start().split_once('=')?;
         let value = value.split_whitespace().next()?.trim_matches('"');
-        (key.trim_end().eq_ignore_ascii_case("ClusterName") && !value.is_empty()).then_some(value)
+        (key.trim_end().eq_ignore_ascii_case(wanted) && !value.is_empty()).then_some(value)
     })
 }
 
@@ -83,5 +94,7 @@ mod tests {
     fn reads_the_cluster_name() {
         assert_eq!(cluster_name("# ClusterName=no\nclustername = a # c\nX=1\n"), Some("a"));
         assert_eq!(cluster_name("X=1\nClusterNames=2"), None);
+        assert_eq!(message_timeout("ClusterName=a\nmessagetimeout = 25 # s\n"), Some(25));
+        assert_eq!(message_timeout("MessageTimeout=soon"), None);
     }
 }

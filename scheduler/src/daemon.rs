@@ -2,10 +2,11 @@
 //!
 //! Order of a start: configuration, the state's owner, views, controller, socket. Whoever connects finds
 //! a recovered state. Order of a stop: no new connections, sessions told, the last batch stored and
-//! released, the socket removed. Jobs go on.
+//! released, the socket removed, unless another scheduler is expected there. Jobs go on.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -77,6 +78,7 @@ pub struct Daemon {
     bound: Option<Bound>,
     controller: Option<JoinHandle<std::io::Result<()>>>,
     server: tokio::task::JoinHandle<()>,
+    keep_socket: Arc<AtomicBool>,
 }
 
 /// Says what was found at the opening.
@@ -168,7 +170,8 @@ impl Daemon {
                 tracing::error!("the socket failed: {error:?}");
             }
         });
-        Ok(Self { api, socket, bound: Some(bound), controller: Some(controller), server })
+        let keep_socket = Arc::default();
+        Ok(Self { api, socket, bound: Some(bound), controller: Some(controller), server, keep_socket })
     }
 
     /// Where it listens.
@@ -181,6 +184,13 @@ impl Daemon {
     #[must_use]
     pub fn shutdown(&self) -> Shutdown {
         self.api.shutdown.clone()
+    }
+
+    /// Set, the socket file stays when the daemon stops: clients that find it know that a scheduler was here and wait
+    /// for the next one.
+    #[must_use]
+    pub fn keep_socket(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.keep_socket)
     }
 
     /// What queries see, for tests and benches.
@@ -218,6 +228,10 @@ impl Daemon {
                 Ok(Err(_)) | Err(_) => tracing::error!("the controller panicked"),
             }
         }
-        self.bound = None;
+        if let Some(bound) = self.bound.take()
+            && self.keep_socket.load(Ordering::SeqCst)
+        {
+            bound.leave();
+        }
     }
 }

@@ -131,6 +131,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             disk: None,
         })?;
         let stop = daemon.shutdown();
+        let keep_socket = daemon.keep_socket();
         tracing::info!(
             cluster = %loaded.settings.cluster,
             socket = %daemon.socket().display(),
@@ -139,7 +140,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         );
         tokio::spawn(async move {
             tokio::select! {
-                _ = terminate.recv() => tracing::info!("SIGTERM: stopping; jobs go on"),
+                _ = terminate.recv() => {
+                    // A service manager stops this one, to start the next as a rule: clients shall wait for it.
+                    keep_socket.store(true, std::sync::atomic::Ordering::SeqCst);
+                    tracing::info!("SIGTERM: stopping; jobs go on");
+                }
                 _ = interrupt.recv() => tracing::info!("SIGINT: stopping; jobs go on"),
             }
             stop.trigger();

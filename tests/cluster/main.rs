@@ -4,6 +4,7 @@
 
 mod input;
 mod life;
+mod restart;
 mod survival;
 
 use std::time::Duration;

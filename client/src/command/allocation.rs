@@ -55,8 +55,8 @@ impl Held {
     /// Tells the scheduler that the command is over, so that the allocation ends with its status.
     pub(super) async fn end(self, exit: ExitStatus) {
         let act = Act::EndAllocation(EndAllocation { job_id: self.job_id, exit: Some(exit) });
-        // One that has ended already is no failure; where nobody answers, the lease runs out.
-        let _ = self.client.control(act).await;
+        // One that has ended already is no failure; where nobody answers for long, the lease runs out.
+        let _ = self.client.with_patience(RETURN_PATIENCE).control_again(act).await;
         self.keeper.abort();
     }
 }

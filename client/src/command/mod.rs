@@ -27,12 +27,13 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::{Client, Error};
 use crate::getopt::{self, Spec, Words};
-use crate::say;
+use crate::{connect, say};
 
 /// How a command was called.
 pub(crate) struct Call {
@@ -62,9 +63,17 @@ pub(crate) fn block_on<F: Future>(work: F) -> F::Output {
     runtime.block_on(work)
 }
 
-/// Connects, for a single question.
+/// How long a question waits for a scheduler that is being restarted; `MessageTimeout` where that is less.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Connects, to have something done: tries for `MessageTimeout`, as Slurm's commands do.
 pub(crate) async fn connect() -> Result<Client, Error> {
-    Client::connect().await
+    Client::connect_within(connect::message_timeout()).await
+}
+
+/// Connects, for a question whose asker would rather know soon that nobody answers.
+pub(crate) async fn connect_to_ask() -> Result<Client, Error> {
+    Client::connect_within(connect::message_timeout().min(QUESTION_PATIENCE)).await
 }
 
 /// Ctrl-C, from now on told here instead of ending the process.
@@ -164,7 +173,7 @@ fn verb(argv: Vec<OsString>) -> u8 {
             },
             None => break,
         };
-        crate::connect::name_conf(Path::new(&conf));
+        connect::name_conf(Path::new(&conf));
         word = words.next();
     }
     let Some(word) = word else {

@@ -9,7 +9,7 @@ use crate::{local, say};
 /// Runs the verb: 0, 1 where nobody answers or a node is not there.
 pub(crate) fn run(call: &Call) -> u8 {
     let names: Vec<String> = call.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let answer = block_on(async { super::connect().await?.list_nodes(Vec::new()).await });
+    let answer = block_on(async { super::connect_to_ask().await?.list_nodes(Vec::new()).await });
     let nodes = match answer {
         Ok(nodes) => nodes,
         Err(error) => {

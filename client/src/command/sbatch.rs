@@ -65,8 +65,12 @@ async fn wait(client: &Client, job_id: u32) -> u8 {
                 };
                 let ours: Vec<&Job> = jobs.iter().filter(ours).collect();
                 if ours.is_empty() {
-                    say::error(PROGRAM.name(), format!("job {job_id} is no longer known"));
-                    return 1;
+                    // It ended while nobody answered, and has left the scheduler's memory.
+                    let past = client.history_of(job_id).await.unwrap_or_default();
+                    if past.is_empty() {
+                        say::error(PROGRAM.name(), format!("job {job_id} is no longer known"));
+                    }
+                    return past.iter().map(code).max().unwrap_or(1);
                 }
                 if ours.iter().all(|job| has_ended(job)) {
                     return ours.iter().map(|job| code(job)).max().unwrap_or(0);

@@ -267,7 +267,12 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
         full: asked.full,
         hurry: asked.hurry,
     };
-    match client.control(Act::Cancel(act)).await {
+    // A signal that was perhaps delivered is not sent again; an end is.
+    let outcomes = match ends {
+        true => client.control_again(Act::Cancel(act)).await,
+        false => client.control(Act::Cancel(act)).await,
+    };
+    match outcomes {
         Ok(outcomes) => {
             let mut status = 0;
             for outcome in outcomes {

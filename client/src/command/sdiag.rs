@@ -58,7 +58,7 @@ pub(crate) fn run(call: &Call) -> u8 {
     }
     let answer = block_on(async {
         let request = DiagnosticsRequest { reset };
-        super::connect().await?.raw().diagnostics(request).await.map_err(Error::Failed)
+        super::connect_to_ask().await?.raw().diagnostics(request).await.map_err(Error::Failed)
     });
     match answer {
         Ok(reply) => {

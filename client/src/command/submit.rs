@@ -86,10 +86,17 @@ pub(super) fn refused(program: Program, error: &Error) -> u8 {
 /// is the one that the next job would get.
 pub(super) async fn test_only(program: Program, parsed: &Parsed) -> u8 {
     let answer = match super::connect().await {
-        Ok(client) => match client.raw().test_submit(message(parsed)).await {
-            Ok(reply) => Ok((reply.into_inner(), next_job_id(&client).await)),
-            Err(status) => Err(Error::Failed(status)),
-        },
+        Ok(client) => {
+            let message = message(parsed);
+            let asked = client.repeat(|mut inner| {
+                let message = message.clone();
+                async move { Ok(inner.test_submit(message).await?.into_inner()) }
+            });
+            match asked.await {
+                Ok(reply) => Ok((reply, next_job_id(&client).await)),
+                Err(error) => Err(error),
+            }
+        }
         Err(error) => Err(error),
     };
     let (reply, id) = match answer {

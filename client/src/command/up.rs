@@ -186,7 +186,7 @@ async fn wait_for_scheduler(scheduler: &mut Daemon) -> Result<Client, String> {
         if let Ok(Some(status)) = scheduler.child.try_wait() {
             return Err(ended(scheduler, status));
         }
-        if let Ok(client) = super::connect().await {
+        if let Ok(client) = Client::connect().await {
             // An answer of an older scheduler does not count.
             let answer = client.raw().ping(PingRequest {}).await;
             if answer.is_ok_and(|reply| Some(reply.into_inner().pid) == scheduler.child.id()) {
@@ -235,14 +235,14 @@ async fn run_executors(
 
 /// How many jobs hold resources; `None` where nobody answers.
 async fn live_jobs() -> Option<usize> {
-    let client = super::connect().await.ok()?;
+    let client = Client::connect().await.ok()?;
     let jobs = client.jobs(JobFilter::default(), false).await.ok()?;
     Some(jobs.iter().filter(|job| job::is_active(job)).count())
 }
 
 /// Ends all jobs and waits until none holds anything. Gives how many are left.
 async fn end_jobs(program: &str) -> Option<usize> {
-    let client = super::connect().await.ok()?;
+    let client = Client::connect().await.ok()?;
     let jobs = client.jobs(JobFilter::default(), false).await.ok()?;
     let live: Vec<JobSelector> = jobs
         .iter()
@@ -265,11 +265,12 @@ async fn end_jobs(program: &str) -> Option<usize> {
     }
 }
 
-/// Stops executors, then the scheduler: SIGTERM, and SIGKILL for one that does not end.
+/// Stops executors, then the scheduler: SIGINT, which says that no other one is expected, and SIGKILL for one that
+/// does not end.
 async fn stop(program: &str, daemons: &mut [Daemon]) {
     let (scheduler, executors) = daemons.split_at_mut(1);
     for group in [executors, scheduler] {
-        group.iter().for_each(|daemon| terminate(&daemon.child));
+        group.iter().for_each(|daemon| interrupt(&daemon.child));
         let deadline = Instant::now() + STOP_PATIENCE;
         for daemon in group.iter_mut() {
             if tokio::time::timeout_at(deadline, daemon.child.wait()).await.is_err() {
@@ -281,10 +282,10 @@ async fn stop(program: &str, daemons: &mut [Daemon]) {
     }
 }
 
-fn terminate(child: &Child) {
+fn interrupt(child: &Child) {
     if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
         // It may have ended already.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGINT);
     }
 }
 

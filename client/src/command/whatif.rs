@@ -61,7 +61,8 @@ pub(crate) fn run(call: &Call) -> u8 {
         Err(status) => return status,
     };
     let request = WhatIfRequest { change: Some(change) };
-    let answer = block_on(async { Ok(super::connect().await?.raw().what_if(request).await?.into_inner()) });
+    let answer =
+        block_on(async { Ok(super::connect_to_ask().await?.raw().what_if(request).await?.into_inner()) });
     let reply: WhatIfReply = match answer {
         Ok(reply) => reply,
         Err(error) => return failed(call, &error),

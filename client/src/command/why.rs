@@ -48,7 +48,8 @@ pub(crate) fn run(call: &Call) -> u8 {
     };
     let text = word.to_string_lossy();
     let Some(request) = request(&text) else { return unknown(call, &text) };
-    let answer = block_on(async { Ok(super::connect().await?.raw().explain(request).await?.into_inner()) });
+    let answer =
+        block_on(async { Ok(super::connect_to_ask().await?.raw().explain(request).await?.into_inner()) });
     let reply: ExplainReply = match answer {
         Ok(reply) => reply,
         Err(error) => return failed(call, &error),

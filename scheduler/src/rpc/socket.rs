@@ -43,6 +43,13 @@ pub struct Bound {
     inode: u64,
 }
 
+impl Bound {
+    /// Leaves the socket file where it is: the next scheduler replaces it, and until then clients know that one comes.
+    pub fn leave(mut self) {
+        self.inode = 0;
+    }
+}
+
 impl Drop for Bound {
     fn drop(&mut self) {
         if inode(&self.path).ok() == Some(self.inode) {
@@ -97,6 +104,12 @@ mod tests {
         // Killed: the file stays, nobody answers.
         std::mem::forget(bound);
         let (_listener, bound) = listen(&path).unwrap();
+        bound.leave();
+        assert!(path.exists(), "left for the next one");
+        let (_listener, bound) = {
+            drop(_listener);
+            listen(&path).unwrap()
+        };
         drop(bound);
         assert!(!path.exists());
         fs::write(&path, "x").unwrap();

@@ -382,7 +382,7 @@ async fn load(asked: &Asked) -> Result<Vec<Job>, Error> {
         to_ms: asked.to_ms,
         duplicates: asked.duplicates,
     };
-    super::connect().await?.list_history(request).await
+    super::connect_to_ask().await?.list_history(request).await
 }
 
 /// The jobs that match, by id, of each only the last run unless all are wanted.
@@ -476,7 +476,7 @@ async fn bodies(call: &Call, asked: &Asked, jobs: &[Job]) -> u8 {
         );
         return 1;
     }
-    let client = match super::connect().await {
+    let client = match super::connect_to_ask().await {
         Ok(client) => client,
         Err(error) => {
             say::explain(&call.program, &error);

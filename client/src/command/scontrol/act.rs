@@ -14,7 +14,7 @@ use proto::v1::{
 
 use super::super::job::{self, Selector};
 use super::{Session, is};
-use crate::api::Error;
+use crate::api::{Client, Error};
 use crate::{local, say};
 
 /// A selector as the wire wants it.
@@ -220,7 +220,8 @@ pub(super) async fn notify(session: &mut Session, words: &[String]) {
 
 /// `ping`.
 pub(super) async fn ping(session: &mut Session) {
-    let answer = match session.client().await {
+    // Whether somebody answers now is the question.
+    let answer = match Client::connect().await {
         Ok(client) => client.raw().ping(proto::v1::PingRequest {}).await.map_err(Error::Failed),
         Err(error) => Err(error),
     };

@@ -264,7 +264,7 @@ async fn show(call: &Call, asked: &Asked) -> u8 {
 }
 
 async fn show_once(call: &Call, asked: &Asked) -> Result<(), Error> {
-    let client = super::connect().await?;
+    let client = super::connect_to_ask().await?;
     let partitions = client.list_partitions().await?;
     if asked.reservations {
         say::out("No reservations in the system\n");

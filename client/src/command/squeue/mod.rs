@@ -361,7 +361,7 @@ impl From<Error> for Failure {
 }
 
 async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
-    let client = super::connect().await?;
+    let client = super::connect_to_ask().await?;
     let nodes = match &asked.nodes {
         Some(text) => Some(node_names(call, &client, text).await?),
         None => None,
