@@ -96,6 +96,7 @@ fn job(id: u32, script: BodyHash, environment: BodyHash) -> Record {
         priority: 1000,
         hold: Hold::None,
         nice: 0,
+        site_factor: 0,
         requeue: true,
         alloc_sid: 4711,
         array: ArrayRole::Single,

@@ -91,6 +91,106 @@ reasons! {
     QOSMaxCpuPerUserLimit = "QOSMaxCpuPerUserLimit",
     /// The QOS's GRES limit for one user is reached.
     QOSMaxGRESPerUser = "QOSMaxGRESPerUser",
+    /// Running jobs: the QOS's limit for all its jobs.
+    QOSGrpJobsLimit = "QOSGrpJobsLimit",
+    /// Submitted jobs: the QOS's limit for all its jobs.
+    QOSGrpSubmitJobsLimit = "QOSGrpSubmitJobsLimit",
+    /// CPUs: the QOS's limit for all its jobs.
+    QOSGrpCpuLimit = "QOSGrpCpuLimit",
+    /// Memory: the QOS's limit for all its jobs.
+    QOSGrpMemLimit = "QOSGrpMemLimit",
+    /// Nodes: the QOS's limit for all its jobs.
+    QOSGrpNodeLimit = "QOSGrpNodeLimit",
+    /// Billing: the QOS's limit for all its jobs.
+    QOSGrpBilling = "QOSGrpBilling",
+    /// Generic resources: the QOS's limit for all its jobs.
+    QOSGrpGRES = "QOSGrpGRES",
+    /// CPUs of one job: the QOS's limit.
+    QOSMaxCpuPerJobLimit = "QOSMaxCpuPerJobLimit",
+    /// Memory of one job: the QOS's limit.
+    QOSMaxMemoryPerJob = "QOSMaxMemoryPerJob",
+    /// Nodes of one job: the QOS's limit.
+    QOSMaxNodePerJobLimit = "QOSMaxNodePerJobLimit",
+    /// Billing of one job: the QOS's limit.
+    QOSMaxBillingPerJob = "QOSMaxBillingPerJob",
+    /// Generic resources of one job: the QOS's limit.
+    QOSMaxGRESPerJob = "QOSMaxGRESPerJob",
+    /// CPUs on one node: the QOS's limit.
+    QOSMaxCpuPerNode = "QOSMaxCpuPerNode",
+    /// Memory on one node: the QOS's limit.
+    QOSMaxMemoryPerNode = "QOSMaxMemoryPerNode",
+    /// Billing on one node: the QOS's limit.
+    QOSMaxBillingPerNode = "QOSMaxBillingPerNode",
+    /// Generic resources on one node: the QOS's limit.
+    QOSMaxGRESPerNode = "QOSMaxGRESPerNode",
+    /// Running jobs of one account: the QOS's limit.
+    MaxJobsPerAccount = "MaxJobsPerAccount",
+    /// Submitted jobs of one account: the QOS's limit.
+    MaxSubmitJobsPerAccount = "MaxSubmitJobsPerAccount",
+    /// CPUs of one account: the QOS's limit.
+    MaxCpuPerAccount = "MaxCpuPerAccount",
+    /// Memory of one account: the QOS's limit.
+    MaxMemoryPerAccount = "MaxMemoryPerAccount",
+    /// Nodes of one account: the QOS's limit.
+    MaxNodePerAccount = "MaxNodePerAccount",
+    /// Billing of one account: the QOS's limit.
+    MaxBillingPerAccount = "MaxBillingPerAccount",
+    /// Generic resources of one account: the QOS's limit.
+    MaxGRESPerAccount = "MaxGRESPerAccount",
+    /// Memory of one user: the QOS's limit.
+    QOSMaxMemoryPerUser = "QOSMaxMemoryPerUser",
+    /// Nodes of one user: the QOS's limit.
+    QOSMaxNodePerUserLimit = "QOSMaxNodePerUserLimit",
+    /// Billing of one user: the QOS's limit.
+    QOSMaxBillingPerUser = "QOSMaxBillingPerUser",
+    /// Submitted jobs of one user: the QOS's limit.
+    QOSMaxSubmitJobPerUserLimit = "QOSMaxSubmitJobPerUserLimit",
+    /// CPUs: less than the QOS's least.
+    QOSMinCpuNotSatisfied = "QOSMinCpuNotSatisfied",
+    /// Memory: less than the QOS's least.
+    QOSMinMemory = "QOSMinMemory",
+    /// Nodes: less than the QOS's least.
+    QOSMinNode = "QOSMinNode",
+    /// Billing: less than the QOS's least.
+    QOSMinBilling = "QOSMinBilling",
+    /// Generic resources: less than the QOS's least.
+    QOSMinGRES = "QOSMinGRES",
+    /// Running jobs: the association's limit for all its jobs.
+    AssocGrpJobsLimit = "AssocGrpJobsLimit",
+    /// Submitted jobs: the association's limit for all its jobs.
+    AssocGrpSubmitJobsLimit = "AssocGrpSubmitJobsLimit",
+    /// CPUs: the association's limit for all its jobs.
+    AssocGrpCpuLimit = "AssocGrpCpuLimit",
+    /// Memory: the association's limit for all its jobs.
+    AssocGrpMemLimit = "AssocGrpMemLimit",
+    /// Nodes: the association's limit for all its jobs.
+    AssocGrpNodeLimit = "AssocGrpNodeLimit",
+    /// Billing: the association's limit for all its jobs.
+    AssocGrpBilling = "AssocGrpBilling",
+    /// Generic resources: the association's limit for all its jobs.
+    AssocGrpGRES = "AssocGrpGRES",
+    /// Submitted jobs: the association's limit.
+    AssocMaxSubmitJobLimit = "AssocMaxSubmitJobLimit",
+    /// Run time of one job: the association's limit.
+    AssocMaxWallDurationPerJobLimit = "AssocMaxWallDurationPerJobLimit",
+    /// CPUs of one job: the association's limit.
+    AssocMaxCpuPerJobLimit = "AssocMaxCpuPerJobLimit",
+    /// Memory of one job: the association's limit.
+    AssocMaxMemPerJob = "AssocMaxMemPerJob",
+    /// Nodes of one job: the association's limit.
+    AssocMaxNodePerJobLimit = "AssocMaxNodePerJobLimit",
+    /// Billing of one job: the association's limit.
+    AssocMaxBillingPerJob = "AssocMaxBillingPerJob",
+    /// Generic resources of one job: the association's limit.
+    AssocMaxGRESPerJob = "AssocMaxGRESPerJob",
+    /// CPUs on one node: the association's limit.
+    AssocMaxCpuPerNode = "AssocMaxCpuPerNode",
+    /// Memory on one node: the association's limit.
+    AssocMaxMemPerNode = "AssocMaxMemPerNode",
+    /// Billing on one node: the association's limit.
+    AssocMaxBillingPerNode = "AssocMaxBillingPerNode",
+    /// Generic resources on one node: the association's limit.
+    AssocMaxGRESPerNode = "AssocMaxGRESPerNode",
     /// The QOS's limit of run time is exceeded.
     QOSMaxWallDurationPerJobLimit = "QOSMaxWallDurationPerJobLimit",
     /// The job waits for evidence of what became of its run on a node that does not answer.

@@ -16,6 +16,7 @@ mod scancel;
 mod scontrol;
 mod sdiag;
 mod sinfo;
+mod sprio;
 mod squeue;
 mod srun;
 mod submit;
@@ -113,10 +114,8 @@ pub(crate) fn version() -> String {
 pub(crate) const COMPATIBLE: &str = "26.05.5";
 
 /// Commands of Slurm that are not built yet, and refused by name.
-const NOT_BUILT: [&str; 11] = [
-    "sprio", "sshare", "sstat", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun",
-    "sview",
-];
+const NOT_BUILT: [&str; 10] =
+    ["sshare", "sstat", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun", "sview"];
 
 /// Runs the command that the process is called by.
 #[must_use]
@@ -143,6 +142,7 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
         "scontrol" => scontrol::run(&call),
         "sdiag" => sdiag::run(&call),
         "sinfo" => sinfo::run(&call),
+        "sprio" => sprio::run(&call),
         "squeue" => squeue::run(&call),
         "srun" => srun::run(&call),
         _ if NOT_BUILT.contains(&name) => {
@@ -219,5 +219,5 @@ Usage: sluice [--conf slurm.conf] VERB …
   help          this text
 
 and Slurm's commands, by their own names or behind sluice:
-  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sdiag
+  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sdiag sprio
 ";

@@ -279,6 +279,7 @@ pub(crate) fn job_out(job: &Job) -> w::Job {
         priority: job.priority,
         hold: hold_out(job.hold),
         nice: job.nice,
+        site_factor: job.site_factor,
         requeue: job.requeue,
         alloc_sid: job.alloc_sid,
         array: match &job.array {
@@ -354,6 +355,7 @@ pub(crate) fn job_in(wire: w::Job) -> Result<Job, Error> {
         priority: wire.priority,
         hold: hold_in(wire.hold)?,
         nice: wire.nice,
+        site_factor: wire.site_factor,
         requeue: wire.requeue,
         alloc_sid: wire.alloc_sid,
         array,

@@ -6,6 +6,7 @@ use model::time::{Span, Timestamp};
 use proto::journal_v1 as w;
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
+use scheduler_core::state::aging::Aging;
 use w::entry::Kind;
 
 use crate::allocation::{allocation_in, allocation_out, exit_out, state_out};
@@ -121,6 +122,13 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         Record::AccountNumbers { association, qos } => {
             Kind::AccountNumbers(w::AccountNumbers { association: *association, qos: *qos })
         }
+        Record::Aging(aging) => Kind::Aging(w::Aging {
+            weight: aging.weight,
+            max_age_ms: aging.max_age.0,
+            from_submit: aging.from_submit,
+            base_ms: aging.base.0,
+            at_ms: aging.at.0,
+        }),
     }
 }
 
@@ -218,6 +226,13 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::User(wire) => accounts::user_in(wire)?,
         Kind::Association(wire) => accounts::association_in(wire),
         Kind::Qos(wire) => accounts::qos_in(wire),
+        Kind::Aging(wire) => Record::Aging(Aging {
+            weight: wire.weight,
+            max_age: Span(wire.max_age_ms),
+            from_submit: wire.from_submit,
+            base: Timestamp(wire.base_ms),
+            at: Timestamp(wire.at_ms),
+        }),
         Kind::AccountNumbers(wire) => Record::AccountNumbers { association: wire.association, qos: wire.qos },
     }))
 }

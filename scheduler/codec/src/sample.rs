@@ -21,6 +21,7 @@ use scheduler_core::state::ArraySummary;
 use scheduler_core::state::accounts::{
     Account, AdminLevel, Association, AssociationKey, Attributes, Qos, User,
 };
+use scheduler_core::state::aging::Aging;
 use scheduler_core::state::job::{
     Active, ArrayRole, Bodies, Ended, Finish, Hold, Job, Limit, Owner, Pending, Phase, RequeueHow, RunStage,
     Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
@@ -29,7 +30,7 @@ use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, Node
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 34;
+const VARIANTS: usize = 35;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
@@ -68,6 +69,7 @@ fn place(record: &Record) -> usize {
         Record::Association(..) => 31,
         Record::Qos(..) => 32,
         Record::AccountNumbers { .. } => 33,
+        Record::Aging(_) => 34,
     }
 }
 
@@ -296,6 +298,7 @@ pub(crate) fn job(id: u32, array: ArrayRole, phase: Phase) -> Job {
         priority: 7,
         hold: Hold::User,
         nice: -8,
+        site_factor: -9,
         requeue: true,
         alloc_sid: 9,
         array,
@@ -509,6 +512,13 @@ pub(crate) fn all() -> Vec<Record> {
     let mut samples = vec![Record::Time(Timestamp(-1)), Record::Time(Timestamp(1 << 41))];
     samples.push(Record::Owner(Epoch(u64::MAX)));
     samples.push(Record::NextJobId(u32::MAX));
+    samples.push(Record::Aging(Aging {
+        weight: u32::MAX,
+        max_age: Span(5),
+        from_submit: true,
+        base: Timestamp(-1),
+        at: Timestamp(7),
+    }));
     let mut each = |record| samples.push(record);
     node_samples(&mut each);
     job_samples(&mut each);

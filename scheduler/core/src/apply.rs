@@ -14,6 +14,7 @@ use model::id::{NodeIdx, PartitionIdx};
 use crate::record::Record;
 use crate::state::State;
 use crate::state::accounts::Accounts;
+use crate::state::aging::Aging;
 use crate::state::node::{Admin, Link, Node, NodeDefinition, Observed, Used};
 use crate::state::partition::{Partition, PartitionDefinition};
 
@@ -46,6 +47,7 @@ pub fn apply(state: &mut State, record: &Record) {
             state.epoch = *epoch;
         }
         Record::NextJobId(id) => state.next_job_id = *id,
+        Record::Aging(aging) => age(state, *aging),
         Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }
         | Record::NodeLink { .. }
@@ -82,6 +84,19 @@ pub fn apply(state: &mut State, record: &Record) {
         | Record::StepNodeEnded { .. }
         | Record::StepStopping { .. }
         | Record::StepEnded { .. } => job::apply_job(state, record),
+    }
+}
+
+/// The queue in the order of other ages. Cost: O(waiting jobs), and their sorting as far as they move.
+fn age(state: &mut State, aging: Aging) {
+    state.aging = aging;
+    let before: Vec<_> = state.index.queue.iter().copied().collect();
+    for old in before {
+        let new = state.queue_key(&state.jobs[&old.job]);
+        if new != old {
+            state.index.queue.remove(&old);
+            state.index.queue.insert(new);
+        }
     }
 }
 

@@ -180,6 +180,7 @@ impl Call<'_> {
                 }
             }
         }
+        self.reprioritise();
         self.out.pass_wanted = true;
         Ok(())
     }

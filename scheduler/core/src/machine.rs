@@ -45,6 +45,8 @@ pub(crate) enum Timer {
     Purge,
     /// A silent node has been silent too long.
     Node(NodeIdx),
+    /// Jobs whose priority has stopped growing are compared anew with those whose grows.
+    Aging,
 }
 
 /// Owns the state and decides.
@@ -53,13 +55,15 @@ pub struct Machine {
     pub(crate) state: State,
     pub(crate) settings: Option<Arc<Settings>>,
     timers: BTreeSet<(Timestamp, Timer)>,
+    /// No waiting job has waited for longer than since then, as far as ages count.
+    pub(crate) oldest_wait: Timestamp,
 }
 
 impl Machine {
     /// A machine over a state: empty, or recovered.
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self { state, settings: None, timers: BTreeSet::new() }
+        Self { state, settings: None, timers: BTreeSet::new(), oldest_wait: Timestamp(i64::MIN) }
     }
 
     /// What is true.
@@ -117,6 +121,7 @@ impl Machine {
             self.arm(id);
         }
         self.arm_purge();
+        self.arm_aging();
         for (place, node) in (0..).zip(&self.state.nodes) {
             if let (Link::Silent { since, timed_out: false }, Some(settings)) = (node.link, &self.settings) {
                 let at = since.saturating_add(settings.node_timeout);
@@ -161,6 +166,10 @@ impl Machine {
         if let (Some((end, _)), Some(settings)) = (self.state.index.ended.first(), &self.settings) {
             self.timers.insert((end.saturating_add(settings.min_job_age), Timer::Purge));
         }
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Timestamp, timer: Timer) {
+        self.timers.insert((at, timer));
     }
 
     pub(crate) fn arm_node(&mut self, node: NodeIdx, at: Timestamp) {
@@ -228,7 +237,9 @@ impl Call<'_> {
     fn configure(&mut self, settings: &Arc<Settings>) {
         self.machine.settings = Some(Arc::clone(settings));
         self.define_cluster(settings);
+        self.define_aging(settings);
         self.machine.rebuild_timers();
+        self.reprioritise();
         self.out.pass_wanted = true;
     }
 
@@ -242,6 +253,7 @@ impl Call<'_> {
                 Timer::Job(id) => self.job_timer(id),
                 Timer::Purge => self.purge(),
                 Timer::Node(node) => self.node_timer(node),
+                Timer::Aging => self.age(),
             }
         }
     }

@@ -13,6 +13,7 @@ use model::time::{Span, Timestamp};
 use crate::allocation::Allocation;
 use crate::state::ArraySummary;
 use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Qos, User};
+use crate::state::aging::Aging;
 use crate::state::job::{Ended, Finish, Hold, Job, Limit, Pending, Step, StopCause, Usage};
 use crate::state::node::{Admin, Incarnation, Link, NodeDefinition, Observed};
 use crate::state::partition::PartitionDefinition;
@@ -22,6 +23,8 @@ use crate::state::partition::PartitionDefinition;
 pub enum Record {
     /// Time of the records that follow; never decreases.
     Time(Timestamp),
+    /// How priorities grow with age, and when full-grown jobs were compared: the queue is sorted by it.
+    Aging(Aging),
     /// A new owner of the journal.
     Owner(Epoch),
     /// The id that is tried first for the next job.

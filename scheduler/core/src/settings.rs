@@ -42,6 +42,27 @@ pub struct PriorityWeights {
     pub assoc: u32,
 }
 
+/// How the factors of the priority are computed. Source: `man slurm.conf`, PriorityFlags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PriorityRules {
+    /// PriorityFavorSmall: small jobs get the larger size factor.
+    pub favor_small: bool,
+    /// SMALL_RELATIVE_TO_TIME: size is CPUs over the time limit.
+    pub relative_to_time: bool,
+    /// ACCRUE_ALWAYS: age counts from the submission, whatever held the job back.
+    pub accrue_always: bool,
+    /// INCR_ONLY: a priority that was given never falls.
+    pub increase_only: bool,
+    /// NO_NORMAL_ASSOC: the association's priority counts as it is.
+    pub raw_assoc: bool,
+    /// NO_NORMAL_PART: the partition's PriorityJobFactor counts as it is.
+    pub raw_partition: bool,
+    /// NO_NORMAL_QOS: the QOS's priority counts as it is.
+    pub raw_qos: bool,
+    /// NO_NORMAL_TRES: amounts of TRES count as they are.
+    pub raw_tres: bool,
+}
+
 /// All that decisions need to know of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -81,8 +102,14 @@ pub struct Settings {
     pub enforce: Enforce,
     /// Priority.
     pub weights: PriorityWeights,
+    /// Weights of single TRES (`cpu`, `mem`, `gres/gpu`), in the order of the file.
+    pub tres_weights: Vec<(Box<str>, u32)>,
+    /// How factors are computed.
+    pub priority_rules: PriorityRules,
     /// Age at which the age factor is full.
     pub priority_max_age: Span,
+    /// How often jobs whose priority no longer grows are compared anew with those whose does.
+    pub priority_calc_period: Span,
     /// Whether the multifactor formula is used; else submit order alone.
     pub multifactor: bool,
     /// A node that was silent for so long is shown as not responding, then DOWN.
@@ -132,7 +159,10 @@ impl Settings {
             licenses: BTreeMap::new(),
             enforce: Enforce::default(),
             weights: PriorityWeights::default(),
+            tres_weights: Vec::new(),
+            priority_rules: PriorityRules::default(),
             priority_max_age: Span::from_mins(7 * 24 * 60),
+            priority_calc_period: Span::from_mins(5),
             multifactor: true,
             node_timeout: Span::from_secs(300),
             requeue_without_evidence: false,

@@ -139,6 +139,7 @@ fn waiting(id: u32, ask: &Ask) -> Job {
         priority: 1000 - id,
         hold: Hold::None,
         nice: 0,
+        site_factor: 0,
         requeue: true,
         alloc_sid: 0,
         array: ArrayRole::Single,

@@ -187,7 +187,7 @@ fn what_can_never_run_is_refused_and_what_a_partition_forbids_waits() {
     check("-xc[1-4]", "refused 2014");
     check("-n33", "PartitionConfig");
     check("-N5", "PartitionNodeLimit");
-    check("-psmall -N2", "PartitionNodeLimit");
+    check("-psmall -N2", "PartitionConfig");
     check("-t11", "PartitionTimeLimit");
     check("-pclosed", "PartitionDown");
     check("-pchem", "PartitionConfig");

@@ -469,6 +469,7 @@ pub fn pending_job(id: u32, pended: &Pended) -> Job {
         priority: small(pended.priority) + 1,
         hold: Hold::None,
         nice: 0,
+        site_factor: 0,
         requeue: true,
         alloc_sid: 0,
         array: ArrayRole::Single,

@@ -95,7 +95,7 @@ fn identity(job: &Job, context: &Context<'_>) -> v1::Job {
         reason: Reason::None.text().to_owned(),
         run: job.run.0,
         restarts: job.restarts,
-        priority: job.priority,
+        priority: context.state.aging.shown(job, context.now),
         account: job.account.to_string(),
         qos: job.qos.to_string(),
         partition: partition_names(context.state, &job.partitions),

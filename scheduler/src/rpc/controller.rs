@@ -8,7 +8,9 @@ use scheduler_core::input::Command;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, allocation, body, control, diagnostics, explain, invalid, peer, query, step, submit};
+use super::{
+    Api, allocation, body, control, diagnostics, explain, invalid, peer, priority, query, step, submit,
+};
 use crate::wire;
 
 type Pages = ReceiverStream<Result<v1::JobPage, Status>>;
@@ -75,6 +77,14 @@ impl Controller for Api {
         _: Request<v1::ListPartitionsRequest>,
     ) -> Result<Response<v1::ListPartitionsReply>, Status> {
         Ok(Response::new(query::partitions(self)))
+    }
+
+    async fn list_priorities(
+        &self,
+        request: Request<v1::ListPrioritiesRequest>,
+    ) -> Result<Response<v1::ListPrioritiesReply>, Status> {
+        let asker = peer::asker(self.views.directory(), &request).await?;
+        priority::list(self, &asker, request.into_inner()).map(Response::new)
     }
 
     type ListHistoryStream = Pages;

@@ -13,6 +13,7 @@ pub mod diagnostics;
 pub mod explain;
 pub mod history;
 pub mod peer;
+pub mod priority;
 pub mod query;
 pub mod server;
 pub mod socket;

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use model::reason::Reason;
 use model::refusal::Refusal;
 use model::request::JobRequest;
 use model::time::Span;
 
 use crate::effect::{Asker, Refused};
-use crate::input::Submit;
+use crate::job::start::limit_of_run;
+use crate::limits;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::accounts::{Accounts, Association, AssociationKey};
-use crate::state::job::Limit;
+use crate::state::job::{Job, Limit};
+use crate::tally::Tally;
 
 /// What a job is charged to.
 #[derive(Clone, Debug)]
@@ -125,37 +128,25 @@ fn inherited<'a>(
     None
 }
 
-/// Limits that refuse a job when it is submitted: the QOS's number of jobs, and what DenyOnLimit names.
-pub(super) fn check_limits(
-    state: &State,
-    settings: &Settings,
-    submit: &Submit,
-    charge: &Charge,
-) -> Result<(), Refused> {
+/// Limits that refuse a job when it is submitted: numbers of jobs, and whatever DenyOnLimit makes a refusal.
+pub(super) fn check_limits(state: &State, settings: &Settings, job: &Job) -> Result<(), Refused> {
     if !settings.enforce.limits {
         return Ok(());
     }
-    let Some(qos) = state.accounts.qos.get(&*charge.qos) else { return Ok(()) };
-    let refuse = |line: &str| Err(Refused { refusal: Refusal::AccountingPolicy, lines: vec![line.into()] });
-    let most = qos.attributes.get("maxsubmitjobsperuser").and_then(|text| text.parse::<u32>().ok());
-    if let Some(most) = most {
-        let own = state.jobs.values().filter(|job| {
-            job.owner.uid == submit.asker.uid && *job.qos == *charge.qos && job.ended().is_none()
-        });
-        let held: u32 = own.map(crate::state::job::Job::elements).sum();
-        let new = submit.request.array.as_ref().map_or(1, |spec| spec.tasks.len());
-        if held.saturating_add(new) > most {
-            return refuse("QOSMaxSubmitJobPerUserLimit");
-        }
+    let refuse = |reason: Reason| {
+        Err(Refused { refusal: Refusal::AccountingPolicy, lines: vec![reason.text().into()] })
+    };
+    let Some((_, partition)) = crate::place::demand::partitions(state, job).next() else { return Ok(()) };
+    if let Some(reason) = limits::too_many(state, settings, job, partition, job.elements()) {
+        return refuse(reason);
     }
-    let denies = qos
-        .attributes
-        .get("flags")
-        .is_some_and(|flags| flags.split(',').any(|flag| flag.eq_ignore_ascii_case("DenyOnLimit")));
-    if let (true, Some(max), Some(Some(limit))) = (denies, charge.max_wall, submit.request.time_limit)
-        && limit > max
-    {
-        return refuse("QOSMaxWallDurationPerJobLimit");
+    if limits::denies(state, job, partition) {
+        let (tally, limit) = (Tally::of_request(job), limit_of_run(job, partition));
+        let candidate = limits::Candidate { job, partition, tally: &tally, limit };
+        // Against what the job alone would hold: what others hold makes it wait.
+        if let Some(reason) = limits::Charged::default().broken(state, settings, &candidate) {
+            return refuse(reason);
+        }
     }
     Ok(())
 }

@@ -45,6 +45,9 @@ impl Call<'_> {
             return self.answer(reply, answer);
         }
         let id = job.id;
+        if job.request.rare().priority.is_some() {
+            self.machine.oldest_wait = model::time::Timestamp(i64::MIN);
+        }
         if !planted::is(Bug::ForgetId) {
             self.emit(Record::NextJobId(next_id(&self.settings(), id)));
         }
@@ -86,7 +89,6 @@ impl Call<'_> {
         }
         let partitions = partitions(state, request, submit, level)?;
         let charge = account::charge(state, &settings, &submit.asker, request)?;
-        account::check_limits(state, &settings, submit, &charge)?;
         check_supported(request)?;
         check_words(state, &settings, request)?;
         check_dependency(state, submit)?;
@@ -107,6 +109,7 @@ impl Call<'_> {
             priority: 0,
             hold: hold(request, level),
             nice: request.nice,
+            site_factor: 0,
             requeue: request.requeue.unwrap_or(settings.requeue_default),
             alloc_sid: submit.alloc_sid,
             array: array_role(request, &settings)?,
@@ -119,6 +122,7 @@ impl Call<'_> {
             }),
         };
         job.memory = default_memory(state, &settings, &job);
+        account::check_limits(state, &settings, &job)?;
         if let Phase::Pending(pending) = &mut job.phase
             && job.hold == Hold::None
             && pending.not_before.is_none()

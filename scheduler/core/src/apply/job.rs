@@ -11,6 +11,7 @@ use model::time::{Span, Timestamp};
 
 use super::usage;
 use crate::record::Record;
+use crate::state::aging::Aging;
 use crate::state::job::{Active, ArrayRole, Ended, Hold, Job, Pending, Phase, RunStage, Step};
 use crate::state::node::Node;
 use crate::state::partition::Partition;
@@ -132,8 +133,8 @@ fn touch_step(state: &mut State, id: JobId, step: StepId, change: impl FnOnce(&m
 ///
 /// The job stays where it is: it is hundreds of bytes, and this is the hottest function of a replay.
 fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
-    let State { jobs, index, nodes, partitions, .. } = state;
-    let mut beside = Beside { index, nodes, partitions };
+    let State { jobs, index, nodes, partitions, aging, .. } = state;
+    let mut beside = Beside { index, nodes, partitions, aging };
     let job = jobs.get_mut(&id).expect("a recorded job exists");
     let lived = job.ended().is_none();
     beside.phase(job, false);
@@ -302,12 +303,13 @@ struct Beside<'a> {
     index: &'a mut Index,
     nodes: &'a mut [Node],
     partitions: &'a [Option<Partition>],
+    aging: &'a Aging,
 }
 
 impl<'a> Beside<'a> {
     fn of(state: &'a mut State) -> Self {
-        let State { index, nodes, partitions, .. } = state;
-        Self { index, nodes, partitions }
+        let State { index, nodes, partitions, aging, .. } = state;
+        Self { index, nodes, partitions, aging }
     }
 
     /// Adds the entries of a job, or takes them away.
@@ -328,6 +330,12 @@ impl<'a> Beside<'a> {
     /// The entry that `singleton` looks for: of jobs that have not ended.
     fn name(&mut self, job: &Job, add: bool) {
         put_set(&mut self.index.named, (job.owner.uid, job.request.name.clone(), job.id), add);
+        let key = (Arc::clone(&job.qos), job.association, job.owner.uid);
+        let count = self.index.submitted.entry(key.clone()).or_default();
+        *count = if add { *count + job.elements() } else { *count - job.elements() };
+        if *count == 0 {
+            self.index.submitted.remove(&key);
+        }
     }
 
     /// The entries that depend on where the job is in its life; no others change with [`change`].
@@ -335,7 +343,7 @@ impl<'a> Beside<'a> {
         let index = &mut *self.index;
         match &job.phase {
             Phase::Pending(pending) => {
-                put_set(&mut index.queue, QueueKey::of(job, self.partitions), add);
+                put_set(&mut index.queue, QueueKey::of(job, self.partitions, self.aging), add);
                 for term in &pending.dependency.terms {
                     put_set(&mut index.dependents, (term.job, job.id), add);
                 }

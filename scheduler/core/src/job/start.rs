@@ -9,6 +9,7 @@ use model::time::Span;
 
 use crate::effect::{Effect, RunKey};
 use crate::input::{Plan, PlannedStart};
+use crate::limits::{self, Candidate, Charged};
 use crate::machine::Call;
 use crate::place;
 use crate::record::Record;
@@ -16,6 +17,7 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Hold, Job, Limit, RunStage, Step, StepNode, Usage};
 use crate::state::partition::{Partition, PartitionState};
+use crate::tally::Tally;
 
 impl Job {
     /// Whether a script runs on its first node.
@@ -71,8 +73,9 @@ pub fn limit_of_run(job: &Job, partition: &Partition) -> Option<Span> {
 impl Call<'_> {
     /// Starts what the planner proposed, as far as it still holds.
     pub(crate) fn carry_out(&mut self, plan: Plan) {
+        let mut charged = None;
         for start in plan.starts {
-            if self.still_holds(&start) {
+            if self.still_holds(&start) && self.within_limits(&start, &mut charged) {
                 self.start(&start);
             }
         }
@@ -85,6 +88,26 @@ impl Call<'_> {
         job.partitions.contains(&start.partition)
             && may_start(state, &settings, job, partition)
             && place::recheck(state, &settings, job, start)
+    }
+
+    /// Whether no limit of QOS or associations forbids the start; if not, it is counted in `charged`, which
+    /// is made when the first job with limits is met.
+    fn within_limits(&self, start: &PlannedStart, charged: &mut Option<Charged>) -> bool {
+        let (state, settings) = (self.state(), self.settings());
+        let job = self.job(start.job);
+        let partition = state.partition(start.partition).expect("the proposal was checked");
+        let concerned = limits::concern(state, &settings, job);
+        if !concerned && charged.is_none() {
+            return true;
+        }
+        let charged = charged.get_or_insert_with(|| Charged::of(state, &settings));
+        let tally = Tally::of_allocation(state, &start.allocation);
+        let candidate = Candidate { job, partition, tally: &tally, limit: limit_of_run(job, partition) };
+        if concerned && charged.broken(state, &settings, &candidate).is_some() {
+            return false;
+        }
+        charged.add(state, &settings, job, partition, &tally);
+        true
     }
 
     fn start(&mut self, start: &PlannedStart) {

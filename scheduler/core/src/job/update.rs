@@ -67,6 +67,9 @@ impl Call<'_> {
                 job.priority = priority::priority(state, &settings, &job);
             }
         }
+        if job.request.rare().priority.is_some() {
+            self.machine.oldest_wait = Timestamp(i64::MIN);
+        }
         let limit_changed = job.limit != self.job(id).limit;
         self.emit(Record::Job(Box::new(job)));
         if limit_changed {
@@ -122,6 +125,7 @@ impl Draft<'_> {
                 self.waiting()
             }
             "nice" => self.nice(value),
+            "sitefactor" => self.site_factor(value),
             "priority" => self.set_priority(value),
             "dependency" => self.dependency(value),
             "starttime" => {
@@ -273,6 +277,15 @@ impl Draft<'_> {
         }
         self.job.nice = nice;
         self.request.nice = nice;
+        Ok(())
+    }
+
+    /// Only operators add to a priority in the site's name.
+    fn site_factor(&mut self, value: &str) -> Result<(), Refused> {
+        if self.level < AdminLevel::Operator {
+            return Err(Refusal::AccessDenied.into());
+        }
+        self.job.site_factor = number(value)?;
         Ok(())
     }
 

@@ -69,9 +69,11 @@ pub(crate) fn partition_reason(
         return Some(Reason::PartitionConfig);
     }
     let nodes = u32::try_from(partition.nodes.len()).unwrap_or(u32::MAX);
-    if demand.min_nodes > definition.max_nodes.unwrap_or(u32::MAX).min(nodes)
-        || demand.max_nodes < definition.min_nodes
-    {
+    // Slurm's word for more nodes than MaxNodes (golden `limits/reason-partition-node-limit`).
+    if definition.max_nodes.is_some_and(|most| demand.min_nodes > most) {
+        return Some(Reason::PartitionConfig);
+    }
+    if demand.min_nodes > nodes || demand.max_nodes < definition.min_nodes {
         return Some(Reason::PartitionNodeLimit);
     }
     if let Some(most) = definition.max_time

@@ -29,7 +29,7 @@ pub(super) struct Entry {
     pub(super) cpus: u32,
     /// How long it is believed to run, milliseconds; `i64::MAX`: its class's limit counts.
     pub(super) span: i64,
-    /// Licenses or an array: the job itself must be looked at.
+    /// Licenses, an array or limits of its QOS or account: the job itself must be looked at.
     pub(super) special: bool,
 }
 
@@ -141,7 +141,11 @@ impl Ledger {
             | Record::JobSuspended { job, .. }
             | Record::JobRequeued { job, .. }
             | Record::JobPurged(job) => self.dirty.push(*job),
-            Record::NodeDefined { .. }
+            // Full-grown jobs may stand elsewhere in the queue; other limits may concern other jobs.
+            Record::Aging(_)
+            | Record::Association(..)
+            | Record::Qos(..)
+            | Record::NodeDefined { .. }
             | Record::NodeAdmin { .. }
             | Record::NodeLink { .. }
             | Record::PartitionDefined { .. }
@@ -162,8 +166,6 @@ impl Ledger {
             | Record::Cluster(..)
             | Record::Account(..)
             | Record::User(..)
-            | Record::Association(..)
-            | Record::Qos(..)
             | Record::AccountNumbers { .. } => {}
         }
     }
@@ -334,7 +336,9 @@ impl Ledger {
         let key = self.policy.order.key(state.queue_key(job), limit_span, classes.cpus);
         let cpus = classes.cpus;
         let span = self.predict(job, limit);
-        let special = matches!(job.array, ArrayRole::Waiting(_)) || job.request.rare().licenses.is_some();
+        let special = matches!(job.array, ArrayRole::Waiting(_))
+            || job.request.rare().licenses.is_some()
+            || crate::limits::concern(state, settings, job);
         self.known.insert(job.id, Known::Waiting(key));
         Some(Entry { key, shape, cpus, span, special })
     }

@@ -134,7 +134,7 @@ impl Order {
     pub(crate) fn key(self, queue: QueueKey, limit: Option<Span>, cpus: u32) -> OrderKey {
         let seconds = limit.map_or(i64::MAX >> 32, Span::as_secs).max(0).cast_unsigned();
         let first = match self {
-            Self::Multifactor => u64::from(queue.tier_rank) << 32 | u64::from(queue.priority_rank),
+            Self::Multifactor => tier(queue.tier_rank) << 48 | queue.priority_rank,
             Self::Fcfs => 0,
             Self::Limit => seconds,
             Self::Area => seconds.saturating_mul(u64::from(cpus)),
@@ -147,6 +147,11 @@ impl Order {
         };
         OrderKey { first, submit: queue.submit, job: queue.job }
     }
+}
+
+/// The tier's rank in 16 bits, as Slurm keeps tiers.
+fn tier(rank: u32) -> u64 {
+    u64::from(u16::MAX - u16::try_from(u32::MAX - rank).unwrap_or(u16::MAX))
 }
 
 /// The bits of a number, so that they order as the numbers do.

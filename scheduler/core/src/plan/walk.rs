@@ -19,10 +19,13 @@ use super::search::{self, Holds};
 use super::{Pass, Planned, Verdict};
 use crate::allocation::{Allocation, NodeShare};
 use crate::input::PlannedStart;
+use crate::job::start::limit_of_run;
+use crate::limits::{Candidate, Charged};
 use crate::place::Board;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Job};
+use crate::tally::Tally;
 
 /// The most elements of one array that are given a planned start in a pass.
 const ELEMENTS_PLANNED: u32 = 20;
@@ -36,6 +39,8 @@ struct Walk<'a> {
     keep: bool,
     verdicts: bool,
     board: Board,
+    /// What running jobs hold by QOS and association; made when a job has limits.
+    usage: Option<Charged>,
     /// Licenses in use; made when a job asks for some.
     licenses: Option<BTreeMap<Box<str>, u32>>,
     /// Partitions in which a job waits for resources already.
@@ -72,6 +77,7 @@ impl Ledger {
             keep: policy.keep,
             verdicts,
             board: if self.owners > 0 { Board::of(state) } else { Board::default() },
+            usage: None,
             licenses: None,
             blocked: Vec::new(),
             free_cpus: u64::MAX,
@@ -210,8 +216,8 @@ impl Ledger {
             if left == 0 {
                 return Outcome::Waits(Reason::JobArrayTaskLimit, None);
             }
-            if !walk.licenses_free(job) {
-                return Outcome::Waits(Reason::Licenses, None);
+            if let Some(reason) = walk.held_back(job) {
+                return Outcome::Waits(reason, None);
             }
         }
         if walk.keep
@@ -221,8 +227,11 @@ impl Ledger {
         }
         while left > 0 && self.start_now(walk, entry, !walk.keep) {
             left -= 1;
-            if entry.special && left > 0 && !walk.licenses_free(&walk.state.jobs[&entry.key.job]) {
-                return Outcome::Waits(Reason::Licenses, None);
+            if entry.special
+                && left > 0
+                && let Some(reason) = walk.held_back(&walk.state.jobs[&entry.key.job])
+            {
+                return Outcome::Waits(reason, None);
             }
         }
         if left == 0 {
@@ -328,8 +337,10 @@ impl Ledger {
             }
         }
         while left > 0 {
-            if entry.special && !walk.licenses_free(&walk.state.jobs[&entry.key.job]) {
-                return Outcome::Waits(Reason::Licenses, None);
+            if entry.special
+                && let Some(reason) = walk.held_back(&walk.state.jobs[&entry.key.job])
+            {
+                return Outcome::Waits(reason, None);
             }
             if !self.start_now(walk, entry, true) {
                 return Outcome::Waits(self.why(walk, entry), None);
@@ -360,14 +371,19 @@ impl Ledger {
                 continue;
             };
             let job = &walk.state.jobs[&entry.key.job];
+            let partition = self.shapes.classes[class as usize].partition;
+            if entry.special
+                && walk.breaks(job, partition, &Tally::of_allocation(walk.state, &shares)).is_some()
+            {
+                continue;
+            }
             let holds = self.cluster.holds(&shares);
             let is_array = matches!(job.array, ArrayRole::Waiting(_));
             for &(node, amount) in &holds {
                 self.cluster.reserve(node, amount, (walk.now, end), is_array && !walk.keep);
                 walk.free_cpus = walk.free_cpus.saturating_sub(u64::from(amount.cpus));
             }
-            walk.take(job, &shares);
-            let partition = self.shapes.classes[class as usize].partition;
+            walk.take(job, partition, &shares);
             let allocation: Allocation = shares.into();
             walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
             // Elements of an array get ids of their own at the start: they are seen as new running jobs.
@@ -467,8 +483,12 @@ impl Walk<'_> {
         Outcome::Started
     }
 
-    fn take(&mut self, job: &Job, shares: &[NodeShare]) {
+    fn take(&mut self, job: &Job, partition: PartitionIdx, shares: &[NodeShare]) {
         self.board.take(self.state, job, shares);
+        if let (Some(usage), Some(partition)) = (&mut self.usage, self.state.partition(partition)) {
+            let tally = Tally::of_allocation(self.state, shares);
+            usage.add(self.state, self.settings, job, partition, &tally);
+        }
         if let Some(text) = job.request.rare().licenses.as_deref() {
             let used = self.licenses.get_or_insert_with(|| self.state.index.licenses_used.clone());
             for (name, amount) in crate::licenses::parse(text) {
@@ -480,6 +500,34 @@ impl Walk<'_> {
                 }
             }
         }
+    }
+
+    /// What beside nodes keeps the job from starting in every partition that it names; `None`: nothing.
+    fn held_back(&mut self, job: &Job) -> Option<Reason> {
+        if !self.licenses_free(job) {
+            return Some(Reason::Licenses);
+        }
+        if !self.settings.enforce.limits {
+            return None;
+        }
+        let tally = Tally::of_request(job);
+        let mut first = None;
+        for &idx in job.partitions.iter() {
+            let reason = self.breaks(job, idx, &tally)?;
+            first = first.or(Some(reason));
+        }
+        first
+    }
+
+    /// The limit of a QOS or association that the job would break with so much in a partition.
+    fn breaks(&mut self, job: &Job, partition: PartitionIdx, tally: &Tally) -> Option<Reason> {
+        if !self.settings.enforce.limits {
+            return None;
+        }
+        let usage = self.usage.get_or_insert_with(|| Charged::of(self.state, self.settings));
+        let partition = self.state.partition(partition)?;
+        let limit = limit_of_run(job, partition);
+        usage.broken(self.state, self.settings, &Candidate { job, partition, tally, limit })
     }
 
     fn licenses_free(&mut self, job: &Job) -> bool {

@@ -12,7 +12,7 @@ use model::gres::GresRequest;
 use model::quantity::MemoryMib;
 use model::time::Span;
 
-use super::{Enforce, PriorityWeights, Settings};
+use super::{Enforce, PriorityRules, PriorityWeights, Settings};
 use crate::state::node::{GresDefinition, NodeDefinition};
 use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
@@ -56,6 +56,19 @@ pub fn common(conf: &SlurmConf) -> Settings {
         qos: priority.weight_qos,
         assoc: priority.weight_assoc,
     };
+    let flag = |name: &str| priority.flags.iter().any(|flag| **flag == *name);
+    settings.priority_rules = PriorityRules {
+        favor_small: priority.favor_small,
+        relative_to_time: flag("SMALL_RELATIVE_TO_TIME"),
+        accrue_always: flag("ACCRUE_ALWAYS"),
+        increase_only: flag("INCR_ONLY"),
+        raw_assoc: flag("NO_NORMAL_ALL") || flag("NO_NORMAL_ASSOC"),
+        raw_partition: flag("NO_NORMAL_ALL") || flag("NO_NORMAL_PART"),
+        raw_qos: flag("NO_NORMAL_ALL") || flag("NO_NORMAL_QOS"),
+        raw_tres: flag("NO_NORMAL_ALL") || flag("NO_NORMAL_TRES"),
+    };
+    settings.tres_weights = priority.weight_tres.clone();
+    settings.priority_calc_period = priority.calc_period;
     settings.priority_max_age = priority.max_age;
     settings.multifactor = priority.multifactor;
     settings.node_timeout = if conf.slurmd_timeout == Span::ZERO { Span::MAX } else { conf.slurmd_timeout };

@@ -95,6 +95,8 @@ pub struct Job {
     pub hold: Hold,
     /// Added to the priority with the sign turned.
     pub nice: i32,
+    /// Added to the priority by the site (`scontrol update SiteFactor=`).
+    pub site_factor: i32,
     /// Whether it may be requeued.
     pub requeue: bool,
     /// Session of the submitting shell.

@@ -5,6 +5,7 @@
 //! scratch, in [`check`]. Equality of two states is equality of their [`digest`].
 
 pub mod accounts;
+pub mod aging;
 pub mod check;
 pub mod digest;
 pub mod job;
@@ -13,11 +14,13 @@ pub mod partition;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, TaskIndex, Uid};
 use model::time::Timestamp;
 
 use accounts::Accounts;
+use aging::Aging;
 use job::Job;
 use node::Node;
 use partition::Partition;
@@ -41,6 +44,8 @@ pub struct State {
     pub partitions: Vec<Option<Partition>>,
     /// Accounting data.
     pub accounts: Accounts,
+    /// How priorities grow with age.
+    pub aging: Aging,
     /// Indexes over the above.
     pub index: Index,
 }
@@ -83,19 +88,21 @@ pub struct Index {
     pub keys: BTreeMap<(Uid, RequestKey), JobId>,
     /// Jobs of a user that have not ended, by name (for `singleton`).
     pub named: BTreeSet<(Uid, Box<str>, JobId)>,
+    /// Jobs (and elements of arrays) that have not ended, by QOS, association and user.
+    pub submitted: BTreeMap<(Arc<str>, u32, Uid), u32>,
     /// Licenses in use by name.
     pub licenses_used: BTreeMap<Box<str>, u32>,
 }
 
 /// Order of the queue: partition tier, then priority, then submission; smallest first.
 ///
-/// Nothing in it changes with time alone.
+/// Nothing in it changes with time alone: see [`Aging`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueKey {
     /// `u32::MAX - tier`.
     pub tier_rank: u32,
-    /// `u32::MAX - priority`.
-    pub priority_rank: u32,
+    /// Falls as the priority grows.
+    pub priority_rank: u64,
     /// Time of submission (of the requeue, for a requeued job: its eligible time does not count).
     pub submit: Timestamp,
     /// The last tie.
@@ -153,6 +160,7 @@ impl State {
             nodes: self.nodes.clone(),
             partitions: self.partitions.clone(),
             accounts: self.accounts.clone(),
+            aging: self.aging,
             ..Self::default()
         };
         idle.index.node_by_name = self.index.node_by_name.clone();
@@ -168,21 +176,16 @@ impl State {
     /// Where the job stands in the queue.
     #[must_use]
     pub fn queue_key(&self, job: &Job) -> QueueKey {
-        QueueKey::of(job, &self.partitions)
+        QueueKey::of(job, &self.partitions, &self.aging)
     }
 }
 
 impl QueueKey {
     /// The key of a job among these partitions.
     #[must_use]
-    pub fn of(job: &Job, partitions: &[Option<Partition>]) -> Self {
+    pub fn of(job: &Job, partitions: &[Option<Partition>], aging: &Aging) -> Self {
         let places = job.partitions.iter().filter_map(|idx| partitions.get(idx.0 as usize)?.as_ref());
         let tier = places.map(|partition| partition.definition.priority_tier).max().unwrap_or(0);
-        Self {
-            tier_rank: u32::MAX - tier,
-            priority_rank: u32::MAX - job.priority,
-            submit: job.submit,
-            job: job.id,
-        }
+        Self { tier_rank: u32::MAX - tier, priority_rank: aging.rank(job), submit: job.submit, job: job.id }
     }
 }

@@ -6,6 +6,7 @@ use model::id::{NodeIdx, PartitionIdx};
 
 use crate::record::Record;
 use crate::state::State;
+use crate::state::aging::Aging;
 use crate::state::node::Node;
 
 impl State {
@@ -15,6 +16,9 @@ impl State {
         each(Record::Time(self.now));
         each(Record::Owner(self.epoch));
         each(Record::NextJobId(self.next_job_id));
+        if self.aging != Aging::default() {
+            each(Record::Aging(self.aging));
+        }
         for (place, node) in (0..).zip(&self.nodes) {
             node_records(NodeIdx(place), node, &mut each);
         }

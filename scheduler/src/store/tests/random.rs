@@ -150,6 +150,7 @@ impl Random {
             priority: 1,
             hold: Hold::None,
             nice: 0,
+            site_factor: 0,
             requeue: true,
             alloc_sid: 0,
             array: role,
