@@ -59,8 +59,8 @@ pub struct Fixed {
     pub supervisor: PathBuf,
     /// Own effective uid.
     pub uid: u32,
-    /// Below which each run gets a cgroup.
-    pub cgroups: Option<cgroup::Base>,
+    /// What holds runs to what they were given.
+    pub cgroups: cgroup::Cgroups,
     /// The site's task prolog and epilog.
     pub task_prolog: Option<String>,
     /// See `task_prolog`.
@@ -245,9 +245,7 @@ impl Agent {
                 () = &mut patience => break,
             }
         }
-        if let Some(cgroups) = &self.fixed.cgroups {
-            cgroups.remove_if_empty();
-        }
+        self.fixed.cgroups.remove();
         Ok(())
     }
 

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use model::config::SlurmConf;
+use model::config::cgroup::CgroupConf;
 use model::config::gres::GresConf;
 use model::place::DEFAULT_CONF;
 use proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Agent, Fixed};
-use crate::cgroup::{Base, Limits, NoLimits};
+use crate::cgroup::Cgroups;
+use crate::cgroup::policy::{Machine, Policy};
 use crate::host;
 use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
@@ -46,8 +48,9 @@ pub async fn run(
     // Files of ours are closed to others where that is not said otherwise.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let spool = spool::open(&identity.state, &identity.node)?;
-    let (cgroups, facts) = facts(&arguments, &identity, named, &spool.id)?;
+    let (cgroups, facts) = facts(&arguments, &variables, &identity, named, &spool.id)?;
     tracing::info!(
+        cgroups = cgroups.describe(),
         node = identity.node,
         state = %identity.state.display(),
         run_folders = %spool.run_root.display(),
@@ -113,19 +116,37 @@ fn read_gres(conf: &Path) -> anyhow::Result<Option<GresConf>> {
     })
 }
 
+/// `cgroup.conf` stands there too.
+fn read_cgroup(conf: &Path) -> anyhow::Result<Option<CgroupConf>> {
+    let path = conf.with_file_name("cgroup.conf");
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    let mut read = |included: &Path| read_text(included);
+    let conf = CgroupConf::parse(&text, &path, &mut read).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is refused\n{}", lines.join("\n"))
+    })?;
+    for notice in &conf.notices {
+        tracing::warn!("{}: {}", notice.place, notice.message);
+    }
+    Ok(Some(conf))
+}
+
 fn facts(
     arguments: &Arguments,
+    variables: &Variables,
     identity: &Identity,
     conf: Option<(&Path, &SlurmConf)>,
     spool_id: &[u8; 16],
-) -> anyhow::Result<(Option<Base>, v1::NodeFacts)> {
+) -> anyhow::Result<(Cgroups, v1::NodeFacts)> {
     let mut facts = host::observe();
-    facts.lacks = NoLimits.lacks();
+    let mut machine = Machine::default();
     if let (Some((path, conf)), Some(node)) = (conf, &identity.declared) {
         let gres_conf = read_gres(path)?;
         let (gres, lacks) = host::gres::inventory(node, gres_conf.as_ref(), Path::new("/"));
         facts.gres = gres;
         facts.lacks.extend(lacks);
+        machine.devices =
+            gres_conf.as_ref().map_or_else(Vec::new, |conf| host::gres::devices(node, conf, Path::new("/")));
         if arguments.node.is_some() || conf.config_overrides {
             facts.declared = true;
             facts.cpus = node.cpus.0;
@@ -144,13 +165,19 @@ fn facts(
     }
     // Another executor on this host has another spool, hence another folder.
     let short: String = spool_id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let cgroups = match Base::make(&format!("sluice-{}-{short}", identity.node)) {
-        Ok(base) => Some(base),
-        Err(sentence) => {
-            facts.lacks.push(format!("{sentence}: processes are tracked by descent"));
-            None
-        }
+    machine.memory = facts.memory_mib << 20;
+    machine.cpus =
+        Some(host::usable_cpus()).filter(|cpus| cpus.len() == facts.cpus as usize).unwrap_or_default();
+    let cgroup_conf = conf.map(|(path, _)| read_cgroup(path)).transpose()?.flatten();
+    let pids = match variables.job_pids.as_deref().map(str::parse::<u64>) {
+        None => host::pids_total() / 2,
+        Some(Ok(pids)) => pids,
+        Some(Err(_)) => return Err(anyhow!("SLUICE_JOB_PIDS is no number")),
     };
+    let policy = Policy::of(conf.map(|(_, conf)| conf), cgroup_conf.as_ref(), pids);
+    let root = variables.cgroup.as_deref().map(Path::new);
+    let cgroups = Cgroups::choose(policy, machine, &format!("sluice-{}-{short}", identity.node), root);
+    facts.lacks.extend(cgroups.lacks());
     for sentence in &facts.lacks {
         tracing::warn!(node = identity.node, "{sentence}");
     }

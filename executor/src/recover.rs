@@ -62,6 +62,7 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
             None => tracing::warn!(name = %name.display(), "something that is no run is in the run folder"),
         }
     }
+    fixed.cgroups.retake(&beginning.held);
     Ok(beginning)
 }
 

@@ -23,6 +23,8 @@ Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlive
 
 The scheduler's socket: $SLUICE_SOCKET, else /run/sluice/CLUSTER/scheduler.sock as root,
 $XDG_RUNTIME_DIR/sluice/CLUSTER/scheduler.sock as a user.
+$SLUICE_CGROUP: a cgroup v2 directory that was delegated to this executor (default: its own).
+$SLUICE_JOB_PIDS: processes and threads that one job may have (default: half of the machine's).
 ";
 
 /// Arguments as typed.
@@ -99,6 +101,10 @@ pub struct Variables {
     pub state_home: Option<String>,
     /// `HOME`.
     pub home: Option<String>,
+    /// `SLUICE_CGROUP`.
+    pub cgroup: Option<String>,
+    /// `SLUICE_JOB_PIDS`.
+    pub job_pids: Option<String>,
 }
 
 impl Variables {
@@ -112,6 +118,8 @@ impl Variables {
             runtime_dir: set("XDG_RUNTIME_DIR"),
             state_home: set("XDG_STATE_HOME"),
             home: set("HOME"),
+            cgroup: set("SLUICE_CGROUP"),
+            job_pids: set("SLUICE_JOB_PIDS"),
         }
     }
 }

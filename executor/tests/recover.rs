@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use executor::agent::Fixed;
+use executor::cgroup::Cgroups;
 use executor::key::Key;
 use executor::launch::spares::Spares;
 use executor::launch::start::prepare;
@@ -39,7 +40,7 @@ fn place(name: &str) -> Place {
         run_root: path.clone(),
         supervisor: PathBuf::new(),
         uid: 1,
-        cgroups: None,
+        cgroups: Cgroups::none(),
         task_prolog: None,
         task_epilog: None,
         append: false,
@@ -66,6 +67,10 @@ fn spec() -> Spec {
         umask: 0,
         rlimits: Vec::new(),
         cgroup: Vec::new(),
+        cgroup_holds: false,
+        cgroup_settings: Vec::new(),
+        cgroups_v1: Vec::new(),
+        memory_group: Vec::new(),
         environment: Vec::new(),
         tasks: Vec::new(),
         limit_ms: None,

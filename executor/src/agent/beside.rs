@@ -98,7 +98,10 @@ impl Agent {
         let owner = self.owners.remove(&key);
         tokio::spawn(async move {
             let _permit = collects.acquire_owned().await;
-            let collect = move || fixed.spares.collect(&fixed.folder(key), owner);
+            let collect = move || {
+                fixed.cgroups.leave(key);
+                fixed.spares.collect(&fixed.folder(key), owner)
+            };
             let removed = tokio::task::spawn_blocking(collect).await;
             match removed {
                 Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -118,9 +121,9 @@ fn failed(detail: String) -> Event {
 fn start_supervisor(fixed: &Fixed, key: Key, launch: &v1::Launch) -> Result<tokio::process::Child, String> {
     let folder = fixed.folder(key);
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
-    let cgroup = fixed.cgroups.as_ref().map_or_else(Vec::new, |base| base.of_run(&key.folder()));
+    let groups = fixed.cgroups.enter(key, launch)?;
     let script_path = folder.join(executor_supervisor::SCRIPT_FILE);
-    let spec = launch::compose(&fixed.context(), key, launch, &account, &script_path, cgroup, host::now_ms())
+    let spec = launch::compose(&fixed.context(), key, launch, &account, &script_path, groups, host::now_ms())
         .map_err(|error| error.to_string())?;
     let script = (key.step == model::id::StepId::Batch).then_some(&launch.script[..]);
     let lock = start::prepare(&fixed.run_root, key, &spec, script, fixed.uid == 0, &fixed.spares)
@@ -147,6 +150,7 @@ pub(crate) fn conclude_now(fixed: &Fixed, key: Key, status: &str) -> Outcome {
         start::Found::Begun { begun_ms } => {
             tracing::warn!(run = %key, status, "a supervisor was lost");
             if let Some(spec) = start::read_spec(&folder) {
+                fixed.cgroups.kill(key);
                 orphans::kill_remains(key, &spec);
             }
             start::lost(begun_ms, host::now_ms())

@@ -1,31 +1,137 @@
-//! Where the processes of steps are gathered: a cgroup2 directory for tracking and killing.
+//! What holds a step to what it was given, and what its processes are gathered in.
 //!
-//! Only that for now; limits on resources will be further implementations of [`Limits`]. Where no directory
-//! can be made the node says so, and supervisors track by descent.
+//! Behind [`Limits`] are three back ends: `v1` (controllers by cgroups-rs, a cgroup2 directory for tracking), `v2` (a
+//! delegated subtree, device programs of our own) and `none` (tracking at most). Which one is chosen at the start, by
+//! what the machine has and what the configuration asks for; it says what it cannot do. The job's directories are made
+//! here before its first step and removed after its last; a step's directories are its supervisor's, which stays outside
+//! of them. What a killed executor left is removed by its next start.
 
+pub mod device;
+pub mod place;
+pub mod policy;
+mod v1;
+mod v2;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What holds a step to what it was given. One implementation for each kind of hierarchy.
-pub trait Limits: Send + Sync {
-    /// What it cannot enforce, a sentence each, for the node's facts.
-    fn lacks(&self) -> Vec<String>;
+use executor_supervisor::spec::{Group, Setting};
+use model::id::StepId;
+use proto::v1 as wire;
+
+use crate::key::Key;
+use place::Places;
+use policy::{Machine, Plugin, Policy, Share};
+
+/// How long killing may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a step's supervisor puts its processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepGroups {
+    /// See `Spec::cgroup`.
+    pub cgroup: Vec<u8>,
+    /// See `Spec::cgroup_holds`.
+    pub cgroup_holds: bool,
+    /// See `Spec::cgroup_settings`.
+    pub cgroup_settings: Vec<Setting>,
+    /// See `Spec::cgroups_v1`.
+    pub cgroups_v1: Vec<Group>,
+    /// See `Spec::memory_group`.
+    pub memory_group: Vec<u8>,
 }
 
-/// Limits nothing, and says so.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoLimits;
+/// A back end. Errors are sentences: the step is not started.
+pub trait Limits: Send + Sync {
+    /// What it is, in a few words, for people.
+    fn describe(&self) -> String;
+    /// What it cannot enforce, a sentence each, for the node's facts.
+    fn lacks(&self) -> Vec<String>;
+    /// Makes the job's directories with its limits, or changes these.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn open_job(&self, job: &str, share: &Share) -> Result<(), String>;
+    /// Removes the job's directories, which have no step any more.
+    fn close_job(&self, job: &str);
+    /// The directories of a step (`run` is the name of its run's folder). `whole` is the job's share.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn step(
+        &self,
+        job: &str,
+        step: &str,
+        run: &str,
+        whole: &Share,
+        share: &Share,
+    ) -> Result<StepGroups, String>;
+    /// Removes what is empty of ours, but for what `keep` says of a directory's name.
+    fn sweep(&self, keep: &dyn Fn(&str) -> bool);
+    /// Removes what is empty of ours, our own directory too.
+    fn remove(&self);
+    /// Kills and removes what a lost supervisor left of a step.
+    fn kill(&self, job: &str, step: &str);
+}
+
+/// Limits nothing, and says so; tracks where it can.
+struct NoLimits {
+    tracking: Option<Base>,
+    lacks: Vec<String>,
+}
+
+impl NoLimits {
+    fn make(name: &str, policy: &Policy, why: &str) -> Self {
+        let mut lacks: Vec<String> = [
+            "memory limits are not enforced",
+            "jobs are not bound to their CPUs",
+            "jobs can open devices that they were not given",
+        ]
+        .map(|what| format!("{what}: {why}"))
+        .into();
+        let tracking = match policy.plugin {
+            Plugin::Disabled => Err("CgroupPlugin=disabled".to_owned()),
+            _ => Base::make(name),
+        };
+        if let Err(why) = &tracking {
+            lacks.push(format!("{why}: processes are tracked by descent"));
+        }
+        Self { tracking: tracking.ok(), lacks }
+    }
+}
 
 impl Limits for NoLimits {
-    fn lacks(&self) -> Vec<String> {
-        vec![
-            "memory limits are not enforced".to_owned(),
-            "jobs are not bound to their CPUs".to_owned(),
-            "jobs can open devices that they were not given".to_owned(),
-        ]
+    fn describe(&self) -> String {
+        if self.tracking.is_some() { "none, cgroup2 for tracking" } else { "none" }.to_owned()
     }
+
+    fn lacks(&self) -> Vec<String> {
+        self.lacks.clone()
+    }
+
+    fn open_job(&self, _: &str, _: &Share) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn close_job(&self, _: &str) {}
+
+    fn step(&self, _: &str, _: &str, run: &str, _: &Share, _: &Share) -> Result<StepGroups, String> {
+        let cgroup = self.tracking.as_ref().map_or_else(Vec::new, |base| base.of_run(run));
+        Ok(StepGroups { cgroup, ..StepGroups::default() })
+    }
+
+    fn sweep(&self, _: &dyn Fn(&str) -> bool) {}
+
+    fn remove(&self) {
+        if let Some(tracking) = &self.tracking {
+            tracking.remove_if_empty();
+        }
+    }
+
+    fn kill(&self, _: &str, _: &str) {}
 }
 
 /// The folder below which each run gets a cgroup2 directory of its own.
@@ -40,19 +146,11 @@ impl Base {
     /// # Errors
     /// No cgroup2 file system, or no right to make a directory in it: a sentence for the node's facts.
     pub fn make(name: &str) -> Result<Self, String> {
-        let mount = mount_point(&read("/proc/self/mountinfo")?)
-            .ok_or_else(|| "no cgroup2 file system is mounted".to_owned())?;
-        let own = own_cgroup(&read("/proc/self/cgroup")?).unwrap_or_else(|| "/".to_owned());
-        // A cgroup namespace can show a path that is not below the mount point; the mount's top is then ours.
-        let below = mount.join(own.trim_start_matches('/'));
-        let parent = if below.join("cgroup.procs").exists() { below } else { mount };
-        let path = parent.join(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(format!("no cgroup can be made below {}: {error}", parent.display()))
-            }
-            _ => Ok(Self { path }),
-        }
+        let (own, _) = Places::read()?.unified().ok_or("no cgroup2 file system is mounted")?;
+        let path = own.join(name);
+        place::make(&path)
+            .map_err(|error| format!("no cgroup can be made below {}: {error}", own.display()))?;
+        Ok(Self { path })
     }
 
     /// The directory of one run, to be made by its supervisor.
@@ -64,16 +162,179 @@ impl Base {
 
     /// Removes the folder if no run is left in it.
     pub fn remove_if_empty(&self) {
-        let _ = fs::remove_dir(&self.path);
+        place::sweep(&self.path, &|_| false);
     }
 }
 
-/// Kills everything in a run's directory and removes it. Blocking, at most `patience`.
+struct OpenJob {
+    share: Share,
+    steps: BTreeSet<StepId>,
+}
+
+/// The chosen back end, and the jobs whose directories exist.
+pub struct Cgroups {
+    limits: Box<dyn Limits>,
+    policy: Policy,
+    machine: Machine,
+    jobs: Mutex<BTreeMap<(u32, u32), OpenJob>>,
+}
+
+impl Cgroups {
+    /// Chooses by policy and machine. `name` is that of our directories; `root` a version 2 directory that was prepared
+    /// for us.
+    #[must_use]
+    pub fn choose(policy: Policy, machine: Machine, name: &str, root: Option<&Path>) -> Self {
+        let limits = choose(&policy, name, root);
+        Self { limits, policy, machine, jobs: Mutex::default() }
+    }
+
+    /// Without any cgroup: nothing is limited, nothing is tracked by the kernel.
+    #[must_use]
+    pub fn none() -> Self {
+        let limits = Box::new(NoLimits { tracking: None, lacks: Vec::new() });
+        let policy = Policy::off();
+        Self { limits, policy, machine: Machine::default(), jobs: Mutex::default() }
+    }
+
+    /// The back end, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.limits.describe()
+    }
+
+    /// See [`Limits::lacks`].
+    #[must_use]
+    pub fn lacks(&self) -> Vec<String> {
+        self.limits.lacks()
+    }
+
+    /// Makes what the step of a launch needs; where its processes go.
+    ///
+    /// # Errors
+    /// A limit cannot be set: a sentence; the step must not be started.
+    pub fn enter(&self, key: Key, launch: &wire::Launch) -> Result<StepGroups, String> {
+        let (job, step) = (job_name(key), step_name(key));
+        let of = |allocation: Option<&wire::NodeAllocation>| {
+            allocation.map_or_else(Share::default, |allocation| self.policy.share(allocation, &self.machine))
+        };
+        if !self.policy.limits() {
+            return self.limits.step(&job, &step, &key.folder(), &Share::default(), &Share::default());
+        }
+        let whole = of(launch.allocation.get(launch.node_index as usize));
+        let share = match key.step {
+            StepId::Batch => whole.clone(),
+            StepId::Interactive | StepId::Number(_) => {
+                let here = launch.step_nodes.get(launch.step_node_index as usize);
+                let share = of(here.and_then(|node| node.allocation.as_ref()));
+                // What the step does not say is the job's.
+                Share {
+                    cpus: share.cpus.or_else(|| whole.cpus.clone()),
+                    quota: share.quota.or(whole.quota),
+                    memory: share.memory.or(whole.memory),
+                    ..share
+                }
+            }
+        };
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (key.job_id, key.run);
+        if jobs.get(&place).is_none_or(|open| open.share != whole) {
+            self.limits.open_job(&job, &whole)?;
+        }
+        let open =
+            jobs.entry(place).or_insert_with(|| OpenJob { share: whole.clone(), steps: BTreeSet::new() });
+        open.share.clone_from(&whole);
+        open.steps.insert(key.step);
+        drop(jobs);
+        self.limits.step(&job, &step, &key.folder(), &whole, &share)
+    }
+
+    /// The step is over: the job's directories go with its last one. Blocking.
+    pub fn leave(&self, key: Key) {
+        if !self.policy.limits() {
+            return;
+        }
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (key.job_id, key.run);
+        let Some(open) = jobs.get_mut(&place) else { return };
+        open.steps.remove(&key.step);
+        if open.steps.is_empty() {
+            jobs.remove(&place);
+            self.limits.close_job(&job_name(key));
+        }
+    }
+
+    /// After a start: takes the directories of these runs as they are, and removes what is empty of others.
+    pub fn retake(&self, held: &[Key]) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in held.iter().filter(|_| self.policy.limits()) {
+            let open = jobs
+                .entry((key.job_id, key.run))
+                .or_insert_with(|| OpenJob { share: Share::default(), steps: BTreeSet::new() });
+            open.steps.insert(key.step);
+        }
+        let kept: BTreeSet<String> = held.iter().map(|key| job_name(*key)).collect();
+        self.limits.sweep(&|name| kept.contains(name));
+    }
+
+    /// Kills what a lost supervisor left in the step's directories. Blocking.
+    pub fn kill(&self, key: Key) {
+        self.limits.kill(&job_name(key), &step_name(key));
+    }
+
+    /// Removes what is empty.
+    pub fn remove(&self) {
+        self.limits.remove();
+    }
+}
+
+fn job_name(key: Key) -> String {
+    format!("job_{}.{}", key.job_id, key.run)
+}
+
+fn step_name(key: Key) -> String {
+    format!("step_{}", key.step)
+}
+
+fn choose(policy: &Policy, name: &str, root: Option<&Path>) -> Box<dyn Limits> {
+    if policy.plugin == Plugin::Disabled || !policy.limits() {
+        let why = if policy.limits() { "CgroupPlugin=disabled" } else { policy.source };
+        return Box::new(NoLimits::make(name, policy, why));
+    }
+    let places = match Places::read() {
+        Ok(places) => places,
+        Err(why) => return Box::new(NoLimits::make(name, policy, &why)),
+    };
+    let mut whys = Vec::new();
+    // A hybrid machine has its controllers in version 1; a version 2 tree without any is for tracking.
+    if policy.plugin != Plugin::V1 {
+        match v2::V2::make(&places, root, name, policy) {
+            Ok(found) if found.holds() && (policy.plugin == Plugin::V2 || found.has_controllers()) => {
+                return Box::new(found);
+            }
+            Ok(found) => {
+                whys.extend(found.lacks());
+                found.remove();
+            }
+            Err(why) => whys.push(why),
+        }
+    }
+    if policy.plugin != Plugin::V2 {
+        match v1::V1::make(&places, name, policy) {
+            Some(found) => return Box::new(found),
+            None => whys.push("no version 1 controller can be used".to_owned()),
+        }
+    }
+    Box::new(NoLimits::make(name, policy, &whys.join("; ")))
+}
+
+/// Kills everything in a directory and removes it. Blocking, at most `patience`.
 pub fn kill(path: &Path, patience: Duration) {
     let deadline = Instant::now() + patience;
     while path.exists() {
-        let _ = fs::write(path.join("cgroup.kill"), "1");
-        remove_below(path);
+        if fs::write(path.join("cgroup.kill"), "1").is_err() {
+            kill_members(path);
+        }
+        place::sweep(path, &|_| false);
         if Instant::now() > deadline {
             tracing::error!(path = %path.display(), "processes in this cgroup do not die");
             return;
@@ -84,44 +345,16 @@ pub fn kill(path: &Path, patience: Duration) {
     }
 }
 
-fn remove_below(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_below(&entry.path());
-        }
+/// Version 1: one by one. What is frozen dies when it may go on.
+fn kill_members(path: &Path) {
+    use nix::sys::signal::{Signal, kill};
+    let state = path.join("freezer.state");
+    if state.exists() {
+        let _ = fs::write(state, "THAWED");
     }
-    let _ = fs::remove_dir(path);
-}
-
-fn read(path: &str) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
-}
-
-/// First mount of type cgroup2.
-fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (fields, rest) = line.split_once(" - ")?;
-        rest.starts_with("cgroup2 ").then_some(())?;
-        fields.split(' ').nth(4).map(PathBuf::from)
-    })
-}
-
-/// The path of the process in the v2 hierarchy.
-fn own_cgroup(text: &str) -> Option<String> {
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{mount_point, own_cgroup};
-    use std::path::PathBuf;
-
-    #[test]
-    fn finds_mount_and_place() {
-        let text = "31 30 0:27 / /sys/fs/cgroup ro shared:9 - tmpfs tmpfs ro\n\
-                    32 31 0:28 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_point(text), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(mount_point("1 2 0:3 / / rw - ext4 /dev/vda rw\n"), None);
-        assert_eq!(own_cgroup("2:cpu:/a\n0::/b/c\n").as_deref(), Some("/b/c"));
+    let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    for pid in text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0) {
+        // Gone already is as good.
+        let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
     }
 }

@@ -3,11 +3,14 @@
 //! Where files are named, the files that exist are the inventory. Nothing is observed through a driver yet: the
 //! node says so.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use model::config::NodeConf;
 use model::config::gres::GresConf;
 use proto::v1;
+
+use crate::cgroup::policy::Device;
 
 /// What the node has, and a sentence for each difference.
 #[must_use]
@@ -36,6 +39,33 @@ pub fn inventory(node: &NodeConf, conf: Option<&GresConf>, root: &Path) -> (Vec<
         lacks.push("generic resources are declared, not observed through a driver".to_owned());
     }
     (found, lacks)
+}
+
+/// The device files of this node's generic resources, each with its place among those of its name.
+#[must_use]
+pub fn devices(node: &NodeConf, conf: &GresConf, root: &Path) -> Vec<Device> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut found = Vec::new();
+    for line in conf.lines.iter().filter(|line| line.concerns(&node.name)) {
+        for file in &line.files {
+            let Ok(facts) = std::fs::metadata(root.join(file.trim_start_matches('/'))) else { continue };
+            let index = counts.entry(&line.name).or_insert(0);
+            let kind = facts.file_type();
+            if kind.is_char_device() || kind.is_block_device() {
+                let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+                found.push(Device {
+                    gres: line.name.clone(),
+                    index: *index,
+                    block: kind.is_block_device(),
+                    major: number(nix::sys::stat::major(facts.rdev())),
+                    minor: number(nix::sys::stat::minor(facts.rdev())),
+                });
+            }
+            *index += 1;
+        }
+    }
+    found
 }
 
 #[cfg(test)]

@@ -77,6 +77,26 @@ pub fn observe() -> v1::NodeFacts {
     }
 }
 
+/// The kernel's numbers of the processors that this process may use, in the order in which a node counts them: by
+/// socket, core and thread.
+#[must_use]
+pub fn usable_cpus() -> Vec<u32> {
+    let Ok(set) = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)) else { return Vec::new() };
+    let usable = (0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false));
+    let mut cpus: Vec<u32> = usable.filter_map(|cpu| u32::try_from(cpu).ok()).collect();
+    cpus.sort_by_key(|cpu| topology::place(Path::new("/sys/devices/system/cpu"), *cpu));
+    cpus
+}
+
+/// Processes and threads that the machine can have at one time; 0 where that cannot be read.
+#[must_use]
+pub fn pids_total() -> u64 {
+    let read =
+        |name: &str| fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?.trim().parse().ok();
+    let limits: [Option<u64>; 2] = ["pid_max", "threads-max"].map(read);
+    limits.into_iter().flatten().min().unwrap_or(0)
+}
+
 fn boot_ms() -> i64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let seconds = text.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<i64>().ok());

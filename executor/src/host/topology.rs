@@ -43,6 +43,13 @@ pub(super) fn read(root: &Path, usable: u32) -> Shape {
     Shape { sockets, cores_per_socket: cores / sockets, threads_per_core: threads / cores }
 }
 
+/// Socket, core and number of a processor; what sysfs does not say counts as 0.
+pub(super) fn place(root: &Path, cpu: u32) -> (i64, i64, u32) {
+    let folder = root.join(format!("cpu{cpu}")).join("topology");
+    let number = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
+    (number("physical_package_id").unwrap_or(0), number("core_id").unwrap_or(0), cpu)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Shape, read};

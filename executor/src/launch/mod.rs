@@ -16,6 +16,7 @@ use model::id::StepId;
 use nix::libc;
 use proto::v1;
 
+use crate::cgroup::StepGroups;
 use crate::key::Key;
 use pattern::Names;
 use user::Account;
@@ -52,7 +53,7 @@ pub enum Refused {
     NoProgram(u32),
 }
 
-/// The specification of the run. `script` is where its batch script will be; `cgroup` its directory, or empty.
+/// The specification of the run. `script` is where its batch script will be; `groups` where its processes are put.
 ///
 /// # Errors
 /// The message is incomplete.
@@ -62,7 +63,7 @@ pub fn compose(
     launch: &v1::Launch,
     account: &Account,
     script: &Path,
-    cgroup: Vec<u8>,
+    groups: StepGroups,
     now_ms: i64,
 ) -> Result<Spec, Refused> {
     let request = launch.request.as_ref().ok_or(Refused::Missing("request"))?;
@@ -79,7 +80,11 @@ pub fn compose(
         work_dir: request.work_dir.clone().into_bytes(),
         umask: request.umask,
         rlimits: rare.rlimits.iter().filter_map(rlimit).collect(),
-        cgroup,
+        cgroup: groups.cgroup,
+        cgroup_holds: groups.cgroup_holds,
+        cgroup_settings: groups.cgroup_settings,
+        cgroups_v1: groups.cgroups_v1,
+        memory_group: groups.memory_group,
         environment: Vec::new(),
         tasks: Vec::new(),
         limit_ms,

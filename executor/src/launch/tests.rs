@@ -1,6 +1,7 @@
 //! Which files, limits and signals a launch turns into.
 
 use super::{Context, compose};
+use crate::cgroup::StepGroups;
 use crate::key::Key;
 use crate::launch::user::Account;
 use executor_supervisor::spec::{Rlimit, Spec, Stdio, Warning};
@@ -22,7 +23,8 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
     let account =
         Account { name: "alice".into(), groups: vec![2001, 4], home: "/".into(), shell: "/bin/sh".into() };
     let key = Key { job_id: 7, step, run: 2 };
-    compose(&context, key, launch, &account, Path::new("/run/slurm_script"), Vec::new(), 1_000).unwrap()
+    compose(&context, key, launch, &account, Path::new("/run/slurm_script"), StepGroups::default(), 1_000)
+        .unwrap()
 }
 
 fn file(path: &str, truncate: bool) -> Stdio {

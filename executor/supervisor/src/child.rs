@@ -14,6 +14,7 @@ use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
 use crate::sys;
+use crate::tree::Tree;
 
 /// Ends of the task's streams that the supervisor holds the other ends of, by stream; `None`: a file.
 pub(crate) struct Ends {
@@ -29,8 +30,8 @@ pub(crate) const SETUP_FAILED_SIGNAL: u32 = 53;
 const PREFIX: &str = "slurmstepd: error: ";
 
 /// Becomes the task.
-pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, report: &OwnedFd) -> ! {
-    let failed = match prepare(spec, task, ends) {
+pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {
+    let failed = match tree.join().and_then(|()| prepare(spec, task, ends)) {
         Ok(environment) => run_program(spec, task, environment),
         Err(sentence) => sentence,
     };
@@ -294,9 +295,10 @@ fn execute_only(program: &[u8], environment: &[Vec<u8>]) -> ! {
 }
 
 /// Becomes a task's epilog: the user's rights and environment, no streams.
-pub(crate) fn become_epilog(spec: &Spec, task: &Task, epilog: &[u8]) -> ! {
+pub(crate) fn become_epilog(spec: &Spec, task: &Task, tree: &Tree, epilog: &[u8]) -> ! {
     let streams = Task { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..task.clone() };
-    match prepare(spec, &streams, Ends { streams: [None, None, None], terminal: None }) {
+    let ends = Ends { streams: [None, None, None], terminal: None };
+    match tree.join().and_then(|()| prepare(spec, &streams, ends)) {
         Ok(environment) => execute_only(epilog, &environment),
         Err(_) => sys::exit_now(1),
     }

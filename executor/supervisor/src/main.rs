@@ -9,6 +9,7 @@
 //! specification cannot be read; 5 the run began before; 6 a file of the run cannot be written.
 
 mod child;
+mod groups;
 mod run;
 mod session;
 mod streams;
@@ -27,7 +28,7 @@ use executor_supervisor::spec::Spec;
 use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE};
 
 use crate::run::Run;
-use crate::tree::Tree;
+use crate::tree::{Made, Tree};
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1) else {
@@ -60,10 +61,7 @@ fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
     sys::become_subreaper().map_err(failed("subreaper"))?;
     let signals = sys::take_signals().map_err(failed("signals"))?;
     let listener = listen().map_err(failed(SOCKET_FILE))?;
-    let (tree, failure) = Tree::make(&spec.cgroup);
-    let detail = failure.map_or_else(String::new, |error| {
-        format!("no cgroup {}: {error}", String::from_utf8_lossy(&spec.cgroup))
-    });
+    let Made { tree, detail, fatal } = Tree::make(&spec);
     if let Err(error) = mark_begun() {
         tree.remove();
         let status = if error.kind() == io::ErrorKind::AlreadyExists { 5 } else { 6 };
@@ -71,7 +69,11 @@ fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
     }
     let name = executor_supervisor::run_folder_name(spec.job_id, &spec.step, spec.run);
     let outcome = if spec.tasks.is_empty() {
+        tree.remove();
         Outcome { kind: Kind::LaunchFailed, detail: "nothing to start".to_owned(), ..nothing() }
+    } else if let Some(detail) = fatal {
+        tree.remove();
+        Outcome { kind: Kind::LaunchFailed, detail, ..nothing() }
     } else {
         Run::new(spec, tree, detail).go(&listener, &signals)
     };

@@ -26,6 +26,8 @@ use crate::streams::{Output, Streams};
 use crate::sys::{self, Forked, Reaped, Status};
 use crate::tree::Tree;
 
+/// Slurm's exit status of what ended for want of memory: signal 125, which there is not.
+const OUT_OF_MEMORY: Exit = Exit { code: 0, signal: 125 };
 /// How long task epilogs may take.
 const EPILOG_MAX: Duration = Duration::from_secs(60);
 
@@ -84,6 +86,8 @@ pub(crate) struct Run {
     user_us: u64,
     system_us: u64,
     max_rss_bytes: u64,
+    /// Told already.
+    oom_kills: u64,
     detail: String,
 }
 
@@ -112,6 +116,7 @@ impl Run {
             user_us: 0,
             system_us: 0,
             max_rss_bytes: 0,
+            oom_kills: 0,
             detail,
         }
     }
@@ -129,6 +134,11 @@ impl Run {
             self.keep_time();
             self.advance();
             self.serve();
+        }
+        // What was never waited for (a parent may ignore its children) is in the kernel's count alone.
+        if let Some((user_us, system_us)) = self.tree.cpu_times() {
+            self.user_us = self.user_us.max(user_us);
+            self.system_us = self.system_us.max(system_us);
         }
         self.tree.remove();
         self.outcome()
@@ -174,7 +184,7 @@ impl Run {
         }
         let (report, told) = sys::pipe()?;
         let forked = match (sys::fork_into(self.tree.cgroup()), self.tree.cgroup()) {
-            (Err(error), Some(_)) => {
+            (Err(error), Some(_)) if !self.spec.cgroup_holds => {
                 // The kernel will not have it there (an odd mount, a limit): track by descent instead.
                 self.note_detail(format!("the step's cgroup could not be used: {error}"));
                 self.tree.give_cgroup_up();
@@ -183,7 +193,7 @@ impl Run {
             (result, _) => result?,
         };
         match forked {
-            Forked::Child => child::become_task(&self.spec, &self.spec.tasks[index], ends, &told),
+            Forked::Child => child::become_task(&self.spec, &self.spec.tasks[index], ends, &self.tree, &told),
             Forked::Parent(pid) => {
                 sys::set_nonblocking(report.as_fd())?;
                 self.tasks.push(TaskState { rank, pid, exit: None, report: Some(report) });
@@ -288,13 +298,12 @@ impl Run {
                     if let Some(index) = self.tasks.iter().position(|task| task.pid == pid) {
                         // Its last words count before its status does.
                         self.read_report(index);
-                        self.task_ended(
-                            index,
-                            match status {
-                                Status::Code(code) => Exit { code, signal: 0 },
-                                Status::Signal(signal) => Exit { code: 0, signal },
-                            },
-                        );
+                        let exit = match status {
+                            Status::Code(code) => Exit { code, signal: 0 },
+                            Status::Signal(9) if self.tree.oom_kills() > 0 => OUT_OF_MEMORY,
+                            Status::Signal(signal) => Exit { code: 0, signal },
+                        };
+                        self.task_ended(index, exit);
                     }
                 }
                 Ok(Reaped::Alive) | Err(_) => break,
@@ -321,6 +330,15 @@ impl Run {
         }
     }
 
+    /// Slurm's line.
+    fn tell_oom(&mut self) {
+        let (count, plural) = (self.oom_kills, if self.oom_kills == 1 { "" } else { "s" });
+        let step = format!("{}.{}", self.spec.job_id, self.spec.step);
+        self.say(&format!(
+            "Detected {count} oom_kill event{plural} in StepId={step}. Some of the step tasks have been OOM Killed."
+        ));
+    }
+
     fn next_event(&self) -> u32 {
         u32::try_from(self.events.len() + 1).unwrap_or(u32::MAX)
     }
@@ -334,6 +352,16 @@ impl Run {
             }
         }
         self.kill_again = None;
+        if self.phase != Phase::Delivering && self.oom_kills == 0 {
+            self.oom_kills = self.tree.oom_kills();
+            if self.oom_kills > 0 {
+                self.tell_oom();
+                // Who writes that down is waited for.
+                if !self.helpers.is_empty() {
+                    return;
+                }
+            }
+        }
         match self.phase {
             Phase::Running | Phase::Clearing => {
                 if self.spec.task_epilogs.is_empty() || !self.start_epilogs() {
@@ -353,7 +381,7 @@ impl Run {
         for task in &self.spec.tasks {
             for epilog in &self.spec.task_epilogs {
                 match sys::fork_into(self.tree.cgroup()) {
-                    Ok(Forked::Child) => child::become_epilog(&self.spec, task, epilog),
+                    Ok(Forked::Child) => child::become_epilog(&self.spec, task, &self.tree, epilog),
                     Ok(Forked::Parent(_)) => started = true,
                     Err(_) => {}
                 }
@@ -392,11 +420,13 @@ impl Run {
         let kind = match self.stop.as_ref().map(|stop| stop.why) {
             Some(Why::OwnLimit | Why::Asked(Cause::TimeLimit)) => Kind::TimeLimit,
             Some(Why::Asked(_)) => Kind::Cancelled,
+            _ if self.oom_kills > 0 => Kind::OutOfMemory,
             Some(Why::BadExit | Why::ClientLost) | None => Kind::Exited,
         };
+        let exit = if self.spec.is_batch() { tasks.first().copied().unwrap_or_default() } else { worst };
         Outcome {
             kind,
-            exit: if self.spec.is_batch() { tasks.first().copied().unwrap_or_default() } else { worst },
+            exit: if kind == Kind::OutOfMemory { OUT_OF_MEMORY } else { exit },
             begun_ms: self.begun_ms,
             ended_ms: sys::now_ms(),
             user_us: self.user_us,

@@ -6,7 +6,7 @@
 use crate::wire::{Error, Reader, Writer, checksum};
 
 const MAGIC: &[u8; 4] = b"SLSP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Where a task's stream comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,26 @@ pub struct Rlimit {
     pub soft: u64,
 }
 
+/// A value for a file of a cgroup's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The file's name.
+    pub file: Vec<u8>,
+    /// What is written into it.
+    pub value: Vec<u8>,
+}
+
+/// A directory of a version 1 hierarchy that every process of the step is put in before it does anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Made for the step and removed after it (its parent exists); else it is the job's and is there.
+    pub own: bool,
+    /// Written in this order before the first process; a failure is a failed launch.
+    pub settings: Vec<Setting>,
+}
+
 /// A signal before the time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Warning {
@@ -90,6 +110,14 @@ pub struct Spec {
     pub rlimits: Vec<Rlimit>,
     /// A cgroup2 directory to make for the run, its parent exists; empty: none.
     pub cgroup: Vec<u8>,
+    /// It does not only track: limits are in it or above it, and a step that cannot be put there is not started.
+    pub cgroup_holds: bool,
+    /// Written into it before the first process; a failure is a failed launch.
+    pub cgroup_settings: Vec<Setting>,
+    /// Directories of version 1 hierarchies.
+    pub cgroups_v1: Vec<Group>,
+    /// The directory among these that counts the step's memory; empty: none does.
+    pub memory_group: Vec<u8>,
     /// `NAME=value` entries of every task.
     pub environment: Vec<Vec<u8>>,
     /// What to start here.
@@ -142,6 +170,14 @@ impl Spec {
             out.u64(limit.soft);
         });
         out.bytes(&self.cgroup);
+        out.bool(self.cgroup_holds);
+        out.list(&self.cgroup_settings, put_setting);
+        out.list(&self.cgroups_v1, |out, group| {
+            out.bytes(&group.path);
+            out.bool(group.own);
+            out.list(&group.settings, put_setting);
+        });
+        out.bytes(&self.memory_group);
         put_strings(&mut out, &self.environment);
         out.list(&self.tasks, put_task);
         out.option(self.limit_ms.as_ref(), |out, limit| out.u64(*limit));
@@ -194,6 +230,16 @@ impl Spec {
                 Ok(Rlimit { resource: fields.u32("resource")?, soft: fields.u64("limit")? })
             })?,
             cgroup: fields.bytes("cgroup")?,
+            cgroup_holds: fields.bool("hold")?,
+            cgroup_settings: fields.list("settings", get_setting)?,
+            cgroups_v1: fields.list("groups", |fields| {
+                Ok(Group {
+                    path: fields.bytes("group")?,
+                    own: fields.bool("group's owner")?,
+                    settings: fields.list("settings", get_setting)?,
+                })
+            })?,
+            memory_group: fields.bytes("memory group")?,
             environment: get_strings(&mut fields, "environment")?,
             tasks: fields.list("tasks", get_task)?,
             limit_ms: fields.option("time limit", |fields| fields.u64("time limit"))?,
@@ -215,6 +261,15 @@ impl Spec {
         fields.end("specification")?;
         Ok(spec)
     }
+}
+
+fn put_setting(out: &mut Writer<'_>, setting: &Setting) {
+    out.bytes(&setting.file);
+    out.bytes(&setting.value);
+}
+
+fn get_setting(fields: &mut Reader<'_>) -> Result<Setting, Error> {
+    Ok(Setting { file: fields.bytes("setting")?, value: fields.bytes("setting")? })
 }
 
 fn put_strings(out: &mut Writer<'_>, strings: &[Vec<u8>]) {
@@ -272,7 +327,7 @@ fn get_task(fields: &mut Reader<'_>) -> Result<Task, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rlimit, Spec, Stdio, Task, Warning};
+    use super::{Group, Rlimit, Setting, Spec, Stdio, Task, Warning};
 
     #[test]
     fn reads_back_byte_for_byte_and_refuses_cuts() {
@@ -287,7 +342,15 @@ mod tests {
             work_dir: b"/tmp/\xff".to_vec(),
             umask: 0o27,
             rlimits: vec![Rlimit { resource: 7, soft: u64::MAX }],
-            cgroup: Vec::new(),
+            cgroup: b"/c".to_vec(),
+            cgroup_holds: true,
+            cgroup_settings: vec![Setting { file: b"memory.max".to_vec(), value: b"1".to_vec() }],
+            cgroups_v1: vec![Group {
+                path: b"/g".to_vec(),
+                own: true,
+                settings: vec![Setting { file: b"cpuset.cpus".to_vec(), value: b"0-1".to_vec() }],
+            }],
+            memory_group: b"/g".to_vec(),
             environment: vec![b"A=line\nline".to_vec(), b"B=\x80\xfe".to_vec()],
             tasks: vec![Task {
                 rank: 3,

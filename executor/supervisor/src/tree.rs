@@ -1,5 +1,7 @@
 //! All processes of the step: by a cgroup2 directory where one can be made, else by descent.
 //!
+//! Directories of version 1 hierarchies hold it to its limits and help to find it (`groups`).
+//!
 //! The supervisor is a subreaper outside the directory, so "no child left" always means "no process
 //! left" and needs no search. A search happens only to signal. A process that was moved out of the
 //! directory is still a descendant and is found too.
@@ -9,25 +11,74 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use executor_supervisor::spec::Spec;
 use nix::libc;
 
+use crate::groups::{self, Groups, Memory};
 use crate::sys;
 
 /// The step's processes.
+#[derive(Default)]
 pub(crate) struct Tree {
     cgroup: Option<(OwnedFd, PathBuf)>,
+    groups: Groups,
+    memory: Option<Memory>,
+}
+
+/// What came of making a tree.
+pub(crate) struct Made {
+    pub(crate) tree: Tree,
+    /// Something that it does without.
+    pub(crate) detail: String,
+    /// The step may not be started: a limit could not be set.
+    pub(crate) fatal: Option<String>,
 }
 
 impl Tree {
-    /// Makes the cgroup at `path`; an empty path, or a failure, means none. The failure is told.
-    pub(crate) fn make(path: &[u8]) -> (Self, Option<io::Error>) {
-        if path.is_empty() {
-            return (Self { cgroup: None }, None);
+    /// Makes the step's directories. Without the one that only tracks, it goes by descent; without a limit it
+    /// is not to be started.
+    pub(crate) fn make(spec: &Spec) -> Made {
+        let mut made = Made { tree: Self::default(), detail: String::new(), fatal: None };
+        if !spec.cgroup.is_empty() {
+            match open_cgroup(&spec.cgroup) {
+                Ok((fd, path)) => {
+                    made.fatal = groups::apply(&path, &spec.cgroup_settings).err();
+                    made.tree.cgroup = Some((fd, path));
+                }
+                Err(error) => {
+                    let name = String::from_utf8_lossy(&spec.cgroup);
+                    made.detail = format!("no cgroup {name}: {error}");
+                    made.fatal = spec.cgroup_holds.then(|| made.detail.clone());
+                }
+            }
         }
-        match open_cgroup(path) {
-            Ok(cgroup) => (Self { cgroup: Some(cgroup) }, None),
-            Err(error) => (Self { cgroup: None }, Some(error)),
+        if made.fatal.is_none() && !spec.cgroups_v1.is_empty() {
+            match Groups::make(&spec.cgroups_v1) {
+                Ok(groups) => made.tree.groups = groups,
+                Err(sentence) => made.fatal = Some(sentence),
+            }
         }
+        if !spec.memory_group.is_empty() {
+            use std::os::unix::ffi::OsStrExt;
+            let path = Path::new(std::ffi::OsStr::from_bytes(&spec.memory_group)).to_owned();
+            made.tree.memory = Some(Memory { path, unified: spec.cgroup_holds });
+        }
+        made
+    }
+
+    /// Puts the calling process where the limits are.
+    pub(crate) fn join(&self) -> Result<(), String> {
+        self.groups.join()
+    }
+
+    /// Processes that the kernel killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.memory.as_ref().map_or(0, Memory::oom_kills)
+    }
+
+    /// User and system time of all processes, µs, where the kernel counts it.
+    pub(crate) fn cpu_times(&self) -> Option<(u64, u64)> {
+        groups::cpu_times(&self.cgroup.as_ref()?.1)
     }
 
     /// Where children are to be started.
@@ -37,8 +88,9 @@ impl Tree {
 
     /// Forgets the cgroup: the kernel would not start a child in it.
     pub(crate) fn give_cgroup_up(&mut self) {
-        self.remove();
-        self.cgroup = None;
+        if let Some((_, path)) = self.cgroup.take() {
+            remove_below(&path);
+        }
     }
 
     /// Sends a signal to every process but `helpers`, the supervisor's own.
@@ -54,6 +106,9 @@ impl Tree {
     pub(crate) fn kill(&self, helpers: &[i32]) {
         if let Some((_, path)) = &self.cgroup {
             let _ = std::fs::write(path.join("cgroup.kill"), "1");
+        } else {
+            // A frozen process dies only when it may go on.
+            self.groups.freeze(false);
         }
         for pid in descendants() {
             if !helpers.contains(&pid) {
@@ -69,6 +124,8 @@ impl Tree {
             if std::fs::write(path.join("cgroup.freeze"), text).is_ok() {
                 return;
             }
+        } else if self.groups.freeze(stop) {
+            return;
         }
         // Twice: a process may have forked during the first search.
         for _ in 0..2 {
@@ -76,16 +133,17 @@ impl Tree {
         }
     }
 
-    /// Removes the empty cgroup.
+    /// Removes the step's empty directories.
     pub(crate) fn remove(&self) {
         if let Some((_, path)) = &self.cgroup {
             remove_below(path);
         }
+        self.groups.remove();
     }
 
     fn pids(&self) -> Vec<i32> {
         let mut pids = descendants();
-        if let Some((_, path)) = &self.cgroup {
+        if let Some(path) = self.cgroup.as_ref().map(|(_, path)| &**path).or(self.groups.own()) {
             collect_members(path, &mut pids);
         }
         pids.sort_unstable();
@@ -114,8 +172,13 @@ fn collect_members(path: &Path, pids: &mut Vec<i32>) {
 }
 
 fn remove_below(path: &Path) {
-    each_folder(path, remove_below);
-    let _ = std::fs::remove_dir(path);
+    // The common case first: the step made no directories of its own.
+    if let Err(error) = std::fs::remove_dir(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        each_folder(path, remove_below);
+        groups::remove(path);
+    }
 }
 
 fn each_folder(path: &Path, mut act: impl FnMut(&Path)) {

@@ -89,6 +89,10 @@ impl Place {
             umask: 0o022,
             rlimits: Vec::new(),
             cgroup: Vec::new(),
+            cgroup_holds: false,
+            cgroup_settings: Vec::new(),
+            cgroups_v1: Vec::new(),
+            memory_group: Vec::new(),
             environment: vec![b"PATH=/usr/bin:/bin".to_vec()],
             tasks: (0..tasks)
                 .map(|rank| Task {

@@ -1,0 +1,344 @@
+//! Version 1 controllers for limits (cgroups-rs), a cgroup2 directory for tracking and killing where one is mounted.
+//!
+//! ```text
+//!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/            cpuset, cpu, pids, devices, memory: the job's limits
+//!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/step_0/     memory always, others where the step has less than the job
+//!  CGROUP2/OWN/sluice-NODE-SPOOL/7.0.1/            tracking
+//! ```
+//!
+//! The job's directories are made here, the step's by its supervisor. Only controllers that a job's share asks for are
+//! touched: an unlimited job costs nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use cgroups_rs::cpu::CpuController;
+use cgroups_rs::cpuset::CpuSetController;
+use cgroups_rs::devices::{DevicePermissions, DeviceType, DevicesController};
+use cgroups_rs::memory::MemController;
+use cgroups_rs::pid::PidController;
+use cgroups_rs::{Controller, MaxValue};
+use executor_supervisor::spec::{Group, Setting};
+
+use super::place::{self, Places};
+use super::policy::{Device, Memory, Policy, Share};
+use super::{Base, Limits, StepGroups};
+
+/// Microseconds in which a quota is counted.
+const PERIOD_US: u64 = 100_000;
+
+/// See the module comment.
+pub(super) struct V1 {
+    /// Our directory in each hierarchy.
+    bases: BTreeMap<&'static str, PathBuf>,
+    tracking: Option<Base>,
+    /// Memory nodes of our cpuset.
+    mems: String,
+    swap_counted: bool,
+    swappiness: Option<u8>,
+    lacks: Vec<String>,
+}
+
+impl V1 {
+    /// Makes our directory in each hierarchy that the policy wants; `None` where there is none of them.
+    #[must_use]
+    pub(super) fn make(places: &Places, name: &str, policy: &Policy) -> Option<Self> {
+        let wanted = [
+            ("cpuset", policy.cores, "jobs are not bound to their CPUs"),
+            ("cpu", policy.cores, "CPU time is not limited"),
+            ("memory", policy.ram || policy.swap, "memory limits are not enforced"),
+            ("pids", policy.pids.is_some(), "the number of a job's processes is not limited"),
+            ("devices", policy.devices, "jobs can open devices that they were not given"),
+        ];
+        let mut found = Self {
+            bases: BTreeMap::new(),
+            tracking: None,
+            mems: String::new(),
+            swap_counted: false,
+            swappiness: policy.swappiness(),
+            lacks: Vec::new(),
+        };
+        for (controller, on, otherwise) in wanted {
+            if !on {
+                continue;
+            }
+            match base(places, controller, name) {
+                Ok(path) => drop(found.bases.insert(controller, path)),
+                Err(why) => found.lacks.push(format!("{otherwise}: {why}")),
+            }
+        }
+        if let Some(path) = found.bases.get("cpuset") {
+            match fill_cpuset(path) {
+                Ok(mems) => found.mems = mems,
+                Err(why) => {
+                    found.lacks.push(format!("jobs are not bound to their CPUs: {why}"));
+                    found.bases.remove("cpuset");
+                }
+            }
+        }
+        found.swap_counted =
+            found.bases.get("memory").is_some_and(|path| path.join("memory.memsw.limit_in_bytes").exists());
+        if policy.swap && found.bases.contains_key("memory") && !found.swap_counted {
+            found.lacks.push("swap is not limited: this kernel does not count it".to_owned());
+        }
+        match Base::make(name) {
+            Ok(tracking) => found.tracking = Some(tracking),
+            Err(why) => {
+                // The freezer suspends and finds, where nothing else does.
+                if let Ok(path) = base(places, "freezer", name) {
+                    found.bases.insert("freezer", path);
+                }
+                found.lacks.push(format!("{why}: processes are tracked by descent"));
+            }
+        }
+        (!found.bases.is_empty()).then_some(found)
+    }
+
+    fn dir(&self, controller: &str, job: &str) -> Option<PathBuf> {
+        self.bases.get(controller).map(|base| base.join(job))
+    }
+
+    fn open_cpu(&self, job: &str, share: &Share) -> Result<(), String> {
+        if let (Some(cpus), Some(dir)) = (&share.cpus, self.dir("cpuset", job)) {
+            let cpuset = CpuSetController::new(dir, false);
+            cpuset.create();
+            cpuset.set_mems(&self.mems).map_err(words)?;
+            cpuset.set_cpus(cpus).map_err(words)?;
+        }
+        if let (Some(cpus), Some(dir)) = (share.quota, self.dir("cpu", job)) {
+            let cpu = CpuController::new(dir, false);
+            cpu.create();
+            cpu.set_cfs_quota_and_period(Some(quota(cpus)), Some(PERIOD_US)).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    fn open_memory(&self, job: &str, memory: Memory) -> Result<(), String> {
+        let Some(dir) = self.dir("memory", job) else { return Ok(()) };
+        let again = dir.exists();
+        let controller = MemController::new(dir, false);
+        controller.create();
+        if again && self.swap_counted {
+            // Both together must never be less than one alone, on the way neither.
+            controller.set_memswap_limit(-1).map_err(words)?;
+        }
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        if let Some(hard) = memory.hard {
+            controller.set_limit(signed(hard)).map_err(words)?;
+        }
+        if let Some(soft) = memory.soft {
+            controller.set_soft_limit(signed(soft)).map_err(words)?;
+        }
+        if let (Some(both), true) = (both(memory), self.swap_counted) {
+            controller.set_memswap_limit(signed(both)).map_err(words)?;
+        }
+        if let Some(swappiness) = self.swappiness {
+            controller.set_swappiness(u64::from(swappiness)).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    fn open_devices(&self, job: &str, denied: &[Device]) -> Result<(), String> {
+        let Some(dir) = self.dir("devices", job).filter(|_| !denied.is_empty()) else { return Ok(()) };
+        let controller = DevicesController::new(dir);
+        controller.create();
+        for device in denied {
+            let kind = if device.block { DeviceType::Block } else { DeviceType::Char };
+            controller
+                .deny_device(
+                    kind,
+                    i64::from(device.major),
+                    i64::from(device.minor),
+                    &DevicePermissions::all(),
+                )
+                .map_err(words)?;
+        }
+        Ok(())
+    }
+}
+
+impl Limits for V1 {
+    fn describe(&self) -> String {
+        let names: Vec<&str> = self.bases.keys().copied().collect();
+        let tracking = if self.tracking.is_some() { ", cgroup2 for tracking" } else { "" };
+        format!("v1 ({}){tracking}", names.join(" "))
+    }
+
+    fn lacks(&self) -> Vec<String> {
+        self.lacks.clone()
+    }
+
+    fn open_job(&self, job: &str, share: &Share) -> Result<(), String> {
+        self.open_cpu(job, share)?;
+        if let Some(memory) = share.memory {
+            self.open_memory(job, memory)?;
+        }
+        if let (Some(pids), Some(dir)) = (share.pids, self.dir("pids", job)) {
+            let controller = PidController::new(dir, false);
+            controller.create();
+            controller
+                .set_pid_max(MaxValue::Value(i64::try_from(pids).unwrap_or(i64::MAX)))
+                .map_err(words)?;
+        }
+        if let Some(dir) = self.dir("freezer", job) {
+            place::make(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        }
+        self.open_devices(job, &share.denied)
+    }
+
+    fn close_job(&self, job: &str) {
+        for base in self.bases.values() {
+            // Absent where the share asked for none.
+            let _ = fs::remove_dir(base.join(job));
+        }
+    }
+
+    fn step(
+        &self,
+        job: &str,
+        step: &str,
+        run: &str,
+        whole: &Share,
+        share: &Share,
+    ) -> Result<StepGroups, String> {
+        let mut groups = StepGroups {
+            cgroup: self.tracking.as_ref().map_or_else(Vec::new, |base| base.of_run(run)),
+            ..StepGroups::default()
+        };
+        let mut add = |controller: &str, settings: Option<Vec<Setting>>| {
+            let dir = self.dir(controller, job)?;
+            let own = settings.is_some();
+            let path = if own { dir.join(step) } else { dir };
+            let bytes = path.as_os_str().as_bytes().to_vec();
+            groups.cgroups_v1.push(Group {
+                path: bytes.clone(),
+                own,
+                settings: settings.unwrap_or_default(),
+            });
+            Some(bytes)
+        };
+        if let Some(cpus) = &share.cpus {
+            let less = share.cpus != whole.cpus;
+            let settings = || vec![setting("cpuset.mems", &self.mems), setting("cpuset.cpus", cpus)];
+            add("cpuset", less.then(settings));
+        }
+        if let Some(cpus) = share.quota {
+            let less = share.quota != whole.quota;
+            add("cpu", less.then(|| vec![setting("cpu.cfs_quota_us", &quota(cpus).to_string())]));
+        }
+        let memory = share.memory.or(whole.memory);
+        let counted = memory.and_then(|memory| add("memory", Some(self.memory_settings(memory, whole))));
+        if share.pids.is_some() {
+            add("pids", None);
+        }
+        if !share.denied.is_empty() {
+            let further: Vec<Setting> = share
+                .denied
+                .iter()
+                .filter(|device| !whole.denied.contains(device))
+                .map(|device| setting("devices.deny", &rule(device)))
+                .collect();
+            if whole.denied.is_empty() {
+                let dir = self.dir("devices", job);
+                dir.map_or(Ok(()), |dir| place::make(&dir))
+                    .map_err(|error| format!("no directory for the devices of {job}: {error}"))?;
+            }
+            add("devices", (!further.is_empty()).then_some(further));
+        }
+        add("freezer", Some(Vec::new()));
+        groups.memory_group = counted.unwrap_or_default();
+        Ok(groups)
+    }
+
+    fn sweep(&self, keep: &dyn Fn(&str) -> bool) {
+        for base in self.bases.values() {
+            place::sweep(base, keep);
+            // It is needed again at once; what it held of values is in its children.
+            let _ = place::make(base);
+        }
+        if let Some(path) = self.bases.get("cpuset")
+            && let Err(why) = fill_cpuset(path)
+        {
+            tracing::error!(why, "the cpuset of this node cannot be set up again");
+        }
+    }
+
+    fn remove(&self) {
+        self.bases.values().for_each(|base| place::sweep(base, &|_| false));
+        if let Some(tracking) = &self.tracking {
+            tracking.remove_if_empty();
+        }
+    }
+
+    fn kill(&self, job: &str, step: &str) {
+        for base in self.bases.values() {
+            super::kill(&base.join(job).join(step), super::PATIENCE);
+        }
+    }
+}
+
+impl V1 {
+    /// Of a step's own directory: its values where they are less than the job's.
+    fn memory_settings(&self, memory: Memory, whole: &Share) -> Vec<Setting> {
+        if whole.memory == Some(memory) {
+            return Vec::new();
+        }
+        let mut settings = Vec::new();
+        if let Some(hard) = memory.hard {
+            settings.push(setting("memory.limit_in_bytes", &hard.to_string()));
+        }
+        if let (Some(both), true) = (both(memory), self.swap_counted) {
+            settings.push(setting("memory.memsw.limit_in_bytes", &both.to_string()));
+        }
+        settings
+    }
+}
+
+fn both(memory: Memory) -> Option<u64> {
+    Some(memory.hard?.saturating_add(memory.swap?))
+}
+
+fn quota(cpus: u32) -> i64 {
+    i64::from(cpus) * i64::try_from(PERIOD_US).unwrap_or(i64::MAX)
+}
+
+fn rule(device: &Device) -> String {
+    let kind = if device.block { 'b' } else { 'c' };
+    format!("{kind} {}:{} rwm", device.major, device.minor)
+}
+
+fn setting(file: &str, value: &str) -> Setting {
+    Setting { file: file.as_bytes().to_vec(), value: value.as_bytes().to_vec() }
+}
+
+fn words(error: cgroups_rs::error::Error) -> String {
+    use std::error::Error;
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Our directory in the hierarchy of a controller, below this process's own.
+fn base(places: &Places, controller: &str, name: &str) -> Result<PathBuf, String> {
+    let own = places
+        .of_controller(controller)
+        .ok_or_else(|| format!("the {controller} controller is not mounted"))?;
+    let path = own.join(name);
+    place::make(&path).map_err(|error| format!("no cgroup can be made below {}: {error}", own.display()))?;
+    Ok(path)
+}
+
+/// A new cpuset is empty: it gets what its parent has. The memory nodes.
+fn fill_cpuset(path: &Path) -> Result<String, String> {
+    let parent = path.parent().unwrap_or(path);
+    let copy = |file: &str| {
+        let text = fs::read_to_string(parent.join(file)).map_err(|error| format!("{file}: {error}"))?;
+        fs::write(path.join(file), text.trim()).map_err(|error| format!("{file}: {error}"))?;
+        Ok::<_, String>(text.trim().to_owned())
+    };
+    copy("cpuset.cpus")?;
+    copy("cpuset.mems")
+}

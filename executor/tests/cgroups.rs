@@ -1,0 +1,288 @@
+//! Limits by the kernel that the tests run on, whichever back end it has: what a job was not given it cannot take, and
+//! nothing is left behind.
+//!
+//! The tests need root and the controllers; where a node says that it lacks one they say so and pass over it (the node's
+//! own word is checked by `a_node_without_cgroups_says_so`). The same tests run on a version 2 kernel in `tests/vm`.
+
+#[allow(dead_code, reason = "shared with the tests of the protocol")]
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use proto::v1;
+use proto::v1::agent_down::Message as Down;
+use support::{Cluster, Session, eventually, key};
+
+const MIB: u64 = 1 << 20;
+
+/// Kills by the kernel, as Slurm says them: signal 125.
+const OOM: (u32, u32) = (0, 125);
+
+fn exit(outcome: &v1::RunOutcome) -> (u32, u32) {
+    outcome.exit.map_or((0, 0), |exit| (exit.code, exit.signal))
+}
+
+/// A cluster whose executor holds jobs to what the test is about; `None`, with the reason, where it cannot.
+fn holding(name: &str, needed: &[&str]) -> Option<(Cluster, support::Executor, Session)> {
+    let cluster = Cluster::new(name);
+    let executor = cluster.start();
+    let session = cluster.welcomed();
+    let lacks = session.register.facts.clone().unwrap_or_default().lacks;
+    for what in needed {
+        if let Some(lack) = lacks.iter().find(|lack| lack.contains(what)) {
+            eprintln!("passed over: {lack}");
+            return None;
+        }
+    }
+    Some((cluster, executor, session))
+}
+
+/// Ours in every hierarchy, by the name of this cluster's spool.
+fn left_behind(session: &Session) -> Vec<PathBuf> {
+    let short: String = session.register.spool_id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("sluice-n1-{short}");
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let inside = folder.components().any(|part| part.as_os_str() == name.as_str());
+            if inside && entry.file_name() != "daemon" {
+                found.push(entry.path());
+            }
+            folders.push(entry.path());
+        }
+    }
+    found
+}
+
+fn nothing_left(session: &Session) {
+    eventually("the end of all cgroups", || {
+        let left = left_behind(session);
+        left.is_empty().then_some(())
+    });
+}
+
+/// A batch job with these CPUs (of the node's numbers) and this memory.
+fn job(cluster: &Cluster, id: u32, cpu: Option<u32>, memory_mib: u64, text: &str) -> v1::Launch {
+    let mut launch = cluster.batch(id, text);
+    launch.allocation[0].cpu_ranges = cpu.map_or_else(Vec::new, |cpu| vec![cpu, cpu]);
+    launch.allocation[0].memory_mib = memory_mib;
+    launch
+}
+
+fn finished(session: &Session, id: u32) -> v1::RunOutcome {
+    let outcome = session.await_end(&key(id));
+    session.acknowledge(&key(id));
+    outcome
+}
+
+#[test]
+fn a_job_has_its_own_cores_and_no_other() {
+    let Some((cluster, _executor, session)) = holding("cores", &["not bound to their CPUs"]) else { return };
+    let last = session.register.facts.as_ref().unwrap().cpus - 1;
+    let text = "grep Cpus_allowed_list /proc/self/status; taskset -pc 0-1023 $$ 2>&1 | tail -n 1; nproc";
+    session.launch(job(&cluster, 1, Some(last), 0, text));
+    let outcome = finished(&session, 1);
+    let said = cluster.text("out-1");
+    let cpu = executor::host::usable_cpus()[last as usize];
+    assert!(said.starts_with(&format!("Cpus_allowed_list:\t{cpu}\n")), "{said} {}", outcome.detail);
+    assert!(said.ends_with("\n1\n"), "what it asked for beyond that it did not get: {said}");
+    nothing_left(&session);
+}
+
+#[test]
+fn memory_beyond_the_limit_is_out_of_memory() {
+    let Some((cluster, _executor, session)) = holding("memory", &["memory limits"]) else { return };
+    // tail keeps what it reads until a line ends.
+    session.launch(job(&cluster, 1, None, 48, "head -c 200000000 /dev/zero | tail; echo \"tail said $?\""));
+    let first = finished(&session, 1);
+    session.launch(job(&cluster, 2, None, 48, "exec tail /dev/zero"));
+    for (id, outcome) in [(1, first), (2, finished(&session, 2))] {
+        assert_eq!(
+            (outcome.kind(), exit(&outcome)),
+            (v1::OutcomeKind::OutcomeOutOfMemory, OOM),
+            "job {id}: {} {}",
+            outcome.detail,
+            cluster.text(&format!("out-{id}"))
+        );
+        let line =
+            format!("slurmstepd: error: Detected 1 oom_kill event in StepId={id}.batch. Some of the step");
+        assert!(cluster.text(&format!("out-{id}")).contains(&line), "{}", cluster.text(&format!("out-{id}")));
+        assert!(outcome.max_rss_bytes < 64 * MIB, "{}", outcome.max_rss_bytes);
+    }
+    assert!(
+        cluster.text("out-1").contains("tail said 137\n"),
+        "the script lives on: {}",
+        cluster.text("out-1")
+    );
+    session.launch(job(&cluster, 3, None, 48, "head -c 1000000 /dev/zero | tail -c 10 | wc -c"));
+    let outcome = finished(&session, 3);
+    assert_eq!(
+        (outcome.kind(), exit(&outcome)),
+        (v1::OutcomeKind::OutcomeExited, (0, 0)),
+        "others do not notice"
+    );
+    nothing_left(&session);
+}
+
+#[test]
+fn a_job_that_forks_without_end_is_stopped_and_others_do_not_notice() {
+    let cluster = Cluster::new("bomb");
+    let _executor = support::Executor(cluster.command().env("SLUICE_JOB_PIDS", "40").spawn().unwrap());
+    let session = cluster.welcomed();
+    let lacks = session.register.facts.clone().unwrap_or_default().lacks;
+    if let Some(lack) = lacks.iter().find(|lack| lack.contains("number of a job's processes")) {
+        return eprintln!("passed over: {lack}");
+    }
+    let bomb = "f() { f | f & }; f; sleep 0.2; ls /proc | grep -c '^[0-9]' > count; sleep 1000";
+    session.launch(job(&cluster, 1, Some(0), 256, bomb));
+    eventually("a fork that is refused", || cluster.text("out-1").contains("fork").then_some(()));
+    session.launch(job(&cluster, 2, Some(0), 64, "echo fine"));
+    assert_eq!(exit(&finished(&session, 2)), (0, 0));
+    assert_eq!(cluster.text("out-2"), "fine\n");
+    session.terminate(&key(1));
+    finished(&session, 1);
+    nothing_left(&session);
+}
+
+#[test]
+fn a_suspended_job_stands_still() {
+    let Some((cluster, _executor, session)) = holding("freeze", &["tracked by descent"]) else { return };
+    session.launch(job(
+        &cluster,
+        1,
+        Some(0),
+        64,
+        "setsid sh -c 'while :; do echo x >> ticks; sleep 0.01; done'",
+    ));
+    let ticks = || cluster.text("ticks").len();
+    eventually("ticks", || (ticks() > 5).then_some(()));
+    session.send(Down::Suspend(v1::Suspend { key: Some(key(1)), epoch: session.epoch }));
+    let mut before = ticks();
+    eventually("a standstill", || {
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        let still = ticks() == before;
+        before = ticks();
+        still.then_some(())
+    });
+    session.send(Down::Resume(v1::Resume { key: Some(key(1)), epoch: session.epoch }));
+    eventually("ticks again", || (ticks() > before).then_some(()));
+    session.send(Down::Suspend(v1::Suspend { key: Some(key(1)), epoch: session.epoch }));
+    session.terminate(&key(1));
+    let outcome = finished(&session, 1);
+    assert_eq!(outcome.kind(), v1::OutcomeKind::OutcomeCancelled, "what is frozen can be ended");
+    nothing_left(&session);
+}
+
+#[test]
+fn what_a_job_detached_dies_with_it() {
+    let Some((cluster, _executor, session)) = holding("daemons", &[]) else { return };
+    let text = "for i in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; echo $$ >> pids; while :; do sleep 0.05; done' \
+                </dev/null >/dev/null 2>&1 & done; while [ \"$(cat pids 2>/dev/null | wc -l)\" -lt 3 ]; do sleep 0.01; done";
+    session.launch(job(&cluster, 1, Some(0), 64, text));
+    assert_eq!(exit(&finished(&session, 1)), (0, 0));
+    for pid in cluster.text("pids").lines() {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        assert!(status.is_empty() || status.contains("State:\tZ"), "{pid} lives: {status}");
+    }
+    nothing_left(&session);
+}
+
+#[test]
+fn a_killed_executor_leaves_no_cgroups() {
+    let Some((cluster, executor, session)) = holding("killed", &[]) else { return };
+    session.launch(job(
+        &cluster,
+        1,
+        Some(0),
+        64,
+        "echo $$ > pid; while [ ! -e stop-1 ]; do sleep 0.02; done",
+    ));
+    session.launch(job(&cluster, 2, Some(0), 64, "touch two; while [ ! -e stop-2 ]; do sleep 0.02; done"));
+    eventually("both jobs", || {
+        (!cluster.text("pid").is_empty() && cluster.work("two").exists()).then_some(())
+    });
+    executor.kill();
+    // One ends while nobody is there to clear up.
+    cluster.let_end(1);
+    eventually("the outcome of job 1", || cluster.run_folder(&key(1)).join("outcome").exists().then_some(()));
+    let executor = cluster.start();
+    let session = cluster.welcomed();
+    session.await_earlier_end(&key(1));
+    session.acknowledge(&key(1));
+    // The other has kept what holds it.
+    cluster.let_end(2);
+    let outcome = session.await_earlier_end(&key(2));
+    assert_eq!(outcome.kind(), v1::OutcomeKind::OutcomeExited, "{outcome:?}");
+    session.acknowledge(&key(2));
+    nothing_left(&session);
+    assert_eq!(executor.stop(), Some(0));
+    assert_eq!(left_behind(&session), Vec::<PathBuf>::new());
+}
+
+/// A configuration with two generic resources, which are `/dev/full` and `/dev/zero`.
+fn with_devices(cluster: &Cluster, cgroup_conf: &str) -> support::Executor {
+    let conf = cluster.path.join("slurm.conf");
+    let cpus = executor::host::usable_cpus().len();
+    fs::write(
+        &conf,
+        format!(
+            "ClusterName=c\nSlurmctldHost=h\nTaskPlugin=task/cgroup\nGresTypes=gpu\n\
+             NodeName=n1 CPUs={cpus} RealMemory=2000 Gres=gpu:2\nPartitionName=p Nodes=n1\n"
+        ),
+    )
+    .unwrap();
+    fs::write(cluster.path.join("gres.conf"), "Name=gpu File=/dev/full\nName=gpu File=/dev/zero\n").unwrap();
+    fs::write(cluster.path.join("cgroup.conf"), cgroup_conf).unwrap();
+    support::Executor(cluster.command().arg("--conf").arg(&conf).spawn().unwrap())
+}
+
+#[test]
+fn a_device_that_was_not_given_cannot_be_opened() {
+    let cluster = Cluster::new("devices");
+    let _executor = with_devices(&cluster, "ConstrainDevices=yes\n");
+    let session = cluster.welcomed();
+    let lacks = session.register.facts.clone().unwrap_or_default().lacks;
+    if let Some(lack) = lacks.iter().find(|lack| lack.contains("can open devices")) {
+        return eprintln!("passed over: {lack}");
+    }
+    let text = "for name in zero full null; do (: < /dev/$name) && echo $name; done";
+    for (id, indices) in [(1, vec![]), (2, vec![0]), (3, vec![0, 1])] {
+        let mut launch = cluster.batch(id, text);
+        launch.allocation[0].gres =
+            vec![v1::GresAllocation { name: "gpu".to_owned(), indices, ..Default::default() }];
+        session.launch(launch);
+        finished(&session, id);
+    }
+    let opened = |id: u32| {
+        let said = cluster.text(&format!("out-{id}"));
+        said.lines().filter(|line| !line.contains(':')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(opened(1), ["null"], "{}", cluster.text("out-1"));
+    assert_eq!(opened(2), ["full", "null"], "{}", cluster.text("out-2"));
+    assert_eq!(opened(3), ["zero", "full", "null"], "{}", cluster.text("out-3"));
+    nothing_left(&session);
+}
+
+#[test]
+fn a_node_without_cgroups_says_so() {
+    let cluster = Cluster::new("without");
+    let _executor = with_devices(&cluster, "CgroupPlugin=disabled\nConstrainCores=yes\n");
+    let session = cluster.welcomed();
+    let lacks = session.register.facts.clone().unwrap_or_default().lacks.join("\n");
+    for said in [
+        "memory limits are not enforced: CgroupPlugin=disabled",
+        "jobs are not bound to their CPUs: CgroupPlugin=disabled",
+        "CgroupPlugin=disabled: processes are tracked by descent",
+    ] {
+        assert!(lacks.contains(said), "{lacks}");
+    }
+    session.launch(job(&cluster, 1, Some(0), 32, "echo runs"));
+    assert_eq!(exit(&finished(&session, 1)), (0, 0));
+    assert_eq!(cluster.text("out-1"), "runs\n");
+    assert_eq!(left_behind(&session), Vec::<PathBuf>::new());
+}
