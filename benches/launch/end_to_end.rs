@@ -10,6 +10,33 @@ use proto::v1::JobFilter;
 const TRIVIAL: &str = "#!/bin/sh\n";
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// What holds the jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// A cgroup2 directory tracks them, where there is one.
+    Tracked,
+    /// No cgroup at all.
+    Nothing,
+    /// Limits of CPU time, memory and processes for each job.
+    Limits,
+}
+
+impl Hold {
+    /// A workplace whose configuration says so.
+    pub(crate) fn workplace(self) -> Result<Workplace> {
+        let (conf, cgroup) = match self {
+            Self::Tracked => ("", ""),
+            Self::Nothing => ("", "CgroupPlugin=disabled\n"),
+            Self::Limits => ("TaskPlugin=task/cgroup", "ConstrainCores=yes\nConstrainRAMSpace=yes\n"),
+        };
+        let place = Workplace::new(1, 64, conf)?;
+        if !cgroup.is_empty() {
+            std::fs::write(place.folder().join("cgroup.conf"), cgroup).context("write cgroup.conf")?;
+        }
+        Ok(place)
+    }
+}
+
 /// Runs `jobs` jobs, or one array of so many elements, and reports rate and CPU. Answers jobs/s.
 pub(crate) fn measure(
     arguments: &Arguments,
@@ -17,11 +44,12 @@ pub(crate) fn measure(
     what: &str,
     jobs: u32,
     array: Option<String>,
+    hold: Hold,
 ) -> Result<f64> {
-    let place = Workplace::new(1, 64, "")?;
+    let place = hold.workplace()?;
     let mut scheduler = place.scheduler()?;
     place.wait_socket(&mut scheduler)?;
-    let executor = place.executor("n1")?;
+    let mut executor = place.executor("n1")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -46,6 +74,8 @@ pub(crate) fn measure(
         let cpu = [after.0 - before.0, after.1.0 - before.1.0, after.1.1 - before.1.1];
         anyhow::Ok((f64::from(jobs) / span.as_secs_f64(), cpu))
     })?;
+    // Its cgroups go with it.
+    executor.stop();
     report.row(&format!("{what}, end to end"), rate, "jobs/s");
     for (who, cpu) in ["the scheduler", "the executor", "supervisors and jobs"].iter().zip(cpu) {
         report.row(&format!("{what}, CPU of {who} per job"), cpu.as_secs_f64() * 1e3 / f64::from(jobs), "ms");

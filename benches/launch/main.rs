@@ -14,6 +14,9 @@ mod latency;
 
 use std::time::Duration;
 
+use crate::bare::Groups;
+use crate::end_to_end::Hold;
+
 use anyhow::Result;
 use benches::{Arguments, Machine, Report, Workplace};
 
@@ -35,9 +38,9 @@ fn main() -> Result<()> {
     let jobs = if arguments.tiny { 20 } else { 3000 };
     if arguments.wants("single") {
         // Before and after, so that other load on the machine meets both.
-        let before = bare::measure(span / 2)?;
-        let rate = end_to_end::measure(&arguments, &mut report, "single jobs", jobs, None)?;
-        let limit = (before + bare::measure(span / 2)?) / 2.0;
+        let before = bare::measure(span / 2, None)?;
+        let rate = end_to_end::measure(&arguments, &mut report, "single jobs", jobs, None, Hold::Tracked)?;
+        let limit = (before + bare::measure(span / 2, None)?) / 2.0;
         report.row("limit (b): bare static launcher, two drivers", limit, "jobs/s");
         report.row("single jobs against limit (b)", 100.0 * rate / limit, "%");
     }
@@ -49,13 +52,36 @@ fn main() -> Result<()> {
             "array elements",
             elements,
             Some(format!("0-{}", elements - 1)),
+            Hold::Tracked,
         )?;
+    }
+    if arguments.wants("cgroups") {
+        cgroups(&arguments, &mut report, jobs, span)?;
     }
     if arguments.wants("latency") {
         latency::measure(&arguments, &mut report, if arguments.tiny { 5 } else { 300 })?;
     }
     if arguments.save {
         report.save(&machine)?;
+    }
+    Ok(())
+}
+
+/// The same jobs with limits and without any cgroup, each beside the bare launcher with as much.
+fn cgroups(arguments: &Arguments, report: &mut Report, jobs: u32, span: Duration) -> Result<()> {
+    let plain = bare::measure(span / 2, None)?;
+    let rate = end_to_end::measure(arguments, report, "no cgroup", jobs, None, Hold::Nothing)?;
+    report.row("no cgroup against limit (b)", 100.0 * rate / plain, "%");
+    let rate = end_to_end::measure(arguments, report, "cgroup limits", jobs, None, Hold::Limits)?;
+    match Groups::make()? {
+        Some(groups) => {
+            let held = bare::measure(span / 2, Some(&groups))?;
+            report.row("limit (b) with fresh cgroups of the same controllers", held, "jobs/s");
+            report.row("cgroup limits against limit (b) with cgroups", 100.0 * rate / held, "%");
+        }
+        None => {
+            println!("no version 1 cpu, memory and pids below /sys/fs/cgroup: no bare launcher with them")
+        }
     }
     Ok(())
 }

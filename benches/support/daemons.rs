@@ -178,6 +178,19 @@ impl Daemon {
         Ok(kib * 1024)
     }
 
+    /// SIGTERM, and a second to tidy up; then SIGKILL.
+    pub fn stop(&mut self) {
+        use nix::sys::signal::{Signal, kill};
+        if let Ok(pid) = i32::try_from(self.pid()) {
+            let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(1) && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
+    }
+
     /// SIGKILL, and waits.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

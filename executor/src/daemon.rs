@@ -13,8 +13,8 @@ use proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Agent, Fixed};
-use crate::cgroup::Cgroups;
 use crate::cgroup::policy::{Machine, Policy};
+use crate::cgroup::{Cgroups, attest};
 use crate::host;
 use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
@@ -48,8 +48,16 @@ pub async fn run(
     // Files of ours are closed to others where that is not said otherwise.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let spool = spool::open(&identity.state, &identity.node)?;
-    let (cgroups, facts) = facts(&arguments, &variables, &identity, named, &spool.id)?;
+    let (cgroups, mut facts) = facts(&arguments, &variables, &identity, named, &spool.id)?;
+    let attested = attest::attest(&cgroups, &supervisor, &spool.run_root).await;
+    facts.cgroups = cgroups.describe();
+    facts.attested.clone_from(&attested.held);
+    for sentence in attested.failed {
+        tracing::error!(node = identity.node, "{sentence}");
+        facts.lacks.push(sentence);
+    }
     tracing::info!(
+        attested = attested.held.join(", "),
         cgroups = cgroups.describe(),
         node = identity.node,
         state = %identity.state.display(),

@@ -31,11 +31,17 @@ fn holding(name: &str, needed: &[&str]) -> Option<(Cluster, support::Executor, S
     let lacks = session.register.facts.clone().unwrap_or_default().lacks;
     for what in needed {
         if let Some(lack) = lacks.iter().find(|lack| lack.contains(what)) {
-            eprintln!("passed over: {lack}");
+            pass_over(lack);
             return None;
         }
     }
     Some((cluster, executor, session))
+}
+
+/// On a kernel that is known to have everything there is no passing over.
+fn pass_over(lack: &str) {
+    assert!(std::env::var_os("SLUICE_TEST_ALL").is_none(), "this kernel lacks nothing: {lack}");
+    eprintln!("passed over: {lack}");
 }
 
 /// Ours in every hierarchy, by the name of this cluster's spool.
@@ -95,6 +101,26 @@ fn a_job_has_its_own_cores_and_no_other() {
 }
 
 #[test]
+fn a_probe_attests_what_the_node_does_not_lack() {
+    let Some((_cluster, _executor, session)) =
+        holding("attest", &["not bound to their CPUs", "memory limits", "can open devices"])
+    else {
+        return;
+    };
+    let facts = session.register.facts.clone().unwrap();
+    let held = ["a denied device is refused", "memory beyond the limit is out of memory"];
+    for sentence in held {
+        assert!(facts.attested.iter().any(|said| said == sentence), "{facts:?}");
+    }
+    if facts.cpus > 1 {
+        assert!(facts.attested.contains(&"cores outside the set are refused".to_owned()), "{facts:?}");
+    }
+    assert!(!facts.lacks.iter().any(|lack| lack.contains("probe")), "{facts:?}");
+    assert!(facts.cgroups.starts_with('v'), "{}", facts.cgroups);
+    nothing_left(&session);
+}
+
+#[test]
 fn memory_beyond_the_limit_is_out_of_memory() {
     let Some((cluster, _executor, session)) = holding("memory", &["memory limits"]) else { return };
     // tail keeps what it reads until a line ends.
@@ -136,7 +162,7 @@ fn a_job_that_forks_without_end_is_stopped_and_others_do_not_notice() {
     let session = cluster.welcomed();
     let lacks = session.register.facts.clone().unwrap_or_default().lacks;
     if let Some(lack) = lacks.iter().find(|lack| lack.contains("number of a job's processes")) {
-        return eprintln!("passed over: {lack}");
+        return pass_over(lack);
     }
     let bomb = "f() { f | f & }; f; sleep 0.2; ls /proc | grep -c '^[0-9]' > count; sleep 1000";
     session.launch(job(&cluster, 1, Some(0), 256, bomb));
@@ -248,7 +274,7 @@ fn a_device_that_was_not_given_cannot_be_opened() {
     let session = cluster.welcomed();
     let lacks = session.register.facts.clone().unwrap_or_default().lacks;
     if let Some(lack) = lacks.iter().find(|lack| lack.contains("can open devices")) {
-        return eprintln!("passed over: {lack}");
+        return pass_over(lack);
     }
     let text = "for name in zero full null; do (: < /dev/$name) && echo $name; done";
     for (id, indices) in [(1, vec![]), (2, vec![0]), (3, vec![0, 1])] {
@@ -285,4 +311,65 @@ fn a_node_without_cgroups_says_so() {
     assert_eq!(exit(&finished(&session, 1)), (0, 0));
     assert_eq!(cluster.text("out-1"), "runs\n");
     assert_eq!(left_behind(&session), Vec::<PathBuf>::new());
+}
+
+/// The controllers of the version 2 hierarchy's top; none where version 1 has them.
+fn unified_controllers() -> String {
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default()
+}
+
+#[test]
+fn an_executor_alone_in_its_cgroup_hands_it_down() {
+    if !unified_controllers().contains("memory") || !nix::unistd::geteuid().is_root() {
+        return eprintln!("passed over: no version 2 controllers on this machine");
+    }
+    let unit = PathBuf::from(format!("/sys/fs/cgroup/sluice-unit-{}", std::process::id()));
+    fs::create_dir(&unit).unwrap();
+    for controller in ["cpuset", "memory", "pids", "cpu"] {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{controller}")).unwrap();
+    }
+    let cluster = Cluster::new("unit");
+    let started = |others: &str| {
+        let plain = cluster.command();
+        let mut command = std::process::Command::new("/bin/sh");
+        let enter = format!("echo $$ > {}/cgroup.procs; {others} exec \"$0\" \"$@\"", unit.display());
+        command.arg("-c").arg(enter).arg(plain.get_program()).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        support::Executor(command.spawn().unwrap())
+    };
+    let executor = started("");
+    let session = cluster.welcomed();
+    let lacks = session.register.facts.clone().unwrap_or_default().lacks;
+    assert!(!lacks.iter().any(|lack| lack.contains("memory limits")), "{lacks:?}");
+    session.launch(job(&cluster, 1, Some(0), 48, "exec tail /dev/zero"));
+    assert_eq!(exit(&finished(&session, 1)), OOM);
+    assert_eq!(fs::read_to_string(unit.join("cgroup.procs")).unwrap(), "", "its own process went to a leaf");
+    nothing_left(&session);
+    executor.stop();
+    // With somebody else in it nothing can be handed down: the node says so, and its jobs run.
+    place_gone(&unit);
+    fs::write("/sys/fs/cgroup/cgroup.procs", "0").unwrap();
+    fs::create_dir(&unit).unwrap();
+    let executor = started("sleep 1000 & echo $! > sleeper;");
+    let session = cluster.welcomed();
+    let lacks = session.register.facts.clone().unwrap_or_default().lacks.join("\n");
+    assert!(lacks.contains("which is not ours alone"), "{lacks}");
+    session.launch(job(&cluster, 2, Some(0), 48, "echo runs"));
+    assert_eq!(exit(&finished(&session, 2)), (0, 0));
+    executor.stop();
+    fs::write(unit.join("cgroup.kill"), "1").unwrap();
+    place_gone(&unit);
+}
+
+/// Removes an empty tree of cgroups.
+fn place_gone(path: &std::path::Path) {
+    eventually("the end of the unit", || {
+        executor::cgroup::kill(path, std::time::Duration::from_secs(1));
+        (!path.exists()).then_some(())
+    });
 }

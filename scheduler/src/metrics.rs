@@ -146,6 +146,8 @@ pub struct Gauges {
     pub nodes: usize,
     /// Nodes with a session.
     pub nodes_connected: usize,
+    /// Nodes by what holds jobs to their shares there: version 1, version 2, nothing.
+    pub nodes_by_cgroups: [usize; 3],
     /// Inputs that wait.
     pub queued: usize,
 }
@@ -178,6 +180,11 @@ impl Metrics {
         gauge("sluice_nodes", "Nodes known.", gauges.nodes);
         gauge("sluice_nodes_connected", "Nodes with a session.", gauges.nodes_connected);
         gauge("sluice_inputs_queued", "Inputs that wait for the machine.", gauges.queued);
+        let name = "sluice_nodes_by_cgroups";
+        let _ = writeln!(out, "# HELP {name} Nodes by what holds jobs to their shares.\n# TYPE {name} gauge");
+        for (kind, count) in ["v1", "v2", "none"].iter().zip(gauges.nodes_by_cgroups) {
+            let _ = writeln!(out, "{name}{{backend=\"{kind}\"}} {count}");
+        }
         self.commit.show("sluice_commit_seconds", "From hand-over to sync of a batch.", &mut out);
         self.pass.show("sluice_pass_seconds", "Planning passes.", &mut out);
         self.submit.show("sluice_submit_seconds", "From arrival to answer of a submission.", &mut out);

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -10,9 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tests::guest::{Root, one_below, ran};
 use tests::workspace_root;
-
-use crate::ran;
 
 const DISK_MIB: u64 = 96;
 /// From qemu's start to the first number; emulated without KVM on a loaded machine this is most of a minute.
@@ -99,28 +97,13 @@ pub(crate) fn build(folder: &Path, kernel: &Path) -> Result<Tools> {
     Ok(Tools { verify, kernel: vmlinuz, initramfs })
 }
 
-fn one_below(folder: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .with_context(|| format!("list {} (scripts/test tools unpacks it)", folder.display()))?;
-    let mut paths = entries.flatten().map(|entry| entry.path());
-    let found =
-        paths.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));
-    found.with_context(|| format!("no {prefix}* in {}", folder.display()))
-}
-
 fn initramfs(folder: &Path, append: &Path, modules: &Path) -> Result<PathBuf> {
-    let root = folder.join("root");
-    for name in ["bin", "proc", "dev", "mnt"] {
-        fs::create_dir_all(root.join(name)).with_context(|| format!("make {name}"))?;
-    }
-    let busybox = ["/usr/bin/busybox", "/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
-    fs::copy(busybox.context("busybox (Debian's busybox-static) is missing")?, root.join("bin/busybox"))
-        .context("copy busybox")?;
-    fs::copy(append, root.join("bin/append_forever")).context("copy append_forever")?;
+    let root = Root::new(&folder.join("root"), &["proc", "dev", "mnt"])?;
+    root.put(append, Path::new("/bin/append_forever"))?;
     let mut insert = String::new();
     for module in MODULES {
         let name = Path::new(module).file_name().expect("a module's path ends with a name");
-        fs::copy(modules.join(module), root.join(name)).with_context(|| format!("copy {module}"))?;
+        root.put(&modules.join(module), &Path::new("/").join(name))?;
         insert.push_str(&format!("$b insmod /{}\n", name.to_string_lossy()));
     }
     let init = format!(
@@ -129,12 +112,8 @@ fn initramfs(folder: &Path, append: &Path, modules: &Path) -> Result<PathBuf> {
          $b mount -t ext4 -o ${{barriers#barriers=}} /dev/vda /mnt || echo 'guest: cannot mount'\n\
          echo 'guest: appending'\n/bin/append_forever /mnt/j 1048576\necho \"guest: ended with $?\"\n$b poweroff -f\n"
     );
-    let path = root.join("init");
-    fs::write(&path, init).context("write init")?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("open init")?;
     let out = folder.join("initramfs");
-    let pack = "cd \"$1\" && find . | busybox cpio --quiet -o -H newc > \"$2\"";
-    ran(Command::new("sh").args(["-c", pack, "sh"]).arg(&root).arg(&out))?;
+    root.pack(&init, &out)?;
     Ok(out)
 }
 

@@ -20,6 +20,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use tests::Random;
+use tests::guest::ran;
 
 use crate::machine::{Barriers, Recording};
 use crate::write_log::{Cut, WriteLog};
@@ -200,13 +201,4 @@ fn recover(verify: &Path, image: &Path, folder: &Path, least: u64) -> Result<Rec
         Some(2) => Ok(Recovered::Lost(said)),
         _ => Ok(Recovered::Refused(said)),
     }
-}
-
-/// Runs a program that has to succeed.
-fn ran(command: &mut Command) -> Result<()> {
-    let out = command.output().with_context(|| format!("run {command:?}"))?;
-    if !out.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim());
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod binaries;
 mod cluster;
+pub mod guest;
 mod poll;
 mod process;
 mod random;

@@ -68,6 +68,10 @@ fn text(node: &Node) -> String {
     if !node.reason.is_empty() {
         line("reason", node.reason.clone());
     }
+    if !node.cgroups.is_empty() {
+        line("cgroups", node.cgroups.clone());
+    }
+    node.attested.iter().for_each(|held| line("attested", held.clone()));
     node.lacks.iter().for_each(|lack| line("lacks", lack.clone()));
     out
 }
@@ -83,6 +87,8 @@ mod tests {
             state: "IDLE".into(),
             cpus: 4,
             memory_mib: 2048,
+            cgroups: "v1 (cpuset)".into(),
+            attested: vec!["cores outside the set are refused".into()],
             lacks: vec!["memory limits are not enforced: no cgroup can be made".into()],
             ..Node::default()
         };

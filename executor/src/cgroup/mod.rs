@@ -6,6 +6,7 @@
 //! here before its first step and removed after its last; a step's directories are its supervisor's, which stays outside
 //! of them. What a killed executor left is removed by its next start.
 
+pub mod attest;
 pub mod device;
 pub mod place;
 pub mod policy;
@@ -48,6 +49,8 @@ pub struct StepGroups {
 pub trait Limits: Send + Sync {
     /// What it is, in a few words, for people.
     fn describe(&self) -> String;
+    /// Whether it limits anything.
+    fn holds(&self) -> bool;
     /// What it cannot enforce, a sentence each, for the node's facts.
     fn lacks(&self) -> Vec<String>;
     /// Makes the job's directories with its limits, or changes these.
@@ -106,6 +109,10 @@ impl NoLimits {
 impl Limits for NoLimits {
     fn describe(&self) -> String {
         if self.tracking.is_some() { "none, cgroup2 for tracking" } else { "none" }.to_owned()
+    }
+
+    fn holds(&self) -> bool {
+        false
     }
 
     fn lacks(&self) -> Vec<String> {
@@ -206,6 +213,22 @@ impl Cgroups {
     #[must_use]
     pub fn lacks(&self) -> Vec<String> {
         self.limits.lacks()
+    }
+
+    /// What a probe is to be held to; `None` where nothing is limited.
+    fn probe_share(&self) -> Option<Share> {
+        (self.policy.limits() && self.limits.holds()).then(|| attest::share(self))
+    }
+
+    /// Makes what a step with this share, the only one of its job, needs.
+    fn enter_share(&self, key: Key, share: &Share) -> Result<StepGroups, String> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = job_name(key);
+        self.limits.open_job(&job, share)?;
+        let steps = BTreeSet::from([key.step]);
+        jobs.insert((key.job_id, key.run), OpenJob { share: share.clone(), steps });
+        drop(jobs);
+        self.limits.step(&job, &step_name(key), &key.folder(), share, share)
     }
 
     /// Makes what the step of a launch needs; where its processes go.
@@ -312,7 +335,7 @@ fn choose(policy: &Policy, name: &str, root: Option<&Path>) -> Box<dyn Limits> {
                 return Box::new(found);
             }
             Ok(found) => {
-                whys.extend(found.lacks());
+                whys.extend(found.whys());
                 found.remove();
             }
             Err(why) => whys.push(why),

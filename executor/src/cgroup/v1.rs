@@ -166,6 +166,10 @@ impl Limits for V1 {
         format!("v1 ({}){tracking}", names.join(" "))
     }
 
+    fn holds(&self) -> bool {
+        true
+    }
+
     fn lacks(&self) -> Vec<String> {
         self.lacks.clone()
     }

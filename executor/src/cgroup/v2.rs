@@ -84,10 +84,12 @@ impl V2 {
         Ok(found)
     }
 
-    /// Whether it limits anything, beyond tracking.
+    /// Why it lacks what it lacks, each reason once.
     #[must_use]
-    pub(super) fn holds(&self) -> bool {
-        !self.controllers.is_empty() || self.devices
+    pub(super) fn whys(&self) -> Vec<String> {
+        let reasons = self.lacks.iter().map(|lack| lack.split_once(": ").map_or(&**lack, |(_, why)| why));
+        let distinct: std::collections::BTreeSet<&str> = reasons.collect();
+        distinct.into_iter().map(str::to_owned).collect()
     }
 
     /// Whether it has any controller: a tree without them is a hybrid machine's.
@@ -171,7 +173,12 @@ impl V2 {
         }
         let open: std::io::Result<OwnedFd> = fs::File::open(dir).map(Into::into);
         open.and_then(|open| device::deny(open.as_fd(), denied))
-            .map_err(|error| format!("the device program of {}: {error}", dir.display()))
+            .map_err(|error| format!("the device program of {}: {error}", dir.display()))?;
+        // The kernel's word for it.
+        match device::attached(dir) {
+            Some(0) => Err(format!("no device program is attached to {}", dir.display())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -179,6 +186,10 @@ impl Limits for V2 {
     fn describe(&self) -> String {
         let devices = if self.devices { " devices" } else { "" };
         format!("v2 ({}{devices})", self.controllers.join(" "))
+    }
+
+    fn holds(&self) -> bool {
+        self.has_controllers() || self.devices
     }
 
     fn lacks(&self) -> Vec<String> {

@@ -74,6 +74,8 @@ pub fn observe() -> v1::NodeFacts {
         lacks: Vec::new(),
         hostname: hostname(),
         declared: false,
+        cgroups: String::new(),
+        attested: Vec::new(),
     }
 }
 

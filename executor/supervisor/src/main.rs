@@ -5,11 +5,14 @@
 //! `begun` is there before the first child is made; the outcome appears by rename before the lock is let go.
 //! It ignores signals that end daemons and stays outside the cgroup that it makes for its step.
 //!
+//! `--probe` in place of the folder: see `probe`.
+//!
 //! Exit status: 0 after an outcome was written; 2 wrong use; 3 another supervisor holds the run; 4 the
 //! specification cannot be read; 5 the run began before; 6 a file of the run cannot be written.
 
 mod child;
 mod groups;
+mod probe;
 mod run;
 mod session;
 mod streams;
@@ -35,6 +38,9 @@ fn main() -> ExitCode {
         eprintln!("sluice-supervisor: error: usage: sluice-supervisor RUN_FOLDER < RUN_FOLDER/spec");
         return ExitCode::from(2);
     };
+    if folder == "--probe" {
+        return probe::run();
+    }
     match supervise(&folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err((status, sentence)) => {

@@ -38,6 +38,33 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// Processors that an affinity can name.
+pub(crate) const CPUS_MAX: u32 = 1024;
+
+/// Binds this process to processors; those that its cpuset has not do not count.
+pub(crate) fn set_affinity(cpus: &[u32]) -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    for cpu in cpus.iter().filter(|cpu| **cpu < CPUS_MAX) {
+        // SAFETY: the set is zeroed plain data of 1024 bits and the number is below that.
+        unsafe { libc::CPU_SET(*cpu as usize, set.assume_init_mut()) };
+    }
+    // SAFETY: the set is valid for reads of the size that is passed.
+    check(unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), set.as_ptr()) })
+        .map(drop)
+}
+
+/// The processors that this process may run on.
+pub(crate) fn affinity() -> Vec<u32> {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: the set is valid for writes of the size that is passed; zeroed it is valid too.
+    let set = unsafe {
+        libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), set.as_mut_ptr());
+        set.assume_init()
+    };
+    // SAFETY: the number is below the set's 1024 bits.
+    (0..CPUS_MAX).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu as usize, &set) }).collect()
+}
+
 /// The system's words for an error number, without Rust's "(os error N)".
 pub(crate) fn error_text(errno: i32) -> String {
     // SAFETY: strerror returns a valid C string for every number; single-threaded, so its buffer is

@@ -137,6 +137,8 @@ pub(crate) fn registered_out(
             run_folder: observed.run_folder.to_string(),
             uid: observed.uid.map(|uid| uid.0),
             lacks: words_out(&observed.lacks),
+            cgroups: observed.cgroups.to_string(),
+            attested: words_out(&observed.attested),
         }),
     }
 }
@@ -152,6 +154,8 @@ pub(crate) fn registered_in(wire: w::NodeRegistered) -> Result<Record, Error> {
         run_folder: observed.run_folder.into(),
         uid: observed.uid.map(Uid),
         lacks: words_in(observed.lacks),
+        cgroups: observed.cgroups.into(),
+        attested: words_in(observed.attested),
     };
     let incarnation = Incarnation {
         boot: need("boot", BootId::try_from(wire.boot.as_slice()).ok())?,

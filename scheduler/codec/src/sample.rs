@@ -130,6 +130,8 @@ fn observed() -> Observed {
         run_folder: "/run/x".into(),
         uid: Some(Uid(0)),
         lacks: words(&["no cgroup"]),
+        cgroups: "v2 (memory)".into(),
+        attested: words(&["memory beyond the limit is out of memory"]),
     }
 }
 

@@ -118,6 +118,8 @@ pub fn row(
         core_spec: 0,
         memory_spec_mib: 0,
         lacks: observed.lacks.iter().map(ToString::to_string).collect(),
+        cgroups: observed.cgroups.to_string(),
+        attested: observed.attested.iter().map(ToString::to_string).collect(),
         cfg_tres: tres::of_node(node, settings),
         alloc_tres: tres::in_use(node, u64::from(cpus), settings),
         resume_pending: node.admin.resume_pending || resumed,

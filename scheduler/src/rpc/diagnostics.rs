@@ -54,7 +54,13 @@ pub fn config(api: &Api) -> v1::ShowConfigReply {
 pub fn gauges(api: &Api) -> Gauges {
     let view = api.views.read();
     let index = &view.state.index;
+    let mut nodes_by_cgroups = [0; 3];
+    for node in view.state.nodes.iter().filter(|node| !node.removed && node.incarnation.is_some()) {
+        let kind = ["v1", "v2"].iter().position(|kind| node.observed.cgroups.starts_with(kind));
+        nodes_by_cgroups[kind.unwrap_or(2)] += 1;
+    }
     Gauges {
+        nodes_by_cgroups,
         pending: index.queue.len(),
         running: index.running.len(),
         ended: index.ended.len(),

@@ -47,6 +47,8 @@ pub fn registration(from: v1::Register, session: u64) -> Result<Registration, Er
         run_folder: from.run_folder.into(),
         uid: Some(Uid(from.uid)),
         lacks: facts.lacks.into_iter().map(String::into_boxed_str).collect(),
+        cgroups: facts.cgroups.into(),
+        attested: facts.attested.into_iter().map(String::into_boxed_str).collect(),
     };
     Ok(Registration {
         session,

@@ -116,6 +116,10 @@ pub struct Observed {
     pub uid: Option<Uid>,
     /// What the node cannot enforce, a sentence each.
     pub lacks: Vec<Box<str>>,
+    /// What holds jobs to their shares, in a few words.
+    pub cgroups: Box<str>,
+    /// What a probe at the executor's start was held to, a sentence each.
+    pub attested: Vec<Box<str>>,
 }
 
 /// A node.
