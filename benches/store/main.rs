@@ -80,7 +80,7 @@ fn job(id: u32, script: BodyHash, environment: BodyHash) -> Record {
         ..JobRequest::default()
     };
     let at = Timestamp(1_700_000_000_000 + i64::from(id));
-    Record::Job(Box::new(Job {
+    Record::Job(Arc::new(Job {
         id: JobId(id),
         owner: Owner { uid: Uid(1000 + id % 50), gid: Gid(1000) },
         key: RequestKey(u128::from(id).to_be_bytes()),

@@ -21,21 +21,26 @@ pub(crate) struct Load {
 
 /// What was done.
 pub(crate) struct Done {
-    latencies: Vec<Duration>,
+    /// When each was sent, and how long its acknowledgement took.
+    each: Vec<(Instant, Duration)>,
     span: Duration,
 }
 
 impl Done {
     pub(crate) fn jobs(&self) -> usize {
-        self.latencies.len()
+        self.each.len()
     }
 
     pub(crate) fn per_second(&self) -> f64 {
-        self.latencies.len() as f64 / self.span.as_secs_f64()
+        self.each.len() as f64 / self.span.as_secs_f64()
     }
 
     pub(crate) fn spread(&self) -> Spread {
-        Spread::of(self.latencies.clone())
+        Spread::of(self.each.iter().map(|(_, latency)| *latency).collect())
+    }
+
+    pub(crate) fn each(&self) -> &[(Instant, Duration)] {
+        &self.each
     }
 }
 
@@ -94,11 +99,16 @@ pub(crate) fn run(socket: &str, load: &Load) -> Result<Done> {
         if latencies.is_empty() {
             bail!("nothing was acknowledged");
         }
-        Ok(Done { latencies, span: begin.elapsed() })
+        Ok(Done { each: latencies, span: begin.elapsed() })
     })
 }
 
-async fn one_by_one(client: &Client, seed: u64, first: u64, end: Instant) -> Result<Vec<Duration>> {
+async fn one_by_one(
+    client: &Client,
+    seed: u64,
+    first: u64,
+    end: Instant,
+) -> Result<Vec<(Instant, Duration)>> {
     let mut latencies = Vec::new();
     for number in first.. {
         let submission = job(seed, number, 1024, 3072);
@@ -107,12 +117,12 @@ async fn one_by_one(client: &Client, seed: u64, first: u64, end: Instant) -> Res
             break;
         }
         client.submit(&submission).await.context("submit")?;
-        latencies.push(begin.elapsed());
+        latencies.push((begin, begin.elapsed()));
     }
     Ok(latencies)
 }
 
-async fn pipeline(client: &Client, seed: u64, first: u64, end: Instant) -> Result<Vec<Duration>> {
+async fn pipeline(client: &Client, seed: u64, first: u64, end: Instant) -> Result<Vec<(Instant, Duration)>> {
     let mut stream = client.submissions().await.context("open a stream")?;
     let mut sent = VecDeque::new();
     let mut latencies = Vec::new();
@@ -125,7 +135,7 @@ async fn pipeline(client: &Client, seed: u64, first: u64, end: Instant) -> Resul
         }
         let Some(begin) = sent.pop_front() else { break };
         stream.answer().await.context("the stream ended early")?.context("an answer")?;
-        latencies.push(begin.elapsed());
+        latencies.push((begin, begin.elapsed()));
     }
     Ok(latencies)
 }

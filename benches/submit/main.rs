@@ -9,6 +9,7 @@
 
 mod bare;
 mod clients;
+mod order;
 mod queue;
 
 use std::time::Duration;
@@ -46,6 +47,10 @@ fn main() -> Result<()> {
         } else {
             rate(&arguments, &mut report, count, pipelined, span)?;
         }
+    }
+    // Only where it is asked for by name: it needs strace, and what it shows is no figure.
+    if arguments.only.as_deref() == Some("strace") {
+        return order::check(&arguments, &mut report);
     }
     if arguments.wants("queue") {
         let jobs = if arguments.tiny { 500 } else { 100_000 };

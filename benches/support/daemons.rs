@@ -1,5 +1,6 @@
 //! Daemons under measurement: started in a temporary folder on the disk, ended with their [`Workplace`].
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -63,6 +64,12 @@ impl Workplace {
         &self.folder
     }
 
+    /// The scheduler's own folder below the state's.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state").join("scheduler")
+    }
+
     /// The scheduler's socket. Its name is short whatever the folder's is: a link in /tmp leads there.
     #[must_use]
     pub fn socket(&self) -> String {
@@ -85,7 +92,25 @@ impl Workplace {
     /// # Errors
     /// It cannot be started.
     pub fn scheduler(&self) -> Result<Daemon> {
-        let mut command = self.command("sluice-scheduler");
+        self.wrapped_scheduler(&[])
+    }
+
+    /// The same behind another program's words (`strace -f …`).
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn wrapped_scheduler(&self, by: &[&OsStr]) -> Result<Daemon> {
+        let plain = self.command("sluice-scheduler");
+        let mut command = match by {
+            [] => plain,
+            [program, arguments @ ..] => {
+                let mut wrapped = Command::new(program);
+                wrapped.args(arguments).arg(plain.get_program());
+                wrapped.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+                wrapped.current_dir(&self.folder).stdin(Stdio::null());
+                wrapped
+            }
+        };
         command
             .arg("--conf")
             .arg(self.folder.join("slurm.conf"))
@@ -189,6 +214,32 @@ impl Daemon {
             thread::sleep(Duration::from_millis(5));
         }
         self.kill();
+    }
+
+    /// SIGTERM to its children where it has some (it is a wrapper), else to itself; and waits.
+    ///
+    /// # Errors
+    /// It did not end within a minute.
+    pub fn terminate(&mut self) -> Result<()> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let mut pids: Vec<i32> = children.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        if pids.is_empty() {
+            pids.push(i32::try_from(pid).context("a process id")?);
+        }
+        for pid in pids {
+            // It may have ended already.
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+        let begin = Instant::now();
+        while self.child.try_wait().context("look at a daemon")?.is_none() {
+            if begin.elapsed() > START {
+                bail!("a daemon does not end");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// SIGKILL, and waits.

@@ -49,6 +49,11 @@ impl FrameWriter {
         self.write(Kind::Batch, payload)
     }
 
+    /// Makes what was written so far durable: a long file in pieces leaves the disk to others in between.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.file.sync().map_err(|error| Error::io("sync", &self.unfinished(), error))
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {

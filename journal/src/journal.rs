@@ -199,6 +199,12 @@ impl Journal {
         self.shared.abandon_rest()
     }
 
+    /// Bytes of the frames in the segment that is written to.
+    #[must_use]
+    pub fn current_bytes(&self) -> u64 {
+        self.offset
+    }
+
     /// Segments that get no further frames, oldest first.
     #[must_use]
     pub fn closed_segments(&self) -> Vec<ClosedSegment> {

@@ -58,6 +58,11 @@ impl Window {
         self.ahead = bytes;
     }
 
+    /// Reads the first sector alone; what follows is read as always after [`forget`](Self::forget).
+    pub(crate) fn glance(&mut self) {
+        self.ahead = crate::frame::SECTOR_BYTES;
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -79,6 +84,7 @@ impl Window {
     /// Forgets what was read, after the file was written.
     pub(crate) fn forget(&mut self) {
         self.buffer.clear();
+        self.ahead = WINDOW_BYTES;
     }
 
     /// The `bytes` at `offset`, or `None` if the file ends before them.

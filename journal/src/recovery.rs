@@ -34,6 +34,9 @@ pub struct Options {
     pub claim: Claim,
     /// Lineage of a log that does not exist yet; `None`: random.
     pub new_lineage: Option<Lineage>,
+    /// The caller knows what the frames up to this one say (a snapshot): older segments are known by their first header
+    /// and not read when the log is opened. What [`Recovered::replay`] shows of them is checked then.
+    pub covered: Sequence,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             essential_bytes: 8 << 20,
             claim: Claim::Next,
             new_lineage: None,
+            covered: Sequence(0),
         }
     }
 }
@@ -110,7 +114,7 @@ pub fn inspect(
         offset: 0,
         evidence: Evidence::IdentityMissing,
     })?;
-    let scan = scan(find_segments(&**disk)?, lineage)?;
+    let scan = scan(find_segments(&**disk)?, lineage, Sequence(0))?;
     let recovery = report(&scan, lineage, false);
     replay_segments(disk, lineage, frames_of(&scan), Sequence(0), visit)?;
     Ok(recovery)
@@ -135,7 +139,7 @@ impl Recovered {
             Some(lineage) => (lineage, false),
             None => (create(&disk, &options)?, true),
         };
-        let scan = scan(find_segments(&*disk)?, lineage)?;
+        let scan = scan(find_segments(&*disk)?, lineage, options.covered)?;
         for name in names.iter().filter(|name| is_unfinished(name)) {
             match disk.remove(name) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -181,7 +185,7 @@ impl Recovered {
         found.junk = Some(tail.header.offset..tail.header.offset + bytes);
         let torn = Torn { segment: found.id, offset: tail.header.offset, bytes };
         self.cut()?;
-        self.scan = scan(find_segments(&*self.disk)?, self.recovery.lineage)?;
+        self.scan = scan(find_segments(&*self.disk)?, self.recovery.lineage, self.options.covered)?;
         self.recovery = Recovery { torn: Some(torn), ..report(&self.scan, self.recovery.lineage, false) };
         Ok(())
     }

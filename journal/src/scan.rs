@@ -95,19 +95,25 @@ pub(crate) fn holds_frames(segments: &mut [Found]) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Walks the chain and judges what stands behind it. Cost: every byte of every segment is read once.
-pub(crate) fn scan(mut segments: Vec<Found>, lineage: Lineage) -> Result<Scan, Error> {
+/// Walks the chain and judges what stands behind it. Cost: every byte of every segment is read once, but for those in
+/// which no frame is later than `covered`.
+pub(crate) fn scan(mut segments: Vec<Found>, lineage: Lineage, covered: Sequence) -> Result<Scan, Error> {
     for found in &mut segments {
         found.window.expect_lineage(lineage);
     }
     let Some(oldest) = segments.first().map(|found| found.id) else {
         return Err(damage(SegmentId(1), 0, Evidence::SegmentMissing));
     };
+    let (begin, first) = skip_covered(&mut segments, lineage, covered)?;
     let mut scan = Scan { segments, frames: 0, first: None, tail: None, end: (0, 0), link: Link::FIRST };
+    if begin > 0 {
+        scan.first = scan.segments[0].frames.map(|(first, _)| first);
+        scan.frames = scan.first.map_or(0, |oldest| first.0 - oldest.0);
+    }
     // Where the chain begins is known for the first segment only. In a later one any whole frame is believed, but
     // one must be there: a segment is removed only when a later one holds a durable frame.
-    let mut link = (oldest == SegmentId(1)).then_some(Link::FIRST);
-    'segments: for index in 0..scan.segments.len() {
+    let mut link = (begin == 0 && oldest == SegmentId(1)).then_some(Link::FIRST);
+    'segments: for index in begin..scan.segments.len() {
         let mut offset = 0;
         loop {
             let epoch = scan.epoch();
@@ -133,6 +139,42 @@ pub(crate) fn scan(mut segments: Vec<Found>, lineage: Lineage) -> Result<Scan, E
     scan.link = link;
     judge_rest(&mut scan, lineage)?;
     Ok(scan)
+}
+
+/// Where the walk has to begin: the latest segment behind which nothing is needed, with the number of its first frame. The
+/// frames of those before it are told from the first headers alone.
+fn skip_covered(
+    segments: &mut [Found],
+    lineage: Lineage,
+    covered: Sequence,
+) -> Result<(usize, Sequence), Error> {
+    let mut firsts: Vec<Sequence> = Vec::new();
+    for found in segments.iter_mut() {
+        if covered == Sequence(0) {
+            break;
+        }
+        found.window.glance();
+        let header = found.window.header(found.id, 0)?;
+        let known = header.filter(|header| {
+            header.lineage == lineage && firsts.last().is_none_or(|before| *before < header.sequence)
+        });
+        found.window.forget();
+        match known {
+            Some(header) if header.sequence <= covered.next() => firsts.push(header.sequence),
+            _ => break,
+        }
+    }
+    // A first frame that is torn proves nothing of the segment before it.
+    while let Some(begin) = firsts.len().checked_sub(1) {
+        if begin == 0 || matches!(segments[begin].window.probe(segments[begin].id, 0)?, Probe::Whole(..)) {
+            break;
+        }
+        firsts.pop();
+    }
+    for (found, pair) in segments.iter_mut().zip(firsts.windows(2)) {
+        found.frames = Some((pair[0], Sequence(pair[1].0 - 1)));
+    }
+    Ok((firsts.len().saturating_sub(1), firsts.last().copied().unwrap_or(Sequence(0))))
 }
 
 /// The frame at `offset` if it is whole and continues the chain; `None` if none is there or it is torn.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use journal::memory::{Dice, Fault, MemoryDisk, Unit};
-use journal::{Error, Journal, Log, Options, Sequence};
+use journal::{Error, Journal, Log, Options, Recovered, Sequence};
 use support::*;
 
 /// What the callers of the log know.
@@ -70,9 +70,13 @@ fn check_image(image: &MemoryDisk, options: &Options, known: &Known, dice: &mut 
 }
 
 fn check_plain(image: &MemoryDisk, options: &Options, known: &Known, dice: &mut Dice) {
+    let twin = dice.one_in(3).then(|| image.settled());
     let recovered = recover(image, options).unwrap_or_else(|error| panic!("refused: {error}"));
     let found = recovered_batches(&recovered);
     known.check(&found);
+    if let Some(twin) = twin {
+        check_covered(&twin, options, &recovered, dice);
+    }
     if dice.one_in(8) {
         let before = recovered.recovery().clone();
         let mut journal = recovered.start().expect("a new owner");
@@ -86,6 +90,22 @@ fn check_plain(image: &MemoryDisk, options: &Options, known: &Known, dice: &mut 
         let mut expected = found;
         expected.push(more);
         assert!(recovered_batches(&again) == expected);
+    }
+}
+
+/// A caller with a snapshot sees the same log, although less of it is read.
+fn check_covered(twin: &MemoryDisk, options: &Options, plain: &Recovered, dice: &mut Dice) {
+    let covered = Sequence(dice.below(plain.recovery().last_sequence.0 + 1));
+    let options = Options { covered, ..options.clone() };
+    let recovered = recover(twin, &options).unwrap_or_else(|error| panic!("refused with {covered}: {error}"));
+    assert_eq!(recovered.recovery(), plain.recovery(), "covered up to {covered}");
+    for from in [Sequence(0), covered.next()] {
+        let frames = |recovered: &Recovered| collect(|visit| recovered.replay(from, visit));
+        match (frames(&recovered), frames(plain)) {
+            (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs),
+            (Err(Error::Gap { .. }), Err(Error::Gap { .. })) => {}
+            (ours, theirs) => panic!("{:?} and {:?} differ", ours.err(), theirs.err()),
+        }
     }
 }
 

@@ -118,6 +118,29 @@ fn tail_torn_at_every_byte_keeps_all_but_the_last_batch() {
 }
 
 #[test]
+fn what_a_snapshot_covers_is_not_read_at_the_opening_and_checked_when_it_is_replayed() {
+    let (disk, batches) = small_log();
+    let whole = recover(&disk.settled(), &options(SEGMENT_BYTES)).expect("a sound log");
+    let second = disk.content(&segment(2)).expect("two segments");
+    assert!(second.iter().any(|byte| *byte != 0), "the second is in use");
+    let covered = Sequence(whole.recovery().last_sequence.0 - 1);
+    let damaged = disk.settled();
+    let mut content = damaged.content(&segment(1)).expect("a segment");
+    // In the payload of the first batch, behind the opening frame and a header.
+    content[512 + 96 + 8] ^= 1;
+    damaged.set_content(&segment(1), content);
+    let refused = recover(&damaged.settled(), &options(SEGMENT_BYTES)).err();
+    assert!(matches!(refused, Some(Error::Damage { .. })), "{refused:?}");
+    let options = journal::Options { covered, ..options(SEGMENT_BYTES) };
+    let recovered = recover(&damaged.settled(), &options).expect("what is damaged is not needed");
+    assert_eq!(recovered.recovery(), whole.recovery());
+    let behind = batches_of(collect(|visit| recovered.replay(covered.next(), visit)).expect("sound"));
+    assert_eq!(behind, batches[batches.len() - 1..]);
+    let all = collect(|visit| recovered.replay(Sequence(0), visit)).err();
+    assert!(matches!(all, Some(Error::Damage { .. })), "{all:?}");
+}
+
+#[test]
 fn a_segment_or_the_identity_gone_is_refused() {
     let (disk, _) = small_log();
     let frames = frames_in(&disk);

@@ -1,6 +1,8 @@
 //! Which record is which message. Both matches name every variant, so that a new one does not compile
 //! until it has its message.
 
+use std::sync::Arc;
+
 use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RunNumber, TaskIndex};
 use model::time::{Span, Timestamp};
 use proto::journal_v1 as w;
@@ -154,7 +156,7 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::PartitionDefined(wire) => partition::defined_in(wire)?,
         Kind::PartitionRemoved(idx) => Record::PartitionRemoved(PartitionIdx(idx)),
 
-        Kind::Job(wire) => Record::Job(Box::new(job_in(wire)?)),
+        Kind::Job(wire) => Record::Job(Arc::new(job_in(wire)?)),
         Kind::Array(wire) => Record::Array {
             array: JobId(wire.array),
             summary: ArraySummary {

@@ -328,7 +328,7 @@ fn active(finish: Option<Finish>) -> Active {
 }
 
 fn job_samples(each: &mut impl FnMut(Record)) {
-    let mut put = |job: Job| each(Record::Job(Box::new(job)));
+    let mut put = |job: Job| each(Record::Job(Arc::new(job)));
     let waiting = |throttle| {
         let tasks = TaskSet::from_ids([0, 2, 4, 5, 6, 100]);
         ArrayRole::Waiting(Box::new(WaitingArray { tasks, throttle }))

@@ -24,7 +24,7 @@ use crate::state::partition::{Partition, PartitionDefinition};
 /// If the record does not fit the state.
 pub fn apply_owned(state: &mut State, record: Record) {
     match record {
-        Record::Job(job) => job::put(state, *job),
+        Record::Job(job) => job::put(state, job),
         other => apply(state, &other),
     }
 }

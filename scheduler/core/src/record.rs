@@ -83,7 +83,7 @@ pub enum Record {
     PartitionRemoved(PartitionIdx),
 
     /// This is the job now, all of it: a new one, a changed one, one of a snapshot.
-    Job(Box<Job>),
+    Job(Arc<Job>),
     /// An array as a whole (snapshots).
     Array {
         /// Its id.

@@ -251,7 +251,7 @@ fn check(nodes: &[SmallNode], running: &[(Ask, i64)], first: &Ask) -> Result<(),
     apply(&mut state, &Record::Time(NOW));
     for (id, (ask, elapsed)) in (1..).zip(running) {
         let job = waiting(id, ask);
-        apply(&mut state, &Record::Job(Box::new(job.clone())));
+        apply(&mut state, &Record::Job(Arc::new(job.clone())));
         match scheduler_core::place::place(&state, &settings, &job, PartitionIdx(0)) {
             Some(allocation) => {
                 prop_assert!(slow_fits(&state, ask, NOW) || *elapsed > 0, "{ask:?} was placed and cannot be");
@@ -264,14 +264,14 @@ fn check(nodes: &[SmallNode], running: &[(Ask, i64)], first: &Ask) -> Result<(),
                 prop_assert!(state.index.queue.contains(&key));
                 // It is in the way of nobody: it leaves.
                 let held = Job { hold: Hold::User, ..job };
-                apply(&mut state, &Record::Job(Box::new(held)));
+                apply(&mut state, &Record::Job(Arc::new(held)));
             }
         }
     }
     prop_assert_eq!(state.check(), Vec::<String>::new());
 
     let job = waiting(99, first);
-    apply(&mut state, &Record::Job(Box::new(job.clone())));
+    apply(&mut state, &Record::Job(Arc::new(job.clone())));
     let mut instants: Vec<Timestamp> =
         state.index.running.iter().map(|id| state.jobs[id].active().unwrap().limit_end().unwrap()).collect();
     instants.push(NOW);
@@ -378,7 +378,7 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
         match event {
             Event::Submit(ask) => {
                 let job = Job { submit: now, priority: 1, ..waiting(id, ask) };
-                put(&mut state, &mut follower, Record::Job(Box::new(job)));
+                put(&mut state, &mut follower, Record::Job(Arc::new(job)));
             }
             Event::End(place) => {
                 if let Some(&job) = state.index.running.iter().nth(*place) {

@@ -292,7 +292,7 @@ impl Instance {
         apply(&mut state, &Record::Time(NOW));
         let first = u32::try_from(self.runs.len()).expect("a stream of fewer than 2^32 jobs") + 1;
         for (id, job) in (first..).zip(&self.jobs) {
-            apply(&mut state, &Record::Job(Box::new(pending_job(id, job))));
+            apply(&mut state, &Record::Job(Arc::new(pending_job(id, job))));
         }
         state
     }
@@ -350,7 +350,7 @@ impl Instance {
             let pended = Pended { user: 0, priority: 0, shape: *shape };
             let job = pending_job(id, &pended);
             let partition = job.partitions[0];
-            apply(state, &Record::Job(Box::new(job)));
+            apply(state, &Record::Job(Arc::new(job)));
             let start = NOW - Span::from_secs(i64::try_from(*elapsed).expect("within a week"));
             apply(
                 state,

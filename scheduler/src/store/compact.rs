@@ -1,9 +1,9 @@
 //! Snapshots beside the controller: closed segments are applied to the last snapshot, by a child process where
 //! there is one, so that its memory is its own; then old snapshots and segments go.
 //!
-//! Policy: when the closed segments behind the newest snapshot have at least `after_bytes`, and as many bytes
-//! as that snapshot (but four times `after_bytes` is always enough). So each byte is rewritten a bounded
-//! number of times, and a restart reads one snapshot and a bounded piece of journal.
+//! Policy: when the journal behind the newest snapshot has at least `after_bytes`, and as many bytes as that snapshot
+//! (but eight times `after_bytes` is always enough). So each byte is rewritten a bounded number of times, and a restart
+//! reads one snapshot and a bounded piece of journal. The segment under way is closed for it, not waited for.
 //!
 //! Order: rows of history durable, snapshot durable and read back, then the older snapshots beyond two go, then
 //! the segments that the older of the two covers. Each step may be repeated.
@@ -35,6 +35,9 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long after a failure nothing is tried: on a full disk each try takes space for a while.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
+/// How much the child stands back when CPUs are short.
+const NICENESS: i32 = 10;
+
 /// Who makes snapshots.
 #[derive(Clone, Debug)]
 pub enum Maker {
@@ -54,13 +57,21 @@ pub enum Maker {
 pub struct Settings {
     /// Who.
     pub maker: Maker,
-    /// Bytes of closed segments behind the newest snapshot that make a new one due. Default: 64 MiB.
+    /// Bytes of journal behind the newest snapshot that make a new one due. Default: 32 MiB.
     pub after_bytes: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { maker: Maker::InProcess, after_bytes: 64 << 20 }
+        Self { maker: Maker::InProcess, after_bytes: 32 << 20 }
+    }
+}
+
+impl Settings {
+    /// How much journal behind a snapshot of that size makes a new one due.
+    #[must_use]
+    pub fn due_bytes(&self, newest_bytes: u64) -> u64 {
+        newest_bytes.clamp(self.after_bytes, self.after_bytes.saturating_mul(8))
     }
 }
 
@@ -117,6 +128,8 @@ pub fn command(arguments: impl Iterator<Item = String>) -> Result<(), Error> {
         parent = Some(arguments.next().and_then(|pid| pid.parse::<u32>().ok()).ok_or_else(usage)?);
     }
     let task = Task::parse(arguments).ok_or_else(usage)?;
+    // Whoever submits meanwhile comes first. Without the right to be nice it is made all the same.
+    let _ = rustix::process::nice(NICENESS);
     // A child whose scheduler has gone must not write into the folder of the next one.
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|errno| Error::io("set the death signal of", "compact", errno.into()))?;
@@ -181,10 +194,21 @@ pub(super) fn lineage(disk: &dyn Disk) -> Result<Lineage, Error> {
     reader.lineage().ok_or_else(|| Error::Compaction("the journal has no identity".to_owned()))
 }
 
+/// How far the next snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Bytes of journal behind the newest snapshot: what a restart reads beside it.
+    pub bytes: u64,
+    /// Size of that snapshot, bytes; 0: there is none.
+    pub newest_bytes: u64,
+}
+
 enum Ask {
     Look,
     /// Make one now, of all closed segments; the answer says whether there was something to do.
     Now(SyncSender<Result<bool, Error>>),
+    /// How far the next one is.
+    Behind(SyncSender<Result<Behind, Error>>),
     Stop,
 }
 
@@ -267,6 +291,15 @@ impl Compactor {
     }
 }
 
+impl Compactor {
+    /// How far the next snapshot is; waits for one that is being made.
+    pub(super) fn behind(&self) -> Result<Behind, Error> {
+        let (answer, wait) = sync_channel(1);
+        self.poke.asks.send(Ask::Behind(answer)).map_err(|_| Error::Stopped)?;
+        wait.recv().map_err(|_| Error::Stopped)?
+    }
+}
+
 impl Drop for Compactor {
     fn drop(&mut self) {
         self.stopped.store(1, Ordering::SeqCst);
@@ -302,6 +335,7 @@ impl Worker {
                     // The asker may have gone.
                     let _ = answer.send(self.compact(true).map(|done| done == Look::Done));
                 }
+                Ask::Behind(answer) => drop(answer.send(self.behind())),
                 Ask::Look => {
                     if let Some(left) =
                         rests_until.and_then(|until: Instant| until.checked_duration_since(now))
@@ -341,21 +375,40 @@ impl Worker {
         wait.recv().map_err(|_| Error::Stopped)
     }
 
-    fn compact(&self, now: bool) -> Result<Look, Error> {
-        let segments = self.ask_log(move |log| {
+    /// How much journal is behind the newest snapshot, and how much makes a new one due.
+    fn behind(&self) -> Result<Behind, Error> {
+        let (segments, current) = self.ask_log(|log| (log.closed_segments(), log.current_bytes()))?;
+        let newest = snapshot::list(&*self.disk)?.last().copied().unwrap_or(0);
+        let closed = segments.iter().filter(|segment| segment.last.0 > newest).map(|segment| segment.bytes);
+        let size = self.disk.open(&layout::snapshot_name(newest)).and_then(|file| file.size());
+        Ok(Behind { bytes: closed.sum::<u64>() + current, newest_bytes: size.unwrap_or(0) })
+    }
+
+    /// Closes the segment under way, if it can be; answers the closed ones. On the committer's thread, so only an order
+    /// that is waited for may fill space first: commits wait meanwhile.
+    fn close_segment(&self, now: bool) -> Result<Vec<ClosedSegment>, Error> {
+        let closed = self.ask_log(move |log| {
             // Closing needs a filled segment to go on in; without space the closed ones alone are taken.
-            if now && log.try_refill().is_ok() && log.close_segment() {
+            let may = log.current_bytes() > 0 && (!now || log.try_refill().is_ok());
+            if may && log.close_segment() {
                 // A segment is closed when a frame of the next one is durable.
                 let mut header = Payload::new();
                 header.push_with(|bytes| Entry::Header(Header::ours()).encode(bytes));
                 log.append(&mut header, None)?;
             }
             Ok::<_, journal::Error>(log.closed_segments())
-        })??;
+        })?;
+        Ok(closed?)
+    }
+
+    fn compact(&self, now: bool) -> Result<Look, Error> {
+        let behind = self.behind()?;
+        if !now && behind.bytes < self.settings.due_bytes(behind.newest_bytes) {
+            return Ok(Look::NotDue);
+        }
+        let segments = self.close_segment(now)?;
         let newest = snapshot::list(&*self.disk)?.last().copied().unwrap_or(0);
-        let behind: u64 =
-            segments.iter().filter(|segment| segment.last.0 > newest).map(|segment| segment.bytes).sum();
-        if behind == 0 || (!now && behind < self.due_bytes(newest)) {
+        if segments.last().is_none_or(|last| last.last.0 <= newest) {
             return Ok(Look::NotDue);
         }
         let task = Task { segments };
@@ -378,12 +431,6 @@ impl Worker {
         self.clean_up()?;
         tracing::info!(frame = through, rows, "snapshot made");
         Ok(Look::Done)
-    }
-
-    fn due_bytes(&self, newest: u64) -> u64 {
-        let size = self.disk.open(&layout::snapshot_name(newest)).and_then(|file| file.size()).unwrap_or(0);
-        let after = self.settings.after_bytes;
-        size.clamp(after, after.saturating_mul(4))
     }
 
     fn make_in_child(&self, program: &PathBuf, state: &PathBuf, task: &Task) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 //!   journal-0000000001.seg …            the journal (package journal)
 //!   snapshot-00000000000000001234.frames   the state after that frame; two are kept
 //!   bodies-0000000001.dat …             scripts and environments
+//!   bodies-0000000001.list …            what a full one of them holds; derived
 //!   history-FIRST-LAST.frames           finished jobs of those frames
 //!   suspects               inputs that made the machine assert
 //!   index/                 sled; may be deleted while the scheduler is down
@@ -50,6 +51,16 @@ pub(super) fn bodies_of(name: &str) -> Option<u32> {
     number(name.strip_prefix("bodies-")?.strip_suffix(".dat")?, 10)
 }
 
+/// Name of the list of what a closed body file holds.
+pub(super) fn body_list_name(id: u32) -> String {
+    format!("bodies-{id:010}.list")
+}
+
+/// The number of the body file in the name of its list.
+pub(super) fn body_list_of(name: &str) -> Option<u32> {
+    number(name.strip_prefix("bodies-")?.strip_suffix(".list")?, 10)
+}
+
 /// Name of the history file with the jobs that frames `first` to `last` ended.
 pub(super) fn history_name(first: u64, last: u64) -> String {
     format!("history-{first:020}-{last:020}.frames")
@@ -65,7 +76,10 @@ pub(super) fn history_of(name: &str) -> Option<(u64, u64)> {
 /// Whether a name is of an unfinished file of the store (the journal removes its own).
 pub(super) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(UNFINISHED).is_some_and(|name| {
-        bodies_of(name).is_some() || snapshot_of(name).is_some() || history_of(name).is_some()
+        bodies_of(name).is_some()
+            || body_list_of(name).is_some()
+            || snapshot_of(name).is_some()
+            || history_of(name).is_some()
     })
 }
 
@@ -130,6 +144,8 @@ mod tests {
         assert_eq!(snapshot_of(&snapshot_name(7)), Some(7));
         assert_eq!(snapshot_of(&snapshot_name(u64::MAX)), Some(u64::MAX));
         assert_eq!(bodies_of(&bodies_name(3)), Some(3));
+        assert_eq!(body_list_of(&body_list_name(3)), Some(3));
+        assert!(bodies_of(&body_list_name(3)).is_none() && body_list_of(&bodies_name(3)).is_none());
         assert_eq!(history_of(&history_name(1, 9)), Some((1, 9)));
         for name in ["snapshot-7.frames", "history-9-1.frames", &history_name(9, 1), "bodies-1.dat", "lock"] {
             assert!(snapshot_of(name).is_none() && bodies_of(name).is_none() && history_of(name).is_none());

@@ -196,6 +196,15 @@ impl Store {
         self.compactor.compact_now()
     }
 
+    /// How much journal is behind the newest snapshot, and how large that is. Waits for a snapshot that is
+    /// being made.
+    ///
+    /// # Errors
+    /// The store is dead; the folder cannot be listed.
+    pub fn behind_snapshot(&self) -> Result<compact::Behind, Error> {
+        self.compactor.behind()
+    }
+
     /// Ends the threads; what was handed over is finished. The folder may be opened anew then.
     pub fn close(self) {
         self.history.set_index(None);

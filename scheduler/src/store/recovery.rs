@@ -57,7 +57,10 @@ pub(super) fn open(
 ) -> Result<Found, Error> {
     // Only for the report.
     let begun = Instant::now();
-    let mut recovered = Recovered::open(Arc::clone(disk), settings.journal.clone())?;
+    // What the newest snapshot covers need not be read; where that one cannot be read, it is, and is checked then.
+    let covered = Sequence(snapshot::list(&**disk)?.last().copied().unwrap_or(0));
+    let options = journal::Options { covered, ..settings.journal.clone() };
+    let mut recovered = Recovered::open(Arc::clone(disk), options)?;
     for name in layout::list(&**disk)?.iter().filter(|name| layout::is_unfinished(name)) {
         layout::remove_if_there(&**disk, name)?;
     }
@@ -169,7 +172,7 @@ fn replay_behind<'a, 'b>(
 }
 
 fn jobs_without_bodies(state: &State, bodies: &Bodies) -> Vec<JobId> {
-    let lacks = |job: &&scheduler_core::state::job::Job| {
+    let lacks = |job: &&Arc<scheduler_core::state::job::Job>| {
         let mut lacks = false;
         if !matches!(job.phase, Phase::Ended(_)) {
             each_body(job, |hash| lacks |= !bodies.contains(hash));

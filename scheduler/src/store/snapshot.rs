@@ -14,7 +14,8 @@ use scheduler_core::state::State;
 use super::replay::{Piece, Replay, pipelined};
 use super::{Error, layout};
 
-/// Records are gathered until a frame has this many bytes.
+/// Records are gathered until a frame has this many bytes. Each is synced on its own: one sync of the whole file would
+/// keep the journal's syncs waiting behind tens of megabytes.
 const FRAME_BYTES: u64 = 1 << 20;
 
 /// Frames of the snapshots in a folder, ascending.
@@ -53,7 +54,7 @@ pub(super) fn write(
         });
         records += 1;
         if payload.payload_bytes() >= FRAME_BYTES {
-            failed = writer.append(&mut payload).err();
+            failed = writer.append(&mut payload).and_then(|_| writer.sync()).err();
             payload.clear();
         }
     });

@@ -51,7 +51,7 @@ impl Call<'_> {
         if !planted::is(Bug::ForgetId) {
             self.emit(Record::NextJobId(next_id(&self.settings(), id)));
         }
-        self.emit(Record::Job(Box::new(job)));
+        self.emit(Record::Job(Arc::new(job)));
         self.refresh(id);
         self.machine.arm(id);
         self.out.pass_wanted = true;

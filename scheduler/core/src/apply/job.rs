@@ -19,7 +19,7 @@ use crate::state::{ArraySummary, Index, QueueKey, State};
 
 pub(super) fn apply_job(state: &mut State, record: &Record) {
     match record {
-        Record::Job(job) => put(state, (**job).clone()),
+        Record::Job(job) => put(state, Arc::clone(job)),
         Record::Array { array, summary } => {
             state.arrays.insert(*array, *summary);
         }
@@ -118,7 +118,7 @@ fn suspend(active: &mut Active, suspended: bool, at: Timestamp) {
 
 /// Changes a job without touching what the indexes are made of.
 fn touch(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
-    change(state.jobs.get_mut(&id).expect("a recorded job exists"));
+    change(Arc::make_mut(state.jobs.get_mut(&id).expect("a recorded job exists")));
 }
 
 fn touch_active(state: &mut State, id: JobId, change: impl FnOnce(&mut Active)) {
@@ -135,7 +135,7 @@ fn touch_step(state: &mut State, id: JobId, step: StepId, change: impl FnOnce(&m
 fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
     let State { jobs, index, nodes, partitions, aging, .. } = state;
     let mut beside = Beside { index, nodes, partitions, aging };
-    let job = jobs.get_mut(&id).expect("a recorded job exists");
+    let job = Arc::make_mut(jobs.get_mut(&id).expect("a recorded job exists"));
     let lived = job.ended().is_none();
     beside.phase(job, false);
     change(job);
@@ -146,7 +146,7 @@ fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
     }
 }
 
-pub(super) fn put(state: &mut State, job: Job) {
+pub(super) fn put(state: &mut State, job: Arc<Job>) {
     match state.jobs.remove(&job.id) {
         Some(old) => unindex(state, &old),
         None => {
@@ -167,8 +167,9 @@ pub(super) fn put(state: &mut State, job: Job) {
 }
 
 fn split(state: &mut State, array: JobId, index_of_task: TaskIndex, id: JobId) {
-    let mut waiting = state.jobs.remove(&array).expect("a split array exists");
-    unindex(state, &waiting);
+    let shared = state.jobs.remove(&array).expect("a split array exists");
+    unindex(state, &shared);
+    let mut waiting = Arc::unwrap_or_clone(shared);
     let ArrayRole::Waiting(elements) = &mut waiting.array else {
         panic!("array {array} has no waiting elements");
     };
@@ -178,15 +179,15 @@ fn split(state: &mut State, array: JobId, index_of_task: TaskIndex, id: JobId) {
         assert!(elements.tasks.is_empty(), "only the last element keeps the array's id");
         waiting.array = role;
         index(state, &waiting);
-        state.jobs.insert(array, waiting);
+        state.jobs.insert(array, Arc::new(waiting));
         return;
     }
     let element = Job { id, array: role, ..waiting.clone() };
     state.arrays.entry(array).or_default().records += 1;
     index(state, &waiting);
-    state.jobs.insert(array, waiting);
+    state.jobs.insert(array, Arc::new(waiting));
     index(state, &element);
-    state.jobs.insert(id, element);
+    state.jobs.insert(id, Arc::new(element));
 }
 
 fn start(state: &mut State, record: &Record) {

@@ -58,7 +58,7 @@ fn element(state: &State, array: JobId, index: u32) -> Target {
 
 fn whole(state: &State, id: JobId) -> Target {
     let Some(summary) = state.arrays.get(&id) else {
-        return state.jobs.get(&id).map_or(Target::Gone, target_of);
+        return state.job(id).map_or(Target::Gone, target_of);
     };
     if summary.ended >= summary.total {
         return Target::Ended { ok: summary.failed == 0, begun: state.now };

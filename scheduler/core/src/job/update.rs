@@ -52,7 +52,7 @@ impl Call<'_> {
             settings: &settings,
             asker,
             level: authorise::level(state, &settings, asker),
-            job: job.clone(),
+            job: (**job).clone(),
             request: (*job.request).clone(),
             priority_set: false,
         };
@@ -71,7 +71,7 @@ impl Call<'_> {
             self.machine.oldest_wait = Timestamp(i64::MIN);
         }
         let limit_changed = job.limit != self.job(id).limit;
-        self.emit(Record::Job(Box::new(job)));
+        self.emit(Record::Job(Arc::new(job)));
         if limit_changed {
             self.tell_limit(id);
         }
@@ -392,7 +392,7 @@ fn leads_to(state: &State, from: JobId, to: JobId) -> bool {
         if !seen.insert(id) {
             continue;
         }
-        let Some(pending) = state.jobs.get(&id).and_then(Job::pending) else { continue };
+        let Some(pending) = state.job(id).and_then(Job::pending) else { continue };
         for term in &pending.dependency.terms {
             if term.job == to {
                 return true;

@@ -369,7 +369,7 @@ impl Ledger {
             let Some(Known::Running { end: known_end, allocation, .. }) = self.known.get_mut(&id) else {
                 unreachable!("running jobs are known");
             };
-            let active = state.jobs.get(&id).and_then(Job::active);
+            let active = state.job(id).and_then(Job::active);
             let limit_end = active.and_then(Active::limit_end).map_or(i64::MAX, |end| end.0);
             let grace = settings.kill_wait.0.max(1000);
             // A function of the limit and of now alone, so that a planner made anew says the same.

@@ -290,7 +290,7 @@ impl World {
     }
 
     fn end(&mut self, job: JobId, notes: &mut Vec<String>) -> Result<(), Refused> {
-        let held = self.state().jobs.get(&job).and_then(Job::active).map(|active| {
+        let held = self.state().job(job).and_then(Job::active).map(|active| {
             let cpus: u32 = active.allocation.iter().map(|share| share.cpus.0).sum();
             (cpus, self.state().node_names(&active.allocation))
         });

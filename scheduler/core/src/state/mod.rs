@@ -34,8 +34,9 @@ pub struct State {
     pub now: Timestamp,
     /// The id that is tried first for the next job.
     pub next_job_id: u32,
-    /// Jobs that wait, run, or ended less than MinJobAge ago.
-    pub jobs: BTreeMap<JobId, Job>,
+    /// Jobs that wait, run, or ended less than MinJobAge ago. Shared with other states (the views') until one of them
+    /// changes.
+    pub jobs: BTreeMap<JobId, Arc<Job>>,
     /// Arrays with the outcome of their elements so far, until the last of them is purged.
     pub arrays: BTreeMap<JobId, ArraySummary>,
     /// Nodes by place; a place is never used for another name.
@@ -113,7 +114,7 @@ impl State {
     /// The job, if it is in `State`.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<&Job> {
-        self.jobs.get(&id)
+        self.jobs.get(&id).map(|job| &**job)
     }
 
     /// The node at a place.

@@ -25,7 +25,7 @@ impl State {
         self.partition_records(&mut each);
         self.account_records(&mut each);
         for job in self.jobs.values() {
-            each(Record::Job(Box::new(job.clone())));
+            each(Record::Job(Arc::clone(job)));
         }
         for (&array, &summary) in &self.arrays {
             each(Record::Array { array, summary });

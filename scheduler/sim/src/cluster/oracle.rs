@@ -163,7 +163,7 @@ impl Oracle {
     /// scheduler thinks has ended.
     fn held_twice(&mut self, place: usize, run: RunKey) -> Result<(), String> {
         let Some(node) = self.state.nodes.get(place) else { return Err(format!("n{place} is no node")) };
-        let active = self.state.jobs.get(&run.job).and_then(Job::active);
+        let active = self.state.job(run.job).and_then(Job::active);
         let shares = active.into_iter().flat_map(|active| active.allocation.iter());
         let own = shares.filter(|share| share.node.0 as usize == place).map(|share| share.cpus.0).sum();
         self.held.insert(run, (place, own));

@@ -75,10 +75,14 @@ impl Collection {
     /// The operating system's word: what was not erased yet is erased by the next collection.
     pub fn finish(self) -> Result<Collected, Error> {
         let bodies = Arc::clone(&self.bodies);
+        let _listing = locked(&bodies.listing);
         let dead = self.take_dead();
         let mut collected = Collected { erased: dead.len(), ..Collected::default() };
+        bodies
+            .remove_lists(dead.chunk_by(|one, other| one.file == other.file).map(|places| places[0].file))?;
         erase(&bodies, &dead)?;
         empty_files(&bodies, &mut collected)?;
+        bodies.write_lists_in_turn()?;
         Ok(collected)
     }
 
@@ -191,6 +195,7 @@ fn empty_files(bodies: &Bodies, collected: &mut Collected) -> Result<(), Error> 
             move_bodies(bodies, id, piece)?;
         }
         collected.moved += wanted.len();
+        bodies.remove_lists(std::iter::once(id))?;
         layout::remove_if_there(&*bodies.disk, &layout::bodies_name(id))?;
         locked(&bodies.inner).files.remove(&id);
         collected.files_removed += 1;

@@ -5,7 +5,8 @@
 //! error, never other bytes. What no record refers to is erased in place, and a file goes when nothing in
 //! it is wanted ([`collect`]).
 //!
-//! In memory: 28 bytes for each body (and what a hash table adds), rebuilt at start from the headers alone.
+//! In memory: 28 bytes for each body (and what a hash table adds), rebuilt at start from the lists beside full files and
+//! the headers in the newest one.
 //!
 //! Invariants:
 //! * a hash in the index stands for a body that is durable;
@@ -14,6 +15,7 @@
 
 mod collect;
 mod entry;
+mod list;
 mod open;
 mod space;
 
@@ -73,6 +75,8 @@ struct BodyFile {
     used: u64,
     /// Durable up to here.
     durable: u64,
+    /// A list of what it holds stands beside it.
+    listed: bool,
 }
 
 struct Inner {
@@ -96,6 +100,8 @@ pub struct Bodies {
     inner: Mutex<Inner>,
     /// Held by whoever writes entries: the committer, a collection that moves some.
     writing: Mutex<()>,
+    /// Held by whoever writes lists, and by a collection as long as it erases.
+    listing: Mutex<()>,
     space: space::Signal,
 }
 

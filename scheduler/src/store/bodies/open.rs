@@ -1,10 +1,11 @@
-//! Opening the body files: headers are scanned, what may not be durable is settled or cut.
+//! Opening the body files: lists of full ones are read, headers of the others are scanned, what may not be durable is
+//! settled or cut.
 //!
 //! Only the newest file that is in use can hold entries whose sync is not known to have succeeded: those from
 //! its durable mark on. They are checked by their hash, written once more (a failed sync may have dropped
 //! them from the kernel's memory of what is dirty) and synced; the first that is not whole ends the file.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use journal::{Disk, DiskFile, read_full_at, write_all_at};
 
 use super::entry::{self, HEADER_BYTES, Header};
 use super::space::Signal;
-use super::{Bodies, BodyFile, Inner, Place, read_body, short};
+use super::{Bodies, BodyFile, Inner, Place, Short, list, read_body, short};
 use crate::store::{Error, layout};
 
 const CHUNK: usize = 256 * 1024;
@@ -30,33 +31,52 @@ struct Scanned {
 impl Bodies {
     /// Opens the body files in a folder, or begins with none. `file_bytes` is the size of files made from now on.
     ///
-    /// The caller owns the journal in the same folder. Cost: one small read for each body.
+    /// The caller owns the journal in the same folder. Cost: a list for each full file; one small read for each body of
+    /// the newest file, and of files that have lost their list.
     ///
     /// # Errors
     /// The operating system's word.
     pub fn open(disk: Arc<dyn Disk>, file_bytes: u64) -> Result<Arc<Self>, Error> {
-        let mut ids: Vec<u32> =
-            layout::list(&*disk)?.iter().filter_map(|name| layout::bodies_of(name)).collect();
+        let names = layout::list(&*disk)?;
+        let mut ids: Vec<u32> = names.iter().filter_map(|name| layout::bodies_of(name)).collect();
         ids.sort_unstable();
-        let mut files = ids.into_iter().map(|id| scan(&*disk, id)).collect::<Result<Vec<_>, _>>()?;
-        let newest = files.iter().rposition(|file| file.end > 0);
-        if let Some(newest) = newest {
-            settle(&mut files[newest])?;
-        }
-        for spare in &mut files[newest.map_or(0, |newest| newest + 1)..] {
-            clear_behind(&*spare.file, &layout::bodies_name(spare.id), 0, spare.bytes)?;
-        }
-        let mut index = HashMap::new();
+        let mut lists: BTreeSet<u32> = names.iter().filter_map(|name| layout::body_list_of(name)).collect();
         let mut kept = BTreeMap::new();
-        for file in files {
-            for (offset, header) in file.entries.iter().filter(|(_, header)| !header.erased) {
-                let sector = u32::try_from(offset / entry::ALIGN).expect("a file is below 2 TiB");
-                index.insert(short(&header.hash), Place { file: file.id, sector, length: header.length });
+        let mut index = HashMap::new();
+        // The newest in use is found first: more is appended to it, so what a list says of it may be old.
+        let mut in_use = None;
+        for id in ids.into_iter().rev() {
+            let list = match in_use {
+                Some(_) if lists.remove(&id) => list::read(&*disk, id)?,
+                _ => None,
+            };
+            let name = layout::bodies_name(id);
+            let file = disk.open(&name).map_err(|error| Error::io("open", &name, error))?;
+            let bytes = file.size().map_err(|error| Error::io("size", &name, error))?;
+            let listed = list.is_some();
+            let (end, entries) = match list {
+                Some(list) => (list.end, list.entries),
+                None => {
+                    let mut scanned = scan(&file, id, bytes)?;
+                    if in_use.is_none() && scanned.end > 0 {
+                        settle(&mut scanned)?;
+                    } else if in_use.is_none() {
+                        clear_behind(&*file, &name, 0, bytes)?;
+                    }
+                    (scanned.end, scanned.live().collect())
+                }
+            };
+            if in_use.is_none() && end > 0 {
+                in_use = Some(id);
             }
-            let (used, durable) = (file.end, file.end);
-            kept.insert(file.id, BodyFile { file: file.file, bytes: file.bytes, used, durable });
+            index.reserve(entries.len());
+            for (hash, place) in entries.into_iter().rev() {
+                // From the newest on: where a body was moved, its new place counts.
+                index.entry(hash).or_insert(place);
+            }
+            kept.insert(id, BodyFile { file, bytes, used: end, durable: end, listed });
         }
-        let in_use = kept.iter().filter(|(_, file)| file.used > 0).map(|(id, _)| *id).next_back();
+        remove_lists(&*disk, &lists)?;
         let current = in_use.or_else(|| kept.keys().next().copied()).unwrap_or(0);
         let inner = Inner {
             index,
@@ -68,29 +88,58 @@ impl Bodies {
             broken: false,
             touched: None,
         };
-        let (inner, writing) = (Mutex::new(inner), Mutex::new(()));
-        Ok(Arc::new(Self { disk, file_bytes, inner, writing, space: Signal::default() }))
+        let inner = Mutex::new(inner);
+        let (writing, listing) = (Mutex::new(()), Mutex::new(()));
+        Ok(Arc::new(Self { disk, file_bytes, inner, writing, listing, space: Signal::default() }))
     }
 }
 
-fn scan(disk: &dyn Disk, id: u32) -> Result<Scanned, Error> {
+/// Removes lists that may be old, durably: before anything is appended to their files.
+fn remove_lists(disk: &dyn Disk, ids: &BTreeSet<u32>) -> Result<(), Error> {
+    for id in ids {
+        layout::remove_if_there(disk, &layout::body_list_name(*id))?;
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    disk.sync_directory().map_err(|error| Error::io("sync the folder of", "lists of bodies", error))
+}
+
+/// Reads the headers of a file, in large pieces: what stands between them is mostly less than a page.
+fn scan(file: &Arc<dyn DiskFile>, id: u32, bytes: u64) -> Result<Scanned, Error> {
     let name = layout::bodies_name(id);
-    let file = disk.open(&name).map_err(|error| Error::io("open", &name, error))?;
-    let bytes = file.size().map_err(|error| Error::io("size", &name, error))?;
-    let mut scanned = Scanned { id, file, bytes, entries: Vec::new(), end: 0, durable: 0 };
-    let mut header = [0; HEADER_BYTES];
+    let mut scanned = Scanned { id, file: Arc::clone(file), bytes, entries: Vec::new(), end: 0, durable: 0 };
+    let mut buffer = vec![0; CHUNK];
+    let (mut start, mut read) = (0, 0);
     while scanned.end < bytes {
-        let read = read_full_at(&*scanned.file, scanned.end, &mut header)
-            .map_err(|error| Error::io("read", &name, error))?;
-        let Some(found) = Header::decode(&header[..read]) else { break };
-        if scanned.end + found.entry_bytes() > bytes {
+        let at = scanned.end;
+        if read == 0 || at + HEADER_BYTES as u64 > start + read as u64 {
+            // An empty file is told by its first sector.
+            let wanted = if at == 0 { entry::ALIGN as usize } else { CHUNK };
+            read = read_full_at(&**file, at, &mut buffer[..wanted])
+                .map_err(|error| Error::io("read", &name, error))?;
+            start = at;
+        }
+        let from = usize::try_from(at - start).expect("it is within the buffer");
+        let Some(found) = Header::decode(&buffer[from.min(read)..read]) else { break };
+        if at + found.entry_bytes() > bytes {
             break;
         }
         scanned.durable = scanned.durable.max(found.durable);
-        scanned.entries.push((scanned.end, found));
+        scanned.entries.push((at, found));
         scanned.end += found.entry_bytes();
     }
     Ok(scanned)
+}
+
+impl Scanned {
+    /// What is not erased, with its place.
+    fn live(&self) -> impl Iterator<Item = (Short, Place)> {
+        self.entries.iter().filter(|(_, header)| !header.erased).map(|(offset, header)| {
+            let sector = u32::try_from(offset / entry::ALIGN).expect("a file is below 2 TiB");
+            (short(&header.hash), Place { file: self.id, sector, length: header.length })
+        })
+    }
 }
 
 /// Checks and writes anew what may not be durable, and clears what is behind it.

@@ -175,7 +175,7 @@ impl Bodies {
     fn make_file_in_gate(&self) -> Result<u32, Error> {
         let id = locked(&self.inner).files.keys().next_back().map_or(1, |id| id + 1);
         let file = layout::make_filled(&*self.disk, &layout::bodies_name(id), self.file_bytes)?;
-        let file = BodyFile { file, bytes: self.file_bytes, used: 0, durable: 0 };
+        let file = BodyFile { file, bytes: self.file_bytes, used: 0, durable: 0, listed: false };
         locked(&self.inner).files.insert(id, file);
         Ok(id)
     }
@@ -224,7 +224,9 @@ impl Drop for BodyFiller {
 fn fill_all(bodies: &Bodies, stop: &AtomicBool, pause: Duration) {
     let stopped = || stop.load(Ordering::SeqCst);
     while !stopped() {
-        let failed = bodies.wants_file() && bodies.try_refill().is_err();
+        // Space first: admissions wait for it. A list that cannot be written is tried again after the pause.
+        let failed = bodies.wants_file() && bodies.try_refill().is_err()
+            || bodies.wants_lists() && bodies.write_lists().is_err();
         let gate = locked(&bodies.space.gate);
         if stopped() {
             return;

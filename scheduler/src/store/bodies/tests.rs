@@ -208,6 +208,101 @@ fn what_nobody_wants_is_erased_and_what_is_pinned_stays() {
     check_has(&again, &list[..5]);
 }
 
+fn list_of(disk: &MemoryDisk, id: u32) -> Option<Vec<u8>> {
+    disk.content(&format!("bodies-{id:010}.list"))
+}
+
+#[test]
+fn a_full_file_is_opened_by_its_list() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    let list: Vec<_> = (0..40).map(|seed| body(seed, 1500)).collect();
+    list.iter().for_each(|item| store(&bodies, std::slice::from_ref(item)).unwrap());
+    bodies.write_lists().unwrap();
+    drop(bodies);
+    let settled = disk.settled();
+    assert!(list_of(&settled, 1).is_some() && list_of(&settled, 2).is_some());
+    // Headers in a listed file are not looked at: without them its bodies are there all the same.
+    let blind = settled.settled();
+    let mut content = blind.content("bodies-0000000001.dat").unwrap();
+    content[..64].fill(0);
+    blind.set_content("bodies-0000000001.dat", content);
+    check_has(&open(&blind), &list);
+    // A list that is damaged, cut or gone is made anew from the headers.
+    let whole = list_of(&settled, 1).unwrap();
+    let mut flipped = whole.clone();
+    flipped[30] ^= 1;
+    for bad in [Some(flipped), Some(whole[..40].to_vec()), Some(Vec::new()), None] {
+        let disk = settled.settled();
+        match bad {
+            Some(bytes) => disk.set_content("bodies-0000000001.list", bytes),
+            None => journal::Disk::remove(&disk, "bodies-0000000001.list").unwrap(),
+        }
+        let bodies = open(&disk);
+        check_has(&bodies, &list);
+        bodies.write_lists().unwrap();
+        assert_eq!(list_of(&disk, 1), Some(whole.clone()));
+    }
+}
+
+/// A list must never bring back what was erased: a job that asks for it would lose its body.
+#[test]
+fn a_list_never_names_what_is_erased() {
+    for seed in 0..10 {
+        let disk = MemoryDisk::new();
+        let bodies = open(&disk);
+        let list: Vec<_> = (0..40).map(|at| body(seed * 100 + at, 1500)).collect();
+        list.iter().for_each(|item| store(&bodies, std::slice::from_ref(item)).unwrap());
+        bodies.write_lists().unwrap();
+        let cuts: Arc<Mutex<Vec<MemoryDisk>>> = Arc::default();
+        let made = Arc::clone(&cuts);
+        let mut dice = Dice::new(seed);
+        disk.observe(move |disk| locked(&made).push(disk.cut_random(Unit::Sector, &mut dice)));
+        let mut collection = bodies.begin_collection();
+        // Enough stays that the files do.
+        let kept: Vec<_> =
+            list.iter().enumerate().filter(|(at, _)| at % 3 != 0).map(|(_, item)| item.clone()).collect();
+        kept.iter().for_each(|(hash, _)| collection.keep(hash));
+        collection.finish().unwrap();
+        assert!(list_of(&disk, 1).is_some(), "made anew when the collection ends");
+        check_has(&bodies, &kept);
+        let mut cuts = std::mem::take(&mut *locked(&cuts));
+        cuts.push(disk.settled());
+        for cut in cuts {
+            let after = open(&cut);
+            check_has(&after, &kept);
+            for (hash, bytes) in &list {
+                let found = after.get(hash).unwrap();
+                assert!(found.as_ref().is_none_or(|found| found == bytes));
+                assert_eq!(found.is_some(), after.contains(hash));
+            }
+        }
+    }
+}
+
+/// A file that counted as full and is the newest after a crash is appended to again: its list goes first.
+#[test]
+fn the_newest_file_is_not_believed_by_its_list() {
+    let disk = MemoryDisk::new();
+    let bodies = open(&disk);
+    bodies.try_refill().unwrap();
+    let list: Vec<_> = (0..9).map(|seed| body(seed, 1500)).collect();
+    list.iter().for_each(|item| store(&bodies, std::slice::from_ref(item)).unwrap());
+    // The next one fails in the next file.
+    let last = body(50, 1500);
+    disk.inject(disk.operations(), Fault::Eio, 1);
+    assert!(store(&bodies, std::slice::from_ref(&last)).is_err());
+    disk.clear_faults();
+    bodies.write_lists().unwrap();
+    assert!(list_of(&disk, 1).is_some());
+    drop(bodies);
+    let again = open(&disk.settled());
+    let small = body(60, 100);
+    store(&again, std::slice::from_ref(&small)).unwrap();
+    check_has(&again, &list);
+    check_has(&again, &[small]);
+}
+
 #[test]
 fn files_with_little_in_them_are_emptied() {
     let disk = MemoryDisk::new();

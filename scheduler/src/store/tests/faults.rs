@@ -105,9 +105,9 @@ fn a_last_frame_whose_body_is_missing_is_given_up() {
     // A frame that refers to a body which nobody stored, as if the disk had lied about its sync.
     let mut opened = open(disk.settled()).unwrap();
     let before = digest(&opened.state);
-    let mut job = opened.state.jobs.values().next().unwrap().clone();
+    let mut job = (**opened.state.jobs.values().next().unwrap()).clone();
     (job.id, job.bodies.environment) = (model::id::JobId(9999), BodyHash([9; 32]));
-    let record = scheduler_core::record::Record::Job(Box::new(job));
+    let record = scheduler_core::record::Record::Job(Arc::new(job));
     let lying = MemoryDisk::new();
     copy(&disk, &lying);
     std::mem::replace(&mut opened.store, open(lying.clone()).unwrap().store).close();

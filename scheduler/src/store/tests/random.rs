@@ -159,7 +159,7 @@ impl Random {
             phase: Phase::Pending(Pending { eligible: Some(self.state.now), ..Pending::default() }),
         };
         self.emit(out, Record::NextJobId(self.next_job));
-        self.emit(out, Record::Job(Box::new(job)));
+        self.emit(out, Record::Job(Arc::new(job)));
     }
 
     fn start(&mut self, id: JobId, out: &mut Vec<Record>) {

@@ -3,6 +3,8 @@
 //! Owns the copy and the count of passes. Each trial replaces the job by a changed one, with a record, and
 //! runs a pass from nothing, so that no trial sees another.
 
+use std::sync::Arc;
+
 use model::id::JobId;
 use model::time::Timestamp;
 
@@ -91,7 +93,7 @@ impl<'a> Trials<'a> {
         self.left -= 1;
         self.tried += 1;
         let id = job.id;
-        apply(&mut self.state, &Record::Job(Box::new(job)));
+        apply(&mut self.state, &Record::Job(Arc::new(job)));
         self.pass(id)
     }
 
@@ -108,7 +110,7 @@ impl<'a> Trials<'a> {
         let others: Vec<QueueKey> =
             self.state.index.queue.iter().copied().filter(|other| other.job != job.id).collect();
         others.iter().for_each(|key| leave_out(&mut self.state, key));
-        apply(&mut self.state, &Record::Job(Box::new(job.clone())));
+        apply(&mut self.state, &Record::Job(Arc::new(job.clone())));
         self.pass(job.id)
     }
 
