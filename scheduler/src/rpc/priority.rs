@@ -30,7 +30,7 @@ pub fn list(
         .index
         .queue
         .iter()
-        .map(|key| &view.state.jobs[&key.job])
+        .filter_map(|key| view.state.job(key.job))
         .filter(|job| job.hold == Hold::None && filter.matches(&view, job))
         .filter(|job| job.pending().is_some_and(|pending| pending.not_before.is_none()))
         .collect();

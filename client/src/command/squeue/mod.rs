@@ -367,7 +367,13 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
         None => None,
     };
     let job_ids = asked.jobs.iter().flatten().map(|selector| selector.job_id).collect();
-    let filter = JobFilter { job_ids, uids: asked.users.clone().unwrap_or_default(), ..JobFilter::default() };
+    // Named jobs are told apart from those that are not there, whatever their state.
+    let states = match (&asked.states, &asked.jobs) {
+        (States::Only(states), None) => states.iter().map(|state| state.long().to_owned()).collect(),
+        _ => Vec::new(),
+    };
+    let uids = asked.users.clone().unwrap_or_default();
+    let filter = JobFilter { job_ids, uids, states, ..JobFilter::default() };
     let request = ListJobsRequest {
         filter: Some(filter),
         include_ended: asked.jobs.is_some() || !matches!(asked.states, States::Live),

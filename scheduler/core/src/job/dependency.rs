@@ -227,15 +227,14 @@ impl Call<'_> {
     }
 
     fn waiting_singletons(&self, ended: &Job) -> Vec<JobId> {
-        let first = (ended.owner.uid, ended.request.name.clone(), JobId(0));
-        let same = self.state().index.named.range(first..);
-        same.take_while(|(uid, name, _)| *uid == ended.owner.uid && *name == ended.request.name)
-            .map(|(_, _, id)| *id)
+        // A singleton waits for no job by number, so it stands under 0. Few jobs are singletons, and a hundred thousand
+        // may have one name.
+        let all = (JobId(0), JobId(0))..=(JobId(0), JobId(u32::MAX));
+        let waiting = self.state().index.dependents.range(all).map(|(_, dependent)| *dependent);
+        waiting
             .filter(|id| {
-                let pending = self.job(*id).pending();
-                pending.is_some_and(|waits| {
-                    waits.dependency.terms.iter().any(|term| term.kind == Kind::Singleton)
-                })
+                let job = self.job(*id);
+                job.owner.uid == ended.owner.uid && job.request.name == ended.request.name
             })
             .collect()
     }
