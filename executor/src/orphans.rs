@@ -56,9 +56,7 @@ pub fn kill_remains(key: Key, spec: &Spec) {
 
 /// The entries that only this run's processes were started with.
 fn marks(spec: &Spec) -> Vec<Vec<u8>> {
-    let names: [&[u8]; 4] =
-        [b"SLURM_JOB_ID=", b"SLURM_STEP_ID=", b"SLURMD_NODENAME=", b"SLURM_CLUSTER_NAME="];
-    let wanted = |entry: &&Vec<u8>| names.iter().any(|name| entry.starts_with(name));
+    let wanted = |entry: &&Vec<u8>| MARKS.iter().any(|name| entry.starts_with(name));
     spec.environment.iter().filter(wanted).cloned().collect()
 }
 
@@ -80,4 +78,63 @@ fn carries(process: &Path, marks: &[Vec<u8>]) -> bool {
     let Ok(environment) = fs::read(process.join("environ")) else { return false };
     let has = |mark: &Vec<u8>| environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_slice());
     marks.iter().all(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use executor_supervisor::spec::Spec;
+    use model::id::StepId;
+
+    use super::{MARKS, kill_remains};
+    use crate::key::Key;
+
+    #[test]
+    fn without_a_cgroup_the_environment_tells_what_is_left() {
+        let own = std::process::id();
+        let environment: Vec<String> =
+            MARKS.iter().map(|name| format!("{}{own}", String::from_utf8_lossy(name))).collect();
+        let start = |entries: &[String]| {
+            let pairs = entries.iter().filter_map(|entry| entry.split_once('='));
+            Command::new("sleep").arg("1000").env_clear().envs(pairs).spawn().unwrap()
+        };
+        let mut left = start(&environment);
+        // Another run of the same job: all but one are the same.
+        let mut other = environment.clone();
+        other[1] = "SLURM_STEP_ID=another".to_owned();
+        let mut stranger = start(&other);
+        let spec = Spec {
+            job_id: 7,
+            step: "0".to_owned(),
+            run: 1,
+            node: "n1".to_owned(),
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: 0,
+            groups: Vec::new(),
+            work_dir: Vec::new(),
+            umask: 0,
+            rlimits: Vec::new(),
+            cgroup: Vec::new(),
+            environment: environment.into_iter().map(String::into_bytes).collect(),
+            tasks: Vec::new(),
+            limit_ms: None,
+            kill_wait_ms: 0,
+            warning: None,
+            cookie: Vec::new(),
+            client_grace_ms: 0,
+            window: (0, 0),
+            kill_on_bad_exit: false,
+            task_prologs: Vec::new(),
+            task_epilogs: Vec::new(),
+        };
+        // It ends when nothing is found any more: what was killed has to be taken away meanwhile.
+        let killed = std::thread::spawn(move || left.wait().unwrap());
+        kill_remains(Key { job_id: 7, step: StepId::Number(0), run: 1 }, &spec);
+        assert!(stranger.try_wait().unwrap().is_none(), "another run's process is left alone");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert_eq!(killed.join().unwrap().signal(), Some(9));
+    }
 }
