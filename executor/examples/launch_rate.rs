@@ -1,7 +1,7 @@
 //! Trivial jobs per second through one executor, with a scheduler that only launches and acknowledges. Build with
 //! `--release`, with `executor-supervisor` beside it.
 //!
-//! `rate [JOBS [AT_ONCE]]`: state in a new folder below TMPDIR, removed afterwards. Jobs run as the caller.
+//! `launch_rate [JOBS [AT_ONCE]]`: state in a new folder below TMPDIR, removed afterwards. Jobs run as the caller.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
