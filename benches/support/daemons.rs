@@ -173,21 +173,20 @@ impl Daemon {
         self.child.id()
     }
 
-    /// CPU time so far, user and system: its own, and that of the children it has waited for.
+    /// CPU time so far, user and system: its own, and that of the children it has or had, with those that they have
+    /// waited for.
     ///
     /// # Errors
     /// It is gone.
     pub fn cpu(&self) -> Result<(Duration, Duration)> {
-        let stat =
-            fs::read_to_string(format!("/proc/{}/stat", self.pid())).context("read a daemon's stat")?;
-        let (_, fields) = stat.rsplit_once(") ").context("a daemon's stat")?;
-        let tick =
-            |at: usize| fields.split(' ').nth(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        // Hundredths of a second, whatever the kernel's own clock is.
-        Ok((
-            Duration::from_millis((tick(11) + tick(12)) * 10),
-            Duration::from_millis((tick(13) + tick(14)) * 10),
-        ))
+        let (own, mut children) = cpu_of(self.pid())?;
+        for child in children_of(self.pid())? {
+            // One that has ended meanwhile was waited for.
+            if let Ok((its, below)) = cpu_of(child) {
+                children += its + below;
+            }
+        }
+        Ok((own, children))
     }
 
     /// Resident memory, bytes.
@@ -253,4 +252,26 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// CPU time of a process, user and system: its own, and that of the children it has waited for.
+///
+/// # Errors
+/// It is gone.
+pub fn cpu_of(pid: u32) -> Result<(Duration, Duration)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("read a process's stat")?;
+    let (_, fields) = stat.rsplit_once(") ").context("a process's stat")?;
+    let tick = |at: usize| fields.split(' ').nth(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    // Hundredths of a second, whatever the kernel's own clock is.
+    Ok((Duration::from_millis((tick(11) + tick(12)) * 10), Duration::from_millis((tick(13) + tick(14)) * 10)))
+}
+
+fn children_of(pid: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("read a daemon's threads")? {
+        let path = thread.context("read a daemon's threads")?.path().join("children");
+        let text = fs::read_to_string(path).unwrap_or_default();
+        children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    Ok(children)
 }
