@@ -6,6 +6,7 @@
 //! is. Effects that a lost session swallowed are not kept: registration carries the whole table.
 
 mod beside;
+mod hands;
 mod obey;
 
 pub(crate) use beside::conclude_now;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use executor_supervisor::frame::Frame;
 use proto::v1;
 use proto::v1::agent_up::Message as Up;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::cgroup;
 use crate::control::Delivery;
@@ -33,11 +35,10 @@ use crate::record::{Mark, Record};
 use crate::step::lifecycle::{Action, Event, State};
 use crate::step::table;
 use crate::uplink::Signal;
+use hands::{Hands, Work};
 
-/// Supervisors that are being started at one time: more only fight for the processors.
-const STARTS_AT_ONCE: usize = 4;
-/// Run folders that are being removed at one time.
-const COLLECTS_AT_ONCE: usize = 2;
+/// How long the word that a run has begun may wait: most short runs end in that time, and their end says it.
+const SOON: Duration = Duration::from_millis(50);
 /// Events taken before the journal's next batch is sent off.
 const EVENTS_IN_A_ROW: usize = 512;
 /// Time between heartbeats until the scheduler names one.
@@ -106,6 +107,12 @@ enum Beside {
     Run(Key, Event),
     /// A command reached its supervisor, or did not.
     Delivered(Key, Delivery),
+    /// A supervisor has ended without an outcome; how.
+    Unclear(Key, String),
+    /// The nursery has ended before a run's supervisor has, or before there was one; the attempts so far.
+    Orphaned(Key, u32),
+    /// Such a run never began.
+    Unbegun(Key, u32),
 }
 
 struct Session {
@@ -135,8 +142,9 @@ pub struct Agent {
     epoch_seen: u64,
     session: Option<Session>,
     beside: mpsc::Sender<Beside>,
-    starts: Arc<Semaphore>,
-    collects: Arc<Semaphore>,
+    hands: Hands,
+    /// Runs whose begin is to be told, and when.
+    soon: VecDeque<(Instant, Key)>,
     heartbeat: tokio::time::Interval,
     fatal: Option<String>,
 }
@@ -164,15 +172,18 @@ pub struct Beginning {
 
 impl Agent {
     /// Takes over what was found. Must be called within the runtime.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The system gives no thread.
     pub fn new(
         fixed: Arc<Fixed>,
         beginning: Beginning,
         logbook: Logbook,
         committed: mpsc::Receiver<Committed>,
         signals: mpsc::Receiver<Signal>,
-    ) -> (Self, Ears) {
+    ) -> std::io::Result<(Self, Ears)> {
         let (beside, beside_events) = mpsc::channel(1024);
+        let hands = beside::hands(&fixed, &beside)?;
         let mut agent = Self {
             fixed,
             runs: table::Table::new(beginning.runs),
@@ -183,8 +194,8 @@ impl Agent {
             epoch_seen: beginning.epoch_seen,
             session: None,
             beside,
-            starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
-            collects: Arc::new(Semaphore::new(COLLECTS_AT_ONCE)),
+            hands,
+            soon: VecDeque::new(),
             heartbeat: tokio::time::interval(HEARTBEAT_FIRST),
             fatal: None,
         };
@@ -195,7 +206,7 @@ impl Agent {
         for key in beginning.held {
             agent.watch(key);
         }
-        (agent, Ears { signals, committed, beside: beside_events })
+        Ok((agent, Ears { signals, committed, beside: beside_events }))
     }
 
     /// Runs until `stop` is told or the journal fails.
@@ -205,14 +216,16 @@ impl Agent {
     pub async fn run(mut self, mut ears: Ears, mut stop: oneshot::Receiver<()>) -> Result<(), String> {
         let mut again = tokio::time::interval(Duration::from_secs(1));
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut disk_full = false;
+        let mut waits = false;
         loop {
+            let soon = self.soon.front().map(|(at, _)| *at);
             tokio::select! {
                 Some(committed) = ears.committed.recv() => self.committed(committed),
                 Some(beside) = ears.beside.recv() => self.heard(beside),
                 Some(signal) = ears.signals.recv() => self.signal(signal),
                 _ = self.heartbeat.tick() => self.send(Up::Heartbeat(host::heartbeat())),
-                _ = again.tick(), if disk_full => {}
+                _ = again.tick(), if waits => self.logbook.hurry(),
+                () = tokio::time::sleep_until(soon.unwrap_or_else(Instant::now)), if soon.is_some() => self.tell_begun(),
                 _ = &mut stop => break,
             }
             for _ in 0..EVENTS_IN_A_ROW {
@@ -227,7 +240,7 @@ impl Agent {
             if let Some(fatal) = self.fatal.take() {
                 return Err(fatal);
             }
-            disk_full = self.flush();
+            waits = self.flush();
         }
         self.finish(&mut ears).await
     }
@@ -237,6 +250,7 @@ impl Agent {
         let patience = tokio::time::sleep(Duration::from_secs(2));
         tokio::pin!(patience);
         while !self.logbook.is_idle() {
+            self.logbook.hurry();
             self.flush();
             tokio::select! {
                 Some(committed) = ears.committed.recv() => {
@@ -290,6 +304,9 @@ impl Agent {
                 }
                 self.deliver(key);
             }
+            Beside::Unclear(key, status) => self.conclude(key, status),
+            Beside::Orphaned(key, attempts) => self.adopt(key, attempts),
+            Beside::Unbegun(key, attempts) => self.hands.push(Work::Again(key, attempts + 1)),
         }
     }
 
@@ -324,6 +341,7 @@ impl Agent {
                 }
                 Action::Start => self.start(key),
                 Action::Report => self.report(key),
+                Action::ReportSoon => self.soon.push_back((Instant::now() + SOON, key)),
                 Action::Send(frame) => self.queue(key, frame),
                 Action::Collect => self.collect(key),
             }

@@ -91,7 +91,8 @@ pub async fn run(
         .with_context(|| format!("cannot read the run folders in {}", fixed.run_root.display()))?;
     let (logbook, committed) = Logbook::start(spool.journal).context("cannot start the journal's threads")?;
     let (signals_in, signals) = mpsc::channel(SIGNAL_QUEUE);
-    let (agent, ears) = Agent::new(fixed, beginning, logbook, committed, signals);
+    let (agent, ears) = Agent::new(fixed, beginning, logbook, committed, signals)
+        .context("cannot start the threads that start runs")?;
     let dialling = tokio::spawn(uplink::run(identity.sockets, signals_in));
     let ended = agent.run(ears, stop).await;
     dialling.abort();

@@ -11,7 +11,7 @@ use journal::{Batch, Class, Committer, Filler, Journal, Log, Payload, Sequence, 
 use tokio::sync::mpsc;
 
 use crate::key::Key;
-use crate::record::Record;
+use crate::record::{Mark, Record};
 use crate::step::lifecycle::Event;
 
 /// Bytes of records after which a checkpoint is due.
@@ -31,6 +31,8 @@ pub struct Logbook {
     /// Keeps filled segments ready as long as it lives.
     _filler: Filler,
     next: Payload,
+    /// Something in it is waited for, or must not be forgotten.
+    urgent: bool,
     spare: Option<Payload>,
     waiting: Vec<(Key, Event)>,
     on_its_way: Option<Vec<(Key, Event)>>,
@@ -56,6 +58,7 @@ impl Logbook {
             space,
             _filler: filler,
             next: Payload::new(),
+            urgent: false,
             spare: None,
             waiting: Vec::new(),
             on_its_way: None,
@@ -77,12 +80,21 @@ impl Logbook {
     pub fn add(&mut self, record: &Record, then: Option<(Key, Event)>) {
         self.next.push_with(|out| record.encode(out));
         self.waiting.extend(then);
+        // That a run is forgotten may itself be forgotten: its end is told and acknowledged once more.
+        self.urgent |= !matches!(record, Record::Run(_, Mark::Gone));
+    }
+
+    /// Lets the next flush take what could wait for further records.
+    pub fn hurry(&mut self) {
+        self.urgent = true;
     }
 
     /// A checkpoint should be added before the next batch leaves.
     #[must_use]
     pub fn wants_checkpoint(&self) -> bool {
-        self.on_its_way.is_none() && self.since_checkpoint + self.next.payload_bytes() > CHECKPOINT_AFTER
+        self.urgent
+            && self.on_its_way.is_none()
+            && self.since_checkpoint + self.next.payload_bytes() > CHECKPOINT_AFTER
     }
 
     /// Adds a checkpoint: `state` is everything that must be known after the records of this batch.
@@ -95,10 +107,14 @@ impl Logbook {
         self.since_checkpoint = 0;
     }
 
-    /// Sends the next batch off if none is on its way. True: there is no space, try again later.
+    /// Sends the next batch off if none is on its way. True: something is left that nothing else will send off (it
+    /// can wait, or there is no space): try again later, with [`hurry`](Self::hurry).
     pub fn flush(&mut self) -> bool {
         if self.on_its_way.is_some() || self.next.is_empty() {
             return false;
+        }
+        if !self.urgent {
+            return true;
         }
         let held = match self.space.reserve(Class::Essential, self.next.payload_bytes()) {
             Ok(held) => held,
@@ -106,6 +122,7 @@ impl Logbook {
             Err(error) => return self.broken(&error.to_string()),
         };
         let payload = std::mem::replace(&mut self.next, self.spare.take().unwrap_or_default());
+        self.urgent = false;
         self.since_checkpoint += payload.payload_bytes();
         self.on_its_way = Some(std::mem::take(&mut self.waiting));
         let sender = self.sender.clone();

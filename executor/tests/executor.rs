@@ -21,9 +21,10 @@ fn a_batch_job_runs_and_is_collected() {
     let session = cluster.welcomed();
     assert_eq!(session.register.node, "n1");
     assert_eq!((session.register.boot_id.len(), session.register.spool_id.len()), (16, 16));
-    session
-        .launch(cluster.batch(7, "echo \"$0 $SLURM_JOB_ID $SLURMD_NODENAME\"; id -u; echo err >&2; exit 3"));
+    let text = "echo \"$0 $SLURM_JOB_ID $SLURMD_NODENAME\"; id -u; echo err >&2; until [ -e stop-7 ]; do sleep 0.02; done; exit 3";
+    session.launch(cluster.batch(7, text));
     session.await_stage(&key(7), v1::RunStage::RunBegun);
+    cluster.let_end(7);
     let outcome = session.await_end(&key(7));
     assert_eq!(
         (outcome.kind(), exit(&outcome)),
@@ -177,6 +178,34 @@ fn supervisor_pid(cluster: &Cluster, name: &str) -> i32 {
 
 fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// The parent of a process.
+fn parent_of(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_killed_nursery_loses_and_repeats_nothing() {
+    let cluster = Cluster::new("nursery");
+    let _executor = cluster.start();
+    let session = cluster.welcomed();
+    session.launch(cluster.batch(1, "echo $$ > pid-1; until [ -e stop-1 ]; do sleep 0.02; done; exit 7"));
+    let nursery = parent_of(supervisor_pid(&cluster, "pid-1"));
+    // What is handed to it from here on waits in its socket and is lost with it.
+    let send = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(nursery), signal).unwrap();
+    send(nix::sys::signal::Signal::SIGSTOP);
+    session.launch(cluster.counting(2));
+    let spec = cluster.run_folder(&key(2)).join("spec");
+    eventually("the run's folder", || spec.exists().then_some(()));
+    send(nix::sys::signal::Signal::SIGKILL);
+    cluster.await_count(2);
+    for job in [1, 2] {
+        cluster.let_end(job);
+        assert_eq!(exit(&session.await_end(&key(job))), (7, 0), "job {job}");
+    }
+    assert_eq!(cluster.text("count-2"), "ran\n");
 }
 
 /// Writes its pids (a plain child, one in a session of its own), then waits.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries::Binaries;
 use crate::poll::wait_for;
-use crate::process::{Daemon, runs, sweep, users_of};
+use crate::process::{Daemon, is_nursery, runs, sweep, users_of};
 
 /// How long daemons may take to answer or register, also on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -246,8 +246,18 @@ impl Cluster {
     /// Process ids of the supervisors that run now.
     #[must_use]
     pub fn supervisors(&self) -> Vec<u32> {
+        self.of_supervisors_program().filter(|pid| !is_nursery(*pid)).collect()
+    }
+
+    /// Process ids of the executors' nurseries, which make the supervisors.
+    #[must_use]
+    pub fn nurseries(&self) -> Vec<u32> {
+        self.of_supervisors_program().filter(|pid| is_nursery(*pid)).collect()
+    }
+
+    fn of_supervisors_program(&self) -> impl Iterator<Item = u32> {
         let program = self.folder.join("bin/sluice-supervisor");
-        users_of(&self.folder).into_iter().filter(|pid| runs(*pid, &program)).collect()
+        users_of(&self.folder).into_iter().filter(move |pid| runs(*pid, &program))
     }
 
     /// Runs a client command to its end.

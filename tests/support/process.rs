@@ -122,6 +122,12 @@ pub(crate) fn runs(pid: u32, program: &Path) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)
 }
 
+/// Whether a process of the supervisor's program is a nursery; its forks show their run instead.
+pub(crate) fn is_nursery(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"--nursery")
+}
+
 fn holds(pid: u32, folder: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
     if is_zombie(pid) {

@@ -5,14 +5,18 @@
 use std::sync::Arc;
 
 use executor_supervisor::frame::Frame;
+use executor_supervisor::nursery::Fate;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use proto::v1;
+use tokio::sync::mpsc;
 
+use super::hands::{Hands, Work};
 use super::{Agent, Beside, Fixed};
 use crate::control;
 use crate::crash::{self, Point};
 use crate::host;
 use crate::key::Key;
+use crate::launch::nursery::{Heard, Nursery};
 use crate::launch::{self, start};
 use crate::orphans;
 use crate::step::lifecycle::{self, Event};
@@ -20,39 +24,83 @@ use crate::step::lifecycle::{self, Event};
 /// Commands for one run that may wait for its supervisor.
 const COMMANDS_MAX: usize = 64;
 
+/// The threads that start runs and clear up after them, with the nursery that they hand runs to.
+pub(super) fn hands(fixed: &Arc<Fixed>, beside: &mpsc::Sender<Beside>) -> std::io::Result<Hands> {
+    let (place, heard) = (Arc::clone(fixed), beside.clone());
+    let ear = move |key, news| {
+        // The agent is gone only when the process ends.
+        let _ = heard.blocking_send(match news {
+            Heard::Lost(attempts) => Beside::Orphaned(key, attempts),
+            Heard::Ended(fate) => ended(&place, key, fate),
+        });
+    };
+    let nursery = Nursery::new(fixed.supervisor.clone(), Arc::new(ear));
+    let (place, said) = (Arc::clone(fixed), beside.clone());
+    Hands::start(move |work| {
+        let (key, started) = match work {
+            Work::Start(key, launch) => (key, start_supervisor(&place, &nursery, key, &launch)),
+            Work::Again(key, attempt) => (key, hand_again(&place, &nursery, key, attempt)),
+            Work::Collect(key, owner) => return collect(&place, key, owner),
+        };
+        let event = match started {
+            Ok(()) => {
+                crash::point(Point::AfterSpawn);
+                Event::Started { begun_ms: host::now_ms() }
+            }
+            Err(detail) => failed(&detail),
+        };
+        let _ = said.blocking_send(Beside::Run(key, event));
+    })
+}
+
+/// What a supervisor left behind. The usual case is one small file, read from memory.
+fn ended(fixed: &Fixed, key: Key, fate: Fate) -> Beside {
+    if let Fate::NotForked(errno) = fate {
+        let error = std::io::Error::from_raw_os_error(errno);
+        return Beside::Run(key, failed(&format!("cannot fork a supervisor: {error}")));
+    }
+    match start::examine(&fixed.folder(key), key) {
+        start::Found::Outcome(outcome) => Beside::Run(key, Event::Gone(outcome)),
+        _ => Beside::Unclear(key, format!("{fate:?}")),
+    }
+}
+
 impl Agent {
     pub(super) fn start(&mut self, key: Key) {
         crash::point(Point::AfterIntent);
         let Some(launch) = self.launches.remove(&key) else {
             // Cannot be: an intent is logged only with its launch at hand.
-            let outcome =
-                lifecycle::never_begun(Kind::LaunchFailed, "the launch is not at hand", host::now_ms());
-            return self.happen(key, Event::Gone(outcome));
+            return self.happen(key, failed("the launch is not at hand"));
         };
         self.owners.insert(key, (launch.uid, launch.gid));
-        let (fixed, beside, starts) =
-            (Arc::clone(&self.fixed), self.beside.clone(), Arc::clone(&self.starts));
+        self.hands.push(Work::Start(key, launch));
+    }
+
+    /// Finds out how a run ended whose supervisor wrote no outcome.
+    pub(super) fn conclude(&self, key: Key, status: String) {
+        let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tokio::spawn(async move {
-            let permit = starts.acquire_owned().await;
-            let place = Arc::clone(&fixed);
-            let started = tokio::task::spawn_blocking(move || start_supervisor(&place, key, &launch)).await;
-            drop(permit);
-            let event = match started {
-                Ok(Ok(mut child)) => {
-                    crash::point(Point::AfterSpawn);
-                    let begun = Event::Started { begun_ms: host::now_ms() };
-                    if beside.send(Beside::Run(key, begun)).await.is_err() {
-                        return;
-                    }
-                    let status = child.wait().await;
-                    let text = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    Event::Gone(conclude(fixed, key, text).await)
+            let outcome = conclude(fixed, key, status).await;
+            let _ = beside.send(Beside::Run(key, Event::Gone(outcome))).await;
+        });
+    }
+
+    /// A run that the nursery left: its supervisor is waited for, or it is handed over again.
+    pub(super) fn adopt(&mut self, key: Key, attempts: u32) {
+        let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
+        tracing::warn!(run = %key, attempts, "the nursery has ended; looking for the run's supervisor");
+        tokio::spawn(async move {
+            control::gone(&fixed.folder(key)).await;
+            let folder = fixed.folder(key);
+            let found = tokio::task::spawn_blocking(move || start::examine(&folder, key)).await;
+            let next = match found {
+                Ok(start::Found::Nothing) => Beside::Unbegun(key, attempts),
+                Ok(start::Found::Outcome(outcome)) => Beside::Run(key, Event::Gone(outcome)),
+                Ok(start::Found::Begun { .. }) | Err(_) => {
+                    Beside::Unclear(key, "it was lost with the nursery".to_owned())
                 }
-                Ok(Err(detail)) => failed(detail),
-                Err(_) => failed("the start panicked".to_owned()),
             };
-            // The agent is gone only when the process ends.
-            let _ = beside.send(Beside::Run(key, event)).await;
+            let _ = beside.send(next).await;
         });
     }
 
@@ -94,31 +142,27 @@ impl Agent {
     }
 
     pub(super) fn collect(&mut self, key: Key) {
-        let (fixed, collects) = (Arc::clone(&self.fixed), Arc::clone(&self.collects));
         let owner = self.owners.remove(&key);
-        tokio::spawn(async move {
-            let _permit = collects.acquire_owned().await;
-            let collect = move || {
-                fixed.cgroups.leave(key);
-                fixed.spares.collect(&fixed.folder(key), owner)
-            };
-            let removed = tokio::task::spawn_blocking(collect).await;
-            match removed {
-                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(run = %key, %error, "a run folder could not be removed");
-                }
-                _ => {}
-            }
-        });
+        self.hands.push(Work::Collect(key, owner));
     }
 }
 
-fn failed(detail: String) -> Event {
-    Event::Gone(lifecycle::never_begun(Kind::LaunchFailed, &detail, host::now_ms()))
+fn failed(detail: &str) -> Event {
+    Event::Gone(lifecycle::never_begun(Kind::LaunchFailed, detail, host::now_ms()))
 }
 
-/// Blocking: the folder, and the process. The error is a sentence for the user.
-fn start_supervisor(fixed: &Fixed, key: Key, launch: &v1::Launch) -> Result<tokio::process::Child, String> {
+fn collect(fixed: &Fixed, key: Key, owner: Option<(u32, u32)>) {
+    fixed.cgroups.leave(key);
+    match fixed.spares.collect(&fixed.folder(key), owner) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(run = %key, %error, "a run folder could not be removed");
+        }
+        _ => {}
+    }
+}
+
+/// The folder, and the process. The error is a sentence for the user.
+fn start_supervisor(fixed: &Fixed, nursery: &Nursery, key: Key, launch: &v1::Launch) -> Result<(), String> {
     let folder = fixed.folder(key);
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
     let groups = fixed.cgroups.enter(key, launch)?;
@@ -128,7 +172,16 @@ fn start_supervisor(fixed: &Fixed, key: Key, launch: &v1::Launch) -> Result<toki
     let script = (key.step == model::id::StepId::Batch).then_some(&launch.script[..]);
     let lock = start::prepare(&fixed.run_root, key, &spec, script, fixed.uid == 0, &fixed.spares)
         .map_err(|error| format!("cannot make the run folder {}: {error}", folder.display()))?;
-    start::spawn(&fixed.supervisor, &folder, lock)
+    nursery
+        .hand(key, &folder, &lock, 1)
+        .map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))
+}
+
+/// The same for a run whose folder is there.
+fn hand_again(fixed: &Fixed, nursery: &Nursery, key: Key, attempt: u32) -> Result<(), String> {
+    let folder = fixed.folder(key);
+    start::reopen(&folder)
+        .and_then(|lock| nursery.hand(key, &folder, &lock, attempt))
         .map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))
 }
 

@@ -9,6 +9,7 @@ use executor_supervisor::outcome::Kind;
 use proto::v1;
 use proto::v1::agent_down::Message as Down;
 use proto::v1::agent_up::Message as Up;
+use tokio::time::Instant;
 
 use super::Agent;
 use crate::crash::{self, Point};
@@ -55,6 +56,19 @@ impl Agent {
                 crash::point(Point::BeforeReport);
             }
             self.send(Up::Report(report));
+        }
+    }
+
+    /// Tells the begin of runs that have lasted for a while and are not over.
+    pub(super) fn tell_begun(&mut self) {
+        let now = Instant::now();
+        while let Some(&(at, key)) = self.soon.front()
+            && at <= now
+        {
+            self.soon.pop_front();
+            if let Some(report) = self.runs.report(key).filter(|report| report.outcome.is_none()) {
+                self.send(Up::Report(report));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! the job are only named here: they are opened by the task itself, with the submitter's rights.
 
 pub mod environment;
+pub mod nursery;
 pub mod pattern;
 pub mod spares;
 pub mod start;

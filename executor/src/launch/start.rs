@@ -1,4 +1,4 @@
-//! A run's folder and its supervisor's process.
+//! A run's folder and its lock.
 //!
 //! ```text
 //!  RUN_ROOT/JOB.STEP.RUN/   spec (0600, locked by the supervisor)  slurm_script (0700, the submitter's)
@@ -6,8 +6,8 @@
 //!  RUN_ROOT/.spare-N/       the same files of a run that is over, for the next run of the same user
 //! ```
 //!
-//! The lock of `spec` is taken here and handed on with the open file as the supervisor's standard input: from
-//! then on a free lock means that nobody runs it. A folder is whole before it gets the run's name. Blocking;
+//! The lock of `spec` is taken here and handed on with the open file, through the nursery, to the run's supervisor:
+//! from then on a free lock means that nobody runs it. A folder is whole before it gets the run's name. Blocking;
 //! called off the agent's task.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -73,8 +73,10 @@ fn fill(folder: &Path, spec: &Spec, script: Option<&[u8]>, chown: bool) -> io::R
     if let Some(script) = script {
         let mut file = open(SCRIPT_FILE, 0o700)?;
         file.write_all(script)?;
-        file.set_len(script.len() as u64)?;
         let facts = file.metadata()?;
+        if facts.len() != script.len() as u64 {
+            file.set_len(script.len() as u64)?;
+        }
         if chown && (facts.uid(), facts.gid()) != (spec.uid, spec.gid) {
             fchown(&file, Some(spec.uid), Some(spec.gid))?;
         }
@@ -89,12 +91,27 @@ fn fill(folder: &Path, spec: &Spec, script: Option<&[u8]>, chown: bool) -> io::R
     }
     let bytes = spec.encode();
     file.write_all(&bytes)?;
-    file.set_len(bytes.len() as u64)?;
+    if file.metadata()?.len() != bytes.len() as u64 {
+        file.set_len(bytes.len() as u64)?;
+    }
     file.rewind()?;
     Ok(file)
 }
 
-/// Starts the supervisor, which owns the lock from here on. Must be called within the runtime.
+/// Takes the lock of a run whose folder is there and that never began.
+///
+/// # Errors
+/// Somebody has it, or the folder is not whole.
+pub fn reopen(folder: &Path) -> io::Result<File> {
+    let file = File::open(folder.join(SPEC_FILE))?;
+    if !sys::try_lock(&file)? {
+        return Err(io::Error::other("the run is locked by another process"));
+    }
+    Ok(file)
+}
+
+/// Starts a supervisor's program for this one run, without a nursery; it owns the lock from here on. Must be called
+/// within the runtime.
 ///
 /// # Errors
 /// It could not be executed; nothing was started.

@@ -87,6 +87,8 @@ pub enum Action {
     Start,
     /// Tell the scheduler where the run is.
     Report,
+    /// The same in a while: a short run tells its end instead.
+    ReportSoon,
     /// Hand the frame to the supervisor.
     Send(Frame),
     /// Remove the run's folder.
@@ -183,7 +185,7 @@ fn starting(mut waiting: Vec<Frame>, event: Event) -> (Option<State>, Vec<Action
     match event {
         Event::Started { begun_ms } => {
             let sends = waiting.into_iter().map(Action::Send);
-            let actions = std::iter::once(Action::Report).chain(sends).collect();
+            let actions = std::iter::once(Action::ReportSoon).chain(sends).collect();
             (Some(State::Running { begun_ms }), actions)
         }
         Event::Gone(outcome) => end(outcome),
@@ -299,7 +301,7 @@ mod tests {
             vec![
                 Action::Log(Mark::Intent, Some(Event::IntentDurable)),
                 Action::Start,
-                Action::Report,
+                Action::ReportSoon,
                 Action::Log(Mark::Ended(outcome()), Some(Event::OutcomeDurable)),
                 Action::Report,
                 Action::Log(Mark::Gone, None),

@@ -17,10 +17,15 @@ use crate::sys;
 use crate::tree::Tree;
 
 /// Ends of the task's streams that the supervisor holds the other ends of, by stream; `None`: a file.
+#[derive(Default)]
 pub(crate) struct Ends {
     pub(crate) streams: [Option<OwnedFd>; 3],
     /// The task's side of a terminal, for all three.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Each ends when a task has opened, and so emptied, a file that this one writes to as well.
+    pub(crate) emptied: Vec<OwnedFd>,
+    /// Held until this task has opened its files.
+    pub(crate) opening: Option<OwnedFd>,
 }
 
 /// Slurm's exit status for "its files could not be set up": as a signal.
@@ -76,7 +81,11 @@ fn enter_work_dir(spec: &Spec) -> Result<Option<io::Error>, String> {
 }
 
 fn open_streams(task: &Task, ends: Ends) -> Result<(), String> {
-    let Ends { streams: [input, output, error], terminal } = ends;
+    let Ends { streams: [input, output, error], terminal, emptied, opening: _opening } = ends;
+    for end in &emptied {
+        // Nothing is ever written there. A task that cannot open its files ends, and lets go of it too.
+        let _ = sys::read(end.as_fd(), &mut [0]);
+    }
     if let Some(terminal) = terminal {
         for target in 0..3 {
             put(&terminal, target)?;
@@ -86,7 +95,8 @@ fn open_streams(task: &Task, ends: Ends) -> Result<(), String> {
     match (input, &task.stdin) {
         (Some(end), _) => put(&end, 0)?,
         (None, Stdio::File { path, .. }) => put(&open_file(path, libc::O_RDONLY)?, 0)?,
-        (None, _) => put(&open_file(b"/dev/null", libc::O_RDONLY)?, 0)?,
+        // A supervisor's own standard input is that already.
+        (None, _) => {}
     }
     for (target, end, stdio) in [(1, output, &task.stdout), (2, error, &task.stderr)] {
         match (end, stdio) {
@@ -97,8 +107,8 @@ fn open_streams(task: &Task, ends: Ends) -> Result<(), String> {
                 put(&open_output(path, flags)?, target)?;
             }
             (None, Stdio::Output) => {
-                let copy = sys::keep(1).map_err(|error| format!("cannot share output: {}", words(&error)))?;
-                put(&copy, target)?;
+                sys::share_output(target)
+                    .map_err(|error| format!("cannot share output: {}", words(&error)))?;
             }
             (None, Stdio::Null | Stdio::Stream | Stdio::Pty) => {
                 put(&open_file(b"/dev/null", libc::O_WRONLY)?, target)?;
@@ -297,8 +307,7 @@ fn execute_only(program: &[u8], environment: &[Vec<u8>]) -> ! {
 /// Becomes a task's epilog: the user's rights and environment, no streams.
 pub(crate) fn become_epilog(spec: &Spec, task: &Task, tree: &Tree, epilog: &[u8]) -> ! {
     let streams = Task { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..task.clone() };
-    let ends = Ends { streams: [None, None, None], terminal: None };
-    match tree.join().and_then(|()| prepare(spec, &streams, ends)) {
+    match tree.join().and_then(|()| prepare(spec, &streams, Ends::default())) {
         Ok(environment) => execute_only(epilog, &environment),
         Err(_) => sys::exit_now(1),
     }

@@ -3,10 +3,12 @@
 //! Owns three byte formats: the launch specification (`spec`), the outcome file (`outcome`) and the
 //! frames on the step's Unix socket (`frame`). Standard library only; nothing here starts a process
 //! or decides anything. Each format carries a version; a reader refuses a version it does not know.
+//! The messages between an executor and its nursery (`nursery`) need none: both are of one build.
 //!
 //! The names of the files in a run folder are part of that contract and stand here.
 
 pub mod frame;
+pub mod nursery;
 pub mod outcome;
 pub mod spec;
 mod wire;

@@ -1,6 +1,7 @@
 //! `sluice-supervisor RUN_FOLDER`: parent of one step's processes; outlives the executor.
 //!
-//! Started by an executor with the run's specification, locked, as standard input. The lock belongs to that
+//! Started with the run's specification, locked, as standard input, or forked by an executor's nursery
+//! (`sluice-supervisor --nursery`, see `brood`) that was handed the same open file. The lock belongs to that
 //! open file, which this process keeps for life: a free lock tells that no supervisor exists. The mark
 //! `begun` is there before the first child is made; the outcome appears by rename before the lock is let go.
 //! It ignores signals that end daemons and stays outside the cgroup that it makes for its step.
@@ -10,6 +11,7 @@
 //! Exit status: 0 after an outcome was written; 2 wrong use; 3 another supervisor holds the run; 4 the
 //! specification cannot be read; 5 the run began before; 6 a file of the run cannot be written.
 
+mod brood;
 mod child;
 mod groups;
 mod probe;
@@ -19,45 +21,69 @@ mod streams;
 mod sys;
 mod tree;
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
+use executor_supervisor::nursery;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::Spec;
 use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE};
 
+use crate::brood::Handed;
 use crate::run::Run;
 use crate::tree::{Made, Tree};
 
 fn main() -> ExitCode {
-    let Some(folder) = std::env::args_os().nth(1) else {
+    let Some(argument) = std::env::args_os().nth(1) else {
         eprintln!("sluice-supervisor: error: usage: sluice-supervisor RUN_FOLDER < RUN_FOLDER/spec");
         return ExitCode::from(2);
     };
-    if folder == "--probe" {
+    if argument == "--probe" {
         return probe::run();
     }
-    match supervise(&folder) {
+    let ended = if argument == nursery::ARGUMENT { brood() } else { alone(&argument) };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err((status, sentence)) => {
-            eprintln!("sluice-supervisor: error: {}: {sentence}", folder.display());
+            eprintln!("sluice-supervisor: error: {}: {sentence}", argument.display());
             ExitCode::from(status)
         }
     }
 }
 
-fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
+/// Started for one run.
+fn alone(folder: &OsStr) -> Result<(), (u8, String)> {
+    let lock = sys::keep(0).map_err(|error| (2, error.to_string()))?;
+    quiet_input().map_err(|error| (6, format!("/dev/null: {error}")))?;
+    let signals = sys::take_signals().map_err(|error| (6, format!("signals: {error}")))?;
+    supervise(folder, lock, &signals)
+}
+
+/// Started as a nursery, and what its forks do.
+fn brood() -> Result<(), (u8, String)> {
+    let failed = |error: io::Error| (6, format!("nursery: {error}"));
+    let socket = sys::keep(0).map_err(failed)?;
+    quiet_input().map_err(failed)?;
+    // A signal for the executor's terminal is not for it.
+    sys::new_session();
+    let signals = sys::take_signals().map_err(failed)?;
+    match brood::serve(socket, &signals).map_err(failed)? {
+        Some(Handed { folder, lock }) => supervise(&folder, lock, &signals),
+        None => Ok(()),
+    }
+}
+
+fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8, String)> {
     // Relative names from here on: the socket's path must be short.
     std::env::set_current_dir(folder).map_err(|error| (2, error.to_string()))?;
-    let lock = sys::keep(0).map_err(|error| (2, error.to_string()))?;
     if !sys::try_lock(lock.as_fd()) {
         return Err((3, "another supervisor holds this run".to_owned()));
     }
-    quiet_input().map_err(|error| (6, format!("/dev/null: {error}")))?;
     let spec = read_spec(&lock).map_err(|sentence| (4, sentence))?;
     if fs::exists(OUTCOME_FILE).unwrap_or(true) {
         return Err((5, "this run has ended".to_owned()));
@@ -65,7 +91,6 @@ fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
     sys::new_session();
     let failed = |what: &'static str| move |error: io::Error| (6, format!("{what}: {error}"));
     sys::become_subreaper().map_err(failed("subreaper"))?;
-    let signals = sys::take_signals().map_err(failed("signals"))?;
     let listener = listen().map_err(failed(SOCKET_FILE))?;
     let Made { tree, detail, fatal } = Tree::make(&spec);
     if let Err(error) = mark_begun() {
@@ -81,7 +106,7 @@ fn supervise(folder: &std::ffi::OsStr) -> Result<(), (u8, String)> {
         tree.remove();
         Outcome { kind: Kind::LaunchFailed, detail, ..nothing() }
     } else {
-        Run::new(spec, tree, detail).go(&listener, &signals)
+        Run::new(spec, tree, detail).go(&listener, signals)
     };
     write_outcome(&outcome.encode(&name)).map_err(failed(OUTCOME_FILE))?;
     drop(lock);
@@ -110,7 +135,7 @@ fn quiet_input() -> io::Result<()> {
     sys::place(null.as_fd(), 0)
 }
 
-fn read_spec(lock: &std::os::fd::OwnedFd) -> Result<Spec, String> {
+fn read_spec(lock: &OwnedFd) -> Result<Spec, String> {
     let file = lock.try_clone().map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     fs::File::from(file).read_to_end(&mut bytes).map_err(|error| format!("specification: {error}"))?;
@@ -122,9 +147,11 @@ fn listen() -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(SOCKET_FILE)?;
-    // Anybody may connect; who they are is asked of the kernel.
-    fs::set_permissions(SOCKET_FILE, fs::Permissions::from_mode(0o666))?;
+    // Anybody may connect; who they are is asked of the kernel. (Changing the mode later costs more than all else.)
+    let before = sys::set_umask(0o111);
+    let listener = UnixListener::bind(SOCKET_FILE);
+    sys::set_umask(before);
+    let listener = listener?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -150,7 +177,10 @@ fn mark_begun() -> io::Result<()> {
 fn write_outcome(bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(BEGUN_FILE)?;
     file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)?;
+    // Most are as long as the one that the file held before.
+    if file.metadata()?.len() != bytes.len() as u64 {
+        file.set_len(bytes.len() as u64)?;
+    }
     drop(file);
     fs::rename(BEGUN_FILE, OUTCOME_FILE)
 }

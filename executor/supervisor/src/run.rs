@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use executor_supervisor::frame::{Cause, Frame, Stream};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
-use executor_supervisor::spec::{Spec, Stdio};
+use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
 use crate::child::{self, Ends, SETUP_FAILED_SIGNAL};
@@ -57,7 +57,7 @@ struct TaskState {
     rank: u32,
     pid: i32,
     exit: Option<Exit>,
-    /// What the child says before exec; `None` after exec or death.
+    /// What the child says before exec, read when it is dead: nobody is woken for an exec.
     report: Option<OwnedFd>,
 }
 
@@ -145,8 +145,9 @@ impl Run {
     }
 
     fn start_tasks(&mut self) {
+        let mut files = SharedFiles::default();
         for index in 0..self.spec.tasks.len() {
-            if let Err(error) = self.start_task(index) {
+            if let Err(error) = self.start_task(index, &mut files) {
                 let rank = self.spec.tasks[index].rank;
                 self.note_detail(format!("task {rank} could not be started: {error}"));
                 self.tasks.push(TaskState { rank, pid: 0, exit: None, report: None });
@@ -155,10 +156,11 @@ impl Run {
         }
     }
 
-    fn start_task(&mut self, index: usize) -> std::io::Result<()> {
+    fn start_task(&mut self, index: usize, files: &mut SharedFiles) -> std::io::Result<()> {
         let task = &self.spec.tasks[index];
         let rank = task.rank;
-        let mut ends = Ends { streams: [None, None, None], terminal: None };
+        let mut ends = Ends::default();
+        files.meet(&self.spec.tasks, index, &mut ends)?;
         if task.stdout == Stdio::Pty {
             let (controller, terminal) = sys::open_pty(self.spec.window.0, self.spec.window.1)?;
             sys::own_terminal(terminal.as_fd(), self.spec.uid);
@@ -215,8 +217,6 @@ impl Run {
             let events = if session.wants_to_write() { READ | libc::POLLOUT } else { READ };
             fds.push(entry(session.stream().as_raw_fd(), events));
         }
-        let tasks_at = fds.len();
-        fds.extend(self.tasks.iter().map(|task| entry(raw(task.report.as_ref()), READ)));
         let outputs_at = fds.len();
         fds.extend(self.streams.outputs.iter().map(|output| entry(raw(output.wants()), READ)));
         fds.extend(self.streams.input.wanting().map(|fd| entry(fd.as_raw_fd(), libc::POLLOUT)));
@@ -226,18 +226,13 @@ impl Run {
         if fds[0].revents != 0 {
             sys::drain(signals.as_fd());
         }
-        for (index, seen) in fds[tasks_at..outputs_at].iter().enumerate() {
-            if seen.revents != 0 {
-                self.read_report(index);
-            }
-        }
         for (output, seen) in self.streams.outputs.iter_mut().zip(&fds[outputs_at..]) {
             if seen.revents != 0 {
                 let _ = output.fill();
             }
         }
         self.streams.input.feed();
-        for index in 0..tasks_at - 2 {
+        for index in 0..outputs_at - 2 {
             let seen = fds[2 + index].revents;
             if seen & libc::POLLOUT != 0 {
                 self.sessions[index].flush();
@@ -440,6 +435,45 @@ impl Run {
             detail: self.detail,
         }
     }
+}
+
+/// Output files that one task empties and later ones append to: those wait until that is done, or what they had
+/// written would be lost.
+#[derive(Default)]
+struct SharedFiles {
+    /// By path; what is read ends when the file has been emptied.
+    emptied: Vec<(Vec<u8>, OwnedFd)>,
+}
+
+impl SharedFiles {
+    /// What the task at `index` has to wait for, and what those behind it wait for.
+    fn meet(&mut self, tasks: &[Task], index: usize, ends: &mut Ends) -> std::io::Result<()> {
+        for path in outputs(&tasks[index], false) {
+            if let Some((_, end)) = self.emptied.iter().find(|(known, _)| known == path) {
+                ends.emptied.push(end.try_clone()?);
+            }
+        }
+        let behind = &tasks[index + 1..];
+        let shared =
+            |path: &&Vec<u8>| behind.iter().any(|task| outputs(task, false).any(|other| other == *path));
+        let shared: Vec<Vec<u8>> = outputs(&tasks[index], true).filter(shared).cloned().collect();
+        if !shared.is_empty() {
+            let (end, opening) = sys::pipe()?;
+            for path in shared {
+                self.emptied.push((path, end.try_clone()?));
+            }
+            ends.opening = Some(opening);
+        }
+        Ok(())
+    }
+}
+
+/// The files that a task writes its streams to, those that it empties or those that it does not.
+fn outputs(task: &Task, emptied: bool) -> impl Iterator<Item = &Vec<u8>> {
+    [&task.stdout, &task.stderr].into_iter().filter_map(move |stdio| match stdio {
+        Stdio::File { path, truncate } if *truncate == emptied => Some(path),
+        _ => None,
+    })
 }
 
 fn entry(fd: i32, events: i16) -> libc::pollfd {

@@ -174,19 +174,27 @@ pub(crate) fn new_group() {
     unsafe { libc::setpgid(0, 0) };
 }
 
-/// SIGCHLD is read from the returned descriptor; what would end or stop the supervisor is ignored:
-/// it goes when its step is over.
+/// What would end or stop a supervisor: it goes when its step is over.
+const IGNORED: [libc::c_int; 6] =
+    [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGTSTP];
+
+/// SIGCHLD is read from the returned descriptor; what would end or stop the supervisor is ignored, everything else
+/// is as a process begins; all are blocked. Forks keep all of it, the descriptor included.
 pub(crate) fn take_signals() -> io::Result<OwnedFd> {
-    for signal in [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGTSTP] {
-        // SAFETY: SIG_IGN is a valid disposition.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    for signal in 1..=64 {
+        let disposition = if IGNORED.contains(&signal) { libc::SIG_IGN } else { libc::SIG_DFL };
+        // SAFETY: both are valid dispositions; KILL and STOP are refused by the kernel, harmlessly.
+        unsafe { libc::signal(signal, disposition) };
     }
+    let mut every = MaybeUninit::<libc::sigset_t>::zeroed();
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: the set is initialised by sigemptyset before use; all pointers are to it.
+    // SAFETY: each set is initialised before use; all pointers are to them.
     unsafe {
+        // All of them: what is sent to a child that has not yet given them back has to wait for it to do so.
+        libc::sigfillset(every.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, every.as_ptr(), std::ptr::null_mut());
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
-        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
     }
     // SAFETY: the set is initialised; the result is a new descriptor owned by nobody else.
     unsafe {
@@ -195,10 +203,10 @@ pub(crate) fn take_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// Default dispositions and an empty mask, for a child that is about to exec.
+/// Default dispositions and an empty mask, for a child that is about to exec: what [`take_signals`] changed.
 pub(crate) fn give_signals_back() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid disposition; KILL and STOP are refused by the kernel, harmlessly.
+    for signal in IGNORED {
+        // SAFETY: SIG_DFL is a valid disposition.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
@@ -209,10 +217,79 @@ pub(crate) fn give_signals_back() {
     }
 }
 
-/// Empties a signal descriptor.
+/// Empties a signal descriptor: SIGCHLD is there once or not at all.
 pub(crate) fn drain(fd: BorrowedFd<'_>) {
-    let mut buffer = [0_u8; 1024];
-    while matches!(read(fd, &mut buffer), Ok(count) if count > 0) {}
+    // Nothing there is as good.
+    let _ = read(fd, &mut [0_u8; 256]);
+}
+
+/// Takes one message with at most one open file beside it, close-on-exec. No bytes: the other end is gone.
+pub(crate) fn receive_file(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // Room for a header and one descriptor, aligned as a header must be.
+    let mut beside = [0_u64; 4];
+    // SAFETY: msghdr is plain data, valid when zeroed.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = beside.as_mut_ptr().cast();
+    message.msg_controllen = std::mem::size_of_val(&beside);
+    let count = loop {
+        // SAFETY: the message's pointers are to live buffers of the lengths that it gives.
+        let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        match usize::try_from(count).map_err(|_| io::Error::last_os_error()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    // SAFETY: the kernel has filled the control buffer, whose length it noted; a header that is there is whole,
+    // and a descriptor in it is new and owned by nobody else.
+    let file = unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        let is_file = !header.is_null()
+            && (*header).cmsg_level == libc::SOL_SOCKET
+            && (*header).cmsg_type == libc::SCM_RIGHTS;
+        is_file.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned()))
+    };
+    Ok((count, file))
+}
+
+/// Where `ps` reads this process's arguments from.
+pub(crate) struct Title {
+    begin: *mut u8,
+    length: usize,
+}
+
+impl Title {
+    /// Asks the kernel. Where it does not say, titles stay as they are.
+    pub(crate) fn find() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Fields 48 and 49, counted from behind the name, which is field 2.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(45);
+        let mut address = || fields.next().and_then(|field| field.parse::<usize>().ok()).unwrap_or(0);
+        let (begin, end) = (address(), address());
+        let length = if begin == 0 { 0 } else { end.saturating_sub(begin) };
+        Self { begin: std::ptr::with_exposed_provenance_mut(begin), length }
+    }
+
+    /// Shows the program's name and `argument`, as far as there is room. Nothing may read the arguments afterwards.
+    pub(crate) fn set(&self, argument: &[u8]) {
+        let name = b"sluice-supervisor\0";
+        if self.length < name.len() + 1 {
+            return;
+        }
+        let shown = argument.len().min(self.length - name.len() - 1);
+        // SAFETY: the region is this process's own argument strings, writable and of this length, which nobody
+        // borrows: they are copied where they are read, at the begin.
+        unsafe {
+            std::ptr::write_bytes(self.begin, 0, self.length);
+            std::ptr::copy_nonoverlapping(name.as_ptr(), self.begin, name.len());
+            std::ptr::copy_nonoverlapping(argument.as_ptr(), self.begin.add(name.len()), shown);
+        }
+    }
 }
 
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
@@ -254,9 +331,10 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-pub(crate) fn set_umask(mask: u32) {
+/// Answers the mask of before.
+pub(crate) fn set_umask(mask: u32) -> u32 {
     // SAFETY: cannot fail.
-    unsafe { libc::umask(mask & 0o777) };
+    unsafe { libc::umask(mask & 0o777) }
 }
 
 /// Sets a soft limit; raises the hard limit to it where allowed, else stays below it.
@@ -323,6 +401,12 @@ pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     // SAFETY: no pointers. What was open at `target` is one of the standard streams, which no Rust
     // object owns.
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+}
+
+/// Makes `target` (2) what standard output is.
+pub(crate) fn share_output(target: RawFd) -> io::Result<()> {
+    // SAFETY: as above.
+    check(unsafe { libc::dup2(1, target) }).map(drop)
 }
 
 /// Takes the exclusive flock of an open file; false where another open file holds it.

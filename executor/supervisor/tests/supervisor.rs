@@ -3,15 +3,22 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Position, Scope, Stream};
+use executor_supervisor::nursery::{ARGUMENT, Fate, MESSAGE_MAX, News, Order};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::{Rlimit, Spec, Stdio, Warning};
 use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SPEC_FILE};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
+};
 use support::{PATIENCE, Peer, Place, Supervisor, bytes, eventually, spawn};
 
 fn code(code: u32) -> Exit {
@@ -603,6 +610,57 @@ fn one_bad_exit_ends_the_others_where_that_was_asked() {
 }
 
 #[test]
+fn a_task_that_has_not_begun_is_ended_by_the_signal_that_it_was_sent() {
+    // The first one may not have got as far as its own signals when the second one is over.
+    for round in 0..20 {
+        let place = Place::new("early-signal");
+        let mut spec = place.step(2, "[ $RANK = 1 ] && exit 4; exec sleep 1000");
+        (spec.kill_on_bad_exit, spec.cookie) = (true, Vec::new());
+        spec.tasks.iter_mut().for_each(|task| {
+            (task.stdin, task.stdout, task.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
+        });
+        spec.kill_wait_ms = 20_000;
+        assert_eq!(place.end(&spec).tasks, vec![signal(15), code(4)], "round {round}");
+    }
+}
+
+#[test]
+fn tasks_that_share_a_file_lose_nothing() {
+    let place = Place::new("shared");
+    let (gate, out) = (place.work("gate"), place.work("out"));
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    fs::set_permissions(&gate, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::write(&out, "old").unwrap();
+    fs::set_permissions(&out, fs::Permissions::from_mode(0o666)).unwrap();
+    let mut spec = place.step(3, "echo $RANK");
+    spec.cookie = Vec::new();
+    for (rank, task) in spec.tasks.iter_mut().enumerate() {
+        task.stdin = Stdio::Null;
+        task.stdout = Stdio::File { path: bytes(&out), truncate: rank == 0 };
+        task.stderr = Stdio::Output;
+    }
+    // The task that empties the file is held up before it does.
+    spec.tasks[0].stdin = Stdio::File { path: bytes(&gate), truncate: false };
+    let supervisor = place.start(&spec);
+    // All three are there: the two that only append have had time to run into their wait.
+    eventually("the tasks", || {
+        let pid = supervisor.child.as_ref().unwrap().id();
+        let waits = |pid: &u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            text.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+        };
+        let tasks = children(pid);
+        (tasks.len() == 3 && tasks.iter().all(waits)).then_some(())
+    });
+    drop(File::options().write(true).open(&gate).unwrap());
+    assert_eq!(supervisor.outcome().tasks, vec![code(0); 3]);
+    let text = place.text("out");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["0", "1", "2"]);
+}
+
+#[test]
 fn a_terminal_has_a_size_and_an_end() {
     let place = Place::new("pty");
     let mut spec = place.step(1, "stty size; tty > tty; trap 'stty size; exit 6' WINCH; read line; echo got $line; touch ready; while :; do sleep 0.05; done");
@@ -685,4 +743,61 @@ fn a_long_path_to_the_socket_is_no_obstacle() {
     let (heard, _) = finish(supervisor, &mut peer);
     assert_eq!(heard.text(0, 1), "far\n");
     place.path = top;
+}
+
+/// Hands `lock` to a nursery.
+fn hand(nursery: &OwnedFd, serial: u64, folder: &Path, lock: &File) {
+    let bytes = Order { serial, folder: bytes(folder) }.encode();
+    let files = [lock.as_raw_fd()];
+    let beside = [ControlMessage::ScmRights(&files)];
+    let parts = [IoSlice::new(&bytes)];
+    sendmsg::<()>(nursery.as_raw_fd(), &parts, &beside, MsgFlags::empty(), None).unwrap();
+}
+
+#[test]
+fn a_nursery_makes_supervisors_that_outlive_it() {
+    let (one, other) = (Place::new("nursery-1"), Place::new("nursery-2"));
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let mut nursery = Command::new(env!("CARGO_BIN_EXE_sluice-supervisor"))
+        .arg(ARGUMENT)
+        .arg(" ".repeat(200))
+        .stdin(theirs)
+        .spawn()
+        .unwrap();
+    for (serial, place, text) in
+        [(3, &one, "exit 4"), (8, &other, ": > begun; until [ -e go ]; do sleep 0.02; done; exit 5")]
+    {
+        let path = place.run().join(SPEC_FILE);
+        fs::write(&path, place.batch(text).encode()).unwrap();
+        // It goes on to the supervisor, which takes the lock through it.
+        hand(&ours, serial, &place.run(), &File::open(path).unwrap());
+    }
+    let mut buffer = [0; MESSAGE_MAX];
+    let length = recv(ours.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
+    assert_eq!(News::decode_all(&buffer[..length]), Ok(vec![News { serial: 3, fate: Fate::Exited(0) }]));
+    let outcome = |place: &Place| {
+        let bytes = fs::read(place.run().join(OUTCOME_FILE)).ok()?;
+        Outcome::decode(&bytes, "7.batch.1").ok()
+    };
+    assert_eq!(outcome(&one).unwrap().exit, code(4));
+    wait_for_file(&other, "begun");
+    let pid = children(nursery.id()).pop().expect("the other supervisor");
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(
+        line.starts_with(&[b"sluice-supervisor\0", &bytes(&other.run())[..], b"\0"].concat()),
+        "{}",
+        String::from_utf8_lossy(&line)
+    );
+    drop(ours);
+    assert!(nursery.wait().unwrap().success());
+    fs::write(other.work("go"), "").unwrap();
+    let ended = eventually("the outcome of the run that outlived its nursery", || outcome(&other));
+    assert_eq!(ended.exit, code(5));
+}
+
+/// Process ids of the children of a process that has one thread.
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
