@@ -314,6 +314,13 @@ impl TaskSet {
         self.run_of(id).is_some()
     }
 
+    /// The last id of the run of neighbours that holds `id`; `None` if it is not there. Cost: O(log runs).
+    #[must_use]
+    pub fn run_end(&self, id: u32) -> Option<u32> {
+        let (_, run) = self.run_of(id)?;
+        Some(if run.step == 1 { run.last } else { id })
+    }
+
     /// Takes `id` out; false if it was not there. Cost: O(log runs).
     pub fn remove(&mut self, id: u32) -> bool {
         let Some((first, run)) = self.run_of(id) else { return false };

@@ -26,7 +26,7 @@ struct Arguments {
     state: Option<PathBuf>,
     /// Make a snapshot of the state when so much journal has come since the last one: a number of bytes, or with K,
     /// M or G behind it; at least 256K. Less of it makes restarts quicker and writes more.
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = snapshot_after)]
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = snapshot_after)]
     snapshot_after: u64,
     /// Say more (debug); twice: everything.
     #[arg(long, short = 'v', action = clap::ArgAction::Count)]

@@ -25,6 +25,7 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         Record::Time(at) => Kind::TimeMs(at.0),
         Record::Owner(epoch) => Kind::Owner(epoch.0),
         Record::NextJobId(id) => Kind::NextJobId(*id),
+        Record::IdWraps(times) => Kind::IdWraps(*times),
 
         Record::NodeDefined { node, definition, removed } => {
             Kind::NodeDefined(node::defined_out(*node, definition, *removed))
@@ -146,6 +147,7 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::TimeMs(ms) => Record::Time(Timestamp(ms)),
         Kind::Owner(epoch) => Record::Owner(Epoch(epoch)),
         Kind::NextJobId(id) => Record::NextJobId(id),
+        Kind::IdWraps(times) => Record::IdWraps(times),
 
         Kind::NodeDefined(wire) => node::defined_in(wire)?,
         Kind::NodeAdmin(wire) => node::admin_in(wire),

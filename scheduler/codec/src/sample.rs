@@ -30,7 +30,7 @@ use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, Node
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 35;
+const VARIANTS: usize = 36;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
@@ -69,6 +69,7 @@ fn place(record: &Record) -> usize {
         Record::Association(..) => 31,
         Record::Qos(..) => 32,
         Record::AccountNumbers { .. } => 33,
+        Record::IdWraps(_) => 35,
         Record::Aging(_) => 34,
     }
 }
@@ -514,6 +515,7 @@ pub(crate) fn all() -> Vec<Record> {
     let mut samples = vec![Record::Time(Timestamp(-1)), Record::Time(Timestamp(1 << 41))];
     samples.push(Record::Owner(Epoch(u64::MAX)));
     samples.push(Record::NextJobId(u32::MAX));
+    samples.push(Record::IdWraps(3));
     samples.push(Record::Aging(Aging {
         weight: u32::MAX,
         max_age: Span(5),

@@ -46,7 +46,11 @@ pub fn apply(state: &mut State, record: &Record) {
             assert!(*epoch >= state.epoch, "an owner's epoch never decreases");
             state.epoch = *epoch;
         }
-        Record::NextJobId(id) => state.next_job_id = *id,
+        Record::NextJobId(id) => {
+            state.id_wraps += u32::from(*id < state.next_job_id);
+            state.next_job_id = *id;
+        }
+        Record::IdWraps(times) => state.id_wraps = *times,
         Record::Aging(aging) => age(state, *aging),
         Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }

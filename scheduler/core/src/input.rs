@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use model::array::TaskSet;
 use model::exit::ExitStatus;
 use model::gres::GresRequest;
 use model::id::{BodyHash, BootId, Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, SpoolId, Uid};
@@ -48,6 +49,8 @@ pub enum Input {
         /// What.
         report: Report,
     },
+    /// Ids that history holds, before ids come round: no new job gets one of them.
+    IdsHeld(Box<TaskSet>),
     /// A deadline of the machine may have passed.
     Deadline,
     /// The planner proposes. Each placement is checked again.

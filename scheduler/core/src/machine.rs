@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use model::array::TaskSet;
 use model::id::{Epoch, JobId, NodeIdx};
 use model::time::{Span, Timestamp};
 
@@ -55,6 +56,8 @@ pub struct Machine {
     pub(crate) state: State,
     pub(crate) settings: Option<Arc<Settings>>,
     timers: BTreeSet<(Timestamp, Timer)>,
+    /// Ids that only history holds, once the shell has said so: not given again.
+    pub(crate) held_ids: Option<TaskSet>,
     /// No waiting job has waited for longer than since then, as far as ages count.
     pub(crate) oldest_wait: Timestamp,
 }
@@ -63,7 +66,13 @@ impl Machine {
     /// A machine over a state: empty, or recovered.
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self { state, settings: None, timers: BTreeSet::new(), oldest_wait: Timestamp(i64::MIN) }
+        Self {
+            state,
+            settings: None,
+            timers: BTreeSet::new(),
+            held_ids: None,
+            oldest_wait: Timestamp(i64::MIN),
+        }
     }
 
     /// What is true.
@@ -107,6 +116,7 @@ impl Machine {
             Input::Registered(registration) => call.register(*registration),
             Input::Disconnected { node } => call.disconnect(node),
             Input::Report { node, run, report } => call.report(node, run, report),
+            Input::IdsHeld(ids) => call.machine.held_ids = Some(*ids),
             Input::Deadline => {}
             Input::Plan(plan) => call.carry_out(plan),
         }
@@ -265,6 +275,10 @@ impl Call<'_> {
                 break;
             }
             self.emit(Record::JobPurged(id));
+            if let Some(held) = &mut self.machine.held_ids {
+                // From now on only history has it.
+                held.insert(id.0);
+            }
         }
         self.machine.arm_purge();
     }

@@ -82,6 +82,9 @@ pub enum Record {
     /// The partition is gone.
     PartitionRemoved(PartitionIdx),
 
+    /// How often ids have come round (snapshots; else `NextJobId` says it).
+    IdWraps(u32),
+
     /// This is the job now, all of it: a new one, a changed one, one of a snapshot.
     Job(Arc<Job>),
     /// An array as a whole (snapshots).

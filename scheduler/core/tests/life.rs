@@ -36,6 +36,38 @@ fn a_job_runs_and_ends() {
 }
 
 #[test]
+fn ids_come_round_past_what_is_held_and_runs_go_on() {
+    let nodes = [world::node("n1", 4, 4000)];
+    let mut settings = world::settings(&nodes);
+    (settings.first_job_id, settings.max_job_id) = (10, 15);
+    let mut world = World::with(settings);
+    let mut told = model::array::TaskSet::from_ids([10, 11, 13]);
+    let jobs: Vec<JobId> = (0..6).map(|_| world.submit(job())).collect();
+    assert_eq!(jobs, [10, 11, 12, 13, 14, 15].map(JobId));
+    assert_eq!(world.machine.state().id_wraps, 1);
+    for id in [10, 11, 12, 13] {
+        assert_eq!(world.machine.state().jobs[&JobId(id)].run, RunNumber(1));
+        world.exit(JobId(id), 0);
+    }
+    world.input(Input::IdsHeld(Box::new(told.clone())));
+    world.wait(Span::from_secs(400));
+    // 12 left the memory behind what was told; the machine has noted it itself.
+    assert_eq!(refusal(&world.try_submit(ALICE, job())), Some(Refusal::TooManyJobs));
+    told.insert(12);
+    told.remove(11);
+    world.input(Input::IdsHeld(Box::new(told)));
+    let reused = world.submit(job());
+    assert_eq!(reused, JobId(11));
+    let run = world.machine.state().jobs[&reused].run;
+    assert!(run.0 > 1 << 20, "no (id, run) comes twice: {run:?}");
+    // A snapshot knows the round.
+    let mut again = scheduler_core::state::State::default();
+    world.machine.state().to_records(|record| scheduler_core::apply::apply(&mut again, &record));
+    assert_eq!(again.id_wraps, world.machine.state().id_wraps);
+    assert_eq!(again.first_run(), world.machine.state().first_run());
+}
+
+#[test]
 fn codes_and_signals_fail_a_job() {
     let mut world = World::new(1, 4);
     let (one, two) = (world.submit(job()), world.submit(job()));

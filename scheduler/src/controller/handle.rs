@@ -20,6 +20,8 @@ use crate::store::history::request_digest;
 
 /// What a job's record may be larger than its request, bytes.
 const JOB_OVERHEAD: u64 = 4096;
+/// With fewer ids left, the machine learns which ones history holds: before it needs them.
+const IDS_NEAR: u32 = 100_000;
 /// Most space that is promised to one command, bytes.
 const COMMAND_BYTES_MAX: u64 = 2 << 20;
 
@@ -44,6 +46,12 @@ impl Owner<'_> {
             self.batch.releases.push(Release::Answer(reply, answer));
             return None;
         }
+        if !self.tell_held_ids() {
+            let lines = vec!["the history cannot be read; retry with the same key".into()];
+            let refused = Refused { refusal: Refusal::TooManyJobs, lines };
+            self.batch.releases.push(Release::Answer(reply, Answer::Refused(refused)));
+            return None;
+        }
         let mut submit = submit;
         submit.reply = self.expect_answer(reply);
         let before = self.batch.update.records.len();
@@ -55,6 +63,33 @@ impl Owner<'_> {
             self.take_bodies(bodies);
         }
         None
+    }
+
+    /// Before ids come round, and once in each round, the machine learns which of them history holds. `false`: that
+    /// cannot be read.
+    pub(super) fn tell_held_ids(&mut self) -> bool {
+        let state = self.machine.state();
+        let round = state.id_wraps;
+        let left = self.settings.max_job_id.saturating_sub(state.next_job_id);
+        if (round == 0 && left > IDS_NEAR) || self.held_told == Some(round) {
+            return true;
+        }
+        let mut ids = match self.store.history().job_ids() {
+            Ok(ids) => ids,
+            Err(error) => {
+                tracing::error!("ids come round, and history cannot be read: {error}");
+                return false;
+            }
+        };
+        // Jobs that the machine has forgotten and whose rows are not made yet.
+        let view = self.parts.views.read();
+        for id in view.state.jobs.keys().filter(|id| state.job(**id).is_none()) {
+            ids.insert(id.0);
+        }
+        drop(view);
+        self.held_told = Some(round);
+        self.handle(Input::IdsHeld(Box::new(ids)));
+        true
     }
 
     /// The answer to a repeated call whose job has left the memory.

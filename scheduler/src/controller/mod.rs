@@ -161,6 +161,8 @@ struct Owner<'a> {
     current: BTreeMap<NodeIdx, u64>,
     releaser: Releaser,
     progress: Arc<Progress>,
+    /// For which round of ids the machine knows what history holds.
+    held_told: Option<u32>,
     /// Since when there is no space for anything.
     full_since: Option<Instant>,
     /// When it is looked again whether there is.
@@ -201,6 +203,7 @@ impl<'a> Owner<'a> {
             current: BTreeMap::new(),
             releaser,
             progress,
+            held_told: None,
             full_since: None,
             look_again: None,
             end: None,
@@ -298,6 +301,10 @@ impl<'a> Owner<'a> {
         }
         let nodes: usize = proposal.plan.starts.iter().map(|start| start.allocation.len()).sum();
         let bytes = (proposal.plan.starts.len() * 512 + nodes * 256) as u64;
+        if !self.tell_held_ids() {
+            // Elements of arrays get ids when they start.
+            return self.planning.again(FULL_PAUSE);
+        }
         match keeper::admit(&self.store, &mut self.stored, Class::Admission, bytes, &[]) {
             Room::Yes => self.handle(Input::Plan(proposal.plan)),
             // First the batch at hand has to leave.

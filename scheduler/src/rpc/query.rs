@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::id::NodeIdx;
+use model::job::JobState;
 use proto::v1;
 use scheduler_core::effect::Asker;
 use tokio::sync::mpsc;
@@ -150,8 +151,12 @@ pub async fn history(api: &Api, asker: &Asker, from: v1::ListHistoryRequest) -> 
     }
     for job in live_jobs(api, &filter) {
         if in_window(&job, from.from_ms, from.to_ms) {
-            // What is in memory is newer than what the history says of the same run.
-            rows.insert((job.job_id, job.run), job);
+            // What is in memory is newer than what the history says of the same run. A job that waits stands for its
+            // next one: put back after an end, it leaves the row of that end alone.
+            let waits =
+                matches!(JobState::parse(&job.state), Some(JobState::Pending | JobState::SpecialExit));
+            let run = job.run.saturating_add(u32::from(waits));
+            rows.insert((job.job_id, run), job);
         }
     }
     if !from.duplicates {

@@ -291,6 +291,7 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         Record::Time(_)
         | Record::Owner(_)
         | Record::NextJobId(_)
+        | Record::IdWraps(_)
         | Record::Aging(_)
         | Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }

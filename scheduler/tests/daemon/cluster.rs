@@ -51,6 +51,19 @@ impl Cluster {
         Self::made(None, settings)
     }
 
+    /// The same, with these ids; they count from the next start on.
+    pub(crate) fn with_ids(first: u32, most: u32) -> Self {
+        let mut settings = settings();
+        settings.min_job_age = model::time::Span::from_millis(1);
+        (settings.first_job_id, settings.max_job_id) = (first, most);
+        Self::made(None, settings)
+    }
+
+    /// Ids begin here from the next start on.
+    pub(crate) fn set_first_id(&mut self, first: u32) {
+        self.settings.first_job_id = first;
+    }
+
     fn made(disk: Option<Arc<dyn Disk>>, settings: Settings) -> Self {
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("sluice-daemon-{}-{number}", std::process::id()));

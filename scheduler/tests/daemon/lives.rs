@@ -124,6 +124,71 @@ async fn a_key_is_known_after_its_job_has_left_the_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_put_back_after_its_end_has_a_row_for_each_run() {
+    let mut cluster = Cluster::new();
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    let mut client = cluster.client().await;
+    let job = client.submit(batch(1, "#!/bin/sh\n")).await.unwrap().into_inner().job_id;
+    let run = executor.launch().await.key.unwrap();
+    executor.ended(&run, 0).await;
+    executor.acknowledged(&run).await;
+    cluster.job_when(job, |job| job.state == "COMPLETED").await;
+    let selector = v1::JobSelector { job_id: job, ..v1::JobSelector::default() };
+    let requeue = v1::RequeueJobs { jobs: vec![selector], hold: true, ..v1::RequeueJobs::default() };
+    let act = Some(v1::control_request::Act::Requeue(requeue));
+    let reply = client.control(v1::ControlRequest { act }).await.unwrap().into_inner();
+    assert!(reply.outcomes.iter().all(|outcome| outcome.refused.is_none()), "{reply:?}");
+    for (duplicates, expected) in [(true, vec!["COMPLETED", "PENDING"]), (false, vec!["PENDING"])] {
+        let list = v1::ListHistoryRequest { duplicates, ..v1::ListHistoryRequest::default() };
+        let mut pages = client.list_history(list).await.unwrap().into_inner();
+        let jobs = pages.message().await.unwrap().unwrap().jobs;
+        let states: Vec<&str> = jobs.iter().map(|job| job.state.as_str()).collect();
+        assert_eq!(states, expected, "with duplicates: {duplicates}");
+    }
+    cluster.stop().await;
+}
+
+/// PROTOCOL §2: after MaxJobId come ids that neither the state nor history holds, and no run number comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_come_round_to_those_that_nothing_holds() {
+    let mut cluster = Cluster::with_ids(3, 6);
+    let mut executor = Executor::register(&cluster, Vec::new()).await;
+    let mut client = cluster.client().await;
+    let mut ids = Vec::new();
+    for key in 1..=4 {
+        let job = client.submit(batch(key, "#!/bin/sh\n")).await.unwrap().into_inner();
+        assert_eq!(job.refused, None);
+        ids.push(job.job_id);
+        if key <= 2 {
+            // These end and leave the memory: only history has them.
+            let run = executor.launch().await.key.unwrap();
+            assert_eq!(run.run, 1);
+            executor.ended(&run, 0).await;
+            executor.acknowledged(&run).await;
+        }
+    }
+    assert_eq!(ids, [3, 4, 5, 6]);
+    let full = client.submit(batch(5, "#!/bin/sh\n")).await.unwrap().into_inner();
+    assert_eq!(full.refused.unwrap().number, Refusal::TooManyJobs.number(), "all four are held");
+    for restart in [false, true] {
+        cluster.stop().await;
+        cluster.set_first_id(if restart { 2 } else { 1 });
+        cluster.start();
+        client = cluster.client().await;
+        if !restart {
+            let free = client.submit(batch(6, "#!/bin/sh\n")).await.unwrap().into_inner();
+            assert_eq!((free.job_id, free.refused), (1, None), "the one that nothing holds");
+            let row = cluster.job_when(1, |_| true).await;
+            assert!(row.run >= 1 << 20, "its runs are told from those of another round: {}", row.run);
+        } else {
+            let free = client.submit(batch(7, "#!/bin/sh\n")).await.unwrap().into_inner();
+            assert_eq!((free.job_id, free.refused), (2, None));
+        }
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_ends_a_running_job() {
     let mut cluster = Cluster::new();
     let mut executor = Executor::register(&cluster, Vec::new()).await;

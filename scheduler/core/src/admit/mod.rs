@@ -113,7 +113,7 @@ impl Call<'_> {
             requeue: request.requeue.unwrap_or(settings.requeue_default),
             alloc_sid: submit.alloc_sid,
             array: array_role(request, &settings)?,
-            run: RunNumber(0),
+            run: self.first_run_of(id),
             restarts: 0,
             phase: Phase::Pending(Pending {
                 not_before: request.begin.filter(|begin| *begin > self.now),
@@ -143,14 +143,30 @@ impl Call<'_> {
     /// The next job id that nothing uses.
     pub(crate) fn free_id(&self) -> Option<JobId> {
         let (state, settings) = (self.state(), self.settings());
+        let held = self.machine.held_ids.as_ref();
+        let runs = held.map_or(0, TaskSet::runs);
         let mut id = state.next_job_id.clamp(settings.first_job_id, settings.max_job_id);
-        for _ in 0..=state.jobs.len() {
-            if !state.jobs.contains_key(&JobId(id)) && !state.arrays.contains_key(&JobId(id)) {
-                return Some(JobId(id));
+        // Each step passes a job, an array, or a run of ids that history holds; going round once is enough.
+        for _ in 0..=state.jobs.len() + state.arrays.len() + runs + 1 {
+            match held.and_then(|held| held.run_end(id)) {
+                Some(last) => id = next_id(&settings, JobId(last)),
+                None if !state.jobs.contains_key(&JobId(id)) && !state.arrays.contains_key(&JobId(id)) => {
+                    return Some(JobId(id));
+                }
+                None => id = next_id(&settings, JobId(id)),
             }
-            id = next_id(&settings, JobId(id));
         }
         None
+    }
+
+    /// The run number before the first start. An id beyond the counter's place has come round with it already.
+    fn first_run_of(&self, id: JobId) -> RunNumber {
+        let state = self.state();
+        if id.0 < state.next_job_id {
+            RunNumber(State::runs_from(state.id_wraps + 1))
+        } else {
+            state.first_run()
+        }
     }
 
     /// When and where the job would start if nobody else came: now, or when the jobs that run have
@@ -180,7 +196,7 @@ impl Call<'_> {
 }
 
 /// The id after `id`; wraps to the first.
-fn next_id(settings: &Settings, id: JobId) -> u32 {
+pub(crate) fn next_id(settings: &Settings, id: JobId) -> u32 {
     if id.0 >= settings.max_job_id { settings.first_job_id } else { id.0 + 1 }
 }
 

@@ -182,7 +182,9 @@ fn split(state: &mut State, array: JobId, index_of_task: TaskIndex, id: JobId) {
         state.jobs.insert(array, Arc::new(waiting));
         return;
     }
-    let element = Job { id, array: role, ..waiting.clone() };
+    // The id may have been another job's: an element goes on from there, as a new job does.
+    let run = waiting.run.max(state.first_run());
+    let element = Job { id, array: role, run, ..waiting.clone() };
     state.arrays.entry(array).or_default().records += 1;
     index(state, &waiting);
     state.jobs.insert(array, Arc::new(waiting));

@@ -166,9 +166,7 @@ impl Call<'_> {
             array
         } else {
             let id = self.free_id().expect("admission leaves ids free");
-            let settings = self.settings();
-            let next = if id.0 >= settings.max_job_id { settings.first_job_id } else { id.0 + 1 };
-            self.emit(Record::NextJobId(next));
+            self.emit(Record::NextJobId(crate::admit::next_id(&self.settings(), id)));
             id
         };
         self.emit(Record::ElementSplit { array, index, id });

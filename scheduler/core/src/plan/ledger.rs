@@ -153,6 +153,7 @@ impl Ledger {
             Record::Time(_)
             | Record::Owner(_)
             | Record::NextJobId(_)
+            | Record::IdWraps(_)
             | Record::NodeRegistered { .. }
             | Record::NodeBusy { .. }
             | Record::Array { .. }

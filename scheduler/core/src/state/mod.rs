@@ -16,7 +16,7 @@ pub mod snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, TaskIndex, Uid};
+use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, TaskIndex, Uid};
 use model::time::Timestamp;
 
 use accounts::Accounts;
@@ -34,6 +34,8 @@ pub struct State {
     pub now: Timestamp,
     /// The id that is tried first for the next job.
     pub next_job_id: u32,
+    /// How often that has gone back to the first one: ids are used again since then.
+    pub id_wraps: u32,
     /// Jobs that wait, run, or ended less than MinJobAge ago. Shared with other states (the views') until one of them
     /// changes.
     pub jobs: BTreeMap<JobId, Arc<Job>>,
@@ -67,6 +69,9 @@ pub struct ArraySummary {
     /// Records (the waiting one and elements) still in `State`.
     pub records: u32,
 }
+
+/// Starts that one job can have before its run numbers would meet those of the id's next job.
+const RUNS_MAX: u32 = 1 << 20;
 
 /// Derived from the facts by `apply`; `check` recomputes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +116,18 @@ pub struct QueueKey {
 }
 
 impl State {
+    /// The run number before the first start of a new job: runs of one id are told apart for ever, also those of the job
+    /// that had the id before the ids came round.
+    #[must_use]
+    pub fn first_run(&self) -> RunNumber {
+        RunNumber(Self::runs_from(self.id_wraps))
+    }
+
+    /// The same when ids have come round so often.
+    pub(crate) fn runs_from(wraps: u32) -> u32 {
+        wraps.saturating_mul(RUNS_MAX)
+    }
+
     /// The job, if it is in `State`.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<&Job> {

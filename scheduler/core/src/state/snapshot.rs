@@ -16,6 +16,9 @@ impl State {
         each(Record::Time(self.now));
         each(Record::Owner(self.epoch));
         each(Record::NextJobId(self.next_job_id));
+        if self.id_wraps > 0 {
+            each(Record::IdWraps(self.id_wraps));
+        }
         if self.aging != Aging::default() {
             each(Record::Aging(self.aging));
         }

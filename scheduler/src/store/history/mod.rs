@@ -13,11 +13,12 @@
 pub(crate) mod file;
 mod query;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use journal::{Disk, Lineage, read_full_at};
+use model::array::TaskSet;
 use model::id::{JobId, RequestKey, Uid};
 use model::request::JobRequest;
 use model::time::{Span, Timestamp};
@@ -396,6 +397,21 @@ impl History {
             ControlFlow::Continue(())
         })?;
         Ok(found)
+    }
+
+    /// The numbers of all jobs and arrays that history holds. Cost: every row is read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn job_ids(&self) -> Result<TaskSet, Error> {
+        let mut ids = BTreeSet::new();
+        let everything = Query { duplicates: true, ..Query::default() };
+        self.query(&everything, &mut |row| {
+            ids.insert(row.job.job_id);
+            ids.extend(row.job.array_job_id);
+            ControlFlow::Continue(())
+        })?;
+        Ok(TaskSet::from_ids(ids))
     }
 
     /// Whether history holds a job, or array, of that number.
