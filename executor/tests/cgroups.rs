@@ -8,8 +8,10 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 
+use executor_supervisor::frame::{self, Decoder, Frame, Usage};
 use proto::v1;
 use proto::v1::agent_down::Message as Down;
 use support::{Cluster, Session, eventually, key};
@@ -98,6 +100,92 @@ fn a_job_has_its_own_cores_and_no_other() {
     assert!(said.starts_with(&format!("Cpus_allowed_list:\t{cpu}\n")), "{said} {}", outcome.detail);
     assert!(said.ends_with("\n1\n"), "what it asked for beyond that it did not get: {said}");
     nothing_left(&session);
+}
+
+/// Asks the supervisor of a running job what it uses.
+fn usage(cluster: &Cluster, id: u32) -> Usage {
+    let folder = cluster.run_folder(&key(id));
+    let mut stream = frame::connect(&folder.join("socket")).unwrap();
+    stream.write_all(&Frame::AskUsage.to_bytes()).unwrap();
+    let mut decoder = Decoder::default();
+    let mut buffer = [0; 4096];
+    loop {
+        match decoder.next_frame().unwrap() {
+            Some(Frame::Usage(usage)) => return usage,
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "the supervisor hung up");
+        decoder.push(&buffer[..count]);
+    }
+}
+
+#[test]
+fn a_running_step_tells_what_it_uses() {
+    let cluster = Cluster::new("usage");
+    let _executor = cluster.start();
+    let session = cluster.welcomed();
+    let text = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; touch ready; while [ ! -e stop-1 ]; do sleep 0.02; done";
+    session.launch(job(&cluster, 1, None, 0, text));
+    eventually("the job's work", || cluster.work("ready").exists().then_some(()));
+    let told = usage(&cluster, 1);
+    assert!(
+        !told.pids.is_empty() && told.rss_bytes > 64 << 10 && told.virtual_bytes >= told.rss_bytes,
+        "{told:?}"
+    );
+    assert!(told.user_us + told.system_us > 0 && told.max_rss_bytes >= told.rss_bytes, "{told:?}");
+    cluster.let_end(1);
+    let outcome = finished(&session, 1);
+    assert!(outcome.user_us + outcome.system_us >= told.user_us + told.system_us, "{outcome:?} {told:?}");
+    assert!(outcome.max_rss_bytes >= told.rss_bytes, "{outcome:?} {told:?}");
+}
+
+#[test]
+fn tasks_are_bound_where_their_launch_says_so() {
+    let cluster = Cluster::new("bind");
+    let _executor = cluster.start();
+    let session = cluster.welcomed();
+    let cpu = *executor::host::usable_cpus().last().unwrap();
+    for (id, bind) in [
+        (1, format!("verbose,map_cpu:{cpu}")),
+        (2, "verbose,none".to_owned()),
+        (3, "v,map_cpu:1000".to_owned()),
+    ] {
+        let mut launch = cluster.batch(id, "");
+        launch.key = Some(v1::RunKey { step_id: "0".to_owned(), ..key(id) });
+        let allocation = Some(launch.allocation[0].clone());
+        launch.step_nodes = vec![v1::StepNode { allocation, ranks: vec![0], ..Default::default() }];
+        let arguments = ["/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status; echo $SLURM_CPU_BIND"];
+        launch.tasks = Some(v1::TaskLaunch {
+            arguments: arguments.iter().map(|word| word.as_bytes().to_vec().into()).collect(),
+            environment: b"PATH=/usr/bin:/bin\0".to_vec().into(),
+            umask: 0o022,
+            stdout: Some(format!("bind-{id}")),
+            stdin_rank: Some(-1),
+            cpu_bind: Some(bind.clone()),
+            ..v1::TaskLaunch::default()
+        });
+        let key = launch.key.clone().unwrap();
+        session.launch(launch);
+        assert_eq!(exit(&session.await_end(&key)), (0, 0));
+        let said = cluster.text(&format!("bind-{id}"));
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 3, "{said}");
+        let mask = format!("]: mask 0x{:x} set", 1_u64 << cpu);
+        match id {
+            1 => {
+                assert!(
+                    lines[0].starts_with("cpu-bind=MAP  - n1, task  0  0 [") && lines[0].ends_with(&mask),
+                    "{said}"
+                );
+                assert_eq!(lines[1], format!("Cpus_allowed_list:\t{cpu}"));
+                assert_eq!(lines[2], format!("verbose,map_cpu:{cpu}"));
+            }
+            2 => assert!(lines[0].starts_with("cpu-bind=NONE - n1, task  0  0 ["), "{said}"),
+            _ => assert!(lines[0].ends_with(" FAILED"), "{said}"),
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Pure: no I/O, no clock, no serialisation, no other package. Nothing here decides who runs.
 
 pub mod array;
+pub mod binding;
 pub mod config;
 pub mod depend;
 pub mod exit;

@@ -19,6 +19,7 @@ mod sinfo;
 mod sprio;
 mod squeue;
 mod srun;
+mod sstat;
 mod submit;
 mod up;
 mod whatif;
@@ -114,8 +115,8 @@ pub(crate) fn version() -> String {
 pub(crate) const COMPATIBLE: &str = "26.05.5";
 
 /// Commands of Slurm that are not built yet, and refused by name.
-const NOT_BUILT: [&str; 10] =
-    ["sshare", "sstat", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun", "sview"];
+const NOT_BUILT: [&str; 9] =
+    ["sshare", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun", "sview"];
 
 /// Runs the command that the process is called by.
 #[must_use]
@@ -143,6 +144,7 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
         "sdiag" => sdiag::run(&call),
         "sinfo" => sinfo::run(&call),
         "sprio" => sprio::run(&call),
+        "sstat" => sstat::run(&call),
         "squeue" => squeue::run(&call),
         "srun" => srun::run(&call),
         _ if NOT_BUILT.contains(&name) => {

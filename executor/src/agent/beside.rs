@@ -167,8 +167,10 @@ fn start_supervisor(fixed: &Fixed, nursery: &Nursery, key: Key, launch: &v1::Lau
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
     let groups = fixed.cgroups.enter(key, launch)?;
     let script_path = folder.join(executor_supervisor::SCRIPT_FILE);
-    let spec = launch::compose(&fixed.context(), key, launch, &account, &script_path, groups, host::now_ms())
-        .map_err(|error| error.to_string())?;
+    let mut spec =
+        launch::compose(&fixed.context(), key, launch, &account, &script_path, groups, host::now_ms())
+            .map_err(|error| error.to_string())?;
+    fixed.cgroups.bind(&mut spec, launch, &fixed.node);
     let script = (key.step == model::id::StepId::Batch).then_some(&launch.script[..]);
     let lock = start::prepare(&fixed.run_root, key, &spec, script, fixed.uid == 0, &fixed.spares)
         .map_err(|error| format!("cannot make the run folder {}: {error}", folder.display()))?;

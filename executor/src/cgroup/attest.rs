@@ -128,6 +128,8 @@ fn spec(groups: StepGroups, supervisor: &[u8], out: &[u8]) -> Spec {
         rank: 0,
         arguments: vec![supervisor.to_vec(), b"--probe".to_vec()],
         environment: Vec::new(),
+        cpus: Vec::new(),
+        announce: Vec::new(),
         stdin: Stdio::Null,
         stdout: Stdio::File { path: out.to_vec(), truncate: true },
         stderr: Stdio::Null,

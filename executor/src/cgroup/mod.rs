@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use executor_supervisor::spec::{Group, Setting};
+use executor_supervisor::spec::{Group, Setting, Spec};
+use model::binding::Binding;
 use model::id::StepId;
 use proto::v1 as wire;
 
@@ -269,6 +270,22 @@ impl Cgroups {
         open.steps.insert(key.step);
         drop(jobs);
         self.limits.step(&job, &step, &key.folder(), &whole, &share)
+    }
+
+    /// Binds the step's tasks to processors, where the launch and the configuration say so (`--cpu-bind`).
+    pub fn bind(&self, spec: &mut Spec, launch: &wire::Launch, node: &str) {
+        let text = launch.tasks.as_ref().and_then(|tasks| tasks.cpu_bind.as_deref());
+        let Some(binding) = text.filter(|_| self.policy.affinity).and_then(Binding::parse) else { return };
+        let here = launch.step_nodes.get(launch.step_node_index as usize);
+        let ranges = here.and_then(|here| here.allocation.as_ref()).map(|held| &*held.cpu_ranges);
+        let cpus = ranges.and_then(|ranges| policy::kernel_cpus(ranges, &self.machine.cpus));
+        // Processors that are only declared: those of the machine.
+        let cpus = cpus.unwrap_or_else(crate::host::usable_cpus);
+        let count = spec.tasks.len();
+        for (local, task) in spec.tasks.iter_mut().enumerate() {
+            let bound = binding.bound(node, task.rank, local, count, &cpus);
+            (task.cpus, task.announce) = (bound.cpus, bound.announce);
+        }
     }
 
     /// The step is over: the job's directories go with its last one. Blocking.

@@ -37,6 +37,8 @@ pub struct Policy {
     pub devices: bool,
     /// Processes and threads of one job; None: no limit.
     pub pids: Option<u64>,
+    /// Tasks are bound to processors where their launch says so.
+    pub affinity: bool,
     /// Where the switches come from, for people.
     pub source: &'static str,
     numbers: CgroupConf,
@@ -109,10 +111,23 @@ impl Policy {
         let pids = Some(pids).filter(|pids| *pids > 0);
         let Some(conf) = conf else {
             let source = "the default without slurm.conf";
-            return Self { plugin, cores: true, ram: true, swap: true, devices: true, pids, source, numbers };
+            let affinity = true;
+            return Self {
+                plugin,
+                cores: true,
+                ram: true,
+                swap: true,
+                devices: true,
+                pids,
+                affinity,
+                source,
+                numbers,
+            };
         };
         let plugins = conf.settings.text("TaskPlugin").unwrap_or_default().to_ascii_lowercase();
-        let on = plugins.split(',').any(|name| name.trim().trim_start_matches("task/") == "cgroup");
+        let named =
+            |wanted: &str| plugins.split(',').any(|name| name.trim().trim_start_matches("task/") == wanted);
+        let on = named("cgroup");
         Self {
             plugin,
             cores: on && numbers.constrain_cores,
@@ -120,6 +135,7 @@ impl Policy {
             swap: on && numbers.constrain_swap,
             devices: on && numbers.constrain_devices,
             pids: pids.filter(|_| on),
+            affinity: named("affinity"),
             source: if on { "cgroup.conf" } else { "TaskPlugin of slurm.conf, which names no cgroup" },
             numbers,
         }
@@ -135,6 +151,7 @@ impl Policy {
             swap: false,
             devices: false,
             pids: None,
+            affinity: false,
             source: "CgroupPlugin=disabled",
             numbers: CgroupConf::default(),
         }
@@ -202,6 +219,12 @@ impl Policy {
 /// number here.
 #[must_use]
 pub fn kernel_list(ranges: &[u32], numbers: &[u32]) -> Option<String> {
+    kernel_cpus(ranges, numbers).map(|cpus| list(&cpus))
+}
+
+/// The same as sorted numbers.
+#[must_use]
+pub fn kernel_cpus(ranges: &[u32], numbers: &[u32]) -> Option<Vec<u32>> {
     if ranges.is_empty() {
         return None;
     }
@@ -213,7 +236,7 @@ pub fn kernel_list(ranges: &[u32], numbers: &[u32]) -> Option<String> {
     }
     cpus.sort_unstable();
     cpus.dedup();
-    Some(list(&cpus))
+    Some(cpus)
 }
 
 /// `0-3,8` of sorted numbers.

@@ -4,6 +4,7 @@
 //! node know. Variables that exist only where an option was given are not touched where it was not: the
 //! submitter's own value stays, as in Slurm. Source: the goldens of `env`, `srun`, `array` and `gres`.
 
+use model::binding::Binding;
 use model::id::{JobId, StepId};
 use model::time::Timestamp;
 use proto::v1;
@@ -177,6 +178,11 @@ pub fn of_step(
     let gids: Vec<String> =
         here.map_or_else(Vec::new, |here| here.ranks.iter().map(u32::to_string).collect());
     environment.set("SLURM_GTIDS", gids.join(","));
+    if let Some(binding) = tasks.cpu_bind.as_deref().and_then(Binding::parse) {
+        for (name, value) in binding.variables() {
+            environment.set(name, value);
+        }
+    }
     environment.set_text("SLURM_JOB_GROUP", &launch.group);
     environment.set_default("SLURM_UMASK", format!("{:04o}", tasks.umask));
     environment.set("SLURMD_DEBUG", 3);

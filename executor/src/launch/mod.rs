@@ -186,7 +186,16 @@ fn batch_task(context: &Context<'_>, request: &v1::JobRequest, names: &Names<'_>
     let arguments = std::iter::once(script.as_os_str().as_bytes().to_vec())
         .chain(request.arguments.iter().map(|argument| argument.clone().into_bytes()))
         .collect();
-    Task { rank: 0, arguments, environment: Vec::new(), stdin, stdout, stderr }
+    Task {
+        rank: 0,
+        arguments,
+        environment: Vec::new(),
+        cpus: Vec::new(),
+        announce: Vec::new(),
+        stdin,
+        stdout,
+        stderr,
+    }
 }
 
 fn step_task(
@@ -210,6 +219,8 @@ fn step_task(
         rank,
         arguments: arguments.iter().map(|argument| argument.to_vec()).collect(),
         environment: Vec::new(),
+        cpus: Vec::new(),
+        announce: Vec::new(),
         stdin,
         stdout,
         stderr,

@@ -62,6 +62,7 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
     sys::set_umask(spec.umask);
     let missing_dir = enter_work_dir(spec)?;
     open_streams(task, ends)?;
+    bind(task);
     if let Some(error) = missing_dir {
         let dir = String::from_utf8_lossy(&spec.work_dir);
         let line = format!("couldn't chdir to `{dir}': {}: going to /tmp instead", words(&error));
@@ -70,6 +71,30 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
         say(&line);
     }
     Ok(merged_environment(spec, task))
+}
+
+/// Binds the task to its processors, and says it where that was asked for. A binding that the kernel refuses is none.
+fn bind(task: &Task) {
+    let bound = task.cpus.is_empty() || sys::set_affinity(&task.cpus).is_ok();
+    if !task.announce.is_empty() {
+        let cpus = if task.cpus.is_empty() { sys::affinity() } else { task.cpus.clone() };
+        let outcome = match (task.cpus.is_empty(), bound) {
+            (true, _) => "",
+            (false, true) => " set",
+            (false, false) => " FAILED",
+        };
+        let rest = format!("{}]: mask {}{outcome}\n", sys::own_pid(), mask(&cpus));
+        write_all(2, &[&task.announce, rest.as_bytes()].concat());
+    }
+}
+
+/// `0x5` of the processors 0 and 2.
+fn mask(cpus: &[u32]) -> String {
+    let most = cpus.iter().max().copied().unwrap_or(0);
+    let digit =
+        |at: u32| cpus.iter().filter(|cpu| **cpu / 4 == at).fold(0, |bits, cpu| bits | 1_u32 << (cpu % 4));
+    let digits: String = (0..=most / 4).rev().map(|at| format!("{:x}", digit(at))).collect();
+    format!("0x{digits}")
 }
 
 /// Enters the working directory, or `/tmp`; the error of the former where it came to that.

@@ -131,6 +131,31 @@ pub enum Frame {
     Ended,
     /// The client has it all and goes.
     Leave,
+    /// What does the step use now?
+    AskUsage,
+    /// The answer.
+    Usage(Usage),
+}
+
+/// What a step's processes on one node use at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User CPU time of all that ever ran, µs.
+    pub user_us: u64,
+    /// System CPU time, µs.
+    pub system_us: u64,
+    /// Resident memory of all processes together, bytes.
+    pub rss_bytes: u64,
+    /// The most that was seen of it, bytes.
+    pub max_rss_bytes: u64,
+    /// Address space of all processes together, bytes.
+    pub virtual_bytes: u64,
+    /// Read from storage by the processes that live, bytes.
+    pub read_bytes: u64,
+    /// Written to storage by the processes that live, bytes.
+    pub written_bytes: u64,
+    /// The processes.
+    pub pids: Vec<u32>,
 }
 
 impl Stream {
@@ -159,6 +184,30 @@ fn put_position(out: &mut Writer<'_>, position: &Position) {
 
 fn get_position(fields: &mut Reader<'_>) -> Result<Position, Error> {
     Ok(Position { rank: fields.u32("rank")?, stream: Stream::read(fields)?, offset: fields.u64("offset")? })
+}
+
+fn put_usage(out: &mut Writer<'_>, usage: &Usage) {
+    out.u64(usage.user_us);
+    out.u64(usage.system_us);
+    out.u64(usage.rss_bytes);
+    out.u64(usage.max_rss_bytes);
+    out.u64(usage.virtual_bytes);
+    out.u64(usage.read_bytes);
+    out.u64(usage.written_bytes);
+    out.list(&usage.pids, |out, pid| out.u32(*pid));
+}
+
+fn get_usage(fields: &mut Reader<'_>) -> Result<Usage, Error> {
+    Ok(Usage {
+        user_us: fields.u64("user time")?,
+        system_us: fields.u64("system time")?,
+        rss_bytes: fields.u64("resident size")?,
+        max_rss_bytes: fields.u64("resident size")?,
+        virtual_bytes: fields.u64("address space")?,
+        read_bytes: fields.u64("bytes read")?,
+        written_bytes: fields.u64("bytes written")?,
+        pids: fields.list("processes", |fields| fields.u32("process"))?,
+    })
 }
 
 impl Frame {
@@ -261,6 +310,11 @@ impl Frame {
             }
             Self::Ended => out.u8(17),
             Self::Leave => out.u8(18),
+            Self::AskUsage => out.u8(19),
+            Self::Usage(usage) => {
+                out.u8(20);
+                put_usage(out, usage);
+            }
         }
     }
 
@@ -320,6 +374,8 @@ impl Frame {
             16 => Self::Note { number: fields.u32("number")?, text: fields.text("text")? },
             17 => Self::Ended,
             18 => Self::Leave,
+            19 => Self::AskUsage,
+            20 => Self::Usage(get_usage(&mut fields)?),
             _ => return Err(Error::Value { what: "kind" }),
         };
         fields.end("frame")?;
@@ -397,7 +453,7 @@ pub fn connect(socket: &Path) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ALL_RANKS, Cause, Decoder, FRAME_BYTES_MAX, Frame, Position, Scope, Stream, VERSION};
+    use super::{ALL_RANKS, Cause, Decoder, FRAME_BYTES_MAX, Frame, Position, Scope, Stream, Usage, VERSION};
     use crate::outcome::Exit;
 
     fn all() -> Vec<Frame> {
@@ -422,6 +478,8 @@ mod tests {
             Frame::Note { number: 2, text: String::new() },
             Frame::Ended,
             Frame::Leave,
+            Frame::AskUsage,
+            Frame::Usage(Usage { user_us: 1, max_rss_bytes: u64::MAX, pids: vec![3, 9], ..Usage::default() }),
         ]
     }
 

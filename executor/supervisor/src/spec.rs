@@ -6,7 +6,7 @@
 use crate::wire::{Error, Reader, Writer, checksum};
 
 const MAGIC: &[u8; 4] = b"SLSP";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// Where a task's stream comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub struct Task {
     pub arguments: Vec<Vec<u8>>,
     /// `NAME=value` entries that are the task's own, over the step's.
     pub environment: Vec<Vec<u8>>,
+    /// The kernel's numbers of the processors that it is bound to; empty: not bound.
+    pub cpus: Vec<u32>,
+    /// The front of a line about the binding, which the task completes and says; empty: it says nothing.
+    pub announce: Vec<u8>,
     /// Standard input.
     pub stdin: Stdio,
     /// Standard output.
@@ -309,6 +313,8 @@ fn put_task(out: &mut Writer<'_>, task: &Task) {
     out.u32(task.rank);
     put_strings(out, &task.arguments);
     put_strings(out, &task.environment);
+    out.list(&task.cpus, |out, cpu| out.u32(*cpu));
+    out.bytes(&task.announce);
     put_stdio(out, &task.stdin);
     put_stdio(out, &task.stdout);
     put_stdio(out, &task.stderr);
@@ -319,6 +325,8 @@ fn get_task(fields: &mut Reader<'_>) -> Result<Task, Error> {
         rank: fields.u32("rank")?,
         arguments: get_strings(fields, "arguments")?,
         environment: get_strings(fields, "environment")?,
+        cpus: fields.list("processors", |fields| fields.u32("processor"))?,
+        announce: fields.bytes("announcement")?,
         stdin: get_stdio(fields)?,
         stdout: get_stdio(fields)?,
         stderr: get_stdio(fields)?,
@@ -356,6 +364,8 @@ mod tests {
                 rank: 3,
                 arguments: vec![b"/bin/sh".to_vec(), Vec::new()],
                 environment: vec![b"SLURM_PROCID=3".to_vec()],
+                cpus: vec![0, 7],
+                announce: b"cpu-bind=".to_vec(),
                 stdin: Stdio::Stream,
                 stdout: Stdio::File { path: b"/tmp/o".to_vec(), truncate: true },
                 stderr: Stdio::Output,

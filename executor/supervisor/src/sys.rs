@@ -432,6 +432,16 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Microseconds of a clock tick, and bytes of a page.
+pub(crate) fn units() -> (u64, u64) {
+    // SAFETY: no pointers.
+    let (ticks, page) = unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let positive = |value: libc::c_long, otherwise| {
+        u64::try_from(value).ok().filter(|value| *value > 0).unwrap_or(otherwise)
+    };
+    (1_000_000 / positive(ticks, 100), positive(page, 4096))
+}
+
 pub(crate) fn own_pid() -> i32 {
     // SAFETY: cannot fail.
     unsafe { libc::getpid() }

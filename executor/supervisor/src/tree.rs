@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use executor_supervisor::frame::Usage;
 use executor_supervisor::spec::Spec;
 use nix::libc;
 
@@ -91,6 +92,16 @@ impl Tree {
         if let Some((_, path)) = self.cgroup.take() {
             remove_below(&path);
         }
+    }
+
+    /// What the living processes use, `helpers` left out; CPU time of their dead children that they waited for too.
+    pub(crate) fn usage(&self, helpers: &[i32]) -> Usage {
+        let mut usage = Usage::default();
+        for pid in self.pids().into_iter().filter(|pid| !helpers.contains(pid)) {
+            usage.pids.extend(u32::try_from(pid));
+            add_process(&mut usage, pid);
+        }
+        usage
     }
 
     /// Sends a signal to every process but `helpers`, the supervisor's own.
@@ -209,6 +220,25 @@ fn descendants() -> Vec<i32> {
     }
     found.remove(0);
     found
+}
+
+/// Adds what one process uses; nothing where it has gone.
+fn add_process(usage: &mut Usage, pid: i32) {
+    let Ok(text) = std::fs::read(format!("/proc/{pid}/stat")) else { return };
+    let Some(end) = text.iter().rposition(|byte| *byte == b')') else { return };
+    let rest = String::from_utf8_lossy(&text[end + 1..]).into_owned();
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // The first field behind the name is number 3.
+    let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let (tick_us, page) = sys::units();
+    usage.user_us += (field(14) + field(16)) * tick_us;
+    usage.system_us += (field(15) + field(17)) * tick_us;
+    usage.virtual_bytes += field(23);
+    usage.rss_bytes += field(24) * page;
+    let Ok(io) = std::fs::read_to_string(format!("/proc/{pid}/io")) else { return };
+    let of = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    usage.read_bytes += of("read_bytes:").unwrap_or(0);
+    usage.written_bytes += of("write_bytes:").unwrap_or(0);
 }
 
 /// Field 4 of `stat`; the name in field 2 may hold anything, so it is counted from the last bracket.

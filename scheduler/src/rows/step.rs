@@ -7,7 +7,11 @@ use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
 use scheduler_core::state::job::{Job, Step};
 
+use scheduler_core::allocation::NodeShare;
+use scheduler_core::effect::RunKey;
+
 use super::{allocation, node_list, tres};
+use crate::dispatch::launch::run_folder_name;
 
 /// The row of one step of `job`, which runs (or ran) in the partition of that name.
 #[must_use]
@@ -45,5 +49,15 @@ pub fn row(state: &State, settings: &Settings, job: &Job, step: &Step, partition
         submit_line: text(spec.map(|spec| &*spec.submit_line)),
         work_dir: text(spec.map(|spec| &*spec.work_dir)),
         container: String::new(),
+        sockets: sockets(state, job, step),
     }
+}
+/// Where the supervisors of a running step listen on their nodes.
+fn sockets(state: &State, job: &Job, step: &Step) -> Vec<String> {
+    if step.end.is_some() {
+        return Vec::new();
+    }
+    let name = run_folder_name(RunKey { job: job.id, step: step.id, run: job.run });
+    let folder = |share: &NodeShare| &state.node(share.node).observed.run_folder;
+    step.allocation.iter().map(|share| format!("{}/{name}/socket", folder(share))).collect()
 }

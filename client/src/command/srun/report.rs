@@ -4,6 +4,9 @@ use executor_supervisor::outcome::Exit;
 use model::array::TaskSet;
 use model::signal;
 
+/// The "signal" of tasks that the kernel killed for want of memory.
+const OUT_OF_MEMORY: u32 = 125;
+
 /// The ends of a step's tasks.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -20,7 +23,12 @@ impl Report {
     /// Notes the end of a task.
     pub(super) fn add(&mut self, node: usize, rank: u32, exit: Exit) {
         self.ended += 1;
-        self.status = self.status.max(if exit.signal > 0 { 128 + exit.signal } else { exit.code });
+        self.status = self.status.max(match exit.signal {
+            0 => exit.code,
+            // As srun does: there is no such signal.
+            OUT_OF_MEMORY => 1,
+            signal => 128 + signal,
+        });
         if exit.badness() > self.worst.badness() {
             self.worst = exit;
         }
@@ -47,6 +55,7 @@ impl Report {
             let word = if ranks.len() == 1 { "task" } else { "tasks" };
             let how = match exit.signal {
                 0 => format!("Exited with exit code {}", exit.code),
+                OUT_OF_MEMORY => "Out Of Memory".to_owned(),
                 number => signal::describe(u8::try_from(number).unwrap_or(0)),
             };
             let name = names.get(node).map_or("?", String::as_str);

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use model::binding::Binding;
 use model::request::MemoryRequest;
 use prost::bytes::Bytes;
 use proto::convert::request as convert;
@@ -43,6 +44,11 @@ pub(super) struct Plan {
 pub(super) fn plan(parsed: &Parsed) -> Result<Plan, String> {
     let component = parsed.first();
     let (request, manner) = (&component.request, &component.manner);
+    if let Some(text) = manner.cpu_bind.as_deref().filter(|text| !text.is_empty())
+        && Binding::parse(text).is_none()
+    {
+        return Err(format!("--cpu-bind={text} is not supported by sluice, or malformed"));
+    }
     let work_dir = PathBuf::from(&*request.work_dir);
     let (mut arguments, mut programs) = (Vec::new(), Vec::new());
     if manner.multi_prog {
@@ -126,6 +132,7 @@ impl Plan {
             task_epilog: manner.task_epilog.clone(),
             label: manner.label,
             unbuffered: manner.unbuffered,
+            cpu_bind: manner.cpu_bind.clone().filter(|text| !text.is_empty()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The run's socket: who is let in, what they may ask, what the client is sent.
 
-use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Position, Stream, VERSION};
+use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Position, Stream, Usage, VERSION};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -104,6 +104,7 @@ impl Run {
                 let cause = if commands { cause } else { Cause::Cancel };
                 self.end_step(Why::Asked(cause), kill_wait_ms, &note);
             }
+            Frame::AskUsage => return Frame::Usage(self.usage()),
             Frame::Suspend if commands => {
                 if self.stop.is_none() && self.phase == Phase::Running {
                     self.suspend(true);
@@ -115,6 +116,22 @@ impl Run {
             _ => return refused("permission denied"),
         }
         Frame::Done
+    }
+
+    /// What lives now, and what was waited for. A question costs a look into every process; nobody asks for nothing.
+    fn usage(&mut self) -> Usage {
+        let mut usage = self.tree.usage(&self.helper_pids());
+        self.max_rss_bytes = self.max_rss_bytes.max(usage.rss_bytes);
+        usage.max_rss_bytes = self.max_rss_bytes;
+        // The kernel's count holds the dead too; without it the dead are those that were waited for.
+        match self.tree.cpu_times() {
+            Some((user_us, system_us)) => (usage.user_us, usage.system_us) = (user_us, system_us),
+            None => {
+                usage.user_us += self.user_us;
+                usage.system_us += self.system_us;
+            }
+        }
+        usage
     }
 
     /// The warning keeps its distance from the limit.

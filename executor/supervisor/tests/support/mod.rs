@@ -99,6 +99,8 @@ impl Place {
                     rank,
                     arguments: vec![b"/bin/sh".to_vec(), b"-c".to_vec(), text.as_bytes().to_vec()],
                     environment: vec![format!("RANK={rank}").into_bytes()],
+                    cpus: Vec::new(),
+                    announce: Vec::new(),
                     stdin: Stdio::Stream,
                     stdout: Stdio::Stream,
                     stderr: Stdio::Stream,
