@@ -14,6 +14,7 @@ mod error;
 mod job;
 mod node;
 mod partition;
+mod promise;
 mod record;
 #[cfg(test)]
 mod sample;
@@ -25,11 +26,11 @@ pub use error::Error;
 use scheduler_core::state::State;
 
 /// Version of the records that this code writes. It grows with each addition to `journal.proto`.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The oldest version whose readers understand what this code writes. Raised to [`VERSION`] by every
 /// addition that such a reader must not miss, which is nearly every one.
-pub const OLDEST_READER: u32 = 1;
+pub const OLDEST_READER: u32 = 2;
 
 /// What tells two states apart: a BLAKE3 hash.
 pub type Digest = [u8; 32];

@@ -17,7 +17,7 @@ use crate::job::{
     ended_in, ended_out, finish_in, finish_out, hold_in, hold_out, job_in, job_out, limit_in, limit_out,
     pending_in, pending_out,
 };
-use crate::{accounts, node, partition, step};
+use crate::{accounts, node, partition, promise, step};
 
 /// The message of a record.
 pub(crate) fn outwards(record: &Record) -> Kind {
@@ -93,6 +93,7 @@ pub(crate) fn outwards(record: &Record) -> Kind {
             hold: hold_out(*hold),
         }),
         Record::JobPurged(job) => Kind::JobPurged(job.0),
+        Record::Promises { changes, given_back } => Kind::Promises(promise::out(changes, *given_back)),
 
         Record::StepCreated { job, step } => {
             Kind::StepCreated(w::StepCreated { job: job.0, step: Some(step::step_out(step)) })
@@ -211,6 +212,7 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
             hold: hold_in(wire.hold)?,
         },
         Kind::JobPurged(job) => Record::JobPurged(JobId(job)),
+        Kind::Promises(wire) => promise::inwards(wire)?,
 
         Kind::StepCreated(wire) => step::created_in(wire)?,
         Kind::StepBegun(wire) => {

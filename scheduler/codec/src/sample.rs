@@ -27,6 +27,7 @@ use scheduler_core::state::job::{
     Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
 };
 use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
+use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
@@ -71,6 +72,7 @@ fn place(record: &Record) -> usize {
         Record::AccountNumbers { .. } => 33,
         Record::IdWraps(_) => 35,
         Record::Aging(_) => 34,
+        Record::Promises { .. } => 35,
     }
 }
 
@@ -167,6 +169,43 @@ pub(crate) fn partition(name: &str) -> PartitionDefinition {
         max_mem_per_node: Some(MemoryMib(4)),
         shown: vec![("Key".into(), "Value".into()), ("Key".into(), "".into())],
     }
+}
+
+/// Every cause, with and without promises.
+fn promises(each: &mut impl FnMut(Record)) {
+    let causes = [
+        Cause::Made,
+        Cause::GivenBack,
+        Cause::NodeLost,
+        Cause::LimitRaised,
+        Cause::HigherPriority,
+        Cause::Reservation,
+        Cause::Configuration,
+        Cause::Clock,
+        Cause::Outlived,
+        Cause::NotPlanned,
+        Cause::JobChanged,
+    ];
+    let held = |node| Held {
+        node: NodeIdx(node),
+        cpus: Cpus(4),
+        memory: MemoryMib(5),
+        gres: [0, 6, 0, 7, 0, 0],
+    };
+    let promise = |start| Promise {
+        start: Timestamp(start),
+        end: Timestamp(i64::MAX),
+        partition: PartitionIdx(2),
+        holds: vec![held(0), Held { gres: [0; 6], ..held(3) }].into(),
+    };
+    let change = |(at, cause): (u32, Cause)| PromiseChange {
+        job: JobId(at),
+        promises: (0..i64::from(at % 3)).map(promise).collect(),
+        cause,
+    };
+    let changes = (1..).zip(causes).map(change).collect();
+    each(Record::Promises { changes, given_back: Some(Timestamp(9)) });
+    each(Record::Promises { changes: Vec::new(), given_back: None });
 }
 
 fn dependency() -> Dependency {
@@ -402,6 +441,7 @@ fn life_samples(each: &mut impl FnMut(Record)) {
         hold: Hold::User,
     });
     each(Record::JobPurged(job));
+    promises(each);
 }
 
 fn step_samples(each: &mut impl FnMut(Record)) {

@@ -64,6 +64,13 @@ pub fn apply(state: &mut State, record: &Record) {
             let old = state.partitions[idx.0 as usize].take().expect("a partition is removed once");
             state.index.partition_by_name.remove(&old.definition.name);
         }
+        Record::Promises { changes, given_back } => {
+            for change in changes {
+                let waits = state.jobs.get(&change.job).is_some_and(|job| job.pending().is_some());
+                assert!(waits, "promises are made to waiting jobs");
+            }
+            state.promises.change(changes, *given_back);
+        }
         Record::Cluster(..)
         | Record::Account(..)
         | Record::User(..)
@@ -105,6 +112,25 @@ fn age(state: &mut State, aging: Aging) {
 }
 
 fn apply_node(state: &mut State, record: &Record) {
+    let serving = |state: &State, node: &NodeIdx| {
+        state.nodes.get(node.0 as usize).is_some_and(|node| node.is_available())
+    };
+    let (Record::NodeDefined { node, .. }
+    | Record::NodeAdmin { node, .. }
+    | Record::NodeLink { node, .. }
+    | Record::NodeRegistered { node, .. }
+    | Record::NodeBusy { node, .. }) = record
+    else {
+        unreachable!("only node records come here");
+    };
+    let before = serving(state, node);
+    change_node(state, record);
+    if serving(state, node) && (!before || matches!(record, Record::NodeDefined { .. })) {
+        state.promises.give_back(state.now);
+    }
+}
+
+fn change_node(state: &mut State, record: &Record) {
     match record {
         Record::NodeDefined { node, definition, removed } => define_node(state, *node, definition, *removed),
         Record::NodeAdmin { node, admin } => node_mut(state, *node).admin = admin.clone(),
@@ -186,6 +212,7 @@ fn define_partition(
     state.index.partition_by_name.insert(definition.name.clone(), idx);
     state.partitions[place] =
         Some(Partition { definition: Arc::clone(definition), nodes, changed_at_run_time });
+    state.promises.give_back(state.now);
     for old in requeue {
         state.index.queue.remove(&old);
         let new = state.queue_key(&state.jobs[&old.job]);

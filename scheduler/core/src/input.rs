@@ -14,6 +14,7 @@ use crate::effect::{Asker, ReplyTo, RunKey, Selector};
 use crate::settings::Settings;
 use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Qos, User};
 use crate::state::node::{NodeDefinition, Observed};
+use crate::state::promise::PromiseChange;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -327,6 +328,17 @@ pub enum OutcomeKind {
 pub struct Plan {
     /// Jobs to start now, in order.
     pub starts: Vec<PlannedStart>,
+    /// Promises that are made, moved or dropped; `None`: all stand.
+    pub promises: Option<PlannedPromises>,
+}
+
+/// What becomes of promises.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedPromises {
+    /// By job, in the order of the queue.
+    pub changes: Vec<PromiseChange>,
+    /// Since when time is given back that was not looked at yet.
+    pub given_back: Option<Timestamp>,
 }
 
 /// A job to start now.

@@ -19,12 +19,16 @@ pub mod policy;
 
 mod cluster;
 mod eligible;
+mod family;
 mod ledger;
+mod rest;
 mod profile;
 mod search;
 mod shape;
+mod verdict;
 mod walk;
 pub mod whatif;
+mod zone;
 
 use model::id::{JobId, PartitionIdx};
 use model::reason::Reason;
@@ -84,6 +88,9 @@ pub struct Pass {
     pub verdicts: Vec<Verdict>,
     /// A pass is wanted at this instant even if nothing happens before.
     pub wake: Option<Timestamp>,
+    /// The budget ended before the pass: what it proposes stands, and the rest is for the next pass, which
+    /// is wanted at once.
+    pub more: bool,
     /// What was done.
     pub counts: Counts,
 }
@@ -97,6 +104,7 @@ pub struct Planner {
     ledger: Ledger,
     follows: bool,
     silent: bool,
+    budget: Option<u32>,
 }
 
 impl Planner {
@@ -119,6 +127,15 @@ impl Planner {
         self
     }
 
+    /// Examines candidates in a pass until so many nodes were looked at for them (16 more for each
+    /// candidate). For a planner that follows records and keeps promises: another goes through with every
+    /// pass.
+    #[must_use]
+    pub fn in_slices_of(mut self, nodes: u32) -> Self {
+        self.budget = Some(nodes);
+        self
+    }
+
     /// Notes a record that was applied to the state. Cost: O(1).
     pub fn observe(&mut self, record: &Record) {
         if self.follows {
@@ -135,7 +152,8 @@ impl Planner {
         if !self.follows {
             self.ledger.forget();
         }
-        let mut pass = self.ledger.pass(state, settings, now, !self.silent);
+        let budget = self.budget.filter(|_| self.follows).unwrap_or(u32::MAX);
+        let mut pass = self.ledger.pass(state, settings, now, !self.silent, budget);
         pass.counts.requests = self.ledger.requests();
         pass
     }

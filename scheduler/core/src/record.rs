@@ -17,6 +17,7 @@ use crate::state::aging::Aging;
 use crate::state::job::{Ended, Finish, Hold, Job, Limit, Pending, Step, StopCause, Usage};
 use crate::state::node::{Admin, Incarnation, Link, NodeDefinition, Observed};
 use crate::state::partition::PartitionDefinition;
+use crate::state::promise::PromiseChange;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +184,13 @@ pub enum Record {
     },
     /// MinJobAge has passed: it leaves `State`.
     JobPurged(JobId),
+    /// What a pass promised, moved or dropped; jobs that it does not name keep their promises.
+    Promises {
+        /// By job.
+        changes: Vec<PromiseChange>,
+        /// Since when time is given back that no promise was moved to yet.
+        given_back: Option<Timestamp>,
+    },
 
     /// A step was made in a running job.
     StepCreated {

@@ -28,6 +28,7 @@ use scheduler_core::state::State;
 use scheduler_core::state::job::{ArrayRole, Bodies, Ended, Hold, Job, Limit, Owner, Pending, Phase};
 use scheduler_core::state::node::{GresDefinition, Incarnation, Link, NodeDefinition, Observed};
 use scheduler_core::state::partition::PartitionDefinition;
+use scheduler_core::state::promise::{Cause, PromiseChange};
 
 const NOW: Timestamp = Timestamp::from_secs(10_000);
 
@@ -314,8 +315,9 @@ proptest! {
         nodes in proptest::collection::vec(small_node(), 2..=5),
         events in proptest::collection::vec(event(), 1..=40),
         depth in prop_oneof![Just(0), Just(1), Just(2), Just(u32::MAX)],
+        keep in prop_oneof![Just(None), Just(Some(0)), Just(Some(60))],
     ) {
-        follow(&nodes, &events, depth)?;
+        follow(&nodes, &events, depth, keep)?;
     }
 }
 
@@ -327,6 +329,10 @@ enum Event {
     End(usize),
     /// The job at this place of the queue is held.
     Hold(usize),
+    /// The job at this place of all of them is released, if it was held.
+    Release(usize),
+    /// A node goes, or comes back.
+    Link(usize),
     /// Nothing: time passes.
     Pass,
 }
@@ -336,6 +342,8 @@ fn event() -> impl Strategy<Value = (i64, Event)> {
         5 => ask().prop_map(Event::Submit),
         4 => (0..8_usize).prop_map(Event::End),
         1 => (0..8_usize).prop_map(Event::Hold),
+        1 => (0..8_usize).prop_map(Event::Release),
+        1 => (0..5_usize).prop_map(Event::Link),
         1 => Just(Event::Pass),
     ];
     (0..200_i64, what)
@@ -361,10 +369,17 @@ fn ended(state: &State, id: JobId, now: Timestamp) -> Ended {
     }
 }
 
-fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<(), TestCaseError> {
+fn follow(
+    nodes: &[SmallNode],
+    events: &[(i64, Event)],
+    depth: u32,
+    keep: Option<i64>,
+) -> Result<(), TestCaseError> {
     let mut state = cluster(nodes);
     let mut settings = Settings { track_memory: true, ..Settings::named("oracle") };
     settings.policy.depth = Some(depth);
+    settings.policy.keep = keep.is_some();
+    settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
     let mut follower = Planner::following();
     let mut said = BTreeMap::new();
     let mut now = NOW;
@@ -377,7 +392,9 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
         put(&mut state, &mut follower, Record::Time(now));
         match event {
             Event::Submit(ask) => {
-                let job = Job { submit: now, priority: 1, ..waiting(id, ask) };
+                // Some jobs come before others that wait already.
+                let priority = 1 + u32::try_from(ask.limit).unwrap() % 3;
+                let job = Job { submit: now, priority, ..waiting(id, ask) };
                 put(&mut state, &mut follower, Record::Job(Arc::new(job)));
             }
             Event::End(place) => {
@@ -392,11 +409,28 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
                     put(&mut state, &mut follower, record);
                 }
             }
+            Event::Release(place) => {
+                let held = state.jobs.values().filter(|job| job.hold != Hold::None);
+                if let Some(job) = held.map(|job| job.id).nth(*place) {
+                    let record = Record::JobPriority { job, priority: 2, hold: Hold::None };
+                    put(&mut state, &mut follower, record);
+                }
+            }
+            Event::Link(place) => {
+                let place = place % state.nodes.len();
+                let (node, now) = (NodeIdx(u32::try_from(place).unwrap()), state.now);
+                let link = match state.nodes[place].link {
+                    Link::Up => Link::Silent { since: now, timed_out: false },
+                    Link::Never | Link::Silent { .. } => Link::Up,
+                };
+                put(&mut state, &mut follower, Record::NodeLink { node, link });
+            }
             Event::Pass => {}
         }
         let pass = follower.pass(&state, &settings, now);
         let anew = Planner::new().pass(&state, &settings, now);
         prop_assert_eq!(&pass.plan, &anew.plan, "event {}: {:?}", id, event);
+        prop_assert_eq!(pass.wake, anew.wake, "event {}: {:?}", id, event);
         said.extend(pass.verdicts.into_iter().map(|verdict| (verdict.job, verdict)));
         for verdict in &anew.verdicts {
             prop_assert_eq!(said.get(&verdict.job), Some(verdict), "event {}: {:?}", id, event);
@@ -407,7 +441,23 @@ fn follow(nodes: &[SmallNode], events: &[(i64, Event)], depth: u32) -> Result<()
             let Limit::After(limit) = job.limit else { unreachable!("these jobs have limits") };
             put(&mut state, &mut follower, started(start.job, start.allocation, now, limit.as_mins()));
         }
+        if let Some(promised) = pass.plan.promises {
+            for change in &promised.changes {
+                not_later(&state, change)?;
+            }
+            let (changes, given_back) = (promised.changes, promised.given_back);
+            put(&mut state, &mut follower, Record::Promises { changes, given_back });
+        }
         prop_assert_eq!(state.check(), Vec::<String>::new());
     }
+    Ok(())
+}
+
+/// A promise moves later, or goes, only for a cause that says so.
+fn not_later(state: &State, change: &PromiseChange) -> Result<(), TestCaseError> {
+    let Some(before) = state.promises.of(change.job) else { return Ok(()) };
+    let later = change.promises.first().is_none_or(|after| after.start > before.start);
+    let harmless = matches!(change.cause, Cause::Made | Cause::GivenBack);
+    prop_assert!(!(later && harmless), "{:?} after {:?}", change, before);
     Ok(())
 }

@@ -26,6 +26,7 @@ use scheduler_core::effect::ReplyTo;
 use scheduler_core::input::Input;
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::settings::Settings;
+use scheduler_core::state::promise::PromiseChange;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
@@ -296,11 +297,16 @@ impl<'a> Owner<'a> {
         let proposal = self.planning.pass(self.machine.state(), &self.settings, now, &self.parts.metrics);
         let Some(proposal) = proposal else { return };
         self.batch.verdicts(proposal.verdicts.into_iter());
-        if proposal.plan.starts.is_empty() {
+        if proposal.plan.starts.is_empty() && proposal.plan.promises.is_none() {
             return;
         }
         let nodes: usize = proposal.plan.starts.iter().map(|start| start.allocation.len()).sum();
-        let bytes = (proposal.plan.starts.len() * 512 + nodes * 256) as u64;
+        let promised = proposal.plan.promises.iter().flat_map(|promised| &promised.changes);
+        let holds = |change: &PromiseChange| -> usize {
+            change.promises.iter().map(|promise| 48 + promise.holds.len() * 32).sum::<usize>() + 32
+        };
+        let promised: usize = promised.map(holds).sum();
+        let bytes = (proposal.plan.starts.len() * 512 + nodes * 256 + promised + 64) as u64;
         if !self.tell_held_ids() {
             // Elements of arrays get ids when they start.
             return self.planning.again(FULL_PAUSE);

@@ -24,6 +24,8 @@ use crate::views::changed_jobs;
 
 /// A pass that is this cheap may run before its inputs are stored, so that both are one frame.
 const CHEAP: Duration = Duration::from_micros(500);
+/// Nodes that are looked at for candidates between two batches: about a millisecond of work.
+const SLICE: u32 = 20_000;
 /// Longest time that inputs put a wanted pass off.
 const PUT_OFF_MAX: Duration = Duration::from_millis(50);
 
@@ -57,10 +59,14 @@ pub(super) struct Proposal {
     pub verdicts: Vec<(JobId, Verdict)>,
 }
 
+fn planner() -> Planner {
+    Planner::following().in_slices_of(SLICE)
+}
+
 impl Default for Planning {
     fn default() -> Self {
         Self {
-            planner: Planner::following(),
+            planner: planner(),
             wanted_since: Some(Instant::now()),
             not_before: Instant::now(),
             last: Duration::ZERO,
@@ -140,6 +146,10 @@ impl Planning {
         self.last = begun.elapsed();
         self.not_before = Instant::now() + self.last;
         self.wake = pass.wake;
+        if pass.more {
+            // The next slice comes when the inputs of the meantime are handled.
+            self.want();
+        }
         metrics.pass.note(self.last);
         let mut verdicts = Vec::new();
         for verdict in pass.verdicts {
@@ -157,7 +167,7 @@ impl Planning {
     /// What the planner holds is derived: it is made anew, once.
     fn fault(&mut self) {
         self.faults += 1;
-        self.planner = Planner::following();
+        self.planner = planner();
         self.said.clear();
         if self.faults > 1 {
             tracing::error!("planning asserted twice: it is stopped until the daemon is started again");

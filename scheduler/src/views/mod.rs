@@ -301,6 +301,7 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::PartitionDefined { .. }
         | Record::PartitionRemoved(_)
         | Record::Array { .. }
+        | Record::Promises { .. }
         | Record::Cluster(..)
         | Record::Account(..)
         | Record::User(..)

@@ -32,12 +32,16 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
             change(state, *job, |job| job.phase = Phase::Pending(pending.clone()));
         }
         Record::JobStarted { .. } => start(state, record),
-        Record::JobLimit { job, limit, running } => touch(state, *job, |job| {
-            job.limit = *limit;
-            if let Phase::Active(active) = &mut job.phase {
-                active.limit = *running;
-            }
-        }),
+        Record::JobLimit { job, limit, running } => {
+            touch(state, *job, |job| {
+                job.limit = *limit;
+                if let Phase::Active(active) = &mut job.phase {
+                    active.limit = *running;
+                }
+            });
+            state.promises.drop_of(*job, false, state.now);
+            state.promises.give_back(state.now);
+        }
         Record::JobSuspended { job, suspended, at } => {
             touch_active(state, *job, |active| suspend(active, *suspended, *at));
         }
@@ -133,7 +137,7 @@ fn touch_step(state: &mut State, id: JobId, step: StepId, change: impl FnOnce(&m
 ///
 /// The job stays where it is: it is hundreds of bytes, and this is the hottest function of a replay.
 fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
-    let State { jobs, index, nodes, partitions, aging, .. } = state;
+    let State { jobs, index, nodes, partitions, aging, promises, now, .. } = state;
     let mut beside = Beside { index, nodes, partitions, aging };
     let job = Arc::make_mut(jobs.get_mut(&id).expect("a recorded job exists"));
     let lived = job.ended().is_none();
@@ -144,11 +148,19 @@ fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
     if lived != lives {
         beside.name(job, lives);
     }
+    if job.pending().is_none() {
+        promises.drop_of(id, job.active().is_some(), *now);
+    }
 }
 
 pub(super) fn put(state: &mut State, job: Arc<Job>) {
     match state.jobs.remove(&job.id) {
-        Some(old) => unindex(state, &old),
+        Some(old) => {
+            if job.pending().is_none() || !asks_as(&old, &job) {
+                state.promises.drop_of(job.id, false, state.now);
+            }
+            unindex(state, &old);
+        }
         None => {
             if let Some(array) = job.array_id() {
                 let summary = state.arrays.entry(array).or_default();
@@ -164,6 +176,15 @@ pub(super) fn put(state: &mut State, job: Arc<Job>) {
     }
     index(state, &job);
     state.jobs.insert(job.id, job);
+}
+
+/// Whether a changed job still asks for what was promised to it.
+fn asks_as(old: &Job, new: &Job) -> bool {
+    let same_request = Arc::ptr_eq(&old.request, &new.request) || old.request == new.request;
+    same_request
+        && (old.limit, old.memory) == (new.limit, new.memory)
+        && old.partitions == new.partitions
+        && (&old.account, &old.qos) == (&new.account, &new.qos)
 }
 
 fn split(state: &mut State, array: JobId, index_of_task: TaskIndex, id: JobId) {
@@ -252,6 +273,10 @@ fn waiting_elements(job: &Job) -> u32 {
 
 fn note_end_on_nodes(state: &mut State, id: JobId, ended: &Ended) -> bool {
     let Some(active) = state.jobs[&id].active() else { return false };
+    // At its limit it ends as every plan knew.
+    if active.limit_end() != Some(state.now) {
+        state.promises.give_back(state.now);
+    }
     for share in active.allocation.clone().iter() {
         state.nodes[share.node.0 as usize].last_busy = Some(ended.end);
     }

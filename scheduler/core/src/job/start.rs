@@ -8,7 +8,7 @@ use model::request::Kind;
 use model::time::Span;
 
 use crate::effect::{Effect, RunKey};
-use crate::input::{Plan, PlannedStart};
+use crate::input::{Plan, PlannedPromises, PlannedStart};
 use crate::limits::{self, Candidate, Charged};
 use crate::machine::Call;
 use crate::place;
@@ -17,6 +17,7 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Hold, Job, Limit, RunStage, Step, StepNode, Usage};
 use crate::state::partition::{Partition, PartitionState};
+use crate::state::promise::Promise;
 use crate::tally::Tally;
 
 impl Job {
@@ -78,6 +79,27 @@ impl Call<'_> {
             if self.still_holds(&start) && self.within_limits(&start, &mut charged) {
                 self.start(&start);
             }
+        }
+        if let Some(planned) = plan.promises {
+            self.keep_promises(planned);
+        }
+    }
+
+    /// Records what became of promises, as far as their jobs still wait on nodes that exist.
+    fn keep_promises(&mut self, planned: PlannedPromises) {
+        let PlannedPromises { mut changes, given_back } = planned;
+        let state = self.state();
+        let sound = |promise: &Promise| {
+            let known = promise.holds.iter().all(|held| (held.node.0 as usize) < state.nodes.len());
+            !promise.holds.is_empty() && promise.start <= promise.end && known
+        };
+        changes.retain(|change| {
+            let waits = state.jobs.get(&change.job).is_some_and(|job| job.pending().is_some());
+            let ordered = change.promises.windows(2).all(|pair| pair[0].start <= pair[1].start);
+            waits && ordered && change.promises.iter().all(sound)
+        });
+        if !changes.is_empty() || given_back != state.promises.given_back {
+            self.emit(Record::Promises { changes, given_back });
         }
     }
 

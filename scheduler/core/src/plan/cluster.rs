@@ -47,6 +47,12 @@ pub(super) struct Cluster {
     now: i64,
     /// What of each node the plan leaves free now; what most requests fail by.
     floor: Vec<Amount>,
+    /// When that may change by the passing of time.
+    floor_until: Vec<i64>,
+    /// Nodes on which something became free since the jobs behind the protected ones were tested.
+    pub(super) touched: Touched,
+    /// The same for the protected ones.
+    pub(super) touched_ahead: Touched,
     /// Nodes of each partition that take jobs, by weight, then as configured; made when asked for.
     preferred: Vec<Option<Arc<[u32]>>>,
     pool: bool,
@@ -61,10 +67,60 @@ pub(super) struct Cluster {
     takes: u32,
 }
 
+/// So many nodes are looked at one by one, more as if it were all.
+const TOUCHED_FEW: usize = 64;
+
+/// A set of nodes on which something became free.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    nodes: Vec<u32>,
+    marks: Vec<bool>,
+    all: bool,
+}
+
+impl Touched {
+    fn of(count: usize) -> Self {
+        Self { nodes: Vec::new(), marks: vec![false; count], all: true }
+    }
+
+    fn add(&mut self, node: u32) {
+        let mark = &mut self.marks[node as usize];
+        if !self.all && !std::mem::replace(mark, true) {
+            self.nodes.push(node);
+            self.all = self.nodes.len() > TOUCHED_FEW;
+        }
+    }
+
+    pub(super) fn add_all(&mut self) {
+        self.all = true;
+    }
+
+    pub(super) fn clear(&mut self) {
+        for node in self.nodes.drain(..) {
+            self.marks[node as usize] = false;
+        }
+        self.all = false;
+    }
+
+    pub(super) fn is_all(&self) -> bool {
+        self.all
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.all && self.nodes.is_empty()
+    }
+
+    pub(super) fn nodes(&self) -> &[u32] {
+        &self.nodes
+    }
+}
+
 /// Nodes that could take part in a request, and what of them is worth looking at now.
 #[derive(Debug)]
 struct List {
     nodes: Arc<[u32]>,
+    /// Which nodes these are, as bits.
+    members: Vec<u64>,
     /// Those with a free CPU when this was last made.
     open: Vec<u32>,
     /// At least the most that any of them had free of each resource.
@@ -106,7 +162,10 @@ impl Cluster {
             cluster.plan.push(Profile::new(cluster.kinds[kind].total));
             cluster.is_stale.push(false);
             cluster.floor.push(cluster.kinds[kind].total);
+            cluster.floor_until.push(i64::MAX);
         }
+        cluster.touched = Touched::of(cluster.floor.len());
+        cluster.touched_ahead = Touched::of(cluster.floor.len());
         cluster
     }
 
@@ -129,6 +188,9 @@ impl Cluster {
             plan: vec![profile],
             is_stale: vec![false],
             floor: vec![Amount { cpus, ..Amount::default() }],
+            floor_until: vec![i64::MAX],
+            touched: Touched::of(1),
+            touched_ahead: Touched::of(1),
             preferred: vec![Some(Arc::from([0])); state.partitions.len()],
             partition_cpus: vec![None; state.partitions.len()],
             now: i64::MIN,
@@ -191,7 +253,11 @@ impl Cluster {
         };
         let nodes: Arc<[u32]> = all.iter().filter(wanted).copied().collect();
         let list = u32::try_from(self.lists.len()).expect("lists are counted in 32 bits");
-        self.lists.push(List { nodes, open: Vec::new(), most: Amount::default(), made: (0, 0) });
+        let mut members = vec![0_u64; self.len().div_ceil(64)];
+        for &node in &*nodes {
+            members[node as usize / 64] |= 1 << (node % 64);
+        }
+        self.lists.push(List { nodes, members, open: Vec::new(), most: Amount::default(), made: (0, 0) });
         if demand.excluded.is_empty() {
             self.list_by_kinds.insert(key, list);
         }
@@ -201,6 +267,29 @@ impl Cluster {
     /// All nodes of a list.
     pub(super) fn nodes(&self, list: u32) -> &[u32] {
         &self.lists[list as usize].nodes
+    }
+
+    /// Whether a list has a node.
+    pub(super) fn is_member(&self, list: u32, node: u32) -> bool {
+        self.lists[list as usize].members[node as usize / 64] >> (node % 64) & 1 == 1
+    }
+
+    /// Whether a node takes jobs.
+    pub(super) fn is_available(&self, node: u32) -> bool {
+        self.available.get(node as usize).copied().unwrap_or(false)
+    }
+
+    /// Puts the touched nodes in order of preference.
+    pub(super) fn sort_touched(&mut self) {
+        let (kinds, kind_of) = (&self.kinds, &self.kind_of);
+        let weight = |node: u32| kinds[kind_of[node as usize] as usize].definition.weight;
+        self.touched.nodes.sort_unstable_by_key(|&node| (weight(node), node));
+    }
+
+    /// Something became free on a node.
+    pub(super) fn touch(&mut self, node: u32) {
+        self.touched.add(node);
+        self.touched_ahead.add(node);
     }
 
     /// The nodes of a list with a free CPU, as of [`Self::look`].
@@ -252,7 +341,18 @@ impl Cluster {
     }
 
     fn update_floor(&mut self, node: u32) {
-        self.floor[node as usize] = self.plan[node as usize].at(self.now);
+        let place = node as usize;
+        (self.floor[place], self.floor_until[place]) = self.plan[place].at_until(self.now);
+    }
+
+    /// Something was taken that the plan did not know of: promises must be laid anew.
+    pub(super) fn is_overlaid(&self) -> bool {
+        self.overlaid
+    }
+
+    /// The plan cannot be trusted.
+    pub(super) fn doubt(&mut self) {
+        self.overlaid = true;
     }
 
     fn raise(&mut self) {
@@ -283,6 +383,9 @@ impl Cluster {
             if !planned {
                 self.overlaid = true;
                 self.plan[node as usize].take(amount, i64::MIN, end);
+                self.mark_stale(node);
+                self.update_floor(node);
+                self.takes += 1;
             }
         }
     }
@@ -293,7 +396,10 @@ impl Cluster {
             self.forget_past(node);
             self.base[node as usize].give(amount, i64::MIN, end);
             self.plan[node as usize].give(amount, i64::MIN, end);
+            self.update_floor(node);
+            self.touch(node);
         }
+        self.raise();
     }
 
     /// A running job that was to end at `end` will end at `later`.
@@ -302,6 +408,8 @@ impl Cluster {
         for (node, amount) in self.holds(shares) {
             self.base[node as usize].take(amount, end, later);
             self.plan[node as usize].take(amount, end, later);
+            self.mark_stale(node);
+            self.update_floor(node);
         }
     }
 
@@ -313,21 +421,32 @@ impl Cluster {
         }
         let place = node as usize;
         self.plan[place].take(amount, from, to);
+        self.update_floor(node);
         if from <= self.now {
-            self.update_floor(node);
             self.takes += 1;
         }
-        if !self.is_stale[place] {
-            self.is_stale[place] = true;
+        self.mark_stale(node);
+    }
+
+    fn mark_stale(&mut self, node: u32) {
+        if !std::mem::replace(&mut self.is_stale[node as usize], true) {
             self.stale.push(node);
         }
     }
 
     /// Gives up a plan made by [`Self::reserve`].
     pub(super) fn unreserve(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
+        self.lift(node, amount, from, to);
+        self.touch(node);
+    }
+
+    /// Takes a plan away that may come back at once: nobody is told that something is free.
+    pub(super) fn lift(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
         self.plan[node as usize].give(amount, from, to);
         self.update_floor(node);
-        self.raise();
+        if from <= self.now {
+            self.raise();
+        }
     }
 
     /// Forgets every plan. Cost: O(steps of the nodes that were planned on).
@@ -337,6 +456,7 @@ impl Cluster {
             for (node, amount, from, to) in std::mem::take(&mut self.reserved) {
                 self.plan[node as usize].give(amount, from, to);
                 self.update_floor(node);
+                self.touch(node);
             }
             for node in self.stale.drain(..) {
                 self.is_stale[node as usize] = false;
@@ -351,11 +471,12 @@ impl Cluster {
     pub(super) fn copy_base(&mut self) {
         self.reserved.clear();
         self.overlaid = false;
-        for node in self.stale.drain(..) {
+        for node in std::mem::take(&mut self.stale) {
             let place = node as usize;
             self.is_stale[place] = false;
             self.plan[place].copy_from(&self.base[place]);
-            self.floor[place] = self.plan[place].at(self.now);
+            self.update_floor(node);
+            self.touch(node);
         }
         self.raise();
     }
@@ -367,20 +488,21 @@ impl Cluster {
         for node in 0..self.len().min(16) {
             self.forget_past(u32::try_from(node).expect("at most 16"));
         }
-        for (floor, plan) in self.floor.iter_mut().zip(&self.plan) {
-            *floor = plan.at(now);
+        let mut changed = false;
+        for place in 0..self.floor.len() {
+            if self.floor_until[place] <= now {
+                (self.floor[place], self.floor_until[place]) = self.plan[place].at_until(now);
+                changed = true;
+            }
         }
-        self.raise();
+        if changed {
+            self.raise();
+        }
     }
 
     fn forget_past(&mut self, node: u32) {
         self.base[node as usize].forget_before(self.now);
         self.plan[node as usize].forget_before(self.now);
-    }
-
-    /// CPUs that are free now in all.
-    pub(super) fn free_cpus(&self) -> u64 {
-        self.floor.iter().map(|floor| u64::from(floor.cpus)).sum()
     }
 
     /// Steps of all plans, for measurements.

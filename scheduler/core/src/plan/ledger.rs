@@ -1,17 +1,20 @@
 //! What the planner keeps between passes: the queue in the policy's order, running jobs by their
-//! planned end, profiles, distinct requests. All of it follows from `State`.
+//! planned end, profiles, promises, distinct requests. All of it follows from `State`.
 //!
 //! Records name the jobs that changed; at the next pass those jobs are read again ([`Ledger::catch_up`]).
 //! A change of nodes, partitions or policy makes everything new.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::cmp::Reverse;
 
 use model::id::{JobId, PartitionIdx, Uid};
 use model::time::{Span, Timestamp};
 
 use super::cluster::Cluster;
 use super::eligible;
-use super::policy::{OrderKey, Policy, Prediction};
+use super::family::Candidate;
+use super::policy::{Candidates, OrderKey, Policy, Prediction};
+use super::profile::Amount;
 use super::search::Holds;
 use super::shape::Shapes;
 use crate::allocation::Allocation;
@@ -19,18 +22,22 @@ use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Active, ArrayRole, Job, Phase};
+use crate::state::promise::{self, Cause};
 
 /// A job of the queue that nothing but resources and order holds back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    pub(super) key: OrderKey,
     pub(super) shape: u32,
-    /// Least CPUs in all: what cannot be there is skipped by one comparison.
-    pub(super) cpus: u32,
+    /// Rank among candidates.
+    pub(super) rank: u64,
     /// How long it is believed to run, milliseconds; `i64::MAX`: its class's limit counts.
     pub(super) span: i64,
-    /// Licenses, an array or limits of its QOS or account: the job itself must be looked at.
-    pub(super) special: bool,
+    /// An array: several may start.
+    pub(super) array: bool,
+    /// Licenses, or limits of its QOS or account, may hold it back too.
+    pub(super) bound: bool,
+    /// No partition of it has the nodes, whatever is free.
+    pub(super) hopeless: bool,
 }
 
 /// What the planner knows of a job.
@@ -46,8 +53,8 @@ enum Known {
     },
 }
 
-/// A start that was promised and is kept.
-#[derive(Clone, Debug)]
+/// A planned start of a protected job; in State too where promises are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Promise {
     pub(super) start: i64,
     pub(super) end: i64,
@@ -67,8 +74,8 @@ pub(super) struct Proposed {
 pub(super) struct Changes {
     /// Something else than arrivals and the starts of the last plan.
     pub(super) full: bool,
-    /// Resources became free before they were planned to.
-    pub(super) freed: bool,
+    /// Everything was read anew.
+    pub(super) anew: bool,
     /// New entries of the queue.
     pub(super) arrived: Vec<OrderKey>,
     /// Waiting jobs that something of their own holds back, of those that changed.
@@ -88,11 +95,39 @@ pub(super) struct Ledger {
     ends: BTreeSet<(i64, JobId)>,
     /// Running jobs that keep their nodes from other users.
     pub(super) owners: u32,
-    pub(super) queue: Vec<Entry>,
+    pub(super) queue: BTreeMap<OrderKey, Entry>,
     pub(super) shapes: Shapes,
     pub(super) cluster: Cluster,
-    pub(super) promises: BTreeMap<JobId, Promise>,
-    pub(super) proposed: BTreeMap<JobId, Proposed>,
+    /// Kept promises by the place of their jobs in the queue, in order of start; as in the state.
+    pub(super) promises: BTreeMap<OrderKey, VecDeque<Promise>>,
+    /// Promises of the job that is being read again.
+    moving: Option<VecDeque<Promise>>,
+    /// Jobs whose promise had to be given up; they get another.
+    pub(super) displaced: BTreeMap<JobId, Cause>,
+    /// Changes of promises were proposed, and no record said them yet.
+    pub(super) unconfirmed: bool,
+    /// Promises up to there were moved earlier, in a sweep that goes on.
+    pub(super) swept_to: Option<OrderKey>,
+    /// Starts that were proposed, by job or array.
+    pub(super) proposed: BTreeMap<JobId, VecDeque<Proposed>>,
+    /// Arrays of elements that got a record of their own lately.
+    splits: BTreeMap<JobId, JobId>,
+    /// Candidates that are still to be tested.
+    pub(super) candidates: BinaryHeap<Reverse<(Candidate, u32)>>,
+    /// Planned starts where they are made anew at each pass, and those of the pass before; with verdicts.
+    pub(super) planned: BTreeMap<OrderKey, Promise>,
+    pub(super) formerly: BTreeMap<OrderKey, Promise>,
+    /// The last entry in order that was handled as a protected one.
+    pub(super) zone_end: Option<OrderKey>,
+    /// Lists whose memory is used again.
+    pub(super) collected: Vec<(OrderKey, Entry)>,
+    pub(super) todo: Vec<(OrderKey, u32)>,
+    /// Entries behind the protected ones that something beside nodes held back when they were tested.
+    pub(super) held_back: BTreeSet<OrderKey>,
+    /// Entries that wait for resources, by partition; where verdicts are asked for.
+    pub(super) waiting_in: Vec<BTreeSet<OrderKey>>,
+    /// The first of each when verdicts were last given.
+    pub(super) first_in: Vec<Option<OrderKey>>,
     /// The last two runs of each user, whole seconds; prediction alone.
     history: BTreeMap<Uid, (Option<i64>, i64)>,
     ended: Vec<(JobId, Option<i64>)>,
@@ -100,13 +135,9 @@ pub(super) struct Ledger {
     predicted: BTreeMap<JobId, (i64, Uid)>,
     /// Number of the pass; classes remember by it what failed.
     pub(super) pass: u64,
-    /// The plan holds starts of array elements, which are met again as running jobs.
-    pub(super) plan_doubtful: bool,
     /// Last entry in order that has a planned start.
     pub(super) last_protected: Option<OrderKey>,
     pub(super) protected: u32,
-    /// Partitions in which a job waits for resources.
-    pub(super) blocked: Vec<PartitionIdx>,
     /// Earliest planned start of a protected job.
     pub(super) next_due: i64,
 }
@@ -128,7 +159,13 @@ impl Ledger {
     pub(super) fn observe(&mut self, record: &Record) {
         match record {
             Record::Job(job) => self.dirty.push(job.id),
-            Record::ElementSplit { array, id, .. } => self.dirty.extend([*array, *id]),
+            Record::ElementSplit { array, id, .. } => {
+                self.dirty.extend([*array, *id]);
+                if array != id {
+                    self.splits.insert(*id, *array);
+                }
+            }
+            Record::Promises { .. } => self.unconfirmed = false,
             Record::JobEnded { job, ended } => {
                 let run = ended.start.map(|start| ended.end.since(start).as_secs());
                 self.ended.push((*job, run));
@@ -178,23 +215,19 @@ impl Ledger {
         if !self.ready || many || self.policy != settings.policy {
             self.rebuild(state, settings);
             changes.full = true;
-            changes.freed = true;
+            changes.anew = true;
         } else {
             self.learn();
             let mut dirty = std::mem::take(&mut self.dirty);
             dirty.sort_unstable();
             dirty.dedup();
             for id in dirty.drain(..) {
-                self.refresh(state, settings, id, now, &mut changes);
+                self.refresh(state, settings, id, &mut changes);
             }
             self.dirty = dirty;
-            for (_, lost) in std::mem::take(&mut self.proposed) {
-                // A proposal that was not carried out: its plan goes.
-                for (node, amount) in lost.holds {
-                    self.cluster.unreserve(node, amount, i64::MIN, lost.end);
-                }
-                changes.full = true;
-                changes.freed |= lost.end > now.0;
+            self.give_up_proposals(&mut changes);
+            if std::mem::take(&mut self.unconfirmed) {
+                self.cluster.doubt();
             }
         }
         if self.cluster.is_pool() && self.shapes.has_loose {
@@ -202,7 +235,7 @@ impl Ledger {
             self.unpooled = true;
             self.rebuild(state, settings);
             changes.full = true;
-            changes.freed = true;
+            changes.anew = true;
         }
         self.outlive(state, settings, now, &mut changes);
         changes
@@ -217,23 +250,36 @@ impl Ledger {
         self.ends.clear();
         self.queue.clear();
         self.proposed.clear();
+        self.splits.clear();
         self.promises.clear();
+        self.displaced.clear();
+        self.unconfirmed = false;
+        self.swept_to = None;
+        self.candidates.clear();
+        self.held_back.clear();
+        self.waiting_in = vec![BTreeSet::new(); state.partitions.len()];
+        self.first_in = vec![None; state.partitions.len()];
         self.owners = 0;
-        self.plan_doubtful = false;
         self.last_protected = None;
+        self.zone_end = None;
+        self.planned.clear();
+        self.shapes.families.predicted = self.policy.prediction != Prediction::None;
+        // Promises of the state are laid by the pass.
+        self.cluster.doubt();
         self.learn();
         for id in &state.index.running {
             let job = &state.jobs[id];
             self.add_running(job, job.active().expect("the index holds running jobs"), false);
         }
-        self.queue.reserve(state.index.queue.len());
+        let mut entries = Vec::with_capacity(state.index.queue.len());
         for key in &state.index.queue {
-            let job = &state.jobs[&key.job];
-            if let Some(entry) = self.waiting(state, settings, job) {
-                self.queue.push(entry);
-            }
+            entries.extend(self.waiting(state, settings, &state.jobs[&key.job]));
         }
-        self.queue.sort_unstable_by_key(|entry| entry.key);
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        for (key, entry) in &entries {
+            self.join(*key, entry);
+        }
+        self.queue = entries.into_iter().collect();
         self.ready = true;
     }
 
@@ -257,52 +303,55 @@ impl Ledger {
         state: &State,
         settings: &Settings,
         id: JobId,
-        now: Timestamp,
         changes: &mut Changes,
     ) {
         let before = self.known.remove(&id);
         let job = state.jobs.get(&id);
         match before {
             Some(Known::Waiting(key)) => {
-                if let Ok(place) = self.queue.binary_search_by_key(&key, |entry| entry.key) {
-                    self.queue.remove(place);
+                if let Some(entry) = self.queue.remove(&key) {
+                    self.leave(key, &entry);
                 }
                 let starts = job.is_some_and(|job| job.active().is_some()) && self.proposed.contains_key(&id);
                 changes.full |= !starts;
-                if !starts && let Some(promise) = self.promises.remove(&id) {
-                    changes.freed = true;
-                    for (node, amount) in promise.holds {
-                        self.cluster.unreserve(node, amount, promise.start, promise.end);
-                    }
-                }
+                self.move_promises(state, id, key, starts);
             }
             Some(Known::Running { end, allocation, owner, .. }) => {
                 self.ends.remove(&(end, id));
                 self.owners -= u32::from(owner);
                 self.cluster.release(&allocation, end);
                 changes.full = true;
-                changes.freed |= end > now.0;
+                // Its array may run another element.
+                if let Some(array) = job.and_then(Job::array_id)
+                    && let Some(Known::Waiting(key)) = self.known.get(&array)
+                {
+                    changes.arrived.push(*key);
+                }
             }
             Some(Known::Idle) | None => {}
         }
-        let Some(job) = job else { return };
+        let Some(job) = job else {
+            self.splits.remove(&id);
+            return;
+        };
         match &job.phase {
             Phase::Pending(_) => {
-                if let Some(entry) = self.waiting(state, settings, job) {
-                    let place = self.queue.partition_point(|other| other.key < entry.key);
-                    self.queue.insert(place, entry);
-                    changes.arrived.push(entry.key);
+                self.splits.remove(&id);
+                if let Some((key, entry)) = self.waiting(state, settings, job) {
+                    self.join(key, &entry);
+                    self.queue.insert(key, entry);
+                    if let Some(promises) = self.moving.take() {
+                        self.promises.insert(key, promises);
+                    }
+                    changes.arrived.push(key);
                 } else {
+                    self.drop_moving();
                     changes.idle.push(id);
                 }
             }
             Phase::Active(active) => {
-                let planned = self.proposed.remove(&id);
-                let as_planned = planned.is_some();
-                if !as_planned {
-                    changes.full = true;
-                }
-                self.promises.remove(&id);
+                let as_planned = self.take_proposal(id);
+                changes.full |= !as_planned;
                 self.add_running(job, active, as_planned);
             }
             Phase::Ended(_) => {}
@@ -322,8 +371,110 @@ impl Ledger {
         self.known.insert(job.id, Known::Running { end, allocation, owner });
     }
 
+    /// Takes a proposal that was carried out for this job from the list; `false`: nobody planned its start.
+    fn take_proposal(&mut self, id: JobId) -> bool {
+        let origin = self.splits.remove(&id).unwrap_or(id);
+        let Some(proposed) = self.proposed.get_mut(&origin) else { return false };
+        proposed.pop_front();
+        if proposed.is_empty() {
+            self.proposed.remove(&origin);
+        }
+        true
+    }
+
+    /// Proposals that were not carried out: their plans go, and their jobs wait as before.
+    fn give_up_proposals(&mut self, changes: &mut Changes) {
+        for (id, lost) in std::mem::take(&mut self.proposed) {
+            for one in lost {
+                for (node, amount) in one.holds {
+                    self.cluster.unreserve(node, amount, i64::MIN, one.end);
+                }
+            }
+            if let Some(&Known::Waiting(key)) = self.known.get(&id)
+                && let Some(entry) = self.queue.get(&key).copied()
+            {
+                self.join(key, &entry);
+                changes.arrived.push(key);
+            }
+            changes.full = true;
+            // What was promised to it before was given up for the start.
+            self.cluster.doubt();
+        }
+    }
+
+    /// A waiting job changed: its promises go where it goes, as far as the state keeps them.
+    fn move_promises(&mut self, state: &State, id: JobId, key: OrderKey, starts: bool) {
+        self.moving = self.promises.remove(&key);
+        if starts || !state.promises.by_job.contains_key(&id) {
+            self.drop_moving();
+        }
+    }
+
+    fn drop_moving(&mut self) {
+        for promise in self.moving.take().into_iter().flatten() {
+            self.unreserve(&promise);
+        }
+    }
+
+    /// Takes a planned start out of the profile.
+    pub(super) fn reserve(&mut self, promise: &Promise, passing: bool) {
+        for &(node, amount) in &promise.holds {
+            self.cluster.reserve(node, amount, (promise.start, promise.end), passing);
+        }
+    }
+
+    /// Gives a planned start back to the profile.
+    pub(super) fn unreserve(&mut self, promise: &Promise) {
+        for &(node, amount) in &promise.holds {
+            self.cluster.unreserve(node, amount, promise.start, promise.end);
+        }
+    }
+
+    /// An entry waits in its classes.
+    pub(super) fn join(&mut self, key: OrderKey, entry: &Entry) {
+        if entry.hopeless {
+            return;
+        }
+        for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
+            let known = &self.shapes.classes[class as usize];
+            if !known.hopeless {
+                let span = known.span;
+                self.shapes.families.join(class, span, (entry.rank, key));
+            }
+        }
+    }
+
+    /// An entry waits no more.
+    pub(super) fn leave(&mut self, key: OrderKey, entry: &Entry) {
+        self.held_back.remove(&key);
+        for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
+            self.shapes.families.leave(class, &(entry.rank, key));
+            let partition = self.shapes.classes[class as usize].partition;
+            self.waiting_in[partition.0 as usize].remove(&key);
+        }
+    }
+
+    /// The key of a job that waits in the queue.
+    pub(super) fn key_of(&self, id: JobId) -> Option<OrderKey> {
+        match self.known.get(&id) {
+            Some(Known::Waiting(key)) => Some(*key),
+            Some(Known::Idle | Known::Running { .. }) | None => None,
+        }
+    }
+
+    /// The class of an entry in a partition.
+    pub(super) fn class_in(&self, entry: &Entry, partition: PartitionIdx) -> Option<u32> {
+        let mut classes = self.shapes.shapes[entry.shape as usize].classes.clone();
+        classes.find(|&class| self.shapes.classes[class as usize].partition == partition)
+    }
+
+    /// How long an entry is believed to run in a class.
+    pub(super) fn span(&self, entry: &Entry, class: u32) -> i64 {
+        self.shapes.classes.get(class as usize).map_or(i64::MAX, |class| class.span).min(entry.span)
+    }
+
     /// Makes the entry of a waiting job; `None`: something of its own holds it back.
-    fn waiting(&mut self, state: &State, settings: &Settings, job: &Job) -> Option<Entry> {
+    fn waiting(&mut self, state: &State, settings: &Settings, job: &Job) -> Option<(OrderKey, Entry)> {
         let pending = job.pending()?;
         if eligible::own_reason(job, pending).is_some() {
             self.known.insert(job.id, Known::Idle);
@@ -335,13 +486,20 @@ impl Ledger {
         let limit = first.filter(|_| !classes.classes.is_empty()).map_or(i64::MAX, |class| class.span);
         let limit_span = (limit < i64::MAX).then_some(Span(limit));
         let key = self.policy.order.key(state.queue_key(job), limit_span, classes.cpus);
+        let range = classes.classes.clone();
         let cpus = classes.cpus;
+        let hopeless = range.clone().all(|class| self.shapes.classes[class as usize].hopeless);
         let span = self.predict(job, limit);
-        let special = matches!(job.array, ArrayRole::Waiting(_))
-            || job.request.rare().licenses.is_some()
-            || crate::limits::concern(state, settings, job);
+        let believed = limit.min(span).max(0).cast_unsigned();
+        let rank = match self.policy.candidates {
+            Candidates::Queue => 0,
+            Candidates::Limit => believed,
+            Candidates::Area => believed.saturating_mul(u64::from(cpus)),
+        };
+        let array = matches!(job.array, ArrayRole::Waiting(_));
+        let bound = job.request.rare().licenses.is_some() || crate::limits::concern(state, settings, job);
         self.known.insert(job.id, Known::Waiting(key));
-        Some(Entry { key, shape, cpus, span, special })
+        Some((key, Entry { shape, rank, span, array, bound, hopeless }))
     }
 
     fn predict(&mut self, job: &Job, limit: i64) -> i64 {
@@ -384,18 +542,38 @@ impl Ledger {
             *known_end = later;
             self.ends.insert((later, id));
             changes.full = true;
-            // What was promised on these resources does not hold any more.
-            for promise in std::mem::take(&mut self.promises).into_values() {
-                for (node, amount) in promise.holds {
-                    self.cluster.unreserve(node, amount, promise.start, promise.end);
-                }
-            }
-            changes.freed = true;
         }
     }
 
     /// Waiting jobs that something of their own holds back.
     pub(super) fn idle(&self) -> impl Iterator<Item = JobId> + '_ {
         self.known.iter().filter(|(_, known)| matches!(known, Known::Idle)).map(|(id, _)| *id)
+    }
+}
+
+impl Promise {
+    /// As the state keeps it.
+    pub(super) fn as_kept(&self, partition: PartitionIdx) -> promise::Promise {
+        let held = |&(node, amount): &(u32, Amount)| promise::Held {
+            node: model::id::NodeIdx(node),
+            cpus: model::quantity::Cpus(amount.cpus),
+            memory: model::quantity::MemoryMib(amount.memory),
+            gres: amount.gres,
+        };
+        promise::Promise {
+            start: Timestamp(self.start),
+            end: Timestamp(self.end),
+            partition,
+            holds: self.holds.iter().map(held).collect(),
+        }
+    }
+
+    /// As the planner works with it.
+    pub(super) fn from_kept(kept: &promise::Promise, class: u32) -> Self {
+        let hold = |held: &promise::Held| {
+            (held.node.0, Amount { cpus: held.cpus.0, gres: held.gres, memory: held.memory.0 })
+        };
+        let holds = kept.holds.iter().map(hold).collect();
+        Self { start: kept.start.0, end: kept.end.0, class, holds }
     }
 }

@@ -56,8 +56,11 @@ pub struct Policy {
     /// the first job that cannot start. 1 is EASY, `u32::MAX` is conservative. `None`: as
     /// `Settings::backfill_depth` says.
     pub depth: Option<u32>,
-    /// A planned start that was given is kept: it only moves earlier.
+    /// A planned start that was given is kept: a promise is part of the state, and moves later only for
+    /// a recorded cause.
     pub keep: bool,
+    /// How long after time was given back promises are moved earlier; jobs that can start now do so at once.
+    pub sweep_after: Span,
     /// Order of the candidates behind the protected jobs.
     pub candidates: Candidates,
     /// Prediction of run times.
@@ -69,7 +72,8 @@ impl Default for Policy {
         Self {
             order: Order::Multifactor,
             depth: None,
-            keep: false,
+            keep: true,
+            sweep_after: Span::from_secs(1),
             candidates: Candidates::Queue,
             prediction: Prediction::None,
         }
@@ -98,7 +102,13 @@ impl Policy {
     /// The policy of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let plain = Self { order: Order::Fcfs, depth: Some(0), ..Self::default() };
+        let plain = Self {
+            order: Order::Fcfs,
+            depth: Some(0),
+            keep: false,
+            sweep_after: Span::ZERO,
+            ..Self::default()
+        };
         let easy = Self { depth: Some(1), ..plain };
         let conservative = Self { depth: Some(u32::MAX), ..plain };
         Some(match name {
@@ -127,6 +137,11 @@ pub(crate) struct OrderKey {
     first: u64,
     submit: Timestamp,
     pub(crate) job: JobId,
+}
+
+impl OrderKey {
+    /// Before every job.
+    pub(crate) const FIRST: Self = Self { first: 0, submit: Timestamp(i64::MIN), job: JobId(0) };
 }
 
 impl Order {

@@ -7,7 +7,7 @@
 use crate::place::fit::Free;
 
 /// The most kinds of devices of a node that are planned with; further ones count as not there.
-pub(crate) const KINDS: usize = 6;
+pub(crate) const KINDS: usize = crate::state::promise::PLANNED_KINDS;
 
 /// Amounts on one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,9 +123,10 @@ impl Profile {
         self.steps.partition_point(|step| step.at <= at) - 1
     }
 
-    /// Free at one instant.
-    pub(crate) fn at(&self, at: i64) -> Amount {
-        self.steps[self.place(at)].free
+    /// Free at one instant, and until when that stays so.
+    pub(crate) fn at_until(&self, at: i64) -> (Amount, i64) {
+        let place = self.place(at);
+        (self.steps[place].free, self.steps.get(place + 1).map_or(i64::MAX, |step| step.at))
     }
 
     /// Free throughout `[from, to)`. Cost: O(log steps + steps in the window).
@@ -167,6 +168,17 @@ impl Profile {
             }
             place += 1;
         }
+    }
+
+    /// Until when `need` stays free from `from` on; `from` itself if it is not free even then, `i64::MAX`:
+    /// for ever. Cost: O(log steps + steps of the answer).
+    pub(crate) fn free_until(&self, need: &Amount, from: i64) -> i64 {
+        let first = self.place(from);
+        if !self.steps[first].free.covers(need) {
+            return from;
+        }
+        let short = self.steps[first + 1..].iter().find(|step| !step.free.covers(need));
+        short.map_or(i64::MAX, |step| step.at)
     }
 
     /// The first instant after `from` at which the profile changes.

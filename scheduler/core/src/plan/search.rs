@@ -66,6 +66,25 @@ pub(super) fn now(
     None
 }
 
+/// The first of the nodes on which something became free that takes a request for one node.
+pub(super) fn on_touched(
+    cluster: &Cluster,
+    list: u32,
+    fixed: &Fixed,
+    (now, end): (i64, i64),
+    may_share: impl Fn(u32) -> bool,
+) -> Option<Vec<Chosen>> {
+    let takes = |node: u32| {
+        let Some(need) = &fixed.needs[cluster.kind(node)] else { return false };
+        cluster.is_member(list, node)
+            && cluster.floor(node).covers(need)
+            && cluster.plan(node).covers(need, now, end)
+            && may_share(node)
+    };
+    let node = cluster.touched.nodes().iter().copied().find(|&node| takes(node))?;
+    Some(vec![Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() }])
+}
+
 /// Any nodes of a pool that no job holds; the plan says that there are enough.
 fn pick(state: &State, class: &Class, fixed: &Fixed, may_share: impl Fn(u32) -> bool) -> Option<Vec<Chosen>> {
     let count = class.demand.min_nodes as usize;

@@ -14,6 +14,7 @@ use model::time::Span;
 
 use super::cluster::Cluster;
 use super::eligible;
+use super::family::Families;
 use super::profile::{Amount, KINDS};
 use crate::job::start::limit_of_run;
 use crate::place::demand::{self, Demand};
@@ -37,6 +38,8 @@ pub(super) struct Class {
     pub(super) fixed: Option<Fixed>,
     /// The partition does not take it, whatever is free.
     pub(super) forbidden: Option<Reason>,
+    /// It has not got the nodes, whatever is free.
+    pub(super) hopeless: bool,
     /// In this pass it was found that a run of at least so long cannot start now.
     pub(super) failed: (u64, i64),
 }
@@ -54,6 +57,11 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
+    /// The least of each resource that it needs of a node of any kind.
+    pub(super) fn least(&self) -> Amount {
+        self.least
+    }
+
     /// Whether a node with so much free could give its part, whatever its kind.
     pub(super) fn may_fit(&self, most: &Amount) -> bool {
         most.covers(&self.least)
@@ -88,6 +96,8 @@ pub(super) struct Shapes {
     pub(super) shapes: Vec<Shape>,
     pub(super) classes: Vec<Class>,
     by_hash: BTreeMap<u64, Vec<u32>>,
+    /// What waits in which class.
+    pub(super) families: Families,
     /// Some request is not for a fixed number of nodes.
     pub(super) has_loose: bool,
 }
@@ -117,7 +127,13 @@ impl Shapes {
             };
             cpus = cpus.min(least);
             let span = limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis);
-            self.classes.push(Class { partition: idx, demand, list, span, fixed, forbidden, failed: (0, 0) });
+            let missing = demand.required.iter().any(|&node| !state.node(node).is_available());
+            let few = !cluster.is_pool() && cluster.nodes(list).len() < demand.min_nodes as usize;
+            let hopeless = forbidden.is_some() || missing || few;
+            let failed = (0, 0);
+            let class = Class { partition: idx, demand, list, span, fixed, forbidden, hopeless, failed };
+            self.families.add(&class);
+            self.classes.push(class);
         }
         let end = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
         self.shapes.push(Shape { classes: first..end, cpus, origin: Origin::of(job) });

@@ -1,71 +1,81 @@
 //! One pass over the queue.
 //!
-//! A full pass considers every entry. Where only new entries arrived behind the protected ones since
-//! the last pass, only these are considered: nothing became free, so that the others would be answered
-//! as before, and the plan still stands.
+//! The protected jobs are considered in [`super::zone`], the others in [`super::rest`]. Owns what both need:
+//! starting an entry now, its earliest start, what of the pass is proposed. Where a pass is given a budget,
+//! it stops after so many candidates and says that there is more to do: what it proposed stands as it is.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::collections::btree_map::Entry as Slot;
 
-use model::id::{JobId, PartitionIdx};
+use model::id::PartitionIdx;
 use model::reason::Reason;
 use model::time::Timestamp;
 
-use super::eligible;
-use super::ledger::{Entry, Ledger, Promise, Proposed};
-use super::policy::Candidates;
-use super::profile::Amount;
+use super::ledger::{Changes, Entry, Ledger, Promise, Proposed};
+use super::policy::OrderKey;
 use super::search::{self, Holds};
-use super::{Pass, Planned, Verdict};
+use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
-use crate::input::PlannedStart;
+use crate::input::{PlannedPromises, PlannedStart};
 use crate::job::start::limit_of_run;
-use crate::limits::{Candidate, Charged};
+use crate::limits::{Candidate as LimitCandidate, Charged};
 use crate::place::Board;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Job};
+use crate::state::promise::{Cause, PromiseChange};
 use crate::tally::Tally;
 
-/// The most elements of one array that are given a planned start in a pass.
-const ELEMENTS_PLANNED: u32 = 20;
-
 /// What a pass carries along.
-struct Walk<'a> {
-    state: &'a State,
-    settings: &'a Settings,
-    now: i64,
-    depth: u32,
-    keep: bool,
-    verdicts: bool,
-    board: Board,
-    /// What running jobs hold by QOS and association; made when a job has limits.
-    usage: Option<Charged>,
+pub(super) struct Walk<'a> {
+    pub(super) state: &'a State,
+    pub(super) settings: &'a Settings,
+    pub(super) now: i64,
+    pub(super) depth: u32,
+    pub(super) keep: bool,
+    pub(super) verdicts: bool,
+    /// Nodes on which candidates may still be examined.
+    pub(super) budget: u32,
+    pub(super) board: Board,
     /// Licenses in use; made when a job asks for some.
     licenses: Option<BTreeMap<Box<str>, u32>>,
-    /// Partitions in which a job waits for resources already.
-    blocked: Vec<PartitionIdx>,
-    /// CPUs that are free now in all (an upper bound).
-    free_cpus: u64,
-    out: Pass,
+    /// What running jobs hold by QOS and association; made when a job has limits.
+    usage: Option<Charged>,
+    /// The limit by which the last start failed that had the nodes.
+    pub(super) limit: Option<Reason>,
+    /// Partitions in which a job waits already; without backfill.
+    pub(super) blocked: Vec<PartitionIdx>,
+    /// What is said of entries that were looked at.
+    pub(super) said: BTreeMap<OrderKey, Outcome>,
+    /// Changes of promises, and since when time is given back that was not looked at.
+    pub(super) changes: Vec<PromiseChange>,
+    pub(super) given_back: Option<Timestamp>,
+    /// The last entry in order that was handled as a protected one.
+    pub(super) zone_end: Option<OrderKey>,
+    pub(super) out: Pass,
 }
 
 /// What came of one entry.
-enum Outcome {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
     /// All of it that may start does.
     Started,
-    /// It waits.
-    Waits(Reason, Option<Planned>),
+    /// It waits for resources, perhaps with a planned start.
+    Waits,
+    /// It waits for something of its own.
+    Kept(Reason),
 }
 
 impl Ledger {
-    /// Runs a pass at `now`.
+    /// Runs a pass at `now` that examines candidates until `budget` nodes were looked at for them.
     pub(super) fn pass(
         &mut self,
         state: &State,
         settings: &Settings,
         now: Timestamp,
         verdicts: bool,
+        budget: u32,
     ) -> Pass {
         let changes = self.catch_up(state, settings, now);
         let policy = self.policy();
@@ -74,191 +84,149 @@ impl Ledger {
             settings,
             now: now.0,
             depth: policy.depth.unwrap_or(settings.backfill_depth),
-            keep: policy.keep,
+            keep: policy.keep && policy.depth != Some(0),
             verdicts,
+            budget,
             board: if self.owners > 0 { Board::of(state) } else { Board::default() },
-            usage: None,
             licenses: None,
+            usage: None,
+            limit: None,
             blocked: Vec::new(),
-            free_cpus: u64::MAX,
+            said: BTreeMap::new(),
+            changes: Vec::new(),
+            given_back: state.promises.given_back,
+            zone_end: None,
             out: Pass::default(),
         };
         self.cluster.advance(now.0);
         self.pass += 1;
-        let behind = self.last_protected.is_none_or(|last| changes.arrived.iter().all(|key| *key > last));
-        // Without backfill a full pass ends at the first job that waits.
-        let short = !changes.full && walk.depth > 0 && behind && self.next_due > now.0;
-        if short {
-            walk.blocked = std::mem::take(&mut self.blocked);
-            self.arrivals(&mut walk, &changes.arrived);
+        if self.owners > 0 {
+            self.cluster.touched.add_all();
+            self.cluster.touched_ahead.add_all();
+        }
+        let whole = if walk.depth == 0 {
+            self.in_order(&mut walk);
+            true
+        } else if walk.keep {
+            self.keep_zone(&mut walk)
         } else {
-            self.full(&mut walk, changes.freed);
+            self.replan_zone(&mut walk, &changes)
+        };
+        if whole && walk.depth > 0 {
+            self.rest(&mut walk, &changes);
+        } else {
+            // What arrived is tested when the protected ones are through.
+            self.put_off(&changes);
         }
-        self.blocked = std::mem::take(&mut walk.blocked);
-        if verdicts {
-            let idle = if short { changes.idle } else { self.idle().collect() };
-            walk.say_idle(&idle);
+        self.conclude(walk, &changes, whole)
+    }
+
+    fn conclude(&mut self, mut walk: Walk<'_>, changes: &Changes, whole: bool) -> Pass {
+        if walk.verdicts {
+            self.give_verdicts(&mut walk, changes);
         }
-        let mut out = walk.out;
-        // Planned anew at each pass, a start is due only when something ends, which asks for a pass itself.
-        let promised = policy.keep && self.next_due < i64::MAX;
-        out.wake = promised.then_some(Timestamp(self.next_due));
+        let Walk { state, keep, changes: mut promised, given_back, mut out, now, .. } = walk;
+        if keep {
+            // A job that starts takes its promise along.
+            promised.retain(|change| {
+                let array = matches!(state.jobs[&change.job].array, ArrayRole::Waiting(_));
+                array || !self.proposed.contains_key(&change.job)
+            });
+            if !promised.is_empty() || given_back != state.promises.given_back {
+                out.plan.promises = Some(PlannedPromises { changes: promised, given_back });
+                self.unconfirmed = true;
+            }
+            let starts = self.promises.values().flatten().map(|promise| promise.start);
+            self.next_due = starts.filter(|start| *start > now).min().unwrap_or(i64::MAX);
+            let sweep = given_back.map_or(i64::MAX, |since| {
+                since.saturating_add(self.policy().sweep_after).0.max(now.saturating_add(1))
+            });
+            let wake = self.next_due.min(sweep);
+            out.wake = (wake < i64::MAX).then_some(Timestamp(wake));
+        }
+        out.more = !whole || self.swept_to.is_some() || !self.candidates.is_empty();
+        out.counts.protected = self.protected;
         out.counts.steps = self.cluster.steps() as u64;
         out.counts.started = u32::try_from(out.plan.starts.len()).unwrap_or(u32::MAX);
         out
     }
 
-    fn full(&mut self, walk: &mut Walk<'_>, freed: bool) {
-        self.next_due = i64::MAX;
-        self.last_protected = None;
+    /// Without backfill: a partition stops at its first job that cannot start.
+    fn in_order(&mut self, walk: &mut Walk<'_>) {
+        self.cluster.forget_plans();
         self.protected = 0;
-        if !walk.keep {
-            self.cluster.forget_plans();
-            self.promises.clear();
-        } else if std::mem::take(&mut self.plan_doubtful) {
-            self.cluster.copy_base();
-            for promise in self.promises.values() {
-                for &(node, amount) in &promise.holds {
-                    self.cluster.reserve(node, amount, (promise.start, promise.end), !walk.keep);
-                }
-            }
-        }
-        walk.free_cpus = self.cluster.free_cpus();
+        self.cluster.touched.clear();
+        self.cluster.touched_ahead.clear();
         let queue = std::mem::take(&mut self.queue);
-        let mut rest = Vec::new();
-        let mut place = 0;
-        while place < queue.len() && (self.protected < walk.depth || walk.depth == 0) {
-            let entry = &queue[place];
-            place += 1;
-            if walk.depth == 0 && self.stopped(walk, entry) {
-                if walk.state.partitions.len() == 1 && !walk.verdicts {
-                    place = queue.len();
+        for (key, entry) in &queue {
+            let classes = self.shapes.shapes[entry.shape as usize].classes.clone();
+            let partition = |class: u32| self.shapes.classes[class as usize].partition;
+            if classes.clone().any(|class| walk.blocked.contains(&partition(class))) {
+                if walk.state.partitions.len() == 1 {
+                    break;
                 }
-                walk.say(entry, Reason::Priority, None);
                 continue;
             }
-            let outcome = self.protect(walk, entry, freed);
-            walk.conclude(entry, outcome);
-        }
-        for entry in queue.get(place..).unwrap_or_default() {
-            if u64::from(entry.cpus) <= walk.free_cpus {
-                rest.push(*entry);
-            } else if walk.verdicts {
-                let reason = self.why(walk, entry);
-                walk.say(entry, reason, None);
+            let partitions: Vec<PartitionIdx> = classes.map(partition).collect();
+            let (outcome, _) = self.start_all(walk, *key, entry, true);
+            if outcome == Outcome::Waits {
+                walk.blocked.extend(partitions);
             }
+            walk.say(*key, outcome);
         }
         self.queue = queue;
-        self.sort_candidates(&mut rest);
-        for entry in &rest {
-            if u64::from(entry.cpus) <= walk.free_cpus || walk.verdicts {
-                let outcome = self.test(walk, entry);
-                walk.conclude(entry, outcome);
-            }
-        }
-        walk.out.counts.protected = self.protected;
     }
 
-    /// Considers new entries alone.
-    fn arrivals(&mut self, walk: &mut Walk<'_>, arrived: &[super::policy::OrderKey]) {
-        if arrived.is_empty() {
-            return;
-        }
-        walk.free_cpus = self.cluster.free_cpus();
-        let mut keys = arrived.to_vec();
-        keys.sort_unstable();
-        let find =
-            |key| self.queue.binary_search_by_key(key, |entry: &Entry| entry.key).map(|at| self.queue[at]);
-        let mut entries: Vec<Entry> = keys.iter().filter_map(|key| find(key).ok()).collect();
-        let mut place = 0;
-        while place < entries.len() && self.protected < walk.depth {
-            let entry = entries[place];
-            place += 1;
-            let outcome = self.protect(walk, &entry, false);
-            walk.conclude(&entry, outcome);
-        }
-        let mut rest = entries.split_off(place);
-        self.sort_candidates(&mut rest);
-        for entry in &rest {
-            let outcome = self.test(walk, entry);
-            walk.conclude(entry, outcome);
-        }
-    }
-
-    fn sort_candidates(&self, rest: &mut [Entry]) {
-        let span = |entry: &Entry| self.span(entry, self.shapes.shapes[entry.shape as usize].classes.start);
-        match self.policy().candidates {
-            Candidates::Queue => {}
-            Candidates::Limit => rest.sort_by_cached_key(|entry| (span(entry), entry.key)),
-            Candidates::Area => {
-                rest.sort_by_cached_key(|entry| (i128::from(span(entry)) * i128::from(entry.cpus), entry.key))
-            }
-        }
-    }
-
-    /// How long an entry is believed to run in a class.
-    fn span(&self, entry: &Entry, class: u32) -> i64 {
-        self.shapes.classes.get(class as usize).map_or(i64::MAX, |class| class.span).min(entry.span)
-    }
-
-    /// Without backfill: whether an earlier job waits in a partition of this one.
-    fn stopped(&self, walk: &Walk<'_>, entry: &Entry) -> bool {
-        let classes = self.shapes.shapes[entry.shape as usize].classes.clone();
-        classes.into_iter().any(|class| walk.blocked.contains(&self.shapes.classes[class as usize].partition))
-    }
-
-    /// Starts what can start now and gives the rest its earliest start.
-    fn protect(&mut self, walk: &mut Walk<'_>, entry: &Entry, sweep: bool) -> Outcome {
-        let mut left = 1;
-        if entry.special {
-            let job = &walk.state.jobs[&entry.key.job];
-            left = eligible::elements_left(walk.state, job);
-            if left == 0 {
-                return Outcome::Waits(Reason::JobArrayTaskLimit, None);
-            }
-            if let Some(reason) = walk.held_back(job) {
-                return Outcome::Waits(reason, None);
-            }
-        }
-        if walk.keep
-            && let Some(outcome) = self.kept(walk, entry, sweep)
-        {
-            return outcome;
-        }
-        while left > 0 && self.start_now(walk, entry, !walk.keep) {
-            left -= 1;
-            if entry.special
-                && left > 0
-                && let Some(reason) = walk.held_back(&walk.state.jobs[&entry.key.job])
-            {
-                return Outcome::Waits(reason, None);
-            }
-        }
+    /// Starts as much of an entry as may start now; answers how many elements are left that may start.
+    pub(super) fn start_all(
+        &mut self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        entry: &Entry,
+        recall: bool,
+    ) -> (Outcome, u32) {
+        let mut left = self.elements_left(walk, key, entry);
         if left == 0 {
-            return walk.started(entry);
+            return (Outcome::Kept(Reason::JobArrayTaskLimit), 0);
         }
-        let reason = self.why(walk, entry);
-        if walk.depth == 0 || (walk.verdicts && !matches!(reason, Reason::Resources | Reason::Priority)) {
-            return Outcome::Waits(reason, None);
+        while left > 0 {
+            if let Some(reason) = walk.held_back(key, entry) {
+                return (Outcome::Kept(reason), left);
+            }
+            if !self.start_now(walk, key, entry, recall, false) {
+                let outcome = walk.limit.take().map_or(Outcome::Waits, Outcome::Kept);
+                return (outcome, left);
+            }
+            left -= 1;
         }
-        let mut first = None;
-        for _ in 0..left.min(ELEMENTS_PLANNED).min(walk.depth - self.protected) {
-            let Some((start, class, holds)) = self.earliest(walk, entry) else { break };
-            first = first.or_else(|| Some(self.planned(walk, start, class, &holds)));
-            let end = start.saturating_add(self.span(entry, class));
-            self.promise(walk, entry, Promise { start, end, class, holds });
+        let outcome = walk.started(key, entry);
+        if outcome == Outcome::Started {
+            self.leave(key, entry);
         }
-        Outcome::Waits(reason, first.flatten())
+        (outcome, 0)
+    }
+
+    /// How many elements of the entry may start besides those that hold resources or are proposed.
+    pub(super) fn elements_left(&self, walk: &Walk<'_>, key: OrderKey, entry: &Entry) -> u32 {
+        let proposed = self.proposed.get(&key.job).map_or(0, VecDeque::len);
+        let proposed = u32::try_from(proposed).expect("elements are counted in 32 bits");
+        let left = if entry.array {
+            eligible::elements_left(walk.state, &walk.state.jobs[&key.job])
+        } else {
+            1
+        };
+        left.saturating_sub(proposed)
     }
 
     /// The earliest start over the partitions that the entry names; the first on a tie.
-    fn earliest(&self, walk: &Walk<'_>, entry: &Entry) -> Option<(i64, u32, Holds)> {
+    pub(super) fn earliest(&self, walk: &mut Walk<'_>, entry: &Entry) -> Option<Promise> {
         let mut best: Option<(i64, u32, Holds)> = None;
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let known = &self.shapes.classes[class as usize];
-            if known.forbidden.is_some() {
+            if known.hopeless {
                 continue;
             }
+            walk.spend(self.cluster.nodes(known.list).len());
             let span = self.span(entry, class);
             let found = search::earliest(&self.cluster, walk.state, walk.settings, known, span, walk.now);
             if let Some((start, holds)) = found
@@ -267,217 +235,153 @@ impl Ledger {
                 best = Some((start, class, holds));
             }
         }
-        best
-    }
-
-    /// Takes a planned start out of the profile, and keeps it where promises are kept.
-    fn promise(&mut self, walk: &Walk<'_>, entry: &Entry, promise: Promise) {
-        for &(node, amount) in &promise.holds {
-            self.cluster.reserve(node, amount, (promise.start, promise.end), !walk.keep);
-        }
-        if promise.start > walk.now {
-            self.next_due = self.next_due.min(promise.start);
-        }
-        self.protected += 1;
-        self.last_protected = self.last_protected.max(Some(entry.key));
-        if walk.keep {
-            self.promises.insert(entry.key.job, promise);
-        }
-    }
-
-    /// An entry whose start was promised before: due, moved earlier in a sweep, or as it was.
-    fn kept(&mut self, walk: &mut Walk<'_>, entry: &Entry, sweep: bool) -> Option<Outcome> {
-        let mut promise = self.promises.remove(&entry.key.job)?;
-        let due = promise.start <= walk.now;
-        if sweep || due {
-            for &(node, amount) in &promise.holds {
-                self.cluster.unreserve(node, amount, promise.start, promise.end);
-            }
-            if self.start_now(walk, entry, false) {
-                return Some(Outcome::Started);
-            }
-            let (start, class, holds) = self.earliest(walk, entry)?;
-            let end = start.saturating_add(self.span(entry, class));
-            promise = Promise { start, end, class, holds };
-            let planned = self.planned(walk, start, class, &promise.holds);
-            self.promise(walk, entry, promise);
-            return Some(Outcome::Waits(self.why(walk, entry), planned));
-        }
-        let planned = self.planned(walk, promise.start, promise.class, &promise.holds);
-        self.next_due = self.next_due.min(promise.start);
-        self.protected += 1;
-        self.last_protected = self.last_protected.max(Some(entry.key));
-        self.promises.insert(entry.key.job, promise);
-        Some(Outcome::Waits(self.why(walk, entry), planned))
-    }
-
-    fn planned(&self, walk: &Walk<'_>, start: i64, class: u32, holds: &[(u32, Amount)]) -> Option<Planned> {
-        if !walk.verdicts {
-            return None;
-        }
-        let name = |node: u32| &*walk.state.nodes[node as usize].definition.name;
-        let names: Vec<&str> = match holds {
-            // Which nodes of a pool is open until it starts: as many of the first.
-            [(_, amount)] if self.cluster.is_pool() => (0..amount.cpus).map(name).collect(),
-            _ => holds.iter().map(|(node, _)| name(*node)).collect(),
-        };
-        let nodes = model::hostlist::compress_sorted(&names).into();
-        let partition = self.shapes.classes[class as usize].partition;
-        Some(Planned { start: Timestamp(start), nodes, partition })
-    }
-
-    /// Tests an entry behind the protected ones for starting now.
-    fn test(&mut self, walk: &mut Walk<'_>, entry: &Entry) -> Outcome {
-        walk.out.counts.tested += 1;
-        let mut left = 1;
-        if entry.special {
-            left = eligible::elements_left(walk.state, &walk.state.jobs[&entry.key.job]);
-            if left == 0 {
-                return Outcome::Waits(Reason::JobArrayTaskLimit, None);
-            }
-        }
-        while left > 0 {
-            if entry.special
-                && let Some(reason) = walk.held_back(&walk.state.jobs[&entry.key.job])
-            {
-                return Outcome::Waits(reason, None);
-            }
-            if !self.start_now(walk, entry, true) {
-                return Outcome::Waits(self.why(walk, entry), None);
-            }
-            left -= 1;
-        }
-        walk.started(entry)
+        let (start, class, holds) = best?;
+        let end = start.saturating_add(self.span(entry, class));
+        Some(Promise { start, end, class, holds })
     }
 
     /// Starts the entry (one element of it) if some partition has room from now on.
     ///
     /// `recall`: within this pass room only shrinks, so that a request that failed before fails again.
-    fn start_now(&mut self, walk: &mut Walk<'_>, entry: &Entry, recall: bool) -> bool {
+    /// `hot`: only classes that are being tested are looked at.
+    pub(super) fn start_now(
+        &mut self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        entry: &Entry,
+        recall: bool,
+        hot: bool,
+    ) -> bool {
+        let owners = walk.board.has_owners();
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let span = self.span(entry, class);
             let known = &self.shapes.classes[class as usize];
-            let failed =
-                recall && !walk.board.has_owners() && known.failed.0 == self.pass && known.failed.1 <= span;
-            if known.forbidden.is_some() || failed {
+            let failed = recall && !owners && known.failed.0 == self.pass && known.failed.1 <= span;
+            let cold = hot && !self.shapes.families.members[class as usize].hot;
+            if known.hopeless || failed || cold {
                 continue;
             }
             let end = walk.now.saturating_add(span);
-            self.cluster.look(self.shapes.classes[class as usize].list);
-            let Some(shares) = self.place_now(walk, entry, class, end) else {
+            let touched = hot && !owners && !self.shapes.families.members[class as usize].full;
+            // A look at what is free now is cheap, and most searches end soon.
+            walk.spend(if touched { 0 } else { self.cluster.nodes(known.list).len() / 8 });
+            let Some(shares) = self.place_now(walk, key, class, end, touched) else {
                 if recall {
                     self.shapes.classes[class as usize].failed = (self.pass, span);
                 }
                 continue;
             };
-            let job = &walk.state.jobs[&entry.key.job];
-            let partition = self.shapes.classes[class as usize].partition;
-            if entry.special
-                && walk.breaks(job, partition, &Tally::of_allocation(walk.state, &shares)).is_some()
-            {
+            if entry.bound && self.breaks(walk, key, class, &shares) {
                 continue;
             }
-            let holds = self.cluster.holds(&shares);
-            let is_array = matches!(job.array, ArrayRole::Waiting(_));
-            for &(node, amount) in &holds {
-                self.cluster.reserve(node, amount, (walk.now, end), is_array && !walk.keep);
-                walk.free_cpus = walk.free_cpus.saturating_sub(u64::from(amount.cpus));
-            }
-            walk.take(job, partition, &shares);
-            let allocation: Allocation = shares.into();
-            walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
-            // Elements of an array get ids of their own at the start: they are seen as new running jobs.
-            if is_array {
-                self.plan_doubtful = true;
-            } else {
-                self.proposed.insert(job.id, Proposed { end, holds });
-            }
+            self.propose(walk, key, class, end, shares);
             return true;
         }
         false
     }
 
-    fn place_now(&self, walk: &Walk<'_>, entry: &Entry, class: u32, end: i64) -> Option<Vec<NodeShare>> {
+    /// Whether the shares break a limit of the job's QOS or association, which is noted.
+    fn breaks(&self, walk: &mut Walk<'_>, key: OrderKey, class: u32, shares: &[NodeShare]) -> bool {
+        let partition = self.shapes.classes[class as usize].partition;
+        let tally = Tally::of_allocation(walk.state, shares);
+        let limit = walk.breaks(&walk.state.jobs[&key.job], partition, &tally);
+        walk.limit = walk.limit.or(limit);
+        limit.is_some()
+    }
+
+    fn propose(
+        &mut self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        class: u32,
+        end: i64,
+        shares: Vec<NodeShare>,
+    ) {
+        let job = &walk.state.jobs[&key.job];
+        let holds = self.cluster.holds(&shares);
+        for &(node, amount) in &holds {
+            self.cluster.reserve(node, amount, (walk.now, end), false);
+        }
+        let partition = self.shapes.classes[class as usize].partition;
+        walk.take(job, partition, &shares);
+        let allocation: Allocation = shares.into();
+        walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
+        self.proposed.entry(job.id).or_default().push_back(Proposed { end, holds });
+    }
+
+    /// Room for the entry in `[now, end)`. `touched`: on nodes where something became free.
+    fn place_now(
+        &mut self,
+        walk: &Walk<'_>,
+        key: OrderKey,
+        class: u32,
+        end: i64,
+        touched: bool,
+    ) -> Option<Vec<NodeShare>> {
+        let list = self.shapes.classes[class as usize].list;
+        let few = touched && !self.cluster.touched.is_all() && !self.cluster.is_pool();
+        let single = self.shapes.classes[class as usize].fixed.as_ref().is_some_and(|one| one.count == 1);
+        if !(few && single) {
+            self.cluster.look(list);
+        }
         let class = &self.shapes.classes[class as usize];
+        let pool = self.cluster.is_pool();
         let shared = |node: u32| {
-            let open = walk.board.is_open(&class.demand) && !self.cluster.is_pool();
-            open || {
-                let user = walk.state.jobs[&entry.key.job].owner.uid;
+            (walk.board.is_open(&class.demand) && !pool) || {
+                let user = walk.state.jobs[&key.job].owner.uid;
                 walk.board.may_take(walk.state, &class.demand, user, node)
-                    && !(self.cluster.is_pool() && walk.board.is_touched(node))
+                    && !(pool && walk.board.is_touched(node))
             }
         };
         let window = (walk.now, end);
-        let chosen = search::now(&self.cluster, walk.state, walk.settings, class, window, shared)?;
+        let chosen = match &class.fixed {
+            Some(fixed) if few && single => search::on_touched(&self.cluster, list, fixed, window, shared),
+            _ => search::now(&self.cluster, walk.state, walk.settings, class, window, shared),
+        }?;
         let share = |one| walk.board.share(walk.state, walk.settings, &class.demand, one);
         let mut shares = chosen.iter().map(share).collect::<Option<Vec<_>>>()?;
         shares.sort_by_key(|share| share.node);
         Some(shares)
     }
 
-    /// Slurm's reason for an entry that cannot start now; notes that its partitions have such a job.
-    fn why(&self, walk: &mut Walk<'_>, entry: &Entry) -> Reason {
-        if !walk.verdicts && walk.depth > 0 {
-            return Reason::None;
-        }
-        let mut reason = None;
-        let mut behind = false;
-        for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
-            let class = &self.shapes.classes[class as usize];
-            let missing = class.demand.required.iter().any(|&node| !walk.state.node(node).is_available());
-            if class.forbidden.is_some() || missing {
-                reason = reason.or(class.forbidden).or(Some(Reason::ReqNodeNotAvail));
-                continue;
-            }
-            let few = !self.cluster.is_pool()
-                && self.cluster.nodes(class.list).len() < class.demand.min_nodes as usize;
-            if few {
-                reason = reason.or(Some(Reason::ReqNodeNotAvail));
-                continue;
-            }
-            behind |= walk.blocked.contains(&class.partition);
-            if !walk.blocked.contains(&class.partition) {
-                walk.blocked.push(class.partition);
-            }
-            reason = Some(Reason::Resources);
-        }
-        match reason {
-            Some(Reason::Resources) if behind => Reason::Priority,
-            Some(reason) => reason,
-            None => Reason::BadConstraints,
+    /// Notes what is promised to a job from now on.
+    pub(super) fn promise(
+        &mut self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        promises: VecDeque<Promise>,
+        cause: Cause,
+    ) {
+        let kept = promises.iter().map(|promise| {
+            promise.as_kept(self.shapes.classes[promise.class as usize].partition)
+        });
+        let change = PromiseChange { job: key.job, promises: kept.collect(), cause };
+        walk.changes.push(change);
+        if !promises.is_empty() {
+            self.promises.insert(key, promises);
         }
     }
 }
 
 impl Walk<'_> {
-    /// Says what of their own holds jobs back.
-    fn say_idle(&mut self, jobs: &[JobId]) {
-        for id in jobs {
-            let job = &self.state.jobs[id];
-            if let Some(reason) = job.pending().and_then(|pending| eligible::own_reason(job, pending)) {
-                self.out.verdicts.push(Verdict { job: *id, reason, planned: None });
-            }
-        }
+    /// One more candidate was examined on so many nodes.
+    pub(super) fn spend(&mut self, nodes: usize) {
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX).saturating_add(16);
+        self.budget = self.budget.saturating_sub(nodes);
     }
 
-    fn conclude(&mut self, entry: &Entry, outcome: Outcome) {
-        if let Outcome::Waits(reason, planned) = outcome {
-            self.say(entry, reason, planned);
-        }
-    }
-
-    fn say(&mut self, entry: &Entry, reason: Reason, planned: Option<Planned>) {
+    pub(super) fn say(&mut self, key: OrderKey, outcome: Outcome) {
         if self.verdicts {
-            self.out.verdicts.push(Verdict { job: entry.key.job, reason, planned });
+            self.said.insert(key, outcome);
         }
     }
 
     /// The outcome of an entry of which all that may start does: the rest of an array waits.
-    fn started(&self, entry: &Entry) -> Outcome {
-        if entry.special {
-            let job = &self.state.jobs[&entry.key.job];
+    pub(super) fn started(&self, key: OrderKey, entry: &Entry) -> Outcome {
+        if entry.array {
+            let job = &self.state.jobs[&key.job];
             if eligible::elements_left(self.state, job) < job.elements() {
-                return Outcome::Waits(Reason::JobArrayTaskLimit, None);
+                return Outcome::Kept(Reason::JobArrayTaskLimit);
             }
         }
         Outcome::Started
@@ -502,8 +406,12 @@ impl Walk<'_> {
         }
     }
 
-    /// What beside nodes keeps the job from starting in every partition that it names; `None`: nothing.
-    fn held_back(&mut self, job: &Job) -> Option<Reason> {
+    /// What beside nodes keeps the entry from starting in every partition that it names; `None`: nothing.
+    pub(super) fn held_back(&mut self, key: OrderKey, entry: &Entry) -> Option<Reason> {
+        if !entry.bound {
+            return None;
+        }
+        let job = &self.state.jobs[&key.job];
         if !self.licenses_free(job) {
             return Some(Reason::Licenses);
         }
@@ -527,9 +435,10 @@ impl Walk<'_> {
         let usage = self.usage.get_or_insert_with(|| Charged::of(self.state, self.settings));
         let partition = self.state.partition(partition)?;
         let limit = limit_of_run(job, partition);
-        usage.broken(self.state, self.settings, &Candidate { job, partition, tally, limit })
+        usage.broken(self.state, self.settings, &LimitCandidate { job, partition, tally, limit })
     }
 
+    /// Whether the licenses that a job asks for are free.
     fn licenses_free(&mut self, job: &Job) -> bool {
         let Some(text) = job.request.rare().licenses.as_deref() else { return true };
         let used = self.licenses.get_or_insert_with(|| self.state.index.licenses_used.clone());

@@ -25,6 +25,10 @@ impl State {
         self.check_capacity(&mut faults);
         self.check_arrays(&mut faults);
         self.check_steps(&mut faults);
+        self.check_promises(&mut faults);
+        if again.promises != self.promises {
+            faults.push("promises differ from what a snapshot keeps of them".to_owned());
+        }
         faults
     }
 
@@ -67,6 +71,26 @@ impl State {
                 }
                 if job.active().is_some() {
                     faults.push(format!("array {} runs as a whole", job.id));
+                }
+            }
+        }
+    }
+
+    fn check_promises(&self, faults: &mut Vec<String>) {
+        if self.promises.by_job.is_empty() && self.promises.given_back.is_some() {
+            faults.push("time was given back to no promise".to_owned());
+        }
+        for (id, promises) in &self.promises.by_job {
+            if self.jobs.get(id).is_none_or(|job| job.pending().is_none()) {
+                faults.push(format!("job {id} has a promise and does not wait"));
+            }
+            if promises.is_empty() || promises.windows(2).any(|pair| pair[0].start > pair[1].start) {
+                faults.push(format!("promises of job {id} are out of order: {promises:?}"));
+            }
+            for promise in promises.iter() {
+                let known = promise.holds.iter().all(|held| (held.node.0 as usize) < self.nodes.len());
+                if promise.holds.is_empty() || promise.start > promise.end || !known {
+                    faults.push(format!("job {id} has a promise that means nothing: {promise:?}"));
                 }
             }
         }

@@ -11,6 +11,7 @@ pub mod digest;
 pub mod job;
 pub mod node;
 pub mod partition;
+pub mod promise;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use aging::Aging;
 use job::Job;
 use node::Node;
 use partition::Partition;
+use promise::Promises;
 
 /// The whole state.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +51,8 @@ pub struct State {
     pub accounts: Accounts,
     /// How priorities grow with age.
     pub aging: Aging,
+    /// Promised starts of waiting jobs.
+    pub promises: Promises,
     /// Indexes over the above.
     pub index: Index,
 }

@@ -8,6 +8,10 @@ use crate::record::Record;
 use crate::state::State;
 use crate::state::aging::Aging;
 use crate::state::node::Node;
+use crate::state::promise::{Cause, PromiseChange};
+
+/// Jobs whose promises are in one record of a snapshot.
+const PROMISES_A_RECORD: usize = 256;
 
 impl State {
     /// Hands out the records that make an empty state equal to this one, in the order in which they
@@ -32,6 +36,21 @@ impl State {
         }
         for (&array, &summary) in &self.arrays {
             each(Record::Array { array, summary });
+        }
+        self.promise_records(&mut each);
+    }
+
+    fn promise_records(&self, each: &mut impl FnMut(Record)) {
+        let given_back = self.promises.given_back;
+        let mut changes = Vec::new();
+        for (&job, promises) in &self.promises.by_job {
+            changes.push(PromiseChange { job, promises: promises.to_vec(), cause: Cause::Made });
+            if changes.len() == PROMISES_A_RECORD {
+                each(Record::Promises { changes: std::mem::take(&mut changes), given_back });
+            }
+        }
+        if !changes.is_empty() {
+            each(Record::Promises { changes, given_back });
         }
     }
 

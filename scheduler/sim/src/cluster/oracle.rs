@@ -7,6 +7,8 @@
 //! * No resource is held twice and every index agrees ([`State::check`]).
 //! * A job that waits for another starts only when its dependency was met.
 //! * A repeated call makes no second job.
+//! * A promised start moves later only with a record that says why, and a job starts when it was promised
+//!   at the latest, unless such a record came before.
 //! * A reopened scheduler knows exactly what was durable, or one batch more.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +22,7 @@ use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
 use scheduler_core::state::job::{Ended, Job};
+use scheduler_core::state::promise::{Cause, PromiseChange};
 
 /// Watches a history.
 #[derive(Debug, Default)]
@@ -59,11 +62,27 @@ impl Oracle {
                 self.same_call_same_job(job)?;
                 self.arrays.extend(job.array_id());
             }
+            if let Record::Promises { changes, .. } = record {
+                changes.iter().try_for_each(|change| self.may_move(change))?;
+            }
             apply(&mut self.state, record);
         }
         self.records += records.len();
         let faults = self.state.check();
         if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+    }
+
+    /// A promise that moves later, or goes, has a cause.
+    fn may_move(&self, change: &PromiseChange) -> Result<(), String> {
+        let Some(before) = self.state.promises.by_job.get(&change.job) else { return Ok(()) };
+        // Of an array the next element's promise is gone when it starts: the last ones are compared.
+        let pairs = before.iter().rev().zip(change.promises.iter().rev());
+        let later = pairs.clone().any(|(before, after)| after.start > before.start);
+        let gone = change.promises.is_empty() && !self.arrays.contains(&change.job);
+        if (later || gone) && matches!(change.cause, Cause::Made | Cause::GivenBack) {
+            return Err(format!("{change:?} moves {before:?} later without a cause"));
+        }
+        Ok(())
     }
 
     fn same_call_same_job(&mut self, job: &Job) -> Result<(), String> {

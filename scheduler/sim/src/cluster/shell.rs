@@ -29,7 +29,19 @@ struct Running {
     under_way: Option<(Vec<Record>, Vec<Effect>)>,
     sessions: BTreeMap<u64, usize>,
     node_of: BTreeMap<u64, NodeIdx>,
+    /// When the planner wants to be called at the latest.
+    wake: Option<Timestamp>,
     session_of: BTreeMap<NodeIdx, u64>,
+}
+
+impl Running {
+    fn handle(&mut self, now: Timestamp, input: Input) {
+        let before = self.next.records.len();
+        self.machine.handle(now, input, &mut self.next);
+        for record in &self.next.records[before..] {
+            self.planner.observe(record);
+        }
+    }
 }
 
 /// The scheduler: its disk survives, the rest does not.
@@ -87,11 +99,13 @@ impl Shell {
         let epoch = Epoch(self.incarnation);
         self.running = Some(Running {
             machine: Machine::new(state),
-            planner: Planner::new(),
+            // Slices, so that crashes and inputs come between them.
+            planner: Planner::following().in_slices_of(40),
             next: Outbox::default(),
             under_way: None,
             sessions: BTreeMap::new(),
             node_of: BTreeMap::new(),
+            wake: None,
             session_of: BTreeMap::new(),
         });
         self.take(Some(Input::Owned(epoch)), agenda);
@@ -114,13 +128,26 @@ impl Shell {
     pub(super) fn take(&mut self, input: Option<Input>, agenda: &mut Agenda) {
         let (Some(running), Some(input)) = (&mut self.running, input) else { return };
         let now = Timestamp(agenda.now).max(running.machine.state().now);
-        running.machine.handle(now, input, &mut running.next);
-        while std::mem::take(&mut running.next.pass_wanted) {
+        running.handle(now, input);
+        let woken = running.wake.is_some_and(|at| at <= now);
+        let mut wanted = std::mem::take(&mut running.next.pass_wanted) || woken;
+        while wanted {
             let pass = running.planner.pass(running.machine.state(), &self.settings, now);
-            if pass.plan.starts.is_empty() {
-                break;
+            running.wake = pass.wake;
+            let idle = pass.plan.starts.is_empty() && pass.plan.promises.is_none();
+            if !idle {
+                running.handle(now, Input::Plan(pass.plan));
             }
-            running.machine.handle(now, Input::Plan(pass.plan), &mut running.next);
+            let again = std::mem::take(&mut running.next.pass_wanted) && !idle;
+            // Now and then what is left waits for the next input.
+            wanted = again || (pass.more && !agenda.random.one_in(8));
+            running.next.pass_wanted = pass.more && !wanted;
+        }
+        if let Some(at) = running.wake {
+            agenda.at(at.0.max(agenda.now + 1), Event::Deadline);
+        }
+        if running.next.pass_wanted {
+            agenda.after(1, Event::Deadline);
         }
         if let Some(at) = running.machine.next_deadline() {
             agenda.at(at.0.max(agenda.now + 1), Event::Deadline);
@@ -157,8 +184,11 @@ impl Shell {
     }
 
     pub(super) fn deadline(&mut self, agenda: &mut Agenda) {
-        let due = self.running.as_ref().and_then(|running| running.machine.next_deadline());
-        if due.is_some_and(|at| at.0 <= agenda.now) {
+        let due = self.running.as_ref().is_some_and(|running| {
+            let at = running.machine.next_deadline().into_iter().chain(running.wake).min();
+            running.next.pass_wanted || at.is_some_and(|at| at.0 <= agenda.now)
+        });
+        if due {
             self.take(Some(Input::Deadline), agenda);
         }
     }

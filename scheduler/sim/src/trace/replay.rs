@@ -269,7 +269,7 @@ impl<'a> Replay<'a> {
             let anew = second.pass(self.machine.state(), &self.settings, self.now);
             assert_eq!(pass.plan, anew.plan, "at {:?} a plan made anew differs", self.now);
         }
-        if !pass.plan.starts.is_empty() {
+        if !pass.plan.starts.is_empty() || pass.plan.promises.is_some() {
             let proposed = pass.plan.starts.len();
             let before = self.ends.len();
             self.handle(Input::Plan(pass.plan));

@@ -126,4 +126,5 @@ impl<'a> Trials<'a> {
 fn leave_out(state: &mut State, key: &QueueKey) {
     state.index.queue.remove(key);
     state.jobs.remove(&key.job);
+    state.promises.by_job.remove(&key.job);
 }

@@ -1,0 +1,201 @@
+//! The jobs behind the protected ones: tested for starting now, in the order of candidates.
+//!
+//! Nothing is walked: what became free since the last tests is held against families of requests, what of
+//! them could use it against their classes, and only entries of classes that pass are tested. Invariant,
+//! which the tests of every pass keep: no entry of a class that has not been touched can start.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use model::reason::Reason;
+
+use super::family::{Candidate, Families, Member};
+use super::ledger::{Changes, Entry, Ledger};
+use super::policy::OrderKey;
+use super::profile::Amount;
+use super::walk::{Outcome, Walk};
+
+impl Ledger {
+    /// Tests what could start now.
+    pub(super) fn rest(&mut self, walk: &mut Walk<'_>, changes: &Changes) {
+        self.warm(walk);
+        self.put_off(changes);
+        while let Some(Reverse((candidate, class))) = self.candidates.pop() {
+            let key = candidate.1;
+            let Some(entry) = self.queue.get(&key).copied() else {
+                self.next(walk, class, Some(&candidate), None);
+                continue;
+            };
+            if walk.budget == 0 {
+                self.candidates.push(Reverse((candidate, class)));
+                break;
+            }
+            let behind = walk.zone_end.is_none_or(|end| key > end);
+            let waits = self.shapes.families.members[class as usize].waiting.binary_search(&candidate).is_ok();
+            if !behind || !waits {
+                self.next(walk, class, Some(&candidate), None);
+                continue;
+            }
+            walk.out.counts.tested += 1;
+            let outcome = self.test(walk, key, &entry);
+            walk.say(key, outcome);
+            match outcome {
+                Outcome::Started => {
+                    self.leave(key, &entry);
+                    self.next(walk, class, Some(&candidate), None);
+                }
+                Outcome::Kept(_) => {
+                    self.held_back.insert(key);
+                    self.next(walk, class, Some(&candidate), None);
+                }
+                Outcome::Waits => {
+                    self.held_back.remove(&key);
+                    // Another user's job may be let onto a node that is kept from this one.
+                    let span = self.span(&entry, class);
+                    let failed = (!walk.board.has_owners()).then_some(span);
+                    self.next(walk, class, Some(&candidate), failed);
+                }
+            }
+        }
+        if self.candidates.is_empty() {
+            self.cluster.touched.clear();
+        }
+    }
+
+    /// What arrived is among the candidates, as far as it is not known that it cannot start.
+    pub(super) fn put_off(&mut self, changes: &Changes) {
+        // What ended may have been what held a job back.
+        let freed: &BTreeSet<OrderKey> = if changes.full { &self.held_back } else { &BTreeSet::new() };
+        for key in changes.arrived.iter().chain(freed) {
+            let Some(entry) = self.queue.get(key).copied() else { continue };
+            for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
+                if self.shapes.classes[class as usize].hopeless {
+                    continue;
+                }
+                let span = self.span(&entry, class);
+                let member = &mut self.shapes.families.members[class as usize];
+                if self.owners > 0 || entry.bound || entry.array || member.tested.is_none_or(|tested| span < tested) {
+                    // It may come before the entry of its class that is next.
+                    member.full = true;
+                    member.hot = true;
+                    self.candidates.push(Reverse(((entry.rank, *key), class)));
+                }
+            }
+        }
+    }
+
+    /// Finds the classes that could use what became free.
+    fn warm(&mut self, walk: &Walk<'_>) {
+        if self.cluster.touched.is_empty() {
+            return;
+        }
+        let mut families = std::mem::take(&mut self.shapes.families);
+        let Families { members, families: all, active, alone, .. } = &mut families;
+        if self.cluster.touched.is_all() {
+            for &number in &*active {
+                let family = &all[number as usize];
+                self.cluster.look(family.list);
+                let fits = self.cluster.most(family.list).covers(&family.least);
+                for &(_, class) in &family.active {
+                    if fits {
+                        members[class as usize].full = true;
+                        heat(&mut self.candidates, members, class);
+                    } else {
+                        members[class as usize].tested = Some(0);
+                    }
+                }
+            }
+        } else {
+            self.cluster.sort_touched();
+            let nodes = self.cluster.touched.nodes();
+            let floor = |node: &u32| *self.cluster.floor(*node);
+            let most = nodes.iter().map(floor).reduce(Amount::greatest).unwrap_or_default();
+            for &number in &*active {
+                let family = &all[number as usize];
+                if !most.covers(&family.least) {
+                    continue;
+                }
+                let fits = |node: &&u32| {
+                    self.cluster.is_member(family.list, **node)
+                        && self.cluster.floor(**node).covers(&family.least)
+                };
+                let until = |node: &u32| self.cluster.plan(*node).free_until(&family.least, walk.now);
+                let Some(longest) = nodes.iter().filter(fits).map(until).max() else { continue };
+                for &(span, class) in &family.active {
+                    if walk.now.saturating_add(span) <= longest {
+                        heat(&mut self.candidates, members, class);
+                    }
+                }
+            }
+        }
+        for &class in &*alone {
+            members[class as usize].full = true;
+            heat(&mut self.candidates, members, class);
+        }
+        self.shapes.families = families;
+    }
+
+    /// The next candidate of a class. `failed`: what runs so long or longer cannot start. With none left the
+    /// class is done.
+    fn next(&mut self, walk: &Walk<'_>, class: u32, after: Option<&Candidate>, failed: Option<i64>) {
+        let uniform = !self.shapes.families.predicted;
+        let mut next = None;
+        if failed.is_none() || !uniform {
+            let waiting = &self.shapes.families.members[class as usize].waiting;
+            let mut place = after.map_or(0, |after| waiting.partition_point(|one| one <= after));
+            // In the order of the queue the protected ones are passed over at once.
+            if let (Some(end), Some(&(0, first))) = (walk.zone_end, waiting.get(place))
+                && first <= end
+            {
+                place = waiting.partition_point(|one| *one <= (0, end));
+            }
+            let known = self.shapes.classes[class as usize].failed;
+            let known = (known.0 == self.pass && !walk.board.has_owners()).then_some(known.1);
+            let bound = known.into_iter().chain(failed).min();
+            let shorter = |key: &OrderKey| {
+                bound.is_none_or(|bound| {
+                    self.queue.get(key).is_some_and(|entry| self.span(entry, class) < bound)
+                })
+            };
+            next = waiting.range(place..).find(|(_, key)| shorter(key)).copied();
+        }
+        if let Some(next) = next {
+            self.candidates.push(Reverse((next, class)));
+            return;
+        }
+        let known = self.shapes.classes[class as usize].failed;
+        let member = &mut self.shapes.families.members[class as usize];
+        member.hot = false;
+        member.full = false;
+        let failed = known.0 == self.pass && self.owners == 0;
+        member.tested = failed.then_some(if uniform { 0 } else { known.1 });
+    }
+
+    /// Tests an entry for starting now.
+    fn test(&mut self, walk: &mut Walk<'_>, key: OrderKey, entry: &Entry) -> Outcome {
+        let mut left = self.elements_left(walk, key, entry);
+        if left == 0 {
+            return Outcome::Kept(Reason::JobArrayTaskLimit);
+        }
+        while left > 0 {
+            if let Some(reason) = walk.held_back(key, entry) {
+                return Outcome::Kept(reason);
+            }
+            if !self.start_now(walk, key, entry, true, true) {
+                return walk.limit.take().map_or(Outcome::Waits, Outcome::Kept);
+            }
+            left -= 1;
+        }
+        walk.started(key, entry)
+    }
+}
+
+/// Puts the first candidate of a class among those that are tested.
+fn heat(candidates: &mut BinaryHeap<Reverse<(Candidate, u32)>>, members: &mut [Member], class: u32) {
+    let member = &mut members[class as usize];
+    if let Some(&first) = member.waiting.front()
+        && !std::mem::replace(&mut member.hot, true)
+    {
+        candidates.push(Reverse((first, class)));
+    }
+}

@@ -1,0 +1,554 @@
+//! The protected jobs: the first of the queue, as many as the depth says, whose planned start no job
+//! behind them may delay.
+//!
+//! Planned anew, all of them get their earliest start at each pass, in the order of the queue. Kept, a
+//! promise stands as the state says it, and a pass does only what is left to do, in the order of the queue:
+//! * a promise that is due starts;
+//! * a job without a promise gets one. Promises behind it are lifted first and laid again after it, so that
+//!   a job of higher priority takes their place where it needs it, and only there;
+//! * where time was given back, jobs are tested for starting now, and a little later ([`Policy::sweep_after`])
+//!   each promise moves as early as can be, one after the other (a sweep).
+//!
+//! A plan that something unforeseen was taken from is laid anew: promises that do not fit are given up with
+//! their cause ([`Ledger::relay`]). All of it follows from the state and the time, so that a planner made
+//! anew does the same.
+//!
+//! [`Policy::sweep_after`]: super::policy::Policy::sweep_after
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use model::time::Timestamp;
+
+use super::ledger::{Changes, Entry, Ledger, Promise};
+use super::policy::OrderKey;
+use super::walk::{Outcome, Walk};
+use crate::state::promise::Cause;
+
+/// The most elements of one array that have a planned start.
+const ELEMENTS_PLANNED: u32 = 1000;
+
+/// Entries of the zone that are collected at a time.
+const COLLECTED: usize = 4096;
+
+impl Ledger {
+    /// Plans the protected jobs anew, or only those that arrived where the plan still stands.
+    pub(super) fn replan_zone(&mut self, walk: &mut Walk<'_>, changes: &Changes) -> bool {
+        let behind = self.last_protected.is_none_or(|last| changes.arrived.iter().all(|key| *key > last));
+        if !changes.full && behind {
+            let mut arrived = changes.arrived.clone();
+            arrived.sort_unstable();
+            arrived.dedup();
+            if self.protected < walk.depth {
+                // All that waited is in the zone, but it may end among what arrived.
+                self.zone_end = self.last_protected;
+            }
+            for key in arrived {
+                if self.protected >= walk.depth {
+                    break;
+                }
+                if let Some(entry) = self.queue.get(&key).copied() {
+                    self.protect(walk, key, &entry);
+                }
+            }
+            if self.protected < walk.depth {
+                self.zone_end = self.queue.keys().next_back().copied();
+            }
+            walk.zone_end = self.zone_end;
+            return true;
+        }
+        self.cluster.forget_plans();
+        self.last_protected = None;
+        self.zone_end = None;
+        self.protected = 0;
+        self.formerly.append(&mut self.planned);
+        let mut collected = std::mem::take(&mut self.collected);
+        let mut size = if walk.depth == 1 { 8 } else { COLLECTED };
+        while self.protected < walk.depth {
+            let from = self.zone_end.map_or(Bound::Unbounded, Bound::Excluded);
+            collected.clear();
+            let entries = self.queue.range((from, Bound::Unbounded)).map(|(key, entry)| (*key, *entry));
+            collected.extend(entries.take(size));
+            if collected.is_empty() {
+                break;
+            }
+            for (key, entry) in &collected {
+                self.protect(walk, *key, entry);
+                if self.protected >= walk.depth {
+                    break;
+                }
+            }
+            size = COLLECTED;
+        }
+        self.collected = collected;
+        walk.zone_end = self.zone_end;
+        true
+    }
+
+    /// Starts what can start now of an entry and gives the rest its earliest start.
+    fn protect(&mut self, walk: &mut Walk<'_>, key: OrderKey, entry: &Entry) {
+        self.zone_end = self.zone_end.max(Some(key));
+        let (outcome, left) = self.start_all(walk, key, entry, true);
+        walk.say(key, outcome);
+        if outcome != Outcome::Waits || entry.hopeless {
+            return;
+        }
+        for _ in 0..left.min(ELEMENTS_PLANNED).min(walk.depth - self.protected) {
+            let Some(promise) = self.earliest(walk, entry) else { break };
+            self.reserve(&promise, true);
+            self.protected += 1;
+            self.last_protected = self.last_protected.max(Some(key));
+            if walk.verdicts {
+                self.planned.entry(key).or_insert(promise);
+            }
+        }
+    }
+
+    /// Does what is left to do of kept promises; `false`: the budget ended before the end of the zone.
+    pub(super) fn keep_zone(&mut self, walk: &mut Walk<'_>) -> bool {
+        if self.cluster.is_overlaid() {
+            self.relay(walk);
+        }
+        self.drop_of_idle(walk);
+        let due = walk.given_back.is_some_and(|since| {
+            since.saturating_add(self.policy().sweep_after).0 <= walk.now
+        });
+        if due && self.swept_to.is_none() {
+            self.swept_to = Some(OrderKey::FIRST);
+            walk.given_back = None;
+            self.cluster.touched_ahead.clear();
+        }
+        let mut zone = Zone {
+            sweeping: self.swept_to,
+            testing: self.swept_to.is_none()
+                && walk.given_back.is_some()
+                && !self.cluster.touched_ahead.is_empty(),
+            held: 0,
+            lifted: false,
+            end: None,
+            through: false,
+            todo: std::mem::take(&mut self.todo),
+        };
+        let whole = loop {
+            let first = zone.end.is_none();
+            self.collect(walk, &mut zone);
+            if zone.testing && first {
+                // What these tests and what follows them set free is for the next ones.
+                self.cluster.touched_ahead.clear();
+            }
+            if zone.todo.is_empty() {
+                break true;
+            }
+            if !self.work_off(walk, &mut zone) {
+                break false;
+            }
+            // All that was lifted is laid again.
+            zone.lifted = false;
+            let through = self.promises.range(..=zone.end.expect("entries were collected"));
+            zone.held = through.map(|(_, list)| elements(list)).sum();
+            if zone.through || zone.held >= walk.depth {
+                break true;
+            }
+        };
+        if whole {
+            self.swept_to = None;
+            for (job, cause) in std::mem::take(&mut self.displaced) {
+                // As many as are protected are ahead of it.
+                if let Some(key) = self.key_of(job) {
+                    self.promise(walk, key, VecDeque::new(), cause);
+                }
+            }
+            self.trim(walk);
+        }
+        zone.todo.clear();
+        self.todo = zone.todo;
+        walk.zone_end = zone.end;
+        self.protected = self.promises.values().map(elements).sum();
+        whole
+    }
+
+    /// Collects what is to be done from where the zone ends so far, up to the depth.
+    fn collect(&mut self, walk: &Walk<'_>, zone: &mut Zone) {
+        zone.todo.clear();
+        let from = zone.end.map_or(Bound::Unbounded, Bound::Excluded);
+        zone.through = true;
+        let mut promised = self.promises.range((from, Bound::Unbounded)).peekable();
+        for (key, entry) in self.queue.range((from, Bound::Unbounded)) {
+            if zone.held >= walk.depth {
+                zone.through = false;
+                break;
+            }
+            zone.end = Some(*key);
+            let room = walk.depth - zone.held;
+            if promised.peek().is_none_or(|(other, _)| *other != key) {
+                let started = !entry.array && self.proposed.contains_key(&key.job);
+                if !entry.hopeless && !started {
+                    zone.held += 1;
+                    zone.todo.push((*key, room));
+                }
+                continue;
+            }
+            let (_, list) = promised.next().expect("it was peeked");
+            zone.held += elements(list);
+            let due = list.front().is_some_and(|first| first.start <= walk.now);
+            let sweep = zone.sweeping.is_some_and(|to| *key > to);
+            let other = entry.array && {
+                let want = self.elements_left(walk, *key, entry).min(ELEMENTS_PLANNED).min(room);
+                want != elements(list)
+            };
+            if due || sweep || other || (zone.testing && self.might_start(entry)) {
+                zone.todo.push((*key, room));
+            }
+        }
+    }
+
+    /// Whether something became free that an entry with a promise could use.
+    fn might_start(&self, entry: &Entry) -> bool {
+        let touched = &self.cluster.touched_ahead;
+        touched.is_all()
+            || self.shapes.shapes[entry.shape as usize].classes.clone().any(|class| {
+                let class = &self.shapes.classes[class as usize];
+                let Some(fixed) = &class.fixed else { return true };
+                touched.nodes().iter().any(|&node| {
+                    let need = &fixed.needs[self.cluster.kind(node)];
+                    need.is_some_and(|need| self.cluster.floor(node).covers(&need))
+                        && self.cluster.is_member(class.list, node)
+                })
+            })
+    }
+
+    /// Does what was collected, in order; `false`: the budget ended before.
+    fn work_off(&mut self, walk: &mut Walk<'_>, zone: &mut Zone) -> bool {
+        let mut place = 0;
+        let mut whole = true;
+        while let Some(&(key, room)) = zone.todo.get(place) {
+            place += 1;
+            let Some(entry) = self.queue.get(&key).copied() else { continue };
+            let mut list = self.promises.remove(&key);
+            if zone.lifted
+                && let Some(promises) = list.take()
+            {
+                list = self.lay_again(walk, key, promises);
+            }
+            if walk.budget == 0 {
+                whole = false;
+                if let Some(list) = list {
+                    self.promises.insert(key, list);
+                }
+                if !zone.lifted {
+                    return false;
+                }
+                // What was lifted is laid again in any case.
+                continue;
+            }
+            match list {
+                Some(list) => self.kept(walk, zone, key, &entry, (list, room)),
+                None => self.newcomer(walk, zone, (key, place), &entry, room),
+            }
+            if whole && self.swept_to.is_some() {
+                self.swept_to = Some(key);
+            }
+        }
+        whole
+    }
+
+    /// Lays lifted promises again where they were; gives them up if what is ahead took the place.
+    fn lay_again(
+        &mut self,
+        walk: &Walk<'_>,
+        key: OrderKey,
+        promises: VecDeque<Promise>,
+    ) -> Option<VecDeque<Promise>> {
+        for (place, promise) in promises.iter().enumerate() {
+            if !self.fits(walk, promise) {
+                promises.iter().take(place).for_each(|laid| self.unreserve(laid));
+                promises.iter().skip(place).for_each(|lifted| self.touch(lifted));
+                self.displaced.insert(key.job, Cause::HigherPriority);
+                return None;
+            }
+            self.reserve(promise, false);
+        }
+        Some(promises)
+    }
+
+    fn fits(&self, walk: &Walk<'_>, promise: &Promise) -> bool {
+        let from = promise.start.max(walk.now);
+        promise.holds.iter().all(|(node, amount)| {
+            promise.end <= from || self.cluster.plan(*node).covers(amount, from, promise.end)
+        })
+    }
+
+    /// An entry with promises: due, tested for starting now, swept, or with elements to add or drop.
+    fn kept(
+        &mut self,
+        walk: &mut Walk<'_>,
+        zone: &Zone,
+        key: OrderKey,
+        entry: &Entry,
+        (mut list, room): (VecDeque<Promise>, u32),
+    ) {
+        let sweep = zone.sweeping.is_some_and(|to| key > to);
+        let before = list.len();
+        let mut cause = None;
+        let mut kept = VecDeque::new();
+        let mut left = self.elements_left(walk, key, entry);
+        while elements(&list) > left.min(room) {
+            let last = list.pop_back().expect("it is longer than a number");
+            self.unreserve(&last);
+            cause = Some(Cause::JobChanged);
+        }
+        while let Some(old) = list.pop_front() {
+            let due = old.start <= walk.now;
+            if !(due || sweep || zone.testing) {
+                list.push_front(old);
+                break;
+            }
+            self.lift(&old);
+            if walk.held_back(key, entry).is_none() && self.start_now(walk, key, entry, false, false) {
+                self.touch(&old);
+                left -= 1;
+                cause = cause.or(Some(Cause::GivenBack));
+                continue;
+            }
+            if !due && !sweep {
+                self.reserve(&old, false);
+                list.push_front(old);
+                break;
+            }
+            let Some(new) = self.earliest(walk, entry) else {
+                self.touch(&old);
+                cause = Some(Cause::NotPlanned);
+                continue;
+            };
+            self.reserve(&new, false);
+            if new != old {
+                self.touch(&old);
+                cause = Some(match new.start.cmp(&old.start) {
+                    std::cmp::Ordering::Greater if old.start < walk.now => Cause::Clock,
+                    std::cmp::Ordering::Greater => Cause::NotPlanned,
+                    std::cmp::Ordering::Less | std::cmp::Ordering::Equal => Cause::GivenBack,
+                });
+            }
+            kept.push_back(new);
+        }
+        kept.append(&mut list);
+        while elements(&kept) < left.min(room).min(ELEMENTS_PLANNED) && entry.array {
+            let Some(new) = self.earliest(walk, entry) else { break };
+            self.reserve(&new, false);
+            kept.push_back(new);
+            cause = cause.or(Some(Cause::Made));
+        }
+        kept.make_contiguous().sort_by_key(|promise| promise.start);
+        let outcome = match (left, kept.is_empty()) {
+            (0, _) => walk.started(key, entry),
+            _ => Outcome::Waits,
+        };
+        if outcome == Outcome::Started {
+            self.leave(key, entry);
+        }
+        // A job that starts whole takes its promise along.
+        let starts = kept.is_empty() && left == 0 && before > 0;
+        match cause {
+            Some(cause) if !starts || entry.array => {
+                walk.say(key, outcome);
+                self.promise(walk, key, kept, cause);
+            }
+            _ => {
+                if starts {
+                    walk.say(key, outcome);
+                } else {
+                    self.promises.insert(key, kept);
+                }
+            }
+        }
+    }
+
+    /// An entry without a promise: starts, or gets one, before all that is behind it.
+    fn newcomer(
+        &mut self,
+        walk: &mut Walk<'_>,
+        zone: &mut Zone,
+        (key, next): (OrderKey, usize),
+        entry: &Entry,
+        room: u32,
+    ) {
+        let free = walk.held_back(key, entry).is_none();
+        if !zone.lifted && free && self.elements_left(walk, key, entry) > 0 {
+            self.lift_behind(zone, key, next);
+        }
+        let (outcome, left) = self.start_all(walk, key, entry, false);
+        walk.say(key, outcome);
+        let mut list = VecDeque::new();
+        if outcome == Outcome::Waits {
+            for _ in 0..left.min(room).min(ELEMENTS_PLANNED) {
+                let Some(promise) = self.earliest(walk, entry) else { break };
+                self.reserve(&promise, false);
+                list.push_back(promise);
+            }
+            list.make_contiguous().sort_by_key(|promise| promise.start);
+        }
+        let displaced = self.displaced.remove(&key.job);
+        let whole_start = outcome == Outcome::Started && !entry.array;
+        if !list.is_empty() || (displaced.is_some() && !whole_start) {
+            self.promise(walk, key, list, displaced.unwrap_or(Cause::Made));
+        }
+    }
+
+    /// Lifts every promise behind an entry, and puts their jobs among what is to be done.
+    fn lift_behind(&mut self, zone: &mut Zone, key: OrderKey, next: usize) {
+        let behind = (Bound::Excluded(key), Bound::Unbounded);
+        if self.promises.range(behind).next().is_none() {
+            return;
+        }
+        zone.lifted = true;
+        for (&other, list) in self.promises.range(behind) {
+            for promise in list {
+                for &(node, amount) in &promise.holds {
+                    self.cluster.lift(node, amount, promise.start, promise.end);
+                }
+            }
+            zone.todo.push((other, elements(list)));
+        }
+        let rest = &mut zone.todo[next..];
+        rest.sort_by_key(|(key, room)| (*key, u32::MAX - room));
+        zone.todo.dedup_by_key(|(key, _)| *key);
+    }
+
+    /// Promises beyond the depth go, last ones first.
+    fn trim(&mut self, walk: &mut Walk<'_>) {
+        let mut held = 0_u32;
+        let over = self.promises.iter().find(|(_, list)| {
+            held = held.saturating_add(elements(list));
+            held > walk.depth
+        });
+        let Some((&first, _)) = over else { return };
+        let gone = self.promises.split_off(&first);
+        let mut left = walk.depth - self.promises.values().map(elements).sum::<u32>();
+        for (key, mut list) in gone {
+            while elements(&list) > left {
+                let last = list.pop_back().expect("it is longer than a number");
+                self.unreserve(&last);
+            }
+            left -= elements(&list);
+            self.promise(walk, key, list, Cause::HigherPriority);
+        }
+    }
+
+    /// Jobs that have a promise and are held back by something of their own lose it.
+    fn drop_of_idle(&mut self, walk: &mut Walk<'_>) {
+        let kept = &walk.state.promises.by_job;
+        if kept.len() == self.promises.len() + self.displaced.len() {
+            return;
+        }
+        for &job in kept.keys() {
+            if self.key_of(job).is_none() {
+                let promises = Vec::new();
+                let change = crate::state::promise::PromiseChange { job, promises, cause: Cause::JobChanged };
+                walk.changes.push(change);
+                walk.given_back.get_or_insert(Timestamp(walk.now));
+            }
+        }
+    }
+
+    /// Takes a promise out of the plan for a moment.
+    fn lift(&mut self, promise: &Promise) {
+        for &(node, amount) in &promise.holds {
+            self.cluster.lift(node, amount, promise.start, promise.end);
+        }
+    }
+
+    /// What a lifted promise held is free now.
+    fn touch(&mut self, promise: &Promise) {
+        promise.holds.iter().for_each(|(node, _)| self.cluster.touch(*node));
+    }
+
+    /// Lays the plan anew: what running jobs leave, less every promise of the state that still fits.
+    ///
+    /// Cost: O(steps of the nodes that were planned on + promises × nodes).
+    fn relay(&mut self, walk: &mut Walk<'_>) {
+        self.cluster.copy_base();
+        self.cluster.touched.add_all();
+        self.cluster.touched_ahead.add_all();
+        self.promises.clear();
+        self.displaced.clear();
+        let kept = &walk.state.promises.by_job;
+        let mut keys: Vec<OrderKey> = kept.keys().filter_map(|job| self.key_of(*job)).collect();
+        keys.sort_unstable();
+        for key in keys {
+            let entry = self.queue[&key];
+            let mut list = VecDeque::new();
+            let mut lost = None;
+            for promise in kept[&key.job].iter() {
+                let class = self.class_in(&entry, promise.partition);
+                let known = class.map(|class| Promise::from_kept(promise, class));
+                match known.ok_or(Cause::Configuration).and_then(|known| self.sound(walk, known)) {
+                    Ok(known) => {
+                        self.reserve(&known, false);
+                        list.push_back(known);
+                    }
+                    Err(cause) => lost = lost.or(Some(cause)),
+                }
+            }
+            if let Some(cause) = lost {
+                list.iter().for_each(|laid| self.unreserve(laid));
+                self.displaced.insert(key.job, cause);
+            } else {
+                self.promises.insert(key, list);
+            }
+        }
+    }
+
+    /// Whether a promise of the state can be kept; else why not.
+    fn sound(&self, walk: &Walk<'_>, promise: Promise) -> Result<Promise, Cause> {
+        let class = &self.shapes.classes[promise.class as usize];
+        if class.forbidden.is_some() {
+            return Err(Cause::Configuration);
+        }
+        for (node, amount) in &promise.holds {
+            if !self.cluster.is_available(*node) {
+                return Err(Cause::NodeLost);
+            }
+            let needed = class.fixed.as_ref().map(|fixed| fixed.needs[self.cluster.kind(*node)]);
+            if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(*amount)) {
+                return Err(Cause::Configuration);
+            }
+            let from = promise.start.max(walk.now);
+            if promise.end > from && !self.cluster.plan(*node).covers(amount, from, promise.end) {
+                return Err(self.taken_by(walk, *node));
+            }
+        }
+        Ok(promise)
+    }
+
+    /// Why a node has less than a promise counted on.
+    fn taken_by(&self, walk: &Walk<'_>, node: u32) -> Cause {
+        let outlived = walk.state.index.running.iter().any(|id| {
+            let active = walk.state.jobs[id].active().expect("the index holds running jobs");
+            let over = active.limit_end().is_some_and(|end| end.0 <= walk.now);
+            over && (self.cluster.is_pool() || active.allocation.iter().any(|share| share.node.0 == node))
+        });
+        if outlived { Cause::Outlived } else { Cause::LimitRaised }
+    }
+}
+
+/// What a pass over kept promises carries along.
+struct Zone {
+    /// Promises behind this place are moved as early as can be.
+    sweeping: Option<OrderKey>,
+    /// Jobs with promises are tested for starting now.
+    testing: bool,
+    /// Elements that are protected up to the end of the zone.
+    held: u32,
+    /// Promises behind the present entry are not in the plan.
+    lifted: bool,
+    /// The last entry of the zone so far.
+    end: Option<OrderKey>,
+    /// No entry is behind it.
+    through: bool,
+    /// What is to be done, with the elements that may be protected from there on.
+    todo: Vec<(OrderKey, u32)>,
+}
+
+fn elements(list: &VecDeque<Promise>) -> u32 {
+    u32::try_from(list.len()).expect("the depth is counted in 32 bits")
+}
