@@ -322,7 +322,7 @@ impl Ledger {
                 self.cluster.release(&allocation, end);
                 changes.full = true;
                 // Its array may run another element.
-                if let Some(array) = job.and_then(Job::array_id)
+                if let Some(array) = job.and_then(|job| job.array_id())
                     && let Some(Known::Waiting(key)) = self.known.get(&array)
                 {
                     changes.arrived.push(*key);
