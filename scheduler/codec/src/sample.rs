@@ -27,8 +27,8 @@ use scheduler_core::state::job::{
     Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
 };
 use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
-use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
+use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
 const VARIANTS: usize = 36;
@@ -186,12 +186,8 @@ fn promises(each: &mut impl FnMut(Record)) {
         Cause::NotPlanned,
         Cause::JobChanged,
     ];
-    let held = |node| Held {
-        node: NodeIdx(node),
-        cpus: Cpus(4),
-        memory: MemoryMib(5),
-        gres: [0, 6, 0, 7, 0, 0],
-    };
+    let held =
+        |node| Held { node: NodeIdx(node), cpus: Cpus(4), memory: MemoryMib(5), gres: [0, 6, 0, 7, 0, 0] };
     let promise = |start| Promise {
         start: Timestamp(start),
         end: Timestamp(i64::MAX),

@@ -4,8 +4,8 @@
 //! Records name the jobs that changed; at the next pass those jobs are read again ([`Ledger::catch_up`]).
 //! A change of nodes, partitions or policy makes everything new.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use model::id::{JobId, PartitionIdx, Uid};
 use model::time::{Span, Timestamp};
@@ -298,13 +298,7 @@ impl Ledger {
         }
     }
 
-    fn refresh(
-        &mut self,
-        state: &State,
-        settings: &Settings,
-        id: JobId,
-        changes: &mut Changes,
-    ) {
+    fn refresh(&mut self, state: &State, settings: &Settings, id: JobId, changes: &mut Changes) {
         let before = self.known.remove(&id);
         let job = state.jobs.get(&id);
         match before {

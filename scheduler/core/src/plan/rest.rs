@@ -31,7 +31,8 @@ impl Ledger {
                 break;
             }
             let behind = walk.zone_end.is_none_or(|end| key > end);
-            let waits = self.shapes.families.members[class as usize].waiting.binary_search(&candidate).is_ok();
+            let waits =
+                self.shapes.families.members[class as usize].waiting.binary_search(&candidate).is_ok();
             if !behind || !waits {
                 self.next(walk, class, Some(&candidate), None);
                 continue;
@@ -74,7 +75,11 @@ impl Ledger {
                 }
                 let span = self.span(&entry, class);
                 let member = &mut self.shapes.families.members[class as usize];
-                if self.owners > 0 || entry.bound || entry.array || member.tested.is_none_or(|tested| span < tested) {
+                if self.owners > 0
+                    || entry.bound
+                    || entry.array
+                    || member.tested.is_none_or(|tested| span < tested)
+                {
                     // It may come before the entry of its class that is next.
                     member.full = true;
                     member.hot = true;

@@ -210,11 +210,8 @@ impl Ledger {
     pub(super) fn elements_left(&self, walk: &Walk<'_>, key: OrderKey, entry: &Entry) -> u32 {
         let proposed = self.proposed.get(&key.job).map_or(0, VecDeque::len);
         let proposed = u32::try_from(proposed).expect("elements are counted in 32 bits");
-        let left = if entry.array {
-            eligible::elements_left(walk.state, &walk.state.jobs[&key.job])
-        } else {
-            1
-        };
+        let left =
+            if entry.array { eligible::elements_left(walk.state, &walk.state.jobs[&key.job]) } else { 1 };
         left.saturating_sub(proposed)
     }
 
@@ -289,14 +286,7 @@ impl Ledger {
         limit.is_some()
     }
 
-    fn propose(
-        &mut self,
-        walk: &mut Walk<'_>,
-        key: OrderKey,
-        class: u32,
-        end: i64,
-        shares: Vec<NodeShare>,
-    ) {
+    fn propose(&mut self, walk: &mut Walk<'_>, key: OrderKey, class: u32, end: i64, shares: Vec<NodeShare>) {
         let job = &walk.state.jobs[&key.job];
         let holds = self.cluster.holds(&shares);
         for &(node, amount) in &holds {
@@ -352,9 +342,9 @@ impl Ledger {
         promises: VecDeque<Promise>,
         cause: Cause,
     ) {
-        let kept = promises.iter().map(|promise| {
-            promise.as_kept(self.shapes.classes[promise.class as usize].partition)
-        });
+        let kept = promises
+            .iter()
+            .map(|promise| promise.as_kept(self.shapes.classes[promise.class as usize].partition));
         let change = PromiseChange { job: key.job, promises: kept.collect(), cause };
         walk.changes.push(change);
         if !promises.is_empty() {

@@ -110,9 +110,9 @@ impl Ledger {
             self.relay(walk);
         }
         self.drop_of_idle(walk);
-        let due = walk.given_back.is_some_and(|since| {
-            since.saturating_add(self.policy().sweep_after).0 <= walk.now
-        });
+        let due = walk
+            .given_back
+            .is_some_and(|since| since.saturating_add(self.policy().sweep_after).0 <= walk.now);
         if due && self.swept_to.is_none() {
             self.swept_to = Some(OrderKey::FIRST);
             walk.given_back = None;
@@ -509,7 +509,8 @@ impl Ledger {
                 return Err(Cause::NodeLost);
             }
             let needed = class.fixed.as_ref().map(|fixed| fixed.needs[self.cluster.kind(*node)]);
-            if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(*amount)) {
+            if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(*amount))
+            {
                 return Err(Cause::Configuration);
             }
             let from = promise.start.max(walk.now);
