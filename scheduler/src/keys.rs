@@ -5,7 +5,6 @@
 //! submissions wait for that, for a stated time.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use model::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::store::Error;
-use crate::store::history::{History, KEY_KEPT, Query};
+use crate::store::history::{History, KEY_KEPT};
 
 /// How long a submission waits for the keys of before this start.
 pub const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -79,18 +78,13 @@ impl Keys {
         self.len() == 0
     }
 
-    /// Fills the set from the history. Cost: every row of the last 24 hours is read.
+    /// Fills the set from the history. Cost: a glance at every row of the last 24 hours.
     ///
     /// # Errors
     /// The history cannot be read; the keys that were read count.
     pub fn load(&self, history: &History, now: Timestamp) -> Result<(), Error> {
-        let from_ms = Some(now.saturating_sub(KEY_KEPT).0);
-        let query = Query { from_ms, duplicates: true, ..Query::default() };
-        let read = history.query(&query, &mut |row| {
-            let end = Timestamp(row.job.end_ms.unwrap_or(row.job.submit_ms));
-            self.note((Uid(row.job.uid), row.key), end, now);
-            ControlFlow::Continue(())
-        });
+        let from = now.saturating_sub(KEY_KEPT);
+        let read = history.calls_since(from, &mut |call| self.note((call.uid, call.key), call.end, now));
         self.loaded.send_replace(true);
         read
     }

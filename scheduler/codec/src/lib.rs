@@ -9,6 +9,7 @@
 
 mod accounts;
 mod allocation;
+mod call;
 mod entry;
 mod error;
 mod job;
@@ -20,6 +21,7 @@ mod record;
 mod sample;
 mod step;
 
+pub use call::{Call, read_call};
 pub use entry::{Entry, Header, HistoryBegin, HistoryRow, encode_record, read, read_record};
 pub use error::Error;
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use journal::{Disk, Epoch, FrameReader, FrameWriter, HEADER_BYTES, Lineage, Payload, RECORD_OVERHEAD_BYTES};
-use scheduler_codec::{Entry, Header, HistoryBegin, HistoryRow};
+use scheduler_codec::{Call, Entry, Header, HistoryBegin, HistoryRow};
 
 use super::Recent;
 use crate::crash::{self, Point};
@@ -100,6 +100,29 @@ pub(super) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<Fil
 
 /// Sees a row: its place, its bytes, what they say.
 pub(crate) type Visit<'a> = dyn FnMut(RowPlace, &[u8], HistoryRow) -> ControlFlow<()> + 'a;
+
+/// Shows who made the job of every row and when it ended, without building the rows.
+pub(super) fn each_call(
+    disk: &dyn Disk,
+    lineage: Lineage,
+    facts: &FileFacts,
+    visit: &mut dyn FnMut(Call),
+) -> Result<(), Error> {
+    let name = facts.name();
+    let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
+    while let Some(frame) = reader.next()? {
+        for (at, bytes) in frame.records().enumerate() {
+            let call = scheduler_codec::read_call(bytes).map_err(|source| Error::Record {
+                file: name.clone(),
+                offset: frame.offset(),
+                record: at,
+                source,
+            })?;
+            call.into_iter().for_each(&mut *visit);
+        }
+    }
+    Ok(())
+}
 
 /// Shows every row with its place, in order, until `visit` breaks.
 pub(crate) fn each_row(

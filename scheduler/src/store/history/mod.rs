@@ -24,7 +24,7 @@ use model::request::JobRequest;
 use model::time::{Span, Timestamp};
 use prost::Message;
 use proto::v1;
-use scheduler_codec::{Entry, HistoryRow};
+use scheduler_codec::{Call, Entry, HistoryRow};
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
 use scheduler_core::state::job::{Bodies, Job, Phase};
@@ -397,6 +397,36 @@ impl History {
             ControlFlow::Continue(())
         })?;
         Ok(found)
+    }
+
+    /// Shows the calls whose jobs ended at `from` or later: those in files, then those in memory. Cost: a glance at every
+    /// row of the files that reach so far.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn calls_since(&self, from: Timestamp, visit: &mut dyn FnMut(Call)) -> Result<(), Error> {
+        let (files, recent) = {
+            let inner = locked(&self.inner);
+            let young = |file: &&FileFacts| file.begin.latest_end_ms >= from.0;
+            let files: Vec<FileFacts> = inner.files.values().filter(young).copied().collect();
+            let call = |row: &Recent| Call { uid: Uid(row.uid), key: row.key, end: Timestamp(row.end_ms) };
+            (files, inner.recent.iter().map(call).collect::<Vec<Call>>())
+        };
+        let mut since = |call: Call| {
+            if call.end >= from {
+                visit(call);
+            }
+        };
+        for facts in &files {
+            match file::each_call(&*self.disk, self.lineage, facts, &mut since) {
+                // It was purged meanwhile.
+                Err(Error::Journal(journal::Error::Io { source, .. }))
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                outcome => outcome?,
+            }
+        }
+        recent.into_iter().for_each(since);
+        Ok(())
     }
 
     /// The numbers of all jobs and arrays that history holds. Cost: every row is read.
