@@ -229,11 +229,11 @@ fn drop_page_cache() -> bool {
     std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
-/// `squeue` of one job: the time since `begin` once it prints it.
+/// `squeue` of one job, which may have started by then: the time since `begin` once it prints it.
 fn answered(place: &Workplace, begin: Instant) -> Option<Duration> {
     let out = place
         .command("squeue")
-        .args(["-h", "-o", "%i", "-t", "PENDING", "-n", "bench", "-j", "1"])
+        .args(["-h", "-o", "%i", "-t", "all", "-n", "bench", "-j", "1"])
         .stderr(Stdio::null())
         .output();
     let printed = out.is_ok_and(|out| out.status.success() && out.stdout.starts_with(b"1\n"));
