@@ -132,11 +132,9 @@ fn parse(text: &str) -> Result<Vec<Call>> {
                 (line, name.to_owned(), arguments.to_owned())
             }
         };
-        let Some((arguments, result)) =
-            arguments.rsplit_once(") = ").or_else(|| arguments.rsplit_once(")= "))
-        else {
-            continue;
-        };
+        // Strace pads: `) = 0`, `)          = 0`.
+        let Some((arguments, result)) = arguments.rsplit_once("= ") else { continue };
+        let Some(arguments) = arguments.trim_end().strip_suffix(')') else { continue };
         let result = result.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(-1);
         calls.push(Call { name, arguments: arguments.to_owned(), result, begun, ended: line });
     }
@@ -275,7 +273,7 @@ fn messages(pieces: &[(usize, Vec<u8>)]) -> Vec<(usize, Vec<u8>)> {
 const SAMPLE: &str = r#"10 pwrite64(5<\x2f\x73\x2f\x6a\x6f\x75\x72\x6e\x61\x6c\x2d\x30\x30\x30\x30\x30\x30\x30\x30\x30\x31\x2e\x73\x65\x67>, "\x01", 1, 512) = 1
 10 fdatasync(5</s/journal-0000000001.seg> <unfinished ...>
 11 sendto(9<UNIX-STREAM:[1->2]>, "\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x07", 16, 0, NULL, 0) = 16
-10 <... fdatasync resumed>) = 0
+10 <... fdatasync resumed>)              = 0
 11 sendto(9<UNIX-STREAM:[1->2]>, "\x00\x00\x07\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x02\x08\x08", 16, 0, NULL, 0) = 16
 "#;
 
