@@ -164,7 +164,8 @@ fn durable_at(calls: &[Call]) -> Result<BTreeMap<Place, usize>> {
         };
         match call.name.as_str() {
             "pwrite64" => {
-                let offset = call.arguments.rsplit_once(", ").and_then(|(_, offset)| offset.trim().parse().ok());
+                let offset =
+                    call.arguments.rsplit_once(", ").and_then(|(_, offset)| offset.trim().parse().ok());
                 let offset: u64 = offset.with_context(|| format!("an offset in {}", call.arguments.len()))?;
                 waiting.entry(name.to_owned()).or_default().push((offset, call.ended));
             }
