@@ -3,7 +3,9 @@
 //! A chore is listed here when it does something; nothing is announced that is not built. Exit status: 0 when all is
 //! well, 1 when a check found something, 2 when the command was not understood.
 
+mod bless;
 mod manifest;
+mod reference;
 mod repo;
 mod runs;
 mod tidy;
@@ -18,7 +20,8 @@ usage: cargo xtask CHORE
   soak --seeds N [...]  simulated clusters in which everything goes wrong, on all cores (--from S --nodes N --jobs N)
   soak --bugs           the same with bugs planted in the core: the oracles must see each
   soak [--kills N ...]  the crash loop on real processes, a thousand kills (--seed N)
-  tidy                  dependency arrows, lints, module comments, figures, words, copies of shared files";
+  bless [--all]         renews the reference pages (--all: the list of expected conformance passes too); prints the diff
+  tidy                  dependency arrows, lints, module comments, figures, words, references, copies of shared files";
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -35,6 +38,8 @@ fn run() -> anyhow::Result<ExitCode> {
         ["conformance", rest @ ..] => runs::in_tests("conformance", rest),
         ["soak", "--seeds" | "--bugs", ..] => runs::simulated(&words[1..]),
         ["soak", rest @ ..] => runs::in_tests("crash-loop", &[&["--kills", "1000"], rest].concat()),
+        ["bless"] => bless::run(false),
+        ["bless", "--all"] => bless::run(true),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

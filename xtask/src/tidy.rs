@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::{manifest, repo};
+use crate::{manifest, reference, repo};
 
 /// A file of the tree with its text; files that are not UTF-8 are not read.
 pub(crate) struct Source {
@@ -41,7 +41,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn read(root: &Path) -> Result<Vec<Source>> {
+/// Every file that git knows or would add.
+pub(crate) fn read(root: &Path) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for file in repo::files(root)? {
         let bytes = fs::read(root.join(&file)).with_context(|| format!("read {}", file.display()))?;
@@ -63,6 +64,7 @@ fn findings(root: &Path, sources: &[Source]) -> Result<Vec<String>> {
     findings.extend(text::module_comments(sources));
     findings.extend(text::foreign_words(sources));
     findings.extend(figures::check(sources));
+    findings.extend(reference::check(sources)?);
     findings.extend(copies::check(root, &shared(root))?);
     Ok(findings)
 }

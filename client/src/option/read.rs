@@ -100,7 +100,7 @@ fn node_list(text: &str) -> Result<(u32, Option<u32>), Bad> {
 }
 
 /// Words of `--mail-type` in Slurm's order.
-const MAIL_TYPES: [(&str, bool); 11] = [
+const MAIL_TYPES: [(&str, bool); 8] = [
     ("ARRAY_TASKS", false),
     ("INVALID_DEPEND", true),
     ("BEGIN", true),
@@ -108,9 +108,6 @@ const MAIL_TYPES: [(&str, bool); 11] = [
     ("FAIL", true),
     ("REQUEUE", true),
     ("STAGE_OUT", true),
-    ("TIME_LIMIT_50", false),
-    ("TIME_LIMIT_80", false),
-    ("TIME_LIMIT_90", false),
     ("TIME_LIMIT", false),
 ];
 
@@ -124,6 +121,13 @@ pub(crate) fn mail_type(text: &str) -> Result<Option<String>, Bad> {
         } else if word.eq_ignore_ascii_case("ALL") {
             MAIL_TYPES.iter().zip(&mut wanted).for_each(|((_, in_all), wanted)| *wanted |= in_all);
         } else {
+            // Nothing looks at a running job's limit before it is over.
+            if ["TIME_LIMIT_50", "TIME_LIMIT_80", "TIME_LIMIT_90"]
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(word))
+            {
+                return Err(Bad::Unsupported(format!("--mail-type={word}")));
+            }
             let at = MAIL_TYPES
                 .iter()
                 .position(|(name, _)| name.eq_ignore_ascii_case(word))

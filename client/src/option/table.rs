@@ -151,6 +151,31 @@ macro_rules! gpus {
     };
 }
 
+/// Options that are stored with the job and shown, and change nothing else: what they steer in Slurm is not built, or
+/// does not exist without a plugin. The reference (`cargo xtask bless`) lists them apart.
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the generator of the reference and by tests"))]
+pub(crate) const STORED: &[&str] = &[
+    "acctg-freq",
+    "comment",
+    "container",
+    "container-id",
+    "core-spec",
+    "delay-boot",
+    "extra",
+    "gpu-bind",
+    "gres-flags",
+    "network",
+    "no-kill",
+    "prefer",
+    "resv-ports",
+    "thread-spec",
+    "time-min",
+    "tres-bind",
+    "use-min-nodes",
+    "wait-all-nodes",
+    "wckey",
+];
+
 /// The table.
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[

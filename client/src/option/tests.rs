@@ -474,3 +474,29 @@ fn printed_and_done() {
         "Valid gres options are:\ngpu[[:type]:count]\n"
     );
 }
+
+/// The table against the manual pages: an option that is described there is done, stored or refused by name.
+#[test]
+fn every_option_of_the_manual_pages_is_known() {
+    // Slurm's own programs of today do not know these, whatever a manual page says: getopt refuses them by name.
+    const NOT_TAKEN: [(&str, &str); 4] =
+        [("salloc", "cluster-constraint"), ("srun", "cluster-constraint"), ("srun", "gid"), ("srun", "uid")];
+    let mut seen = 0;
+    for line in include_str!("manual-options.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (program, names) = line.split_once(' ').unwrap();
+        let on = match program {
+            "sbatch" => table::SBATCH,
+            "salloc" => table::SALLOC,
+            _ => table::SRUN,
+        };
+        for name in names.split(' ') {
+            let known = table::ROWS.iter().any(|row| row.long == name && row.on & on != 0);
+            assert_eq!(known, !NOT_TAKEN.contains(&(program, name)), "{program} --{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 300, "only {seen} options were read");
+    for name in table::STORED {
+        assert!(table::ROWS.iter().any(|row| row.long == *name), "--{name} is no option");
+    }
+}

@@ -32,6 +32,7 @@ pub(super) const KEYS: &[&str] = &[
     "Sockets",
     "SocketsPerBoard",
     "State",
+    "SuspendTime",
     "ThreadsPerCore",
     "TmpDisk",
     "Topology",

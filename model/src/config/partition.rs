@@ -23,6 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "DenyAccounts",
     "DenyQos",
     "DisableRootJobs",
+    "Exclusive",
     "ExclusiveTopo",
     "ExclusiveUser",
     "GraceTime",
@@ -68,6 +69,7 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     ("SelectTypeParameters", "another unit of allocation for this partition"),
     ("CpuBind", "the default binding of tasks"),
     ("Topology", "another view of the network's topology"),
+    ("Exclusive", "whole nodes or topology blocks for a job, or a user"),
     ("ExclusiveTopo", "whole topology blocks for a job"),
 ];
 

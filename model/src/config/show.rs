@@ -7,7 +7,7 @@ impl SlurmConf {
     /// Names and printed values in Slurm's order: `KillWait` and `2 sec`.
     ///
     /// What only the running daemons know (boot time, versions, the number of SlurmUser) is added by the
-    /// caller. Obsolete keys appear only where the file gives them.
+    /// caller. Keys of other releases appear only where the file gives them.
     #[must_use]
     pub fn shown(&self) -> Vec<(String, String)> {
         let mut lines = Vec::new();
@@ -22,7 +22,7 @@ impl SlurmConf {
                     };
                     lines.push((format!("SlurmctldHost[{at}]"), value));
                 }
-            } else if given.is_some() || !OBSOLETE.contains(&key.name) {
+            } else if given.is_some() || !NOT_LISTED.contains(&key.name) {
                 lines.push((key.name.to_owned(), printed(key, given.unwrap_or(key.default))));
             }
         }
@@ -30,8 +30,8 @@ impl SlurmConf {
     }
 }
 
-/// Keys that current releases do not list.
-const OBSOLETE: &[&str] = &[
+/// Keys that the release whose texts are printed does not list: older ones, and newer ones.
+const NOT_LISTED: &[&str] = &[
     "AccountingStorageLoc",
     "AccountingStoreJobComment",
     "AcctGatherInfinibandType",
@@ -45,24 +45,33 @@ const OBSOLETE: &[&str] = &[
     "CryptoType",
     "DefCpuPerGPU",
     "DefMemPerGPU",
+    "DefRuntimePlugin",
     "ExtSensorsFreq",
     "ExtSensorsType",
     "FastSchedule",
     "HealthCheckTimeout",
     "JobCheckpointDir",
     "JobCompPass",
+    "JobContainerType",
     "JobCredentialPrivateKey",
     "JobCredentialPublicCertificate",
-    "JobContainerType",
     "LaunchType",
+    "LicenseParameters",
     "MemLimitEnforce",
+    "MetricsParameters",
     "MsgAggregationParams",
-    "PowerPlugin",
     "PowerParameters",
+    "PowerPlugin",
     "ReconfigFlags",
     "RoutePlugin",
     "SchedulerPort",
     "SchedulerRootFilter",
+    "SerializerParameters",
+    "SerializerPlugins",
+    "SlurmctldHttpAuthParameters",
+    "SlurmdHttpAuthParameters",
+    "SlurmrestdParameters",
+    "SlurmstepdParameters",
 ];
 
 fn printed(key: &Key, value: &str) -> String {

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Lines of these keys describe an entity.
-const ENTITIES: [&str; 5] = ["NodeName", "PartitionName", "NodeSet", "DownNodes", "FrontendName"];
+const ENTITIES: [&str; 6] =
+    ["NodeName", "PartitionName", "NodeSet", "DownNodes", "FrontendName", "PowerAction"];
 
 /// What the file holds, sorted by kind of line.
 #[derive(Default)]
@@ -32,6 +33,12 @@ pub(super) fn sort(lines: Vec<Line>, errors: &Rc<RefCell<Vec<Error>>>) -> Sorted
             Some(1) => sorted.partitions.push(line),
             Some(2) => sorted.node_sets.push(line),
             Some(3) => sorted.down.push(line),
+            Some(5) => sorted.notices.push(Notice {
+                message: format!(
+                    "{first} is not supported; it would have named a program that switches nodes on or off"
+                ),
+                place: line.place,
+            }),
             Some(_) => sorted.notices.push(Notice {
                 message: format!(
                     "{first} is not supported; it would have named a front end that runs batch scripts"

@@ -57,7 +57,13 @@ fn the_reference_cluster() {
     assert_eq!(find("drain").state, PartitionState::Drain);
     assert!(find("secret").hidden);
     assert_eq!(find("debug").nodes.len(), 4);
-    assert_eq!(conf.notices, []);
+    // What its jobs do without; each goes when it is built (keys.rs).
+    let told: Vec<String> = conf.notices.iter().map(ToString::to_string).collect();
+    let without = ["SchedulerParameters", "PreemptType", "AccountingStoreFlags", "JobAcctGatherParams"];
+    assert_eq!(told.len(), without.len(), "{told:?}");
+    for (line, key) in told.iter().zip(without) {
+        assert!(line.contains(&format!(": {key}=")) && line.contains("is not supported"), "{line}");
+    }
 }
 
 #[test]
@@ -226,4 +232,19 @@ fn node_shapes() {
     ] {
         assert_eq!(shape(text), expected, "{text}");
     }
+}
+
+/// The table against slurm.conf(5): a real key never stops the start.
+#[test]
+fn every_key_of_the_manual_is_known() {
+    let mut seen = 0;
+    for line in include_str!("manual-keys.txt").lines().filter(|line| !line.starts_with('#')) {
+        let (version, names) = line.split_once(' ').unwrap();
+        for name in names.split(' ') {
+            assert!(keys::find(name).is_some(), "{version}: {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 400, "only {seen} keys were read");
+    parse("ClusterName=c\nSlurmctldHost=h\nPowerAction=p Program=/bin/true\nFrontendName=f\nNodeName=n1 SuspendTime=5\nPartitionName=p Nodes=n1\n").unwrap();
 }

@@ -1,0 +1,69 @@
+//! `scripts/install`: an upgrade replaces what it put there, `--remove` takes exactly that away, nothing else's file is
+//! touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tests::{Binaries, workspace_root};
+
+/// Everything below a folder, sorted.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(tree(&path));
+        }
+        found.push(path);
+    }
+    found.sort();
+    found
+}
+
+fn install(arguments: &[&str]) -> (Output, String) {
+    let out = Command::new(workspace_root().join("scripts/install")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&[&out.stdout[..], &out.stderr[..]].concat()).into_owned();
+    (out, said)
+}
+
+#[test]
+fn what_is_installed_can_be_upgraded_and_removed_and_nothing_else_is_touched() {
+    let folder = nix::unistd::mkdtemp("/tmp/sluice-install-XXXXXX").unwrap();
+    let built = Binaries::get().unwrap().program("sluice").parent().unwrap().display().to_string();
+    let prefix = folder.join("there/usr");
+    fs::create_dir_all(prefix.join("bin")).unwrap();
+    fs::write(prefix.join("bin/other"), "other's").unwrap();
+    fs::create_dir_all(prefix.join("state")).unwrap();
+    fs::write(prefix.join("state/journal"), "kept").unwrap();
+    let before = tree(&folder);
+    let place = prefix.display().to_string();
+
+    for round in ["first", "upgrade"] {
+        let (out, said) = install(&["--from", &built, &place]);
+        assert!(out.status.success(), "{round}: {said}");
+        let ran = Command::new(prefix.join("bin/sbatch")).arg("--version").output().unwrap();
+        assert!(String::from_utf8_lossy(&ran.stdout).starts_with("slurm "), "{round}: {ran:?}");
+        assert!(tree(&folder).iter().all(|path| !path.to_string_lossy().ends_with(".new")), "{round}");
+    }
+    let (out, said) = install(&["--remove", &place]);
+    assert!(out.status.success(), "{said}");
+    assert_eq!(tree(&folder), before, "exactly what was put there has gone");
+    let (out, said) = install(&["--remove", &place]);
+    assert!(!out.status.success() && said.contains("nothing that this script installed is known"), "{said}");
+
+    // Another package's sbatch, as a file or as a link to its own.
+    let sbatch = prefix.join("bin/sbatch");
+    fs::write(&sbatch, "#!/bin/sh\n").unwrap();
+    let before = tree(&folder);
+    for link in [false, true] {
+        if link {
+            fs::remove_file(&sbatch).unwrap();
+            std::os::unix::fs::symlink("other", &sbatch).unwrap();
+        }
+        let (out, said) = install(&["--from", &built, &place]);
+        assert!(!out.status.success() && said.contains("bin/sbatch belongs to something else"), "{said}");
+        assert_eq!(tree(&folder), before, "nothing half done");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
