@@ -219,6 +219,7 @@ impl Agent {
         let mut waits = false;
         loop {
             let soon = self.soon.front().map(|(at, _)| *at);
+            let held = self.logbook.held_until().map(Instant::from_std);
             tokio::select! {
                 Some(committed) = ears.committed.recv() => self.committed(committed),
                 Some(beside) = ears.beside.recv() => self.heard(beside),
@@ -226,6 +227,7 @@ impl Agent {
                 _ = self.heartbeat.tick() => self.send(Up::Heartbeat(host::heartbeat())),
                 _ = again.tick(), if waits => self.logbook.hurry(),
                 () = tokio::time::sleep_until(soon.unwrap_or_else(Instant::now)), if soon.is_some() => self.tell_begun(),
+                () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {}
                 _ = &mut stop => break,
             }
             for _ in 0..EVENTS_IN_A_ROW {
@@ -252,7 +254,9 @@ impl Agent {
         while !self.logbook.is_idle() {
             self.logbook.hurry();
             self.flush();
+            let held = self.logbook.held_until().map(Instant::from_std);
             tokio::select! {
+                () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {}
                 Some(committed) = ears.committed.recv() => {
                     self.logbook.committed(committed)?;
                 }

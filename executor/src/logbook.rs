@@ -5,9 +5,11 @@
 //! a batch ends with a checkpoint, after which older segments are let go. A failed write is the end: nothing may
 //! be started or reported on the strength of it, and the process must be started anew to know what is on disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use journal::{Batch, Class, Committer, Filler, Journal, Log, Payload, Sequence, Settings, SpaceHandle};
+use journal::{
+    Batch, Class, Committer, Filler, Journal, Log, Pace, Payload, Sequence, Settings, SpaceHandle,
+};
 use tokio::sync::mpsc;
 
 use crate::key::Key;
@@ -33,6 +35,7 @@ pub struct Logbook {
     next: Payload,
     /// Something in it is waited for, or must not be forgotten.
     urgent: bool,
+    pace: Pace,
     spare: Option<Payload>,
     waiting: Vec<(Key, Event)>,
     on_its_way: Option<Vec<(Key, Event)>>,
@@ -59,6 +62,7 @@ impl Logbook {
             _filler: filler,
             next: Payload::new(),
             urgent: false,
+            pace: Pace::default(),
             spare: None,
             waiting: Vec::new(),
             on_its_way: None,
@@ -82,6 +86,13 @@ impl Logbook {
         self.waiting.extend(then);
         // That a run is forgotten may itself be forgotten: its end is told and acknowledged once more.
         self.urgent |= !matches!(record, Record::Run(_, Mark::Gone));
+    }
+
+    /// When the next batch may leave, if it is held back for company: flush again then.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Instant> {
+        let held = self.urgent && self.on_its_way.is_none() && !self.next.is_empty();
+        self.pace.until().filter(|until| held && *until > Instant::now())
     }
 
     /// Lets the next flush take what could wait for further records.
@@ -116,6 +127,9 @@ impl Logbook {
         if !self.urgent {
             return true;
         }
+        if self.held_until().is_some() {
+            return false;
+        }
         let held = match self.space.reserve(Class::Essential, self.next.payload_bytes()) {
             Ok(held) => held,
             Err(journal::Error::Full { .. }) => return true,
@@ -123,6 +137,7 @@ impl Logbook {
         };
         let payload = std::mem::replace(&mut self.next, self.spare.take().unwrap_or_default());
         self.urgent = false;
+        self.pace.note(Instant::now(), self.waiting.len());
         self.since_checkpoint += payload.payload_bytes();
         self.on_its_way = Some(std::mem::take(&mut self.waiting));
         let sender = self.sender.clone();

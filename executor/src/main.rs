@@ -46,7 +46,8 @@ fn start_log(json: bool) {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread for agent and connection: a message wakes nobody else. What blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let variables = Variables::read(|name| std::env::var(name).ok());
     let ended = runtime.block_on(async {
         let (stop, stopped) = oneshot::channel();

@@ -10,7 +10,7 @@ use proto::v1;
 use crate::key::Key;
 
 /// More only fight for the processors.
-const HANDS: usize = 4;
+const HANDS: usize = 2;
 
 /// Something to do.
 pub(super) enum Work {
