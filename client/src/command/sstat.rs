@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use executor_supervisor::frame::{self, Decoder, Frame, Usage};
-use proto::v1::{Job, JobFilter, Step};
+use proto::v1::{Job, JobFilter, ListJobsRequest, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -157,7 +157,9 @@ async fn show(call: &Call, asked: &Asked, columns: &[(&'static Field, Column)]) 
     }
     for selector in &asked.jobs {
         let filter = JobFilter { job_ids: vec![selector.job_id], ..JobFilter::default() };
-        let jobs = client.jobs(filter, true).await.unwrap_or_default();
+        let request =
+            ListJobsRequest { filter: Some(filter), include_ended: true, with_steps: true, all: true };
+        let jobs = client.list_jobs(request).await.map(|(jobs, _)| jobs).unwrap_or_default();
         let Some(job) = jobs.iter().find_map(|job| selector.select(job)) else {
             say::error(&call.program, format!("couldn't get steps for JobId={}", selector.job_id));
             continue;
