@@ -486,12 +486,19 @@ mod tests {
 
     #[test]
     fn makes_the_lines_of_the_definition() {
-        let hash = |mix| {
-            let digest = Sha256::digest(Instance::new(100, 1000, mix).lines());
-            digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-        };
-        assert_eq!(hash(Mix::Realistic), "56f631c5fa28b489fed14231d10d60e2a136dc2345a9bbd3b9fd066b66ffb91f");
-        assert_eq!(hash(Mix::Adverse), "65c7a0e64e87e3b47980fd6c8585551ba6242b782fdb9293f93a5d253811bd95");
+        let known = [
+            (100, Mix::Realistic, "56f631c5fa28b489fed14231d10d60e2a136dc2345a9bbd3b9fd066b66ffb91f"),
+            (100, Mix::Adverse, "65c7a0e64e87e3b47980fd6c8585551ba6242b782fdb9293f93a5d253811bd95"),
+            (1000, Mix::Realistic, "76b5dfabdbd40060d266e74876ee6b6586212d0ae3cc22f84d85fe0b500e4db1"),
+            (1000, Mix::Adverse, "15dee01d1376826a6dcffeac8fc46134530c2e29bbaaa27fad9d6b0d703d7ede"),
+            (10_000, Mix::Realistic, "58ddb41e05a4c08dcba2ae87a9e876489a7f68d9ca6b0c27da4119d6297d3e0d"),
+            (10_000, Mix::Adverse, "f61568568c9d18d2a61af87a9c29b01e1cee2f76f5db16c74b4c7b6e7ec820d0"),
+        ];
+        for (nodes, mix, expected) in known {
+            let digest = Sha256::digest(Instance::new(nodes, nodes * 10, mix).lines());
+            let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hash, expected, "{nodes} nodes, {mix:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod grid;
 pub mod mig;
 pub mod openb;
 pub mod random;
+pub mod steady;
 pub mod trace;
 
 /// How many seeds a test tries: `SLUICE_SEEDS`, else `usual`.
