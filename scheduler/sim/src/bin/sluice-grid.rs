@@ -63,7 +63,7 @@ fn measure_steady(nodes: u64, pending: u64, mix: Mix, fill: Fill, events: usize)
         let pass = work(steady);
         (begun.elapsed().as_secs_f64() * 1000.0, pass.counts.started, pass.counts.tested)
     };
-    let mut say = |what: &str, mut times: Vec<(f64, u32, u32)>| {
+    let say = |what: &str, mut times: Vec<(f64, u32, u32)>| {
         times.sort_by(|one, other| one.0.total_cmp(&other.0));
         let (started, tested) = times.iter().fold((0, 0), |sum, one| (sum.0 + one.1, sum.1 + one.2));
         let at = |share: usize| times[(times.len() * share).div_ceil(100).max(1) - 1].0;
