@@ -367,6 +367,17 @@ fn choose(policy: &Policy, name: &str, root: Option<&Path>) -> Box<dyn Limits> {
     Box::new(NoLimits::make(name, policy, &whys.join("; ")))
 }
 
+/// Removes what is empty of the directories of this name below this process's own, in every hierarchy: what an executor
+/// leaves that is killed and never started again.
+pub fn remove_named(name: &str) {
+    let Ok(places) = Places::read() else { return };
+    let controllers = ["cpuset", "cpu", "memory", "pids", "devices", "freezer"];
+    let own = controllers.iter().filter_map(|controller| places.of_controller(controller));
+    for folder in own.chain(places.unified().map(|(own, _)| own)) {
+        place::sweep(&folder.join(name), &|_| false);
+    }
+}
+
 /// Kills everything in a directory and removes it. Blocking, at most `patience`.
 pub fn kill(path: &Path, patience: Duration) {
     let deadline = Instant::now() + patience;

@@ -353,9 +353,7 @@ impl Drop for Cluster {
         }
         for id in self.spools.borrow().iter() {
             let short: String = id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            if let Ok(base) = executor::cgroup::Base::make(&format!("sluice-n1-{short}")) {
-                base.remove_if_empty();
-            }
+            executor::cgroup::remove_named(&format!("sluice-n1-{short}"));
         }
         if std::thread::panicking() {
             eprintln!("{}", fs::read_to_string(self.path.join("log")).unwrap_or_default());
