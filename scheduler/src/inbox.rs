@@ -92,6 +92,11 @@ pub enum Item {
 }
 
 impl Item {
+    /// Whether it may wait a little for others of its kind: nobody waits for an answer.
+    fn is_patient(&self) -> bool {
+        matches!(self, Self::Report { .. })
+    }
+
     fn kib(&self) -> u32 {
         let bytes = match self {
             Self::Submit { bodies, .. } => bodies.iter().map(|body| body.bytes.len()).sum(),
@@ -109,9 +114,28 @@ pub struct Stopped;
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Item>,
+    /// How many of them are not patient.
+    pressing: usize,
+    /// The controller waits, and patient items need not wake it.
+    lazy: bool,
     /// The committer (or the releaser) has got further since the controller last looked.
     progress: bool,
+    /// The controller waits for that.
+    awaits_progress: bool,
+    /// See [`Inbox::alarm`].
+    alarm: bool,
     stopped: bool,
+}
+
+/// What ends a wait for items, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wait {
+    /// At this instant, whatever is there.
+    pub until: Option<Instant>,
+    /// Items that nobody waits for do not end it before this instant.
+    pub patience: Option<Instant>,
+    /// A batch that got further ends it.
+    pub for_progress: bool,
 }
 
 struct Shared {
@@ -161,10 +185,15 @@ impl Inbox {
         if queue.stopped {
             return Err(Stopped);
         }
+        let patient = item.is_patient();
         queue.items.push_back(item);
-        let first = queue.items.len() == 1;
+        queue.pressing += usize::from(!patient);
+        let wakes = match patient {
+            true => queue.items.len() == 1 && !queue.lazy,
+            false => queue.pressing == 1,
+        };
         drop(queue);
-        if first {
+        if wakes {
             self.0.filled.notify_one();
         }
         Ok(())
@@ -172,36 +201,57 @@ impl Inbox {
 
     /// Says that a batch got further.
     pub fn progress(&self) {
-        self.lock().progress = true;
+        let mut queue = self.lock();
+        queue.progress = true;
+        let wakes = queue.awaits_progress;
+        drop(queue);
+        if wakes {
+            self.0.filled.notify_one();
+        }
+    }
+
+    /// Says that something failed: whoever takes items has to look, whatever it waits for.
+    pub fn alarm(&self) {
+        self.lock().alarm = true;
         self.0.filled.notify_one();
     }
 
-    /// Takes up to `most` items, waiting until there is one (unless none is wanted), a batch got further, or
-    /// `until` has come.
+    /// Takes up to `most` items, waiting until there is one (unless none is wanted) or something else ends the wait.
     ///
     /// Answers whether items are left behind those taken.
-    pub fn take(&self, into: &mut Vec<Item>, most: usize, until: Option<Instant>) -> bool {
+    pub fn take(&self, into: &mut Vec<Item>, most: usize, wait: Wait) -> bool {
         let mut queue = self.lock();
-        while (queue.items.is_empty() || most == 0) && !queue.progress {
+        loop {
+            let now = Instant::now();
+            let patience = wait.patience.filter(|at| *at > now);
+            let pressing = queue.pressing > 0 || (patience.is_none() && !queue.items.is_empty());
+            let past = wait.until.is_some_and(|at| at <= now);
+            if (pressing && most > 0) || (queue.progress && wait.for_progress) || queue.alarm || past {
+                break;
+            }
+            // Nothing that is there may be forgotten: what need not wake is looked at when patience ends.
+            let until = [wait.until, patience.filter(|_| most > 0)].into_iter().flatten().min();
+            (queue.lazy, queue.awaits_progress) = (patience.is_some(), wait.for_progress);
             queue = match until {
                 None => self.0.filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
-                    let Some(left) =
-                        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-                    else {
-                        break;
-                    };
+                    let left = until.saturating_duration_since(now);
                     self.0.filled.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            (queue.lazy, queue.awaits_progress) = (false, false);
         }
+        queue.alarm = false;
         queue.progress = false;
         let count = queue.items.len().min(most);
+        let before = into.len();
         into.extend(queue.items.drain(..count));
+        let taken = &into[before..];
+        queue.pressing -= taken.iter().filter(|item| !item.is_patient()).count();
         let more = !queue.items.is_empty();
         drop(queue);
         self.0.places.add_permits(count);
-        let kib: usize = into.iter().map(|item| item.kib() as usize).sum();
+        let kib: usize = taken.iter().map(|item| item.kib() as usize).sum();
         self.0.kib.add_permits(kib);
         more
     }
@@ -249,6 +299,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -258,8 +310,8 @@ mod tests {
             inbox.send(Item::SessionEnded { session }).await.unwrap();
         }
         let mut items = Vec::new();
-        assert!(inbox.take(&mut items, 2, None));
-        assert!(!inbox.take(&mut items, 2, None));
+        assert!(inbox.take(&mut items, 2, Wait::default()));
+        assert!(!inbox.take(&mut items, 2, Wait::default()));
         let sessions: Vec<u64> = items
             .iter()
             .map(|item| match item {
@@ -269,9 +321,51 @@ mod tests {
             .collect();
         assert_eq!(sessions, [0, 1, 2]);
         inbox.progress();
-        assert!(!inbox.take(&mut items, 2, None));
+        assert!(!inbox.take(&mut items, 2, Wait { for_progress: true, ..Wait::default() }));
         assert_eq!(items.len(), 3);
-        assert!(!inbox.take(&mut items, 2, Some(Instant::now())));
+        assert!(!inbox.take(&mut items, 2, Wait { until: Some(Instant::now()), ..Wait::default() }));
+    }
+
+    #[tokio::test]
+    async fn reports_wait_for_company_and_nothing_else_does() {
+        let inbox = Inbox::default();
+        let report = || Item::Report {
+            session: 1,
+            run: RunKey {
+                job: model::id::JobId(1),
+                step: model::id::StepId::Batch,
+                run: model::id::RunNumber(1),
+            },
+            report: Report::Unknown,
+        };
+        let minute = Duration::from_secs(60);
+        let mut items = Vec::new();
+        // Patience ends by time …
+        inbox.send(report()).await.unwrap();
+        let begun = Instant::now();
+        let patience = Some(begun + Duration::from_millis(5));
+        inbox.take(&mut items, 9, Wait { patience, ..Wait::default() });
+        assert_eq!(items.len(), 1);
+        assert!(begun.elapsed() >= Duration::from_millis(5));
+        // … or by something that does not wait, which may come while the controller sleeps.
+        items.clear();
+        inbox.send(report()).await.unwrap();
+        let other = inbox.clone();
+        let waiting = std::thread::spawn(move || {
+            let patience = Some(Instant::now() + minute);
+            other.take(&mut items, 9, Wait { patience, ..Wait::default() });
+            items.len()
+        });
+        while !inbox.lock().lazy {
+            std::thread::yield_now();
+        }
+        inbox.send(Item::SessionEnded { session: 1 }).await.unwrap();
+        assert_eq!(waiting.join().unwrap(), 2);
+        // An alarm ends every wait.
+        inbox.alarm();
+        let mut items = Vec::new();
+        inbox.take(&mut items, 0, Wait { until: Some(Instant::now() + minute), ..Wait::default() });
+        assert!(items.is_empty());
     }
 
     #[tokio::test]

@@ -40,6 +40,21 @@ impl Batch {
             && self.releases.is_empty()
     }
 
+    /// Whether nobody waits for it: it only starts runs and lets go of such that are over.
+    #[must_use]
+    pub(super) fn is_patient(&self) -> bool {
+        let patient = |release: &Release| {
+            matches!(release, Release::Effect(Effect::Launch { .. } | Effect::Acknowledge { .. }))
+        };
+        self.update.settings.is_none() && self.releases.iter().all(patient)
+    }
+
+    /// How many things it answers: the launches that follow from them do not count.
+    #[must_use]
+    pub(super) fn pieces(&self) -> usize {
+        self.releases.iter().filter(|one| !matches!(one, Release::Effect(Effect::Launch { .. }))).count()
+    }
+
     /// Adds verdicts of a pass.
     pub(super) fn verdicts(&mut self, verdicts: impl Iterator<Item = (JobId, Verdict)>) {
         self.update.verdicts.extend(verdicts);

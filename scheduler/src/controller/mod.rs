@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use journal::Pace;
 use model::id::{Epoch, NodeIdx};
 use model::time::Timestamp;
 use scheduler_core::effect::ReplyTo;
@@ -30,7 +31,7 @@ use scheduler_core::state::promise::PromiseChange;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
-use crate::inbox::{Inbox, Item, Reply};
+use crate::inbox::{self, Inbox, Item, Reply};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::settings::{Configuration, dynamic};
@@ -164,6 +165,8 @@ struct Owner<'a> {
     progress: Arc<Progress>,
     /// For which round of ids the machine knows what history holds.
     held_told: Option<u32>,
+    /// How long batches that nobody waits for are held back.
+    pace: Pace,
     /// Since when there is no space for anything.
     full_since: Option<Instant>,
     /// When it is looked again whether there is.
@@ -205,6 +208,7 @@ impl<'a> Owner<'a> {
             releaser,
             progress,
             held_told: None,
+            pace: Pace::default(),
             full_since: None,
             look_again: None,
             end: None,
@@ -236,14 +240,15 @@ impl<'a> Owner<'a> {
                 return if told_to_stop { End::Stopped } else { End::Fenced(reason) };
             }
             self.fire_deadline();
-            let quiet = items.is_empty() && self.parts.inbox.is_empty();
+            let held_back = !items.is_empty();
+            let quiet = !held_back && self.parts.inbox.is_empty();
             if self.planning.is_cheap() {
                 self.plan(quiet);
             }
-            self.commit();
+            self.commit(held_back);
             if !self.planning.is_cheap() {
                 self.plan(quiet);
-                self.commit();
+                self.commit(held_back);
             }
             if self.is_drained()
                 && let Some(end) = self.end.take()
@@ -251,10 +256,9 @@ impl<'a> Owner<'a> {
                 return end;
             }
             // An item that waits for the next batch, or for space, holds all behind it back.
-            let held_back = !items.is_empty();
             if !held_back || !self.stored.is_empty() || self.look_again.is_some() {
                 let room = if held_back || self.end.is_some() { 0 } else { TAKEN_MAX };
-                self.parts.inbox.take(&mut taken, room, self.wait_until());
+                self.parts.inbox.take(&mut taken, room, self.wait(held_back));
                 items.extend(taken.drain(..));
             }
             self.look_again = None;
@@ -270,6 +274,18 @@ impl<'a> Owner<'a> {
     /// Whether everything has left.
     fn is_drained(&self) -> bool {
         self.batch.is_empty() && self.progress.unreleased.load(Ordering::SeqCst) == 0
+    }
+
+    /// What to wait for. `held_back`: an item waits for the next batch.
+    fn wait(&self, held_back: bool) -> inbox::Wait {
+        let patience = self.pace.until();
+        // A batch that is held back for company leaves when that time is over.
+        let leaves = patience.filter(|_| !self.batch.is_empty() && !held_back && self.batch.is_patient());
+        inbox::Wait {
+            until: [self.wait_until(), leaves].into_iter().flatten().min(),
+            patience,
+            for_progress: held_back || self.end.is_some() || (!self.batch.is_empty() && leaves.is_none()),
+        }
     }
 
     /// When there is something to do even if nothing comes.
@@ -328,12 +344,19 @@ impl<'a> Owner<'a> {
     }
 
     /// Gives the batch away, unless the one before is still being synced.
-    fn commit(&mut self) {
+    /// One that nobody waits for may be held back for company, unless an item waits for the next one.
+    fn commit(&mut self, held_back: bool) {
         let waits = self.progress.unsynced.load(Ordering::SeqCst) > 0
             || self.progress.unreleased.load(Ordering::SeqCst) >= UNRELEASED_MAX;
         if waits || self.batch.is_empty() {
             return;
         }
+        let now = Instant::now();
+        let early = self.pace.until().is_some_and(|until| until > now);
+        if early && self.batch.is_patient() && self.end.is_none() && !held_back {
+            return;
+        }
+        self.pace.note(now, self.batch.pieces());
         let batch = std::mem::take(&mut self.batch);
         self.progress.unreleased.fetch_add(1, Ordering::SeqCst);
         let release = self.releaser.sender();

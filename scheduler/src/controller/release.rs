@@ -100,6 +100,7 @@ fn run(
             Err(error) => {
                 progress.fenced.store(true, Ordering::SeqCst);
                 fault.get_or_insert(error);
+                inbox.alarm();
             }
         }
         progress.unreleased.fetch_sub(1, Ordering::SeqCst);
