@@ -14,6 +14,7 @@ use model::id::Epoch;
 
 use crate::clock::{self, Clock};
 use crate::controller::keeper::{self, Keeping};
+use crate::controller::recorder::Recorder;
 use crate::controller::{self, Parts};
 use crate::crash::{self, Point};
 use crate::directory::Directory;
@@ -49,6 +50,8 @@ pub struct Options {
     pub snapshot_after: Option<u64>,
     /// Another disk than the folder: tests.
     pub disk: Option<Arc<dyn journal::Disk>>,
+    /// Where the machine's inputs are recorded for replays.
+    pub record_inputs: Option<PathBuf>,
 }
 
 /// Why a daemon does not start.
@@ -66,6 +69,15 @@ pub enum Error {
     /// The socket.
     #[error(transparent)]
     Socket(#[from] socket::Error),
+    /// The recording of inputs.
+    #[error("inputs cannot be recorded to {path}")]
+    Recording {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Threads.
     #[error("the system gives no thread")]
     Thread(#[source] std::io::Error),
@@ -118,7 +130,11 @@ impl Daemon {
     /// # Errors
     /// See [`Error`]; nothing is left behind.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { configuration, state: folder, socket, compactor, snapshot_after, disk } = options;
+        let Options { configuration, state: folder, socket, compactor, snapshot_after, disk, record_inputs } =
+            options;
+        let record =
+            |path: PathBuf| Recorder::create(&path).map_err(|source| Error::Recording { path, source });
+        let recorder = record_inputs.map(record).transpose()?;
         let configuration = Arc::new(configuration);
         let directory = Arc::new(Directory::default());
         let keeping = Keeping { folder, compactor, snapshot_after, disk };
@@ -158,7 +174,8 @@ impl Daemon {
             clock,
         };
         tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
-        let parts = Parts { keeping, shelf, keys, inbox, views, dispatch, metrics, configuration, clock };
+        let parts =
+            Parts { keeping, shelf, keys, inbox, views, dispatch, metrics, configuration, clock, recorder };
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || controller::run(&parts, store))

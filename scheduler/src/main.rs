@@ -28,6 +28,9 @@ struct Arguments {
     /// M or G behind it; at least 256K. Less of it makes restarts quicker and writes more.
     #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = snapshot_after)]
     snapshot_after: u64,
+    /// Records the machine's inputs to this file, for sluice simulate --inputs.
+    #[arg(long, value_name = "FILE")]
+    record_inputs: Option<PathBuf>,
     /// Say more (debug); twice: everything.
     #[arg(long, short = 'v', action = clap::ArgAction::Count)]
     verbose: u8,
@@ -129,6 +132,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             compactor,
             snapshot_after: Some(arguments.snapshot_after),
             disk: None,
+            record_inputs: arguments.record_inputs.clone(),
         })?;
         let stop = daemon.shutdown();
         let keep_socket = daemon.keep_socket();

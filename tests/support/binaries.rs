@@ -16,7 +16,8 @@ pub(crate) const CLIENT_NAMES: &[&str] = &[
 ];
 
 /// All programs that a cluster needs.
-pub(crate) const PROGRAMS: &[&str] = &["sluice", "sluice-scheduler", "sluice-executor", "sluice-supervisor"];
+pub(crate) const PROGRAMS: &[&str] =
+    &["sluice", "sluice-scheduler", "sluice-executor", "sluice-supervisor", "sluice-simulate"];
 
 /// A folder that holds the product's binaries.
 #[derive(Clone, Debug)]

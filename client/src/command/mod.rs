@@ -15,6 +15,7 @@ mod sbatch;
 mod scancel;
 mod scontrol;
 mod sdiag;
+mod simulate;
 mod sinfo;
 mod sprio;
 mod squeue;
@@ -197,8 +198,9 @@ fn verb(argv: Vec<OsString>) -> u8 {
         "node" => node_verb::run(&call("sluice", rest)),
         "why" => why::run(&call("sluice", rest)),
         "whatif" => whatif::run(&call("sluice", rest)),
-        verb @ ("simulate" | "gpus") => {
-            say::error("sluice", format!("sluice {verb} is not supported yet"));
+        "simulate" => simulate::run(rest),
+        "gpus" => {
+            say::error("sluice", "sluice gpus is not supported yet");
             1
         }
         command if command.starts_with('s') && command != "sluice" => dispatch(command, rest),
@@ -217,6 +219,7 @@ Usage: sluice [--conf slurm.conf] VERB …
   node [NAME]   what is known of a node, and what it cannot enforce
   why JOB       why a job waits, until when, and what would start it now
   whatif …      whose start moves if something were otherwise
+  simulate …    a recorded workload through the scheduler, in virtual time
   version       versions
   help          this text
 

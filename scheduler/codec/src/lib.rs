@@ -4,14 +4,15 @@
 //! this version does not know is refused by name, never skipped. Decides nothing, reads and writes no
 //! file. What was encoded decodes to an equal value (a test holds a sample of every variant).
 //!
-//! The controller's inputs will be written for replays by the same rules; their place is `input.rs`
-//! beside `record.rs`, and nothing else here changes when it comes.
+//! The controller's inputs are written for replays by [`input`], in a form that only the version that
+//! wrote it reads.
 
 mod accounts;
 mod allocation;
 mod call;
 mod entry;
 mod error;
+pub mod input;
 mod job;
 mod node;
 mod partition;

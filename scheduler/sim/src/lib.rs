@@ -6,9 +6,12 @@
 
 pub mod cluster;
 pub mod grid;
+pub mod inputs;
 pub mod mig;
 pub mod openb;
+pub mod plot;
 pub mod random;
+pub mod simulate;
 pub mod steady;
 pub mod trace;
 

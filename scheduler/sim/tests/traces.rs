@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use scheduler_core::plan::policy::Policy;
 use scheduler_sim::trace::figures::Figures;
 use scheduler_sim::trace::replay::{self, Options, Planning};
-use scheduler_sim::trace::swf::{Trace, TraceJob, read_bytes};
 use scheduler_sim::trace::{Estimates, Layout};
+use scheduler_sim::trace::{TraceJob, read_bytes, swf};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/traces")
@@ -44,6 +44,7 @@ fn jobs_of(case: &serde_json::Value) -> Vec<TraceJob> {
         procs: u32::try_from(integer(&row[3])).unwrap(),
         estimate: integer(&row[4]),
         user: u32::try_from(integer(&row[5])).unwrap(),
+        need: 0,
     };
     case["jobs"].as_array().unwrap().iter().map(job).collect()
 }
@@ -99,7 +100,7 @@ fn reference(wanted: impl Fn(&str, &str) -> bool) -> usize {
             continue;
         }
         let bytes = read_bytes(&folder().join(format!("{}.swf.gz", text("trace")))).unwrap();
-        let trace = Trace::parse(&bytes, None).unwrap();
+        let trace = swf::parse(&bytes, None).unwrap();
         let options = Options {
             procs: trace.procs,
             policy: Policy::named(text("policy")).unwrap(),
@@ -144,7 +145,7 @@ fn windows() {
     const STARTS: [usize; 10] = [1981, 2756, 4299, 8850, 3316, 2714, 5228, 7762, 4022, 7085];
     for trace_name in ["lublin-1", "lublin-2"] {
         let bytes = read_bytes(&folder().join(format!("{trace_name}.swf.gz"))).unwrap();
-        let trace = Trace::parse(&bytes, None).unwrap();
+        let trace = swf::parse(&bytes, None).unwrap();
         let mut by_number = trace.jobs.clone();
         by_number.sort_by_key(|job| job.number);
         for row in rows("windows.jsonl").iter().filter(|row| row["trace"] == *trace_name) {
@@ -166,6 +167,51 @@ fn windows() {
             for (got, expected) in means.zip(expected) {
                 let expected = expected.as_f64().unwrap();
                 assert!((got - expected).abs() < 0.000_6, "{trace_name} {name}: {got}, not {expected}");
+            }
+        }
+    }
+}
+
+mod scaling {
+    use proptest::prelude::*;
+
+    use super::{Estimates, Layout, Options, Planning, Policy, TraceJob, replay};
+
+    fn job() -> impl Strategy<Value = (i64, i64, u32, i64)> {
+        (0_i64..40, 1_i64..60, 1_u32..=8, 0_i64..40)
+    }
+
+    fn waits(jobs: &[TraceJob], procs: u32, policy: &str) -> Vec<i64> {
+        let options = Options {
+            procs,
+            policy: Policy::named(policy).unwrap(),
+            estimates: Estimates::User,
+            layout: Layout::OneNode,
+            planning: Planning::Following,
+        };
+        let starts = replay::run(jobs, options);
+        jobs.iter().zip(starts).map(|(job, start)| start - job.submit).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// So many times the processors for everybody, or another zero of time, changes no wait.
+        #[test]
+        fn no_wait_changes(rows in prop::collection::vec(job(), 1..14), times in 2_u32..6, later in 1_i64..100_000) {
+            let mut jobs: Vec<TraceJob> = (1..).zip(&rows).map(|(number, &(submit, run, procs, more))| {
+                TraceJob { number, submit, run, procs, estimate: run + more, user: 1, need: 0 }
+            }).collect();
+            jobs.sort_by_key(|job| (job.submit, job.number));
+            let wider: Vec<TraceJob> = jobs.iter().map(|job| TraceJob { procs: job.procs * times, ..*job }).collect();
+            let shifted: Vec<TraceJob> = jobs.iter().map(|job| TraceJob { submit: job.submit + later, ..*job }).collect();
+            for policy in Policy::NAMES {
+                let expected = waits(&jobs, 8, policy);
+                prop_assert_eq!(&waits(&shifted, 8, policy), &expected, "{} later", policy);
+                // The score of F1 is no product with the processors alone.
+                if !policy.starts_with("f1") {
+                    prop_assert_eq!(&waits(&wider, 8 * times, policy), &expected, "{} wider", policy);
+                }
             }
         }
     }

@@ -236,6 +236,9 @@ impl Owner<'_> {
             return;
         }
         self.note_purges();
+        if let Some(recording) = &mut self.recording {
+            recording.input(now, &input);
+        }
         let suspect = input.clone();
         let (machine, out) = (&mut self.machine, &mut self.out);
         let handled = catch_unwind(AssertUnwindSafe(|| machine.handle(now, input, out)));

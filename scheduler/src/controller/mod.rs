@@ -13,6 +13,7 @@ mod batch;
 mod handle;
 pub mod keeper;
 mod planning;
+pub mod recorder;
 mod release;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -41,6 +42,7 @@ use crate::views::Views;
 use batch::{Batch, Release};
 use keeper::{Keeping, Room, Suspects};
 use planning::Planning;
+use recorder::{Recorder, Recording};
 use release::{Progress, Releaser};
 
 /// Items that are taken from the queue at a time.
@@ -74,6 +76,8 @@ pub struct Parts {
     pub configuration: Arc<Configuration>,
     /// The present.
     pub clock: Clock,
+    /// Where inputs are recorded, if they are.
+    pub recorder: Option<Recorder>,
 }
 
 /// Why an owner ended.
@@ -155,6 +159,7 @@ struct Owner<'a> {
     batch: Batch,
     out: Outbox,
     now: Timestamp,
+    recording: Option<Recording>,
     replies: HashMap<ReplyTo, Reply>,
     last_reply: u64,
     /// Sessions that the machine accepted.
@@ -190,6 +195,7 @@ impl<'a> Owner<'a> {
             Arc::clone(&progress),
         )?;
         let now = state.now;
+        let recording = parts.recorder.as_ref().map(|recorder| recorder.begin(&state));
         let mut owner = Self {
             parts,
             stored: store.batch(),
@@ -201,6 +207,7 @@ impl<'a> Owner<'a> {
             batch: Batch::default(),
             out: Outbox::default(),
             now,
+            recording,
             replies: HashMap::new(),
             last_reply: 0,
             sessions: HashMap::new(),
@@ -224,8 +231,11 @@ impl<'a> Owner<'a> {
     fn run(mut self) -> End {
         let end = self.work();
         // Callers that still wait learn by their dropped handles that the outcome is unknown.
-        let Self { store, releaser, .. } = self;
+        let Self { store, releaser, recording, machine, .. } = self;
         drop(releaser);
+        if let Some(recording) = recording {
+            recording.end(machine.state());
+        }
         store.close();
         end
     }
@@ -357,6 +367,9 @@ impl<'a> Owner<'a> {
             return;
         }
         self.pace.note(now, self.batch.pieces());
+        if let Some(recording) = &mut self.recording {
+            recording.flush();
+        }
         let batch = std::mem::take(&mut self.batch);
         self.progress.unreleased.fetch_add(1, Ordering::SeqCst);
         let release = self.releaser.sender();

@@ -81,6 +81,7 @@ impl Cluster {
             socket: self.socket(),
             compactor: None,
             disk: self.disk.clone(),
+            record_inputs: None,
         };
         self.daemon = Some(Daemon::start(options).unwrap());
     }

@@ -133,7 +133,7 @@ impl Policy {
 
 /// Place of a job in the order of the queue; smallest first. Nothing in it changes with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OrderKey {
+pub struct OrderKey {
     first: u64,
     submit: Timestamp,
     pub(crate) job: JobId,
@@ -146,7 +146,8 @@ impl OrderKey {
 
 impl Order {
     /// The key of a job with this limit (`None`: unlimited) and so many processors.
-    pub(crate) fn key(self, queue: QueueKey, limit: Option<Span>, cpus: u32) -> OrderKey {
+    #[must_use]
+    pub fn key(self, queue: QueueKey, limit: Option<Span>, cpus: u32) -> OrderKey {
         let seconds = limit.map_or(i64::MAX >> 32, Span::as_secs).max(0).cast_unsigned();
         let first = match self {
             Self::Multifactor => tier(queue.tier_rank) << 48 | queue.priority_rank,

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::swf::TraceJob;
+use super::TraceJob;
 
 /// Runs shorter than this count as so long in the bounded slowdown, seconds.
 const SHORT_RUN_S: i64 = 10;
@@ -46,10 +46,8 @@ impl Figures {
     pub fn of(jobs: &[TraceJob], starts: &[i64], procs: u32) -> Self {
         assert!(!jobs.is_empty() && jobs.len() == starts.len(), "each job has a start");
         let waits: Vec<i64> = jobs.iter().zip(starts).map(|(job, start)| start - job.submit).collect();
-        let slowdown = |(job, wait): (&TraceJob, &i64)| {
-            ((wait + job.run) as f64 / job.run.max(SHORT_RUN_S) as f64).max(1.0)
-        };
-        let mut slowdowns: Vec<f64> = jobs.iter().zip(&waits).map(slowdown).collect();
+        let mut slowdowns: Vec<f64> =
+            jobs.iter().zip(&waits).map(|(job, wait)| bounded_slowdown(job, *wait)).collect();
         let first = jobs.iter().map(|job| job.submit).min().unwrap_or(0);
         let last = jobs.iter().zip(starts).map(|(job, start)| start + job.run).max().unwrap_or(0);
         let area: i128 = jobs.iter().map(|job| i128::from(job.run) * i128::from(job.procs)).sum();
@@ -77,21 +75,49 @@ impl Figures {
     }
 }
 
+/// How many times as long as it ran a job took, at least 1; short runs count as ten seconds.
+#[must_use]
+pub fn bounded_slowdown(job: &TraceJob, wait: i64) -> f64 {
+    ((wait + job.run) as f64 / job.run.max(SHORT_RUN_S) as f64).max(1.0)
+}
+
 /// Place of the ceil(q n)-th smallest.
-fn rank(count: usize, percent: usize) -> usize {
+pub(super) fn rank(count: usize, percent: usize) -> usize {
     (count * percent).div_ceil(100).max(1) - 1
 }
 
 fn hash(jobs: &[TraceJob], waits: &[i64]) -> String {
     use std::fmt::Write;
-    let mut text = String::with_capacity(jobs.len() * 14);
+    let mut text = Vec::with_capacity(jobs.len() * 14);
     for (job, wait) in jobs.iter().zip(waits) {
-        writeln!(text, "{} {wait}", job.number).expect("writing to a string cannot fail");
+        push_number(job.number, &mut text);
+        text.push(b' ');
+        push_number(*wait, &mut text);
+        text.push(b'\n');
     }
     Sha256::digest(&text).iter().fold(String::with_capacity(64), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
         hex
     })
+}
+
+/// Adds the decimal text of a number. The general formatter takes longer than the hash.
+fn push_number(number: i64, text: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        text.push(b'-');
+    }
+    text.extend_from_slice(&digits[at..]);
 }
 
 /// The sum, rounded once. Source: J. Shewchuk, "Adaptive precision floating-point arithmetic", 1997.
@@ -123,6 +149,15 @@ fn exact_sum(numbers: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_as_the_formatter_has_them() {
+        for number in [0, 7, -1, 10, 907, i64::MAX, i64::MIN] {
+            let mut text = Vec::new();
+            push_number(number, &mut text);
+            assert_eq!(text, number.to_string().as_bytes());
+        }
+    }
 
     #[test]
     fn sums_and_ranks() {

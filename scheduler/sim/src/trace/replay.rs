@@ -4,27 +4,29 @@
 //! after its run time. Everything that decides is the machine's and the planner's own.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
-use model::id::{BodyHash, BootId, Epoch, Gid, NodeIdx, RequestKey, SpoolId, Uid};
+use model::id::{BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, RequestKey, SpoolId, Uid};
 use model::quantity::{Cpus, MemoryMib};
-use model::request::JobRequest;
+use model::request::{JobRequest, MemoryRequest};
 use model::time::{Span, Timestamp};
 use scheduler_core::effect::{Answer, Asker, Effect, ReplyTo, RunKey};
 use scheduler_core::input::{Input, OutcomeKind, Registration, Report, RunOutcome, Submit};
 use scheduler_core::machine::{Machine, Outbox};
-use scheduler_core::plan::Planner;
-use scheduler_core::plan::policy::Policy;
+use scheduler_core::plan::policy::{Order, Policy};
+use scheduler_core::plan::{Pass, Planner};
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
 use scheduler_core::state::job::Usage;
 use scheduler_core::state::node::{NodeDefinition, Observed};
 use scheduler_core::state::partition::PartitionDefinition;
 
-use super::swf::TraceJob;
-use super::{Estimates, Layout};
+use super::{Estimates, Layout, Need, Trace, TraceJob};
+
+/// User number of a trace's first user on a site's cluster: none is root.
+const FIRST_USER: u32 = 1000;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,59 @@ pub enum Planning {
     Both,
 }
 
+/// What a replay sees at one instant.
+pub struct Scene<'a> {
+    /// The trace.
+    pub jobs: &'a [TraceJob],
+    places: &'a [usize],
+    /// The machine's state.
+    pub state: &'a State,
+    /// Its configuration.
+    pub settings: &'a Settings,
+    /// Virtual time; zero is the first submission.
+    pub now: Timestamp,
+    /// Seconds of the trace at virtual time zero.
+    pub origin: i64,
+}
+
+impl Scene<'_> {
+    /// Place in the trace of a job of the machine.
+    #[must_use]
+    pub fn place(&self, job: JobId) -> Option<usize> {
+        self.places.get(job.0 as usize).copied().filter(|place| *place != usize::MAX)
+    }
+}
+
+/// Looks on while a trace is replayed; changes nothing. All but what it overrides costs nothing.
+pub trait Watch {
+    /// Whether passes shall say why jobs wait and when they are planned to start. Costs time.
+    fn wants_verdicts(&self) -> bool {
+        false
+    }
+    /// So many jobs of the trace have been submitted; called once an instant.
+    fn reached(&mut self, _submitted: usize) {}
+    /// A job came; its place is its reply's.
+    fn submitted(&mut self, _scene: &Scene<'_>, _job: JobId) {}
+    /// A pass was made and is about to be carried out.
+    fn planned(&mut self, _scene: &Scene<'_>, _pass: &Pass) {}
+    /// A job started.
+    fn started(&mut self, _scene: &Scene<'_>, _job: JobId) {}
+    /// A job ended.
+    fn ended(&mut self, _scene: &Scene<'_>, _job: JobId) {}
+}
+
+/// Nobody looks on.
+impl Watch for () {}
+
+/// What came of a replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Start of each job by its place, seconds of the trace; -1: it never started.
+    pub starts: Vec<i64>,
+    /// Jobs that cannot run on this machine: place, and why.
+    pub refused: Vec<(usize, String)>,
+}
+
 /// Runs jobs, which are in order of submission, and answers the start of each, seconds.
 ///
 /// Cost: that of the scheduler for each job and pass.
@@ -61,13 +116,49 @@ pub enum Planning {
 /// If the scheduler refuses a job, never starts one, or starts one that it was not given: bugs.
 #[must_use]
 pub fn run(jobs: &[TraceJob], options: Options) -> Vec<i64> {
-    let mut replay = Replay::new(jobs, options);
+    run_watched(jobs, options, &mut ())
+}
+
+/// The same with somebody who looks on.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_watched(jobs: &[TraceJob], options: Options, watch: &mut impl Watch) -> Vec<i64> {
+    let mut replay = Replay::new(jobs, &[], options, settings(options), false, watch);
     replay.run();
     replay.starts
 }
 
-struct Replay<'a> {
+/// Runs a trace on a site's own cluster: jobs bring their nodes, memory, GRES and partition.
+///
+/// A partition that the cluster has not got is left to its default. Of `options`, processors and
+/// layout do not count.
+///
+/// # Panics
+/// If the scheduler starts a job that it was not given: a bug.
+pub fn run_on_cluster(trace: &Trace, cluster: Settings, options: Options, watch: &mut impl Watch) -> Outcome {
+    let mut cluster = Settings {
+        min_job_age: Span::ZERO,
+        max_job_count: u32::MAX,
+        first_job_id: 1,
+        max_job_id: u32::MAX - 1,
+        policy: options.policy,
+        ..cluster
+    };
+    if options.policy.order == Order::Multifactor {
+        // Whoever sets priorities has to be an operator.
+        let users: BTreeSet<u32> = trace.jobs.iter().map(|job| job.user).collect();
+        cluster.administrators.extend(users.into_iter().map(|user| Uid(user + FIRST_USER)));
+    }
+    let mut replay = Replay::new(&trace.jobs, &trace.needs, options, cluster, true, watch);
+    replay.run();
+    let Replay { starts, refused, .. } = replay;
+    Outcome { starts, refused }
+}
+
+struct Replay<'a, W> {
     jobs: &'a [TraceJob],
+    needs: &'a [Need],
     options: Options,
     machine: Machine,
     settings: Arc<Settings>,
@@ -84,24 +175,37 @@ struct Replay<'a> {
     ends: BinaryHeap<Reverse<(i64, usize, NodeIdx, RunKey)>>,
     starts: Vec<i64>,
     pass_wanted: bool,
-    askers: std::collections::BTreeMap<u32, Asker>,
-    requests: std::collections::BTreeMap<(u32, i64), Arc<JobRequest>>,
+    askers: BTreeMap<u32, Asker>,
+    requests: BTreeMap<(u32, i64, u32), Arc<JobRequest>>,
+    /// The cluster is a site's: jobs may not fit it.
+    site: bool,
+    refused: Vec<(usize, String)>,
+    watch: &'a mut W,
 }
 
-impl<'a> Replay<'a> {
-    fn new(jobs: &'a [TraceJob], options: Options) -> Self {
-        let settings = Arc::new(settings(options));
+impl<'a, W: Watch> Replay<'a, W> {
+    fn new(
+        jobs: &'a [TraceJob],
+        needs: &'a [Need],
+        options: Options,
+        settings: Settings,
+        site: bool,
+        watch: &'a mut W,
+    ) -> Self {
+        let settings = Arc::new(settings);
         let planner = match options.planning {
             Planning::Anew => Planner::new(),
             Planning::Following | Planning::Both => Planner::following(),
         };
         let second = (options.planning == Planning::Both).then(|| Planner::new().without_verdicts());
+        let planner = if watch.wants_verdicts() { planner } else { planner.without_verdicts() };
         let mut replay = Self {
             jobs,
+            needs,
             options,
             machine: Machine::new(State::default()),
             settings: Arc::clone(&settings),
-            planner: planner.without_verdicts(),
+            planner,
             second,
             out: Outbox::default(),
             now: Timestamp::ZERO,
@@ -110,8 +214,11 @@ impl<'a> Replay<'a> {
             ends: BinaryHeap::new(),
             starts: vec![-1; jobs.len()],
             pass_wanted: false,
-            askers: std::collections::BTreeMap::new(),
-            requests: std::collections::BTreeMap::new(),
+            askers: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            site,
+            refused: Vec::new(),
+            watch,
         };
         replay.handle(Input::Owned(Epoch(1)));
         replay.handle(Input::Configure(settings));
@@ -152,9 +259,36 @@ impl<'a> Replay<'a> {
             if wake_at == Some(now) {
                 self.pass_wanted = true;
             }
+            self.watch.reached(next);
             wake = self.pass().or(wake.filter(|at: &Timestamp| at.0 > now));
         }
-        assert!(self.starts.iter().all(|start| *start >= 0), "every job of the trace starts");
+        if self.site {
+            self.give_up();
+        }
+        assert!(self.site || self.starts.iter().all(|start| *start >= 0), "every job of the trace starts");
+    }
+
+    /// Names the jobs that wait although nothing is to come.
+    fn give_up(&mut self) {
+        let state = self.machine.state();
+        let verdicts = Planner::new().pass(state, &self.settings, self.now).verdicts;
+        for verdict in verdicts {
+            let place = self.places[verdict.job.0 as usize];
+            self.refused.push((place, format!("never starts: {}", verdict.reason.text())));
+        }
+        self.refused.sort_unstable();
+    }
+
+    fn scene(&mut self) -> (Scene<'_>, &mut W) {
+        let scene = Scene {
+            jobs: self.jobs,
+            places: &self.places,
+            state: self.machine.state(),
+            settings: &self.settings,
+            now: self.now,
+            origin: self.origin,
+        };
+        (scene, self.watch)
     }
 
     fn handle(&mut self, input: Input) {
@@ -182,6 +316,12 @@ impl<'a> Replay<'a> {
                     self.places.resize(id + 1, usize::MAX);
                 }
                 self.places[id] = place;
+                let (scene, watch) = self.scene();
+                watch.submitted(&scene, job);
+            }
+            Effect::Answer(ReplyTo(place), Answer::Refused(refused)) if self.site => {
+                let place = usize::try_from(place).expect("a reply is a place");
+                self.refused.push((place, format!("refused: {}", refused.refusal.text())));
             }
             Effect::Answer(ReplyTo(place), answer) => panic!("job {place} of the trace: {answer:?}"),
             Effect::Launch { node, run } => self.launch(node, run),
@@ -202,6 +342,8 @@ impl<'a> Replay<'a> {
         let end = self.now.0 + self.jobs[place].run * 1000;
         self.ends.push(Reverse((end, place, node, run)));
         self.handle(Input::Report { node, run, report: Report::Begun { at: self.now } });
+        let (scene, watch) = self.scene();
+        watch.started(&scene, run.job);
     }
 
     fn end(&mut self, node: NodeIdx, run: RunKey) {
@@ -214,6 +356,8 @@ impl<'a> Replay<'a> {
             stop_requested: false,
         };
         self.handle(Input::Report { node, run, report: Report::Ended(Box::new(outcome)) });
+        let (scene, watch) = self.scene();
+        watch.ended(&scene, run.job);
     }
 
     fn submit(&mut self, place: usize) {
@@ -222,25 +366,18 @@ impl<'a> Replay<'a> {
             Estimates::User => job.estimate,
             Estimates::Perfect => job.run,
         };
-        let layout = self.options.layout;
-        let request = self.requests.entry((job.procs, limit)).or_insert_with(|| {
-            let nodes = match layout {
-                Layout::OneNode => 1,
-                Layout::Nodes => job.procs,
-            };
-            Arc::new(JobRequest {
-                name: "trace".into(),
-                work_dir: "/".into(),
-                nodes: Some((nodes, Some(nodes))),
-                ntasks: Some(job.procs),
-                time_limit: Some(Some(Span::from_secs(limit))),
-                ..JobRequest::default()
+        let (layout, needs, settings) = (self.options.layout, self.needs, &self.settings);
+        let request = self.requests.entry((job.procs, limit, job.need)).or_insert_with(|| {
+            Arc::new(match (job.need as usize).checked_sub(1).and_then(|need| needs.get(need)) {
+                Some(need) => site_request(need, job.procs, limit, settings),
+                None => plain_request(layout, job.procs, limit),
             })
         });
         let request = Arc::clone(request);
+        let uid = if self.site { job.user + FIRST_USER } else { job.user };
         let asker = self.askers.entry(job.user).or_insert_with(|| Asker {
-            uid: Uid(job.user),
-            gid: Gid(job.user),
+            uid: Uid(uid),
+            gid: Gid(uid),
             name: format!("u{}", job.user).into(),
             groups: Arc::from([]),
         });
@@ -269,6 +406,8 @@ impl<'a> Replay<'a> {
             let anew = second.pass(self.machine.state(), &self.settings, self.now);
             assert_eq!(pass.plan, anew.plan, "at {:?} a plan made anew differs", self.now);
         }
+        let (scene, watch) = self.scene();
+        watch.planned(&scene, &pass);
         if !pass.plan.starts.is_empty() || pass.plan.promises.is_some() {
             let proposed = pass.plan.starts.len();
             let before = self.ends.len();
@@ -279,6 +418,47 @@ impl<'a> Replay<'a> {
         }
         pass.wake
     }
+}
+
+/// Processors alone.
+fn plain_request(layout: Layout, procs: u32, limit: i64) -> JobRequest {
+    let nodes = match layout {
+        Layout::OneNode => 1,
+        Layout::Nodes => procs,
+    };
+    JobRequest {
+        name: "trace".into(),
+        work_dir: "/".into(),
+        nodes: Some((nodes, Some(nodes))),
+        ntasks: Some(procs),
+        time_limit: Some(Some(Span::from_secs(limit))),
+        ..JobRequest::default()
+    }
+}
+
+/// What the job was given on the cluster that it ran on.
+fn site_request(need: &Need, procs: u32, limit: i64, settings: &Settings) -> JobRequest {
+    let known = |name: &str| settings.partitions.iter().any(|partition| &*partition.name == name);
+    let mut request = JobRequest {
+        name: "trace".into(),
+        work_dir: "/".into(),
+        nodes: need.nodes.map(|nodes| (nodes, Some(nodes))),
+        ntasks: Some(procs),
+        time_limit: Some(Some(Span::from_secs(limit))),
+        memory: need.memory.map(MemoryRequest::PerNode),
+        partition: need.partition.clone().filter(|name| known(name)),
+        ..JobRequest::default()
+    };
+    let nodes = u64::from(need.nodes.unwrap_or(1));
+    for item in &need.gres {
+        let mut share = item.clone();
+        share.count = item.count.div_ceil(nodes);
+        request.gres_per_node.push(share);
+    }
+    if need.priority.is_some() && settings.policy.order == Order::Multifactor {
+        request.rare_mut().priority = need.priority;
+    }
+    request
 }
 
 fn settings(options: Options) -> Settings {
