@@ -9,6 +9,7 @@
 //! the daemons add should stay below that.
 
 mod bare;
+mod container;
 mod end_to_end;
 mod latency;
 
@@ -60,6 +61,9 @@ fn main() -> Result<()> {
     }
     if arguments.wants("latency") {
         latency::measure(&arguments, &mut report, if arguments.tiny { 5 } else { 300 })?;
+    }
+    if arguments.wants("container") {
+        container::measure(&arguments, &mut report, if arguments.tiny { 4 } else { 100 }, span)?;
     }
     if arguments.save {
         report.save(&machine)?;

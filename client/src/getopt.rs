@@ -29,20 +29,22 @@ pub struct Spec<I> {
     pub long: &'static str,
     /// Whether a value follows.
     pub takes: Takes,
+    /// Only the whole name will do: no abbreviation means it, none is ambiguous because of it.
+    pub whole: bool,
 }
 
 impl<I> Spec<I> {
     /// An option with both spellings.
     pub const fn new(id: I, short: u8, long: &'static str, takes: Takes) -> Self {
-        Self { id, short: Some(short), long, takes }
+        Self { id, short: Some(short), long, takes, whole: false }
     }
     /// An option that has only a long name.
     pub const fn long(id: I, long: &'static str, takes: Takes) -> Self {
-        Self { id, short: None, long, takes }
+        Self { id, short: None, long, takes, whole: false }
     }
     /// An option that has only a letter.
     pub const fn short(id: I, short: u8, takes: Takes) -> Self {
-        Self { id, short: Some(short), long: "", takes }
+        Self { id, short: Some(short), long: "", takes, whole: false }
     }
 }
 
@@ -145,7 +147,8 @@ fn find_long<'s, I: Copy + PartialEq>(
     if let Some(spec) = named().find(|spec| spec.long.as_bytes() == name) {
         return Ok(spec);
     }
-    let candidates: Vec<_> = named().filter(|spec| spec.long.as_bytes().starts_with(name)).collect();
+    let begins_so = |spec: &&Spec<I>| !spec.whole && spec.long.as_bytes().starts_with(name);
+    let candidates: Vec<_> = named().filter(begins_so).collect();
     match candidates.split_first() {
         Some((first, others))
             if others.iter().all(|other| other.id == first.id && other.takes == first.takes) =>

@@ -17,12 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_supervisor::frame::Frame;
+use executor_supervisor::spec::container::Container;
 use proto::v1;
 use proto::v1::agent_up::Message as Up;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::cgroup;
+use crate::container::Containers;
 use crate::control::Delivery;
 use crate::crash::{self, Point};
 use crate::host;
@@ -80,6 +82,8 @@ pub struct Fixed {
     pub accounts: Accounts,
     /// Run folders to use again.
     pub spares: Spares,
+    /// Images, and how they are run here.
+    pub containers: Containers,
 }
 
 impl Fixed {
@@ -113,6 +117,10 @@ enum Beside {
     Orphaned(Key, u32),
     /// Such a run never began.
     Unbegun(Key, u32),
+    /// What is done for a run that has not begun.
+    Progress(Key, String),
+    /// A run's image is ready, or it is known why not.
+    Ready(Key, Box<v1::Launch>, Option<Box<Container>>),
 }
 
 struct Session {
@@ -138,6 +146,8 @@ pub struct Agent {
     outboxes: BTreeMap<Key, Outbox>,
     /// User and group of runs that this process started.
     owners: HashMap<Key, (u32, u32)>,
+    /// Runs whose images are being made ready: what ends that.
+    preparing: HashMap<Key, oneshot::Sender<()>>,
     logbook: Logbook,
     epoch_seen: u64,
     session: Option<Session>,
@@ -190,6 +200,7 @@ impl Agent {
             launches: HashMap::new(),
             outboxes: BTreeMap::new(),
             owners: HashMap::new(),
+            preparing: HashMap::new(),
             logbook,
             epoch_seen: beginning.epoch_seen,
             session: None,
@@ -224,7 +235,7 @@ impl Agent {
                 Some(committed) = ears.committed.recv() => self.committed(committed),
                 Some(beside) = ears.beside.recv() => self.heard(beside),
                 Some(signal) = ears.signals.recv() => self.signal(signal),
-                _ = self.heartbeat.tick() => self.send(Up::Heartbeat(host::heartbeat())),
+                _ = self.heartbeat.tick() => self.send(Up::Heartbeat(self.vitals())),
                 _ = again.tick(), if waits => self.logbook.hurry(),
                 () = tokio::time::sleep_until(soon.unwrap_or_else(Instant::now)), if soon.is_some() => self.tell_begun(),
                 () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {}
@@ -264,7 +275,12 @@ impl Agent {
             }
         }
         self.fixed.cgroups.remove();
+        self.fixed.containers.close();
         Ok(())
+    }
+
+    fn vitals(&self) -> v1::Heartbeat {
+        v1::Heartbeat { containers: self.fixed.containers.describe(), ..host::heartbeat() }
     }
 
     fn flush(&mut self) -> bool {
@@ -293,7 +309,13 @@ impl Agent {
                     crash::point(Point::AfterOutcome);
                     self.outboxes.remove(&key);
                 }
+                self.preparing.remove(&key);
                 self.happen(key, event);
+            }
+            Beside::Progress(key, text) => {
+                if let Some(report) = self.runs.report(key).filter(|_| self.preparing.contains_key(&key)) {
+                    self.send(Up::Report(v1::RunReport { progress: text, ..report }));
+                }
             }
             Beside::Delivered(key, delivery) => {
                 match delivery {
@@ -307,6 +329,12 @@ impl Agent {
                     outbox.busy = false;
                 }
                 self.deliver(key);
+            }
+            Beside::Ready(key, launch, container) => {
+                // Stopped meanwhile: its end is on its way.
+                if self.preparing.remove(&key).is_some() {
+                    self.hands.push(Work::Start(key, launch, container));
+                }
             }
             Beside::Unclear(key, status) => self.conclude(key, status),
             Beside::Orphaned(key, attempts) => self.adopt(key, attempts),

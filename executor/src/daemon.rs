@@ -1,5 +1,6 @@
 //! From settings to a running executor: configuration, spool, recovery, agent, uplink.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::agent::{Agent, Fixed};
 use crate::cgroup::policy::{Machine, Policy};
 use crate::cgroup::{Cgroups, attest};
+use crate::container::{self, Containers};
 use crate::host;
 use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
@@ -65,10 +67,23 @@ pub async fn run(
         runs = spool.memory.runs.len(),
         "executor starts"
     );
+    let tmp = conf.as_ref().map_or("/tmp", |conf| &*conf.tmp_fs).replace("%n", &identity.node);
+    let asked = container::Settings::default();
+    let asked = container::Settings {
+        apptainer: arguments.apptainer.clone().or_else(|| variables.apptainer.clone().map(PathBuf::from)),
+        cache: arguments.container_cache.clone(),
+        cache_bytes: arguments
+            .container_cache_mib
+            .map_or(asked.cache_bytes, |mib| mib.saturating_mul(1 << 20)),
+        tmp: tmp.replace("%h", &hostname).into(),
+    };
+    let commands = own_folder();
+    let containers =
+        Containers::new(asked, &supervisor, Path::new(&commands), &spool.run_root, uid, &spool.id);
     let fixed = Arc::new(Fixed {
         node: identity.node,
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
-        commands: own_folder(),
+        commands,
         socket: variables.socket.clone(),
         run_root: spool.run_root.clone(),
         supervisor,
@@ -83,12 +98,25 @@ pub async fn run(
         facts,
         accounts: Accounts::default(),
         spares: Spares::default(),
+        containers,
     });
     let memory = spool.memory;
     let recovering = Arc::clone(&fixed);
     let beginning = tokio::task::spawn_blocking(move || recover(&recovering, memory))
         .await?
         .with_context(|| format!("cannot read the run folders in {}", fixed.run_root.display()))?;
+    let looked_at = Arc::clone(&fixed);
+    let known: BTreeSet<u32> = beginning.runs.keys().map(|key| key.job_id).collect();
+    let probing = tokio::spawn(async move {
+        looked_at.containers.sweep(|job| known.contains(&job));
+        if variables.lazy_probe {
+            return;
+        }
+        match looked_at.containers.ways().await {
+            Ok(ways) => tracing::info!("containers: {}", ways.describe()),
+            Err(why) => tracing::info!("containers cannot be run here: {why}"),
+        }
+    });
     let (logbook, committed) = Logbook::start(spool.journal).context("cannot start the journal's threads")?;
     let (signals_in, signals) = mpsc::channel(SIGNAL_QUEUE);
     let (agent, ears) = Agent::new(fixed, beginning, logbook, committed, signals)
@@ -96,6 +124,7 @@ pub async fn run(
     let dialling = tokio::spawn(uplink::run(identity.sockets, signals_in));
     let ended = agent.run(ears, stop).await;
     dialling.abort();
+    probing.abort();
     spool::leave(&spool.run_root);
     ended.map_err(|why| anyhow!(why))
 }

@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod cgroup;
+pub mod container;
 pub mod control;
 mod crash;
 pub mod daemon;

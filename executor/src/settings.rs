@@ -9,6 +9,7 @@ use model::place::{DEFAULT_CONF, Place};
 /// What `--help` prints.
 pub const USAGE: &str = "\
 Usage: sluice-executor [-N NODE] [--conf FILE] [--state DIR] [--supervisor FILE] [--log-json]
+                       [--apptainer FILE] [--container-cache DIR] [--container-cache-mib N]
 
 Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlived an earlier executor.
 
@@ -17,6 +18,10 @@ Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlive
       --state DIR    where state is kept (default: sluice inside SlurmdSpoolDir, else /var/lib/sluice,
                      else $XDG_STATE_HOME/sluice)
       --supervisor FILE  the supervisor's program (default: sluice-supervisor beside this one)
+      --apptainer FILE       Apptainer's program (default: $SLUICE_APPTAINER, else where a
+                             login finds it)
+      --container-cache DIR  where converted images are kept (default: beside the run folders)
+      --container-cache-mib N    what they may take, in MiB (default: 20480)
       --log-json     log as JSON
   -V, --version      print the version and exit
   -h, --help         print this and exit
@@ -40,6 +45,12 @@ pub struct Arguments {
     pub supervisor: Option<PathBuf>,
     /// `--log-json`.
     pub json: bool,
+    /// `--apptainer`.
+    pub apptainer: Option<PathBuf>,
+    /// `--container-cache`.
+    pub container_cache: Option<PathBuf>,
+    /// `--container-cache-mib`.
+    pub container_cache_mib: Option<u64>,
 }
 
 /// What the command line asks for.
@@ -80,6 +91,13 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--state" => found.state = Some(value()?.into()),
             "--supervisor" => found.supervisor = Some(value()?.into()),
             "--log-json" => found.json = true,
+            "--apptainer" => found.apptainer = Some(value()?.into()),
+            "--container-cache" => found.container_cache = Some(value()?.into()),
+            "--container-cache-mib" => {
+                let text = value()?;
+                let mib = text.parse().map_err(|_| format!("\"{text}\" is no number of MiB"))?;
+                found.container_cache_mib = Some(mib);
+            }
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
             _ => return Err(format!("unknown option {name}")),
@@ -105,6 +123,10 @@ pub struct Variables {
     pub cgroup: Option<String>,
     /// `SLUICE_JOB_PIDS`.
     pub job_pids: Option<String>,
+    /// `SLUICE_APPTAINER`: as `--apptainer`.
+    pub apptainer: Option<String>,
+    /// `SLUICE_CONTAINER_PROBE=lazy`: how containers run is found out by the first that is wanted.
+    pub lazy_probe: bool,
 }
 
 impl Variables {
@@ -120,6 +142,8 @@ impl Variables {
             home: set("HOME"),
             cgroup: set("SLUICE_CGROUP"),
             job_pids: set("SLUICE_JOB_PIDS"),
+            apptainer: set("SLUICE_APPTAINER"),
+            lazy_probe: set("SLUICE_CONTAINER_PROBE").as_deref() == Some("lazy"),
         }
     }
 }

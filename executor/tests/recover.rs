@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use executor::agent::Fixed;
 use executor::cgroup::Cgroups;
+use executor::container::{Containers, Settings};
 use executor::key::Key;
 use executor::launch::spares::Spares;
 use executor::launch::start::prepare;
@@ -50,6 +51,14 @@ fn place(name: &str) -> Place {
         facts: proto::v1::NodeFacts::default(),
         accounts: Accounts::default(),
         spares: Spares::default(),
+        containers: Containers::new(
+            Settings::default(),
+            &PathBuf::new(),
+            &PathBuf::new(),
+            &path,
+            1,
+            &[0; 16],
+        ),
     };
     Place(path, fixed)
 }
@@ -82,6 +91,7 @@ fn spec() -> Spec {
         kill_on_bad_exit: false,
         task_prologs: Vec::new(),
         task_epilogs: Vec::new(),
+        container: None,
     }
 }
 

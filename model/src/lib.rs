@@ -6,6 +6,7 @@
 pub mod array;
 pub mod binding;
 pub mod config;
+pub mod container;
 pub mod depend;
 pub mod exit;
 pub mod gres;

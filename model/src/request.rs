@@ -130,6 +130,8 @@ pub struct Rare {
     pub container: Option<Box<str>>,
     /// `--container-id`.
     pub container_id: Option<Box<str>>,
+    /// `--container-mounts` and the like, where one was given.
+    pub container_options: Option<Box<crate::container::Options>>,
     /// `--extra`.
     pub extra: Option<Box<str>>,
     /// `--profile`.
@@ -285,6 +287,7 @@ static NOTHING_RARE: Rare = Rare {
     mail_user: None,
     container: None,
     container_id: None,
+    container_options: None,
     extra: None,
     profile: None,
     acctg_freq: None,

@@ -155,6 +155,8 @@ impl Cluster {
             }
         }
         command.env("SLUICE_SOCKET", self.folder.join("s.sock")).env("LC_ALL", "C.UTF-8");
+        // Most clusters here run no container: a probe at each start would only cost.
+        command.env("SLUICE_CONTAINER_PROBE", "lazy");
         if let Some(conf) = &self.conf {
             command.env("SLURM_CONF", conf);
         }
@@ -306,7 +308,7 @@ impl Cluster {
     /// # Errors
     /// After `within`.
     pub fn wait_ended(&self, job: &str, format: &str, within: Duration) -> Result<String> {
-        let live = ["PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING"];
+        let live = ["PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING"];
         wait_for(&format!("job {job} to end"), within, || {
             let ran = self.run("sacct", &["-nPX", "-j", job, "-o", "State"]);
             ran.is_ok_and(|r| {

@@ -72,6 +72,9 @@ fn text(node: &Node) -> String {
         line("cgroups", node.cgroups.clone());
     }
     node.attested.iter().for_each(|held| line("attested", held.clone()));
+    if !node.containers.is_empty() {
+        line("containers", node.containers.clone());
+    }
     node.lacks.iter().for_each(|lack| line("lacks", lack.clone()));
     out
 }

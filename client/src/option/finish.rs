@@ -34,6 +34,7 @@ pub(super) fn finish(
             return Err(draft.refused(Refusal::InvalidArray));
         }
         describe(&mut draft, &words, argv, script.as_ref(), world);
+        super::container::settle(&mut draft).map_err(|line| Stop::errors(program, vec![line], 1))?;
         let command = if program == Program::Sbatch { Vec::new() } else { words.clone() };
         if program == Program::Sbatch {
             let arguments = words.iter().skip(1).map(|word| word.to_string_lossy().into());

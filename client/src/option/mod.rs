@@ -4,6 +4,7 @@
 //! here; a text that ends the command is returned as a [`Stop`] with its stream and exit status. Weakest
 //! first, an option is taken from `#SBATCH` lines, the environment, the command line.
 
+mod container;
 mod directive;
 mod draft;
 mod export;
@@ -193,6 +194,8 @@ fn specs(program: Program) -> Vec<Spec<usize>> {
         short: (row.short != 0).then_some(row.short),
         long: row.long,
         takes: row.takes,
+        // A plugin's with Slurm: what Slurm says of abbreviations stays as it is without them.
+        whole: container::is_pyxis(row.long),
     };
     rows.map(spec).collect()
 }

@@ -8,6 +8,7 @@ use model::refusal::Refusal;
 use model::request::{MemoryRequest, OpenMode, Sharing, WarnSignal};
 use model::time::{Span, Timestamp, limit, moment};
 
+use super::container;
 use super::draft::Draft;
 use super::read::{self, Bad, Outcome, natural, positive};
 use crate::getopt::Takes;
@@ -202,8 +203,20 @@ pub(crate) const ROWS: &[Row] = &[
     refuse(0, "compress", Takes::Maybe, SRUN, "COMPRESS"),
     refuse(0, "consolidate-segments", Takes::Nothing, ALL, ""),
     value(b'C', "constraint", ALL, "CONSTRAINT", text!(request.constraint)),
-    value(0, "container", ALL, "CONTAINER", rare!(container)),
+    value(0, "container", ALL, "CONTAINER", container::image),
+    flag(0, "container-entrypoint", ALL, "CONTAINER_ENTRYPOINT", |draft, _| { container::options(draft).entrypoint = true; Ok(()) }),
+    refuse(0, "container-entrypoint-log", Takes::Nothing, ALL, "CONTAINER_ENTRYPOINT_LOG"),
+    value(0, "container-env", ALL, "CONTAINER_ENV", container::environment),
     value(0, "container-id", ALL, "CONTAINER_ID", rare!(container_id)),
+    value(0, "container-image", ALL, "CONTAINER_IMAGE", container::pyxis_image),
+    flag(0, "container-mount-home", ALL, "CONTAINER_MOUNT_HOME", |draft, _| { container::options(draft).mount_home = Some(true); Ok(()) }),
+    value(0, "container-mounts", ALL, "CONTAINER_MOUNTS", container::mounts),
+    refuse(0, "container-name", Takes::Value, ALL, "CONTAINER_NAME"),
+    flag(0, "container-readonly", ALL, "CONTAINER_READONLY", |draft, _| { container::options(draft).writable = false; Ok(()) }),
+    flag(0, "container-remap-root", ALL, "CONTAINER_REMAP_ROOT", |draft, _| { container::options(draft).remap_root = true; Ok(()) }),
+    refuse(0, "container-save", Takes::Value, ALL, "CONTAINER_SAVE"),
+    value(0, "container-workdir", ALL, "CONTAINER_WORKDIR", container::work_dir),
+    flag(0, "container-writable", ALL, "CONTAINER_WRITABLE", |draft, _| { container::options(draft).writable = true; Ok(()) }),
     flag(0, "contiguous", ALL, "", rare_yes!(contiguous)),
     value(b'S', "core-spec", ALL, "CORE_SPEC", |draft, text| {
         draft.request.rare_mut().core_spec = Some(natural(text)?);
@@ -314,6 +327,9 @@ pub(crate) const ROWS: &[Row] = &[
     maybe(0, "nice", ALL, "", nice),
     refuse(b'Z', "no-allocate", Takes::Nothing, SRUN, ""),
     flag(0, "no-bell", SALLOC, "NO_BELL", |draft, _| { draft.manner.bell = Some(false); Ok(()) }),
+    flag(0, "no-container-entrypoint", ALL, "", |draft, _| { container::options(draft).entrypoint = false; Ok(()) }),
+    flag(0, "no-container-mount-home", ALL, "", |draft, _| { container::options(draft).mount_home = Some(false); Ok(()) }),
+    flag(0, "no-container-remap-root", ALL, "", |draft, _| { container::options(draft).remap_root = false; Ok(()) }),
     maybe(b'k', "no-kill", ALL, "NO_KILL", |draft, text| {
         draft.request.rare_mut().no_kill = match text.map(str::to_ascii_lowercase).as_deref() {
             Some("off" | "no") => false,
@@ -473,6 +489,7 @@ pub(crate) const OTHER_VARIABLES: &[(u8, &str, &str)] = &[
     (SRUN, "SLURM_STEP_GRES", "gres"),
     (SRUN, "SRUN_CONTAINER", "container"),
     (SRUN, "SRUN_CONTAINER_ID", "container-id"),
+    (SRUN, "SRUN_CONTAINER_IMAGE", "container-image"),
     (SRUN, "SRUN_TASK_EPILOG", "task-epilog"),
     (SRUN, "SRUN_TASK_PROLOG", "task-prolog"),
 ];

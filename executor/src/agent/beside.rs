@@ -2,16 +2,21 @@
 //!
 //! Each sends what came of it back as an event; none touches the table.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use executor_supervisor::frame::Frame;
 use executor_supervisor::nursery::Fate;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
+use executor_supervisor::spec::container::Container;
 use proto::v1;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::hands::{Hands, Work};
 use super::{Agent, Beside, Fixed};
+use crate::container;
 use crate::control;
 use crate::crash::{self, Point};
 use crate::host;
@@ -38,7 +43,9 @@ pub(super) fn hands(fixed: &Arc<Fixed>, beside: &mpsc::Sender<Beside>) -> std::i
     let (place, said) = (Arc::clone(fixed), beside.clone());
     Hands::start(move |work| {
         let (key, started) = match work {
-            Work::Start(key, launch) => (key, start_supervisor(&place, &nursery, key, &launch)),
+            Work::Start(key, launch, container) => {
+                (key, start_supervisor(&place, &nursery, key, &launch, container))
+            }
             Work::Again(key, attempt) => (key, hand_again(&place, &nursery, key, attempt)),
             Work::Collect(key, owner) => return collect(&place, key, owner),
         };
@@ -73,7 +80,27 @@ impl Agent {
             return self.happen(key, failed("the launch is not at hand"));
         };
         self.owners.insert(key, (launch.uid, launch.gid));
-        self.hands.push(Work::Start(key, launch));
+        if !asks_for_container(&launch) {
+            return self.hands.push(Work::Start(key, launch, None));
+        }
+        let (stop, stopped) = oneshot::channel();
+        self.preparing.insert(key, stop);
+        let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
+        tokio::spawn(async move {
+            // A conversion may take minutes: others start meanwhile, and a stop ends it.
+            let next = tokio::select! {
+                container = prepare(&fixed, key, &launch, &beside) => Some(container),
+                Ok(()) = stopped => None,
+            };
+            let next = match next {
+                Some(container) => Beside::Ready(key, launch, container.map(Box::new)),
+                None => {
+                    let outcome = lifecycle::never_begun(Kind::Cancelled, "", host::now_ms());
+                    Beside::Run(key, Event::Gone(outcome))
+                }
+            };
+            let _ = beside.send(next).await;
+        });
     }
 
     /// Finds out how a run ended whose supervisor wrote no outcome.
@@ -108,6 +135,10 @@ impl Agent {
     pub(super) fn watch(&self, key: Key) {
         let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tokio::spawn(async move {
+            if let Some(container) = start::read_spec(&fixed.folder(key)).and_then(|spec| spec.container) {
+                let image = OsString::from_vec(container.image);
+                fixed.containers.hold(key, Path::new(&image)).await;
+            }
             control::gone(&fixed.folder(key)).await;
             let outcome = conclude(fixed, key, "it went away".to_owned()).await;
             let _ = beside.send(Beside::Run(key, Event::Gone(outcome))).await;
@@ -153,6 +184,7 @@ fn failed(detail: &str) -> Event {
 
 fn collect(fixed: &Fixed, key: Key, owner: Option<(u32, u32)>) {
     fixed.cgroups.leave(key);
+    fixed.containers.release(key);
     match fixed.spares.collect(&fixed.folder(key), owner) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(run = %key, %error, "a run folder could not be removed");
@@ -161,8 +193,35 @@ fn collect(fixed: &Fixed, key: Key, owner: Option<(u32, u32)>) {
     }
 }
 
+fn asks_for_container(launch: &v1::Launch) -> bool {
+    let rare = launch.request.as_ref().and_then(|request| request.rare.as_ref());
+    rare.is_some_and(|rare| rare.container.is_some())
+        || launch.tasks.as_ref().is_some_and(|tasks| tasks.container.is_some())
+}
+
+/// The run's container, made ready; what is done for it meanwhile is told.
+async fn prepare(
+    fixed: &Arc<Fixed>,
+    key: Key,
+    launch: &v1::Launch,
+    beside: &mpsc::Sender<Beside>,
+) -> Option<Container> {
+    let place = Arc::clone(fixed);
+    let (uid, gid, user) = (launch.uid, launch.gid, launch.user.clone());
+    let account = tokio::task::spawn_blocking(move || place.accounts.look_up(uid, gid, &user)).await.ok()?;
+    // One that is lost to a full queue is followed by others.
+    let progress = |text: &str| drop(beside.try_send(Beside::Progress(key, text.to_owned())));
+    fixed.containers.of_run(key, launch, &account, &fixed.folder(key), &progress).await
+}
+
 /// The folder, and the process. The error is a sentence for the user.
-fn start_supervisor(fixed: &Fixed, nursery: &Nursery, key: Key, launch: &v1::Launch) -> Result<(), String> {
+fn start_supervisor(
+    fixed: &Fixed,
+    nursery: &Nursery,
+    key: Key,
+    launch: &v1::Launch,
+    container: Option<Box<Container>>,
+) -> Result<(), String> {
     let folder = fixed.folder(key);
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
     let groups = fixed.cgroups.enter(key, launch)?;
@@ -171,6 +230,13 @@ fn start_supervisor(fixed: &Fixed, nursery: &Nursery, key: Key, launch: &v1::Lau
         launch::compose(&fixed.context(), key, launch, &account, &script_path, groups, host::now_ms())
             .map_err(|error| error.to_string())?;
     fixed.cgroups.bind(&mut spec, launch, &fixed.node);
+    match container {
+        Some(container) => container::compose::put_into(&mut spec, container, key),
+        None if launch.tasks.as_ref().is_some_and(|tasks| tasks.container.is_some()) => {
+            container::compose::leave(&mut spec, &launch.scheduler_socket);
+        }
+        None => {}
+    }
     let script = (key.step == model::id::StepId::Batch).then_some(&launch.script[..]);
     let lock = start::prepare(&fixed.run_root, key, &spec, script, fixed.uid == 0, &fixed.spares)
         .map_err(|error| format!("cannot make the run folder {}: {error}", folder.display()))?;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use executor_supervisor::spec::container::Container;
 use proto::v1;
 
 use crate::key::Key;
@@ -14,8 +15,8 @@ const HANDS: usize = 2;
 
 /// Something to do.
 pub(super) enum Work {
-    /// A run is to be started.
-    Start(Key, Box<v1::Launch>),
+    /// A run is to be started, in a container where it wants one.
+    Start(Key, Box<v1::Launch>, Option<Box<Container>>),
     /// Its folder is there; it is handed over for the so-manieth time.
     Again(Key, u32),
     /// It is over; its submitter's ids, where this process started it.

@@ -95,6 +95,10 @@ impl Agent {
                 if let Some(key) = self.admitted(stop.key.as_ref(), stop.epoch, epoch) {
                     let frame = terminate_frame(&stop);
                     self.happen(key, Event::Stop(frame));
+                    if let Some(stop) = self.preparing.remove(&key) {
+                        // It may have become ready by itself.
+                        let _ = stop.send(());
+                    }
                 }
             }
             Down::Signal(signal) => {

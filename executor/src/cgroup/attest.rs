@@ -161,6 +161,7 @@ fn spec(groups: StepGroups, supervisor: &[u8], out: &[u8]) -> Spec {
         kill_on_bad_exit: false,
         task_prologs: Vec::new(),
         task_epilogs: Vec::new(),
+        container: None,
     }
 }
 

@@ -97,6 +97,7 @@ pub fn compose(
         kill_on_bad_exit: false,
         task_prologs: context.task_prolog.into_iter().map(|path| path.as_bytes().to_vec()).collect(),
         task_epilogs: context.task_epilog.into_iter().map(|path| path.as_bytes().to_vec()).collect(),
+        container: None,
     };
     let warning = rare.warn_signal.filter(|warn| warn.signal > 0);
     if key.step == StepId::Batch {

@@ -50,7 +50,7 @@ impl Table {
         self.runs
             .iter()
             .map(|(key, state)| {
-                let v1::RunReport { key, stage, outcome, begun_ms } = report_of(*key, state);
+                let v1::RunReport { key, stage, outcome, begun_ms, .. } = report_of(*key, state);
                 v1::RunEntry { key, stage, outcome, begun_ms }
             })
             .collect()
@@ -87,7 +87,13 @@ pub fn report_of(key: Key, state: &State) -> v1::RunReport {
         }
         State::Tombstone { .. } => (v1::RunStage::RunTombstone, None, None),
     };
-    v1::RunReport { key: Some(key.message()), stage: stage.into(), outcome, begun_ms }
+    v1::RunReport {
+        key: Some(key.message()),
+        stage: stage.into(),
+        outcome,
+        begun_ms,
+        progress: String::new(),
+    }
 }
 
 /// An outcome as a message.

@@ -4,6 +4,7 @@
 //! submitter may not read or write fails here as it would for them. It never returns. A failure before
 //! exec is told to the supervisor through the report pipe, whose end means that exec has happened.
 
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +14,8 @@ use std::path::Path;
 use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
-use crate::sys;
 use crate::tree::Tree;
+use crate::{inside, sys};
 
 /// Ends of the task's streams that the supervisor holds the other ends of, by stream; `None`: a file.
 #[derive(Default)]
@@ -190,14 +191,14 @@ fn name_of(entry: &[u8]) -> &[u8] {
     entry.split(|byte| *byte == b'=').next().unwrap_or(entry)
 }
 
-fn set(environment: &mut Vec<Vec<u8>>, entry: Vec<u8>) {
+pub(crate) fn set(environment: &mut Vec<Vec<u8>>, entry: Vec<u8>) {
     match environment.iter_mut().find(|old| name_of(old) == name_of(&entry)) {
         Some(old) => *old = entry,
         None => environment.push(entry),
     }
 }
 
-fn value_of<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn value_of<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'a [u8]> {
     environment.iter().find(|entry| name_of(entry) == name).and_then(|entry| entry.get(name.len() + 1..))
 }
 
@@ -210,11 +211,21 @@ fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>) -> Strin
             sys::exit_now(i32::try_from(code).unwrap_or(1));
         }
     }
-    let Some(program) = task.arguments.first() else { return "no program".to_owned() };
+    let arguments = match &spec.container {
+        None => Cow::Borrowed(&task.arguments),
+        Some(container) => match inside::enter(container, &task.arguments, &mut environment) {
+            Ok(arguments) => Cow::Owned(arguments),
+            Err(sentence) => {
+                say(&sentence);
+                return sentence;
+            }
+        },
+    };
+    let Some(program) = arguments.first() else { return "no program".to_owned() };
     let (path, error) = match find_program(program, &environment) {
         Some(path) => {
-            let strings = c_string(&path)
-                .and_then(|path| Ok((path, c_strings(&task.arguments)?, c_strings(&environment)?)));
+            let strings =
+                c_string(&path).and_then(|path| Ok((path, c_strings(&arguments)?, c_strings(&environment)?)));
             match strings {
                 Ok((c_path, arguments, environment)) => {
                     let error = execute_patiently(&c_path, &arguments, &environment);
@@ -373,14 +384,14 @@ fn write_all(target: i32, bytes: &[u8]) {
     }
 }
 
-fn words(error: &io::Error) -> String {
+pub(crate) fn words(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), sys::error_text)
 }
 
-fn c_string(bytes: &[u8]) -> Result<CString, String> {
+pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, String> {
     CString::new(bytes).map_err(|_| format!("a zero byte in {:?}", String::from_utf8_lossy(bytes)))
 }
 
-fn c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, String> {
+pub(crate) fn c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, String> {
     list.iter().map(|bytes| c_string(bytes)).collect()
 }

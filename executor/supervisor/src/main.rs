@@ -7,13 +7,16 @@
 //! It ignores signals that end daemons and stays outside the cgroup that it makes for its step.
 //!
 //! `--probe` in place of the folder: see `probe`.
+//! `sluice-supervisor --as-user`: runs one program as a user, for the executor (`as_user.rs`).
 //!
 //! Exit status: 0 after an outcome was written; 2 wrong use; 3 another supervisor holds the run; 4 the
 //! specification cannot be read; 5 the run began before; 6 a file of the run cannot be written.
 
+mod as_user;
 mod brood;
 mod child;
 mod groups;
+mod inside;
 mod probe;
 mod run;
 mod session;
@@ -45,6 +48,9 @@ fn main() -> ExitCode {
     };
     if argument == "--probe" {
         return probe::run();
+    }
+    if argument == as_user::OPTION {
+        return as_user::main();
     }
     let ended = if argument == nursery::ARGUMENT { brood() } else { alone(&argument) };
     match ended {

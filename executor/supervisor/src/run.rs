@@ -89,6 +89,8 @@ pub(crate) struct Run {
     /// Told already.
     oom_kills: u64,
     detail: String,
+    /// A task did not get into its container.
+    shut_out: bool,
 }
 
 impl Run {
@@ -118,6 +120,7 @@ impl Run {
             max_rss_bytes: 0,
             oom_kills: 0,
             detail,
+            shut_out: false,
         }
     }
 
@@ -257,6 +260,7 @@ impl Run {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Ok(count) if count > 0 => {
                 let sentence = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                self.shut_out |= self.spec.container.is_some();
                 self.note_detail(sentence);
                 // The wait status of this child is not the task's.
                 self.task_ended(index, Exit { code: 0, signal: SETUP_FAILED_SIGNAL });
@@ -416,6 +420,7 @@ impl Run {
             Some(Why::OwnLimit | Why::Asked(Cause::TimeLimit)) => Kind::TimeLimit,
             Some(Why::Asked(_)) => Kind::Cancelled,
             _ if self.oom_kills > 0 => Kind::OutOfMemory,
+            None if self.shut_out => Kind::LaunchFailed,
             Some(Why::BadExit | Why::ClientLost) | None => Kind::Exited,
         };
         let exit = if self.spec.is_batch() { tasks.first().copied().unwrap_or_default() } else { worst };

@@ -3,10 +3,14 @@
 //! Environment, arguments and paths are bytes and travel as they are. It holds environments, which
 //! hold tokens: the file is 0600 of the executor's user and goes with the run folder.
 
+pub mod container;
+
 use crate::wire::{Error, Reader, Writer, checksum};
+use container::Container;
 
 const MAGIC: &[u8; 4] = b"SLSP";
-const VERSION: u16 = 3;
+/// Version 3 had no container.
+const VERSION: u16 = 4;
 
 /// Where a task's stream comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +148,8 @@ pub struct Spec {
     pub task_prologs: Vec<Vec<u8>>,
     /// Program run after each task, as the user.
     pub task_epilogs: Vec<Vec<u8>>,
+    /// What every task is put into; `None`: it runs on the node as it is.
+    pub container: Option<Box<Container>>,
 }
 
 impl Spec {
@@ -198,6 +204,7 @@ impl Spec {
         out.bool(self.kill_on_bad_exit);
         put_strings(&mut out, &self.task_prologs);
         put_strings(&mut out, &self.task_epilogs);
+        out.option(self.container.as_ref(), |out, container| container.put(out));
         let sum = checksum(out.0);
         out.u64(sum);
         bytes
@@ -216,9 +223,9 @@ impl Spec {
         if fields.take(4, "specification")? != MAGIC {
             return Err(Error::Magic);
         }
-        match fields.u16("version")? {
-            VERSION => {}
-            other => return Err(Error::Version(other)),
+        let version = fields.u16("version")?;
+        if !(3..=VERSION).contains(&version) {
+            return Err(Error::Version(version));
         }
         let spec = Self {
             job_id: fields.u32("job")?,
@@ -261,6 +268,10 @@ impl Spec {
             kill_on_bad_exit: fields.bool("kill on bad exit")?,
             task_prologs: get_strings(&mut fields, "prologs")?,
             task_epilogs: get_strings(&mut fields, "epilogs")?,
+            container: match version {
+                3 => None,
+                _ => fields.option("container", |fields| Container::get(fields).map(Box::new))?,
+            },
         };
         fields.end("specification")?;
         Ok(spec)
@@ -335,6 +346,7 @@ fn get_task(fields: &mut Reader<'_>) -> Result<Task, Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::container::{Bind, Container};
     use super::{Group, Rlimit, Setting, Spec, Stdio, Task, Warning};
 
     #[test]
@@ -379,6 +391,18 @@ mod tests {
             kill_on_bad_exit: true,
             task_prologs: vec![b"/p".to_vec()],
             task_epilogs: Vec::new(),
+            container: Some(Box::new(Container {
+                command: vec![b"/usr/bin/apptainer".to_vec(), b"exec".to_vec()],
+                image: b"/i.sif".to_vec(),
+                binds: vec![Bind {
+                    source: b"/a".to_vec(),
+                    target: b"/b".to_vec(),
+                    read_only: true,
+                    asked: false,
+                }],
+                kept: vec![b"PATH".to_vec()],
+                ..Container::default()
+            })),
         };
         let bytes = spec.encode();
         assert_eq!(Spec::decode(&bytes), Ok(spec));

@@ -251,3 +251,13 @@ fn parent_of(pid: i32) -> Option<i32> {
     fields.next();
     fields.next()?.parse().ok()
 }
+
+/// Whether any process has this one for its parent.
+pub(crate) fn has_child(pid: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    match text {
+        Ok(children) => !children.trim().is_empty(),
+        // A kernel without that file.
+        Err(_) => descendants().iter().any(|found| parent_of(*found) == Some(pid)),
+    }
+}

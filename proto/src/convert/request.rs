@@ -3,6 +3,7 @@
 //! Grammars (dependency, array) travel as their text; what comes back is the same value.
 
 use model::array::{ArraySpec, MAX_TASK_ID};
+use model::container;
 use model::depend::Dependency;
 use model::gres::GresRequest;
 use model::quantity::MemoryMib;
@@ -242,6 +243,7 @@ fn rare_inwards(from: v1::RareRequest) -> Result<Rare, Error> {
         mail_user: name("mail_user", from.mail_user)?,
         container: name("container", from.container)?,
         container_id: name("container_id", from.container_id)?,
+        container_options: from.container_options.map(container_inwards).transpose()?.map(Box::new),
         extra: name("extra", from.extra)?,
         profile: name("profile", from.profile)?,
         acctg_freq: name("acctg_freq", from.acctg_freq)?,
@@ -280,6 +282,51 @@ fn rare_inwards(from: v1::RareRequest) -> Result<Rare, Error> {
     })
 }
 
+/// Reads how a container differs from the default.
+///
+/// # Errors
+/// A text that is too long, or too many of them.
+pub fn container_inwards(from: v1::ContainerOptions) -> Result<container::Options, Error> {
+    count("container mounts", &from.mounts, LIST_MAX)?;
+    count("container environment", &from.environment, LIST_MAX)?;
+    let mount = |mount: v1::ContainerMount| {
+        Ok(container::Mount {
+            source: text("container mounts", mount.source, TEXT_MAX)?,
+            target: text("container mounts", mount.target, TEXT_MAX)?,
+            read_only: mount.read_only,
+        })
+    };
+    let name = |name| text("container environment", name, NAME_MAX);
+    Ok(container::Options {
+        mounts: from.mounts.into_iter().map(mount).collect::<Result<_, Error>>()?,
+        work_dir: optional_text("container work_dir", from.work_dir, TEXT_MAX)?,
+        environment: from.environment.into_iter().map(name).collect::<Result<_, Error>>()?,
+        mount_home: from.mount_home,
+        remap_root: from.remap_root,
+        writable: from.writable,
+        entrypoint: from.entrypoint,
+    })
+}
+
+/// Says how a container differs from the default.
+#[must_use]
+pub fn container_outwards(from: &container::Options) -> v1::ContainerOptions {
+    let mount = |mount: &container::Mount| v1::ContainerMount {
+        source: mount.source.to_string(),
+        target: mount.target.to_string(),
+        read_only: mount.read_only,
+    };
+    v1::ContainerOptions {
+        mounts: from.mounts.iter().map(mount).collect(),
+        work_dir: owned(&from.work_dir),
+        environment: from.environment.iter().map(ToString::to_string).collect(),
+        mount_home: from.mount_home,
+        remap_root: from.remap_root,
+        writable: from.writable,
+        entrypoint: from.entrypoint,
+    }
+}
+
 fn warn_signal_inwards(from: v1::WarnSignal) -> Result<WarnSignal, Error> {
     let signal = u8::try_from(from.signal).map_err(|_| error("warn_signal", Problem::OutOfRange))?;
     Ok(WarnSignal {
@@ -313,6 +360,7 @@ fn rare_outwards(from: &Rare) -> v1::RareRequest {
         mail_user: owned(&from.mail_user),
         container: owned(&from.container),
         container_id: owned(&from.container_id),
+        container_options: from.container_options.as_deref().map(container_outwards),
         extra: owned(&from.extra),
         profile: owned(&from.profile),
         acctg_freq: owned(&from.acctg_freq),
@@ -393,6 +441,14 @@ mod tests {
         };
         check(&request);
         request.rare_mut().rlimits = vec![("NOFILE".into(), 7)];
+        request.rare_mut().container_options = Some(Box::new(container::Options {
+            mounts: container::parse_mounts("/a:/b:ro,/c").unwrap(),
+            work_dir: Some("/w".into()),
+            environment: vec!["PATH".into()],
+            mount_home: Some(false),
+            writable: true,
+            ..container::Options::default()
+        }));
         request.rare_mut().switches = Some((1, Some(Span(9))));
         request.rare_mut().warn_signal =
             Some(WarnSignal { signal: 10, before: Span(60_000), batch_only: true, reservation: false });

@@ -186,6 +186,7 @@ fn active_out(active: &Active) -> w::Active {
         finish: active.finish.as_ref().map(finish_out),
         derived_exit: Some(exit_out(active.derived_exit)),
         reason: reason_out(active.reason),
+        configuring: active.configuring.as_deref().map(str::to_owned),
     }
 }
 
@@ -203,6 +204,7 @@ fn active_in(wire: w::Active) -> Result<Active, Error> {
         finish: wire.finish.map(finish_in).transpose()?,
         derived_exit: exit_in(wire.derived_exit)?,
         reason: reason_in(&wire.reason)?,
+        configuring: wire.configuring.map(String::into_boxed_str),
     })
 }
 

@@ -76,6 +76,11 @@ pub(crate) fn outwards(record: &Record) -> Kind {
             limit: limit_out(*limit),
             running_ms: running.map(|span| span.0),
         }),
+        Record::JobConfiguring { job, what, at } => Kind::JobConfiguring(w::JobConfiguring {
+            job: job.0,
+            what: what.as_deref().map(str::to_owned),
+            at_ms: at.0,
+        }),
         Record::JobSuspended { job, suspended, at } => {
             Kind::JobSuspended(w::JobSuspended { job: job.0, suspended: *suspended, at_ms: at.0 })
         }
@@ -192,6 +197,11 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
             job: JobId(wire.job),
             limit: limit_in(wire.limit)?,
             running: wire.running_ms.map(Span),
+        },
+        Kind::JobConfiguring(wire) => Record::JobConfiguring {
+            job: JobId(wire.job),
+            what: wire.what.map(String::into_boxed_str),
+            at: Timestamp(wire.at_ms),
         },
         Kind::JobSuspended(wire) => Record::JobSuspended {
             job: JobId(wire.job),

@@ -31,7 +31,7 @@ use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, Parti
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 36;
+const VARIANTS: usize = 38;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
@@ -72,7 +72,8 @@ fn place(record: &Record) -> usize {
         Record::AccountNumbers { .. } => 33,
         Record::IdWraps(_) => 35,
         Record::Aging(_) => 34,
-        Record::Promises { .. } => 35,
+        Record::Promises { .. } => 36,
+        Record::JobConfiguring { .. } => 37,
     }
 }
 
@@ -360,6 +361,7 @@ fn active(finish: Option<Finish>) -> Active {
         finish,
         derived_exit: ExitStatus { code: 1, signal: 0 },
         reason: Reason::JobHeldUser,
+        configuring: Some("converting".into()),
     }
 }
 
@@ -424,6 +426,8 @@ fn life_samples(each: &mut impl FnMut(Record)) {
     each(start(Some(Span(5))));
     each(Record::JobLimit { job, limit: Limit::Unlimited, running: None });
     each(Record::JobLimit { job, limit: Limit::Partition, running: Some(Span(1)) });
+    each(Record::JobConfiguring { job, what: Some("converting oci:/x".into()), at: Timestamp(3) });
+    each(Record::JobConfiguring { job, what: None, at: Timestamp(4) });
     each(Record::JobSuspended { job, suspended: true, at: Timestamp(3) });
     each(Record::JobFinishing { job, finish: finish(Some(RequeueHow::Eligible)) });
     each(Record::JobEnded { job, ended: Box::new(ended()) });

@@ -84,6 +84,7 @@ pub fn apply(state: &mut State, record: &Record) {
         | Record::JobWaits { .. }
         | Record::JobStarted { .. }
         | Record::JobLimit { .. }
+        | Record::JobConfiguring { .. }
         | Record::JobSuspended { .. }
         | Record::JobFinishing { .. }
         | Record::JobEnded { .. }

@@ -278,6 +278,8 @@ pub struct Registration {
 pub enum Report {
     /// Logged, not begun.
     Intended,
+    /// The same, and what is done for it meanwhile.
+    Preparing(Box<str>),
     /// Its processes were started.
     Begun {
         /// When.

@@ -146,6 +146,15 @@ pub enum Record {
         /// Of this run.
         running: Option<Span>,
     },
+    /// Something is done for it before its batch script begins (an image is converted), or that is over.
+    JobConfiguring {
+        /// The job.
+        job: JobId,
+        /// What, for its users; `None`: it begins.
+        what: Option<Box<str>>,
+        /// When; the start of the run where it begins.
+        at: Timestamp,
+    },
     /// Its processes are stopped (`true`) or go on.
     JobSuspended {
         /// The job.

@@ -379,9 +379,43 @@ fn an_allocation_lasts_until_it_is_ended() {
 fn what_is_not_built_is_refused_by_name() {
     let mut world = World::new(1, 4);
     let mut request = job();
-    request.rare_mut().container = Some("image.sif".into());
+    request.rare_mut().container_id = Some("c-1".into());
     let Answer::Refused(refused) = world.try_submit(ALICE, request) else { panic!("it would run outside") };
     assert_eq!(refused.refusal, Refusal::NotSupported);
-    assert_eq!(&*refused.lines[0], "--container is not supported by sluice yet");
+    assert_eq!(&*refused.lines[0], "--container-id is not supported by sluice yet");
+    let mut request = job();
+    for (image, words) in [
+        ("image.sif", "--container: \"image.sif\" is no absolute path"),
+        ("instance://x", "--container: images of the kind \"instance:\" are not supported"),
+    ] {
+        request.rare_mut().container = Some(image.into());
+        let Answer::Refused(refused) = world.try_submit(ALICE, request.clone()) else { panic!("{image}") };
+        assert!(refused.lines[0].starts_with(words), "{:?}", refused.lines);
+    }
     assert!(world.machine.state().jobs.is_empty());
+}
+
+#[test]
+fn the_clock_of_a_job_starts_when_its_image_is_ready() {
+    let mut world = World::new(1, 4);
+    world.deaf = true;
+    let id = world.submit(job());
+    let (node, run) = world.launched[0];
+    let ordered = world.now;
+    for what in ["converting oci:/x", "converting oci:/x: extracting"] {
+        world.input(Input::Report { node, run, report: Report::Preparing(what.into()) });
+        assert_eq!(world.state_of(id), JobState::Configuring);
+        let active = world.machine.state().jobs[&id].active().unwrap();
+        assert_eq!((active.configuring.as_deref(), active.limit_end()), (Some(what), None));
+        // Longer than its limit: nothing ends it.
+        world.wait(Span::from_secs(7200));
+    }
+    world.input(Input::Report { node, run, report: Report::Begun { at: world.now } });
+    assert_eq!(world.state_of(id), JobState::Running);
+    let active = world.machine.state().jobs[&id].active().unwrap();
+    assert_eq!(active.start, world.now);
+    assert!(world.now > ordered.saturating_add(Span::from_secs(7200)));
+    assert!(active.limit_end().is_none_or(|end| end > world.now));
+    world.input(Input::Report { node, run, report: Report::Preparing("late".into()) });
+    assert_eq!(world.state_of(id), JobState::Running, "a message that comes late changes nothing");
 }

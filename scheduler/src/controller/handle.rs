@@ -365,6 +365,13 @@ fn rare_bytes(rare: &model::request::Rare) -> u64 {
     ];
     texts.into_iter().flatten().map(|text| text.len() as u64 + 8).sum::<u64>()
         + rare.rlimits.len() as u64 * 64
+        + rare.container_options.as_deref().map_or(0, container_bytes)
+}
+
+fn container_bytes(options: &model::container::Options) -> u64 {
+    let mounts = options.mounts.iter().flat_map(|mount| [&mount.source, &mount.target]);
+    let texts = mounts.chain(&options.environment).chain(&options.work_dir);
+    64 + texts.map(|text| text.len() as u64 + 16).sum::<u64>()
 }
 
 /// Whether a command only ends or frees: it may use the reserve of a full disk.

@@ -138,6 +138,7 @@ async fn listen(
                     let vitals = Vitals {
                         load: Some(heartbeat.load),
                         memory_free_mib: Some(heartbeat.memory_free_mib),
+                        containers: agent::sentence(heartbeat.containers),
                     };
                     parts.views.set_vitals(node, vitals);
                 }
@@ -145,7 +146,7 @@ async fn listen(
             Some(Up::Report(report)) => {
                 let run = agent::run_key(report.key)
                     .map_err(|error| Status::invalid_argument(error.to_string()))?;
-                let report = agent::report(report.stage, report.outcome, report.begun_ms);
+                let report = agent::report(report.stage, report.outcome, report.begun_ms, report.progress);
                 let item = Item::Report { session, run, report };
                 parts.inbox.send(item).await.map_err(|_| stopping())?;
             }

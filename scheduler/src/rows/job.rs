@@ -156,6 +156,9 @@ fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<
         Hold::Admin => Reason::JobHeldAdmin,
     };
     row.reason = reason.text().to_owned();
+    if let Some(what) = &active.configuring {
+        row.reason_detail = what.to_string();
+    }
     if let Some(since) = active.suspended_since {
         row.suspend_ms = Some(since.0);
         let before: Span = since.since(active.start).saturating_sub(active.suspended_total);

@@ -11,12 +11,14 @@ use scheduler_core::state::node::{Link, Node};
 use super::tres;
 
 /// What executors report that is not part of the state: it changes with each heartbeat.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Vitals {
     /// Load average of one minute.
     pub load: Option<f64>,
     /// Free memory, MiB.
     pub memory_free_mib: Option<u64>,
+    /// How containers are run there, or why not; empty: not known.
+    pub containers: Box<str>,
 }
 
 /// CPUs that suspended jobs hold, by node: Slurm counts them as free.
@@ -110,6 +112,7 @@ pub fn row(
         executor_start_ms: observed.start_at.map(|at| at.0),
         last_busy_ms: node.last_busy.map(|at| at.0),
         load: vitals.load,
+        containers: vitals.containers.into(),
         os: observed.os.to_string(),
         version: observed.version.to_string(),
         architecture: observed.architecture.to_string(),

@@ -104,7 +104,7 @@ async fn shutdown(api: &Api, asker: &Asker, kill_jobs: bool) -> Result<v1::Contr
 /// Cancels everything and waits until nothing runs, for a minute at most.
 async fn end_all_jobs(api: &Api) -> Result<(), Status> {
     let mut news = api.views.subscribe();
-    let states = vec![JobState::Pending, JobState::Running, JobState::Suspended];
+    let states = vec![JobState::Pending, JobState::Configuring, JobState::Running, JobState::Suspended];
     let command = Command::Cancel {
         jobs: Vec::new(),
         filter: JobFilter { states, ..JobFilter::default() },

@@ -91,7 +91,7 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
             &view.settings,
             suspended.get(&idx).copied().unwrap_or(0),
             partitions.get(&idx).unwrap_or(&no_partitions),
-            view.vitals.get(&idx).copied().unwrap_or_default(),
+            view.vitals.get(&idx).cloned().unwrap_or_default(),
             view.resumed.contains(&idx),
         );
         found.push(row);

@@ -277,6 +277,7 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::JobWaits { job, .. }
         | Record::JobStarted { job, .. }
         | Record::JobLimit { job, .. }
+        | Record::JobConfiguring { job, .. }
         | Record::JobSuspended { job, .. }
         | Record::JobFinishing { job, .. }
         | Record::JobEnded { job, .. }

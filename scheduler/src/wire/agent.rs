@@ -13,6 +13,8 @@ use scheduler_core::input::{OutcomeKind, Registration, Report, RunOutcome};
 use scheduler_core::state::job::Usage;
 use scheduler_core::state::node::{GresDefinition, NodeDefinition, Observed};
 
+/// Of a sentence about what is done for a run.
+const PROGRESS_BYTES_MAX: usize = 512;
 /// Most runs that one registration shows.
 const RUNS_MAX: usize = 1_000_000;
 
@@ -33,7 +35,7 @@ pub fn registration(from: v1::Register, session: u64) -> Result<Registration, Er
         .runs
         .into_iter()
         .map(|entry| {
-            let report = report(entry.stage, entry.outcome, entry.begun_ms);
+            let report = report(entry.stage, entry.outcome, entry.begun_ms, String::new());
             Ok((run_key(entry.key)?, report))
         })
         .collect::<Result<_, Error>>()?;
@@ -113,10 +115,16 @@ pub fn run_key_outwards(run: RunKey) -> v1::RunKey {
 
 /// What an executor says of a run. A tombstone is a run that ended before it began.
 #[must_use]
-pub fn report(stage: i32, outcome: Option<v1::RunOutcome>, begun_ms: Option<i64>) -> Report {
+pub fn report(
+    stage: i32,
+    outcome: Option<v1::RunOutcome>,
+    begun_ms: Option<i64>,
+    progress: String,
+) -> Report {
     match v1::RunStage::try_from(stage).unwrap_or(v1::RunStage::RunUnknown) {
         v1::RunStage::RunUnknown => Report::Unknown,
-        v1::RunStage::RunIntended => Report::Intended,
+        v1::RunStage::RunIntended if progress.is_empty() => Report::Intended,
+        v1::RunStage::RunIntended => Report::Preparing(sentence(progress)),
         v1::RunStage::RunBegun => Report::Begun { at: Timestamp(begun_ms.unwrap_or_default()) },
         v1::RunStage::RunEnded => Report::Ended(Box::new(run_outcome(outcome.unwrap_or_default()))),
         v1::RunStage::RunTombstone => {
@@ -130,6 +138,18 @@ pub fn report(stage: i32, outcome: Option<v1::RunOutcome>, begun_ms: Option<i64>
     }
 }
 
+/// A sentence of an executor's, cut to a length that can be shown.
+#[must_use]
+pub fn sentence(mut text: String) -> Box<str> {
+    cut(&mut text, PROGRESS_BYTES_MAX);
+    text.into()
+}
+
+/// Leaves at most `most` bytes, whole characters.
+fn cut(text: &mut String, most: usize) {
+    text.truncate((0..=most.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0));
+}
+
 fn run_outcome(from: v1::RunOutcome) -> RunOutcome {
     let kind = match from.kind() {
         v1::OutcomeKind::OutcomeExited => OutcomeKind::Exited,
@@ -140,7 +160,7 @@ fn run_outcome(from: v1::RunOutcome) -> RunOutcome {
         v1::OutcomeKind::OutcomeOutOfMemory => OutcomeKind::OutOfMemory,
     };
     let mut detail = from.detail;
-    detail.truncate((0..=4096.min(detail.len())).rev().find(|&at| detail.is_char_boundary(at)).unwrap_or(0));
+    cut(&mut detail, 4096);
     RunOutcome {
         kind,
         exit: exit::inwards(from.exit),
@@ -189,7 +209,7 @@ mod tests {
     fn details_are_cut_between_characters() {
         let detail = "ä".repeat(5000);
         let outcome = v1::RunOutcome { detail, ..Default::default() };
-        let Report::Ended(read) = report(3, Some(outcome), None) else { panic!("ended") };
+        let Report::Ended(read) = report(3, Some(outcome), None, String::new()) else { panic!("ended") };
         assert_eq!(read.detail.len(), 4096);
     }
 }

@@ -245,7 +245,13 @@ impl Executor {
             ..v1::RunOutcome::default()
         };
         let stage = v1::RunStage::RunEnded.into();
-        let report = v1::RunReport { key: Some(key.clone()), stage, outcome: Some(outcome), begun_ms: None };
+        let report = v1::RunReport {
+            key: Some(key.clone()),
+            stage,
+            outcome: Some(outcome),
+            begun_ms: None,
+            progress: String::new(),
+        };
         self.report(report).await;
     }
 
@@ -266,5 +272,11 @@ impl Executor {
 /// What an executor says of a run that it has started.
 pub(crate) fn begun(key: &v1::RunKey) -> v1::RunReport {
     let stage = v1::RunStage::RunBegun.into();
-    v1::RunReport { key: Some(key.clone()), stage, outcome: None, begun_ms: Some(scheduler::clock::wall().0) }
+    v1::RunReport {
+        key: Some(key.clone()),
+        stage,
+        outcome: None,
+        begun_ms: Some(scheduler::clock::wall().0),
+        progress: String::new(),
+    }
 }

@@ -133,6 +133,8 @@ impl Plan {
             label: manner.label,
             unbuffered: manner.unbuffered,
             cpu_bind: manner.cpu_bind.clone().filter(|text| !text.is_empty()),
+            container: request.rare().container.as_deref().map(str::to_owned),
+            container_options: request.rare().container_options.as_deref().map(convert::container_outwards),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Served<'_> {
             lost: Vec::new(),
         };
         let raw = manner.pty.then(Raw::enter);
-        let sockets = self.reply.nodes.iter().map(|node| PathBuf::from(&node.socket)).collect();
+        let sockets = self.reply.nodes.iter().map(|node| as_seen_here(&node.socket)).collect();
         let mut step = Step::attach(sockets, self.cookie);
         self.feed(step.orders());
         self.follow(&mut step, &mut course).await?;
@@ -305,4 +305,16 @@ impl Signals {
         })
         .await
     }
+}
+
+/// A step's socket where this process sees it: in a container the node's run folders are elsewhere, and
+/// `SLUICE_RUNS=OUTSIDE=INSIDE` says where.
+fn as_seen_here(socket: &str) -> PathBuf {
+    let moved = |text: String| {
+        let (outside, inside) = text.rsplit_once('=')?;
+        let rest = socket.strip_prefix(outside).filter(|rest| rest.starts_with('/'))?;
+        Some(PathBuf::from(format!("{inside}{rest}")))
+    };
+    let there = std::env::var("SLUICE_RUNS").ok().and_then(moved);
+    there.unwrap_or_else(|| PathBuf::from(socket))
 }

@@ -61,7 +61,7 @@ impl Run {
         }
         self.suspend(false);
         self.tree.signal(libc::SIGCONT, &self.helper_pids());
-        self.tree.signal(libc::SIGTERM, &self.helper_pids());
+        self.tree.signal(libc::SIGTERM, &self.passed_over());
         if kill_wait_ms == 0 {
             self.kill_everything();
         }
@@ -108,6 +108,17 @@ impl Run {
         self.helpers.iter().filter(|(_, since)| since.elapsed() < HELPER_MAX).map(|(pid, _)| *pid).collect()
     }
 
+    /// Who is not to be signalled: helpers, and Apptainer's own process, which passes signals on to the first
+    /// process inside; that one would get them twice. Where nothing runs inside yet, it is signalled itself.
+    fn passed_over(&self) -> Vec<i32> {
+        let mut pids = self.helper_pids();
+        if self.spec.container.is_some() {
+            let outer = self.tasks.iter().filter(|task| task.exit.is_none()).map(|task| task.pid);
+            pids.extend(outer.filter(|pid| crate::tree::has_child(*pid)));
+        }
+        pids
+    }
+
     pub(super) fn suspend(&mut self, stop: bool) {
         match (stop, self.suspended_since) {
             (true, None) => {
@@ -127,7 +138,7 @@ impl Run {
         let Ok(signal) = i32::try_from(signal) else { return };
         match scope {
             Scope::Steps if self.spec.is_batch() => {}
-            Scope::Steps | Scope::Full => self.tree.signal(signal, &self.helper_pids()),
+            Scope::Steps | Scope::Full => self.tree.signal(signal, &self.passed_over()),
             Scope::First => {
                 if let Some(task) = self.tasks.first().filter(|task| task.exit.is_none()) {
                     sys::kill(task.pid, signal);

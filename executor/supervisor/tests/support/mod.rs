@@ -115,6 +115,7 @@ impl Place {
             kill_on_bad_exit: false,
             task_prologs: Vec::new(),
             task_epilogs: Vec::new(),
+            container: None,
         }
     }
 

@@ -302,11 +302,10 @@ fn array_role(request: &JobRequest, settings: &Settings) -> Result<ArrayRole, Re
     Ok(ArrayRole::Waiting(Box::new(WaitingArray { tasks, throttle })))
 }
 
-/// What is not built yet is refused by name: a job that asked for a container must not run without one.
+/// What is not built yet is refused by name: a job must not run without what it asked for.
 fn check_supported(request: &JobRequest) -> Result<(), Refused> {
     let rare = request.rare();
     let asked = [
-        ("container", rare.container.is_some()),
         ("container-id", rare.container_id.is_some()),
         ("core-spec", rare.core_spec.is_some()),
         ("thread-spec", rare.thread_spec.is_some()),
@@ -318,12 +317,26 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("bb", rare.burst_buffer.is_some()),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
-        None => Ok(()),
+        None => check_container(rare.container.as_deref()),
         Some((option, _)) => Err(Refused {
             refusal: Refusal::NotSupported,
             lines: vec![format!("--{option} is not supported by sluice yet").into()],
         }),
     }
+}
+
+/// The text of an image is read by executors: it must be one, whatever client sent it.
+fn check_container(image: Option<&str>) -> Result<(), Refused> {
+    use model::container::{Image, Problem};
+    let problem = match image.map(Image::parse) {
+        None => return Ok(()),
+        Some(Ok(image)) => match image.path().filter(|path| !path.starts_with('/')) {
+            None => return Ok(()),
+            Some(path) => Problem::Relative(path.into()),
+        },
+        Some(Err(problem)) => problem,
+    };
+    Err(Refused { refusal: Refusal::NotSupported, lines: vec![format!("--container: {problem}").into()] })
 }
 
 /// Names that must be known: nodes, licenses, generic resources.

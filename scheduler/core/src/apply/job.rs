@@ -42,6 +42,12 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
             state.promises.drop_of(*job, false, state.now);
             state.promises.give_back(state.now);
         }
+        Record::JobConfiguring { job, what, at } => touch_active(state, *job, |active| {
+            if what.is_none() {
+                active.start = *at;
+            }
+            active.configuring.clone_from(what);
+        }),
         Record::JobSuspended { job, suspended, at } => {
             touch_active(state, *job, |active| suspend(active, *suspended, *at));
         }
@@ -239,6 +245,7 @@ fn start(state: &mut State, record: &Record) {
             finish: None,
             derived_exit: model::exit::ExitStatus::SUCCESS,
             reason: model::reason::Reason::None,
+            configuring: None,
         }));
     });
     if let Some(array) = array {

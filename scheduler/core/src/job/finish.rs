@@ -24,8 +24,11 @@ impl Call<'_> {
         };
         match (report, stage) {
             (Report::Intended, _) => {}
+            (Report::Preparing(what), RunStage::Ordered) => self.configuring(run, Some(what)),
+            (Report::Preparing(_), _) => {}
             (Report::Begun { .. }, RunStage::Ordered | RunStage::Unknown) => {
                 self.emit(Record::StepBegun { job: run.job, step: run.step, node });
+                self.configuring(run, None);
             }
             (Report::Begun { .. }, RunStage::Begun | RunStage::Ended) => {}
             (Report::Unknown, RunStage::Ordered | RunStage::Begun) => {
@@ -34,12 +37,24 @@ impl Call<'_> {
             (Report::Unknown, RunStage::Unknown | RunStage::Ended) => {}
             (Report::Ended(_), RunStage::Ended) => self.effect(Effect::Acknowledge { node, run }),
             (Report::Ended(outcome), RunStage::Ordered | RunStage::Begun | RunStage::Unknown) => {
+                // It may have ended before its begin was told.
+                self.configuring(run, None);
                 if !planted::is(Bug::DropOutcome) {
                     self.run_ended(node, run, &outcome);
                 }
                 self.effect(Effect::Acknowledge { node, run });
             }
         }
+    }
+
+    /// A job whose batch script cannot begin yet shows what is done for it; its clock starts when it begins.
+    fn configuring(&mut self, run: RunKey, what: Option<Box<str>>) {
+        let active = self.job(run.job).active().expect("a run with a stage belongs to an active job");
+        if run.step != StepId::Batch || active.finish.is_some() || active.configuring == what {
+            return;
+        }
+        self.emit(Record::JobConfiguring { job: run.job, what, at: self.now });
+        self.machine.arm(run.job);
     }
 
     /// How far the run is on the node, if it is a run that the state expects.
@@ -59,7 +74,7 @@ impl Call<'_> {
     fn report_of_stranger(&mut self, node: NodeIdx, run: RunKey, report: &Report) {
         match report {
             Report::Ended(_) => self.effect(Effect::Acknowledge { node, run }),
-            Report::Intended | Report::Begun { .. } | Report::Unknown => {
+            Report::Intended | Report::Preparing(_) | Report::Begun { .. } | Report::Unknown => {
                 self.terminate_on(node, run, StopCause::JobEnd);
             }
         }

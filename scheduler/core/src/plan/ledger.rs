@@ -175,6 +175,7 @@ impl Ledger {
             | Record::JobWaits { job, .. }
             | Record::JobStarted { job, .. }
             | Record::JobLimit { job, .. }
+            | Record::JobConfiguring { job, .. }
             | Record::JobSuspended { job, .. }
             | Record::JobRequeued { job, .. }
             | Record::JobPurged(job) => self.dirty.push(*job),

@@ -6,7 +6,8 @@
 //!      ▲                       │  (Finish says how it will end)   │
 //!      └───── requeue ─────────┘◄──────────── requeue ────────────┘
 //! ```
-//! COMPLETING is an `Active` job whose [`Finish`] is set; SUSPENDED one whose `suspended_since` is.
+//! COMPLETING is an `Active` job whose [`Finish`] is set; SUSPENDED one whose `suspended_since` is, CONFIGURING one
+//! whose `configuring` is.
 
 use std::sync::Arc;
 
@@ -189,6 +190,8 @@ pub struct Active {
     pub derived_exit: ExitStatus,
     /// Shown while it runs (`scontrol hold` of a running job).
     pub reason: Reason,
+    /// What is done for it before its batch script begins; its clock does not run yet.
+    pub configuring: Option<Box<str>>,
 }
 
 /// How an active job will end, when its last process is gone.
@@ -421,6 +424,7 @@ impl Job {
             Phase::Active(active) => match (&active.finish, active.suspended_since) {
                 (Some(_), _) => JobState::Completing,
                 (None, Some(_)) => JobState::Suspended,
+                (None, None) if active.configuring.is_some() => JobState::Configuring,
                 (None, None) => JobState::Running,
             },
             Phase::Ended(ended) => ended.state,
@@ -435,10 +439,10 @@ impl Active {
         self.steps.iter().rev().find(|step| step.id == id)
     }
 
-    /// When its time is over, not counting suspension; `None`: never.
+    /// When its time is over, not counting suspension; `None`: never, or its clock does not run.
     #[must_use]
     pub fn limit_end(&self) -> Option<Timestamp> {
-        if self.suspended_since.is_some() {
+        if self.suspended_since.is_some() || self.configuring.is_some() {
             return None;
         }
         Some(self.start.saturating_add(self.limit?).saturating_add(self.suspended_total))
