@@ -132,6 +132,7 @@ mod tests {
             kill_on_bad_exit: false,
             task_prologs: Vec::new(),
             task_epilogs: Vec::new(),
+            container: None,
         };
         // It ends when nothing is found any more: what was killed has to be taken away meanwhile.
         let killed = std::thread::spawn(move || left.wait().unwrap());

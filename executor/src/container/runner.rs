@@ -135,6 +135,8 @@ fn specification(who: &Who, arguments: Vec<String>, environment: Vec<String>) ->
             rank: 0,
             arguments: bytes(arguments),
             environment: Vec::new(),
+            cpus: Vec::new(),
+            announce: Vec::new(),
             stdin: Stream::Null,
             stdout: Stream::Null,
             stderr: Stream::Null,
