@@ -303,7 +303,7 @@ enums! {
         3 Association(key row),
         4 Qos(name row),
     }
-    Report { 0 Intended, 1 Begun { at }, 2 Ended(outcome), 3 Unknown, }
+    Report { 0 Intended, 1 Begun { at }, 2 Ended(outcome), 3 Unknown, 4 Preparing(what), }
     OutcomeKind { 0 Exited, 1 TimeLimit, 2 Cancelled, 3 LaunchFailed, 4 Lost, 5 OutOfMemory, }
     Cause {
         0 Made, 1 GivenBack, 2 NodeLost, 3 LimitRaised, 4 HigherPriority, 5 Reservation, 6 Configuration,
