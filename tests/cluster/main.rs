@@ -4,6 +4,7 @@
 
 mod input;
 mod life;
+mod record;
 mod restart;
 mod survival;
 
