@@ -261,8 +261,12 @@ fn of_job(environment: &mut Environment, context: &Context<'_>, launch: &v1::Lau
     environment.set_text("SLURM_JOB_LICENSES", &launch.licenses);
     environment.set_text("SLURM_JOB_RESERVATION", &launch.reservation);
     environment.set("SLURM_OOM_KILL_STEP", 0);
-    environment.set("SLURM_TOPOLOGY_ADDR", context.node);
-    environment.set("SLURM_TOPOLOGY_ADDR_PATTERN", "node");
+    let (address, pattern) = match launch.topology_addr.as_str() {
+        "" => (context.node, "node"),
+        address => (address, launch.topology_pattern.as_str()),
+    };
+    environment.set("SLURM_TOPOLOGY_ADDR", address);
+    environment.set("SLURM_TOPOLOGY_ADDR_PATTERN", pattern);
     environment.set_default("SLURM_SUBMIT_DIR", &request.work_dir);
     environment.set_default("SLURM_SUBMIT_HOST", &request.submit_host);
     if request.kind() == v1::Kind::Batch {

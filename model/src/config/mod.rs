@@ -11,6 +11,7 @@ pub mod keys;
 pub mod lex;
 mod node;
 mod partition;
+pub mod scheduler;
 mod settings;
 mod show;
 mod slurm;
@@ -18,6 +19,7 @@ mod sort;
 mod terms;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 mod values;
 
 pub use lex::{Place, Reader};

@@ -73,6 +73,11 @@ fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &R
         let message = format!("{}={value} is not supported; it would have given {effect}", known.name);
         sorted.notices.push(Notice { place: place.clone(), message });
     }
+    if known.name == "SchedulerParameters" {
+        let (wrong, notices) = super::scheduler::check(value, place);
+        errors.borrow_mut().extend(wrong);
+        sorted.notices.extend(notices);
+    }
     if known.name == "SlurmctldHost" {
         sorted.hosts.push(controller_host(value));
     } else if sorted.settings.set(known.name, value, place) {

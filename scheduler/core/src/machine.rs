@@ -153,7 +153,7 @@ impl Machine {
                 // A time that has passed counts too: after a crash nobody else would look at the job.
                 let begin = pending.not_before.filter(|_| !planted::is(Bug::ForgetTimer));
                 let delay = crate::job::dependency::next_delay(&self.state, job);
-                [begin, delay, job.request.rare().deadline].into_iter().flatten().min()
+                [begin, delay, job.request.rare().deadline, switches_until(job)].into_iter().flatten().min()
             }
             Phase::Active(active) if active.finish.is_none() => {
                 let own = active.limit_end().map(|end| end.saturating_add(self.limit_margin(job)));
@@ -185,6 +185,13 @@ impl Machine {
     pub(crate) fn arm_node(&mut self, node: NodeIdx, at: Timestamp) {
         self.timers.insert((at, Timer::Node(node)));
     }
+}
+
+/// Until when a waiting job insists on its `--switches`.
+pub(crate) fn switches_until(job: &Job) -> Option<Timestamp> {
+    let (_, wait) = job.request.rare().switches?;
+    let wait = wait.filter(|wait| *wait > Span::ZERO)?;
+    Some(job.pending()?.eligible?.saturating_add(wait))
 }
 
 /// One call of `handle`: the machine, what it brings, and when.

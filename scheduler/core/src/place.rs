@@ -8,6 +8,7 @@ pub(crate) mod choose;
 pub(crate) mod demand;
 pub(crate) mod feature;
 pub(crate) mod fit;
+pub(crate) mod topology;
 
 mod board;
 mod ever;
@@ -97,8 +98,9 @@ pub(crate) fn place_demand(
     demand: &Demand,
     owner: Uid,
 ) -> Option<Allocation> {
-    let chosen =
-        choose_nodes(state, partition, demand, |node| board.candidate(state, settings, demand, owner, node))?;
+    let chosen = choose_nodes(state, settings, partition, demand, |node| {
+        board.candidate(state, settings, demand, owner, node)
+    })?;
     let shares = chosen.iter().map(|one| board.share(state, settings, demand, one));
     let mut shares: Vec<NodeShare> = shares.collect::<Option<_>>()?;
     shares.sort_by_key(|share| share.node);
@@ -108,6 +110,7 @@ pub(crate) fn place_demand(
 /// Chooses nodes of the partition for a demand; `room` says what a node can take (`None`: nothing).
 pub(crate) fn choose_nodes(
     state: &State,
+    settings: &Settings,
     partition: &Partition,
     demand: &Demand,
     room: impl Fn(NodeIdx) -> Option<Candidate>,
@@ -123,7 +126,12 @@ pub(crate) fn choose_nodes(
         return None;
     }
     // Stable: the order of the configuration stays within a weight.
-    candidates.sort_by_key(|candidate| state.node(candidate.node).definition.weight);
+    candidates.sort_by_key(|candidate| {
+        let node = state.node(candidate.node);
+        let busy = if settings.least_loaded { load(node) } else { 0 };
+        (node.definition.weight, busy)
+    });
+    let choose = |demand: &Demand, list: &[Candidate]| topology::choose(state, settings, demand, list);
     let having = |expression: &Expression| -> Vec<Candidate> {
         let has =
             |candidate: &&Candidate| expression.matches(&state.node(candidate.node).definition.features);
@@ -131,10 +139,10 @@ pub(crate) fn choose_nodes(
     };
     let whole = |list: &[Candidate]| {
         let required = list.iter().filter(|candidate| candidate.required).count();
-        if required < demand.required.len() { None } else { choose::choose(demand, list) }
+        if required < demand.required.len() { None } else { choose(demand, list) }
     };
     match &demand.constraint {
-        None => choose::choose(demand, &candidates),
+        None => choose(demand, &candidates),
         Some(Constraint::Each(expression)) => whole(&having(expression)),
         Some(Constraint::Same(alternatives)) => alternatives.iter().find_map(|one| whole(&having(one))),
         Some(Constraint::Counts(shares)) => {
@@ -159,9 +167,14 @@ pub(crate) fn choose_nodes(
                 tasks: demand.tasks.max(if demand.tasks_given { 0 } else { wanted }),
                 ..demand.clone()
             };
-            choose::choose(&demand, &candidates)
+            choose(&demand, &candidates)
         }
     }
+}
+
+/// How much of a node's CPUs is held, in thousandths.
+fn load(node: &crate::state::node::Node) -> u64 {
+    u64::from(node.used.cpus.0) * 1000 / u64::from(node.definition.cpus.0.max(1))
 }
 
 /// The whole-job needs of a demand with what is taken of each on one node.

@@ -126,6 +126,20 @@ pub struct Settings {
     pub whole_cores: bool,
     /// Whether memory is a resource that is allocated (CR_*_Memory).
     pub track_memory: bool,
+    /// Cores are filled socket by socket where `--distribution` does not say (CR_CORE_DEFAULT_DIST_BLOCK).
+    pub block_cores: bool,
+    /// At most one task on a core where `--ntasks-per-core` does not say (CR_ONE_TASK_PER_CORE).
+    pub one_task_per_core: bool,
+    /// Nodes with the largest share of idle CPUs come first (CR_LLN).
+    pub least_loaded: bool,
+    /// How nodes are connected (topology.conf); `None`: all alike.
+    pub topology: Option<std::sync::Arc<model::config::topology::Topology>>,
+    /// The longest wait for switches (`max_switch_wait`).
+    pub switch_wait_max: Span,
+    /// Most elements of an array (`max_array_tasks`).
+    pub max_array_tasks: u32,
+    /// Users may order their own jobs by `scontrol top` (`enable_user_top`).
+    pub user_top: bool,
     /// Depth of protection in backfill (`bf_max_job_test`).
     pub backfill_depth: u32,
     /// How passes plan.
@@ -171,6 +185,13 @@ impl Settings {
             kill_invalid_dependency: false,
             whole_cores: true,
             track_memory: true,
+            block_cores: false,
+            one_task_per_core: false,
+            least_loaded: false,
+            topology: None,
+            switch_wait_max: Span::from_secs(300),
+            max_array_tasks: u32::MAX,
+            user_top: false,
             backfill_depth: 1000,
             policy: crate::plan::policy::Policy::default(),
             tres: Vec::new(),

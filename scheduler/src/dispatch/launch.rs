@@ -143,6 +143,10 @@ fn draft(views: &Views, site: &Site, node: NodeIdx, run: RunKey) -> Option<Draft
     let step = active.step(run.step)?;
     let mut launch = job_part(views, &view, site, job, active);
     launch.key = Some(run_key_outwards(run));
+    if let Some(topology) = &view.settings.topology {
+        (launch.topology_addr, launch.topology_pattern) =
+            topology.address(rows::node_name(&view.state, node));
+    }
     launch.node_index = place(active.allocation.iter().map(|share| share.node), node)?;
     let batch_ranks = [vec![0]];
     let ranks = step.spec.as_ref().map_or(&batch_ranks[..], |spec| &spec.ranks);

@@ -87,6 +87,13 @@ impl Controller for Api {
         priority::list(self, &asker, request.into_inner()).map(Response::new)
     }
 
+    async fn show_topology(
+        &self,
+        _: Request<v1::ShowTopologyRequest>,
+    ) -> Result<Response<v1::ShowTopologyReply>, Status> {
+        Ok(Response::new(query::topology(self)))
+    }
+
     type ListHistoryStream = Pages;
 
     async fn list_history(

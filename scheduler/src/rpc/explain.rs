@@ -50,7 +50,7 @@ impl Sight {
 }
 
 /// Runs `work` on a thread of its own, when its turn comes.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     let turn = AT_ONCE.acquire().await.map_err(|_| super::stopping())?;
     let done = tokio::task::spawn_blocking(work).await;
     drop(turn);

@@ -123,6 +123,27 @@ pub fn partitions(api: &Api) -> v1::ListPartitionsReply {
     v1::ListPartitionsReply { partitions, now_ms: api.views.now().0 }
 }
 
+/// Switches or blocks, in the order of topology.conf; empty without one.
+#[must_use]
+pub fn topology(api: &Api) -> v1::ShowTopologyReply {
+    let view = api.views.read();
+    let Some(topology) = view.settings.topology.as_deref() else { return v1::ShowTopologyReply::default() };
+    let blocks = topology.plugin == model::config::topology::Plugin::Block;
+    let unit = |unit: &model::config::topology::Unit| v1::TopologyUnit {
+        name: unit.name.to_string(),
+        level: unit.level,
+        link_speed: unit.link_speed,
+        nodes: topology.nodes_below(unit).into_iter().map(str::to_owned).collect(),
+        switches: model::hostlist::compress(
+            &unit.switches.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ),
+    };
+    v1::ShowTopologyReply {
+        units: topology.units.iter().map(unit).collect(),
+        block_sizes: if blocks { topology.block_sizes.clone() } else { Vec::new() },
+    }
+}
+
 /// Lists accounting data.
 #[must_use]
 pub fn accounts(api: &Api, asker: &Asker) -> v1::ListAccountsReply {

@@ -8,19 +8,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use model::id::PartitionIdx;
 use model::refusal::Refusal;
-use model::request::Kind;
+use model::request::{JobRequest, Kind};
 use proto::convert::id::request_key;
 use proto::convert::request::inwards;
 use proto::v1;
 use scheduler_core::effect::{Answer, Asker, ReplyTo};
 use scheduler_core::input::Submit;
+use scheduler_core::plan::explain::Outlook;
+use scheduler_core::plan::whatif::would_start;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::{Api, ENVIRONMENT_MAX, SCRIPT_MAX, invalid, stopping, unknown_outcome};
 use crate::inbox::{Body, Item};
+use crate::views::Views;
 use crate::wire;
 
 /// Submissions of one stream that wait for their answers.
@@ -160,17 +164,52 @@ pub async fn test(api: &Api, asker: Asker, from: v1::SubmitRequest) -> Result<v1
         Read::Bad(refused) => return Ok(refused_test(refused)),
     };
     let (sender, answer) = oneshot::channel();
+    let (asker, request) = (submit.asker.clone(), Arc::clone(&submit.request));
     api.inbox.send(Item::Submit { submit, bodies, reply: sender }).await.map_err(|_| stopping())?;
     match answer.await.map_err(|_| unknown_outcome())? {
-        Answer::WouldStart { start, cpus, nodes, partition } => Ok(v1::TestSubmitReply {
-            start_ms: start.0,
-            cpus,
-            nodes: nodes.into(),
-            partition: partition.into(),
-            refused: None,
-        }),
+        Answer::WouldStart { start, cpus, nodes, partition } => {
+            let alone = v1::TestSubmitReply {
+                start_ms: start.0,
+                cpus,
+                nodes: nodes.into(),
+                partition: partition.into(),
+                refused: None,
+            };
+            let views = Arc::clone(&api.views);
+            super::explain::aside(move || behind_all(&views, &request, &asker, alone)).await
+        }
         Answer::Refused(refused) => Ok(refused_test(wire::refused(&refused))),
         other => Err(Status::internal(format!("a test was answered with {}", name(&other)))),
+    }
+}
+
+/// The start of a job that could start, behind all that wait: from the plan of all jobs where it goes so far.
+fn behind_all(
+    views: &Views,
+    request: &Arc<JobRequest>,
+    asker: &Asker,
+    alone: v1::TestSubmitReply,
+) -> v1::TestSubmitReply {
+    let now = views.now();
+    let (state, settings) = {
+        let view = views.read();
+        (view.state.clone(), Arc::clone(&view.settings))
+    };
+    let name = |partition: PartitionIdx| {
+        let known = views.read().state.partition(partition).map(|one| one.definition.name.to_string());
+        known.unwrap_or_default()
+    };
+    match would_start(state, &settings, now, request, asker) {
+        Outlook::Unknown => alone,
+        Outlook::Now { nodes, partition } => {
+            v1::TestSubmitReply { start_ms: now.0, nodes: nodes.into(), partition: name(partition), ..alone }
+        }
+        Outlook::Planned { start, nodes, partition } => v1::TestSubmitReply {
+            start_ms: start.0,
+            nodes: nodes.into(),
+            partition: name(partition),
+            ..alone
+        },
     }
 }
 

@@ -137,6 +137,19 @@ mod tests {
         assert_eq!(loaded.state_save_location, Some(PathBuf::from("/s")));
     }
 
+    /// `docs/guides/scheduler-parameters.md` is the table of `model::config::scheduler`, written anew by
+    /// running this test with SLUICE_BLESS set.
+    #[test]
+    fn the_guide_to_parameters_is_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guides/scheduler-parameters.md");
+        let guide = model::config::scheduler::guide();
+        if std::env::var_os("SLUICE_BLESS").is_some() {
+            std::fs::write(&path, &guide).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == guide, "run this test once with SLUICE_BLESS=1 and commit {}", path.display());
+    }
+
     #[test]
     fn without_files_there_is_a_main_partition() {
         let loaded = without_files();

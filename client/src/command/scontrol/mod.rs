@@ -8,6 +8,7 @@ mod hosts;
 mod show;
 mod show_job;
 mod show_node;
+mod topology;
 mod update;
 
 use std::io::BufRead;

@@ -4,7 +4,7 @@ use model::refusal::Refusal;
 use proto::v1::{Job, JobFilter, ListJobsRequest};
 
 use super::super::job::{self, Selector};
-use super::{Session, hosts, is, show_job, show_node};
+use super::{Session, hosts, is, show_job, show_node, topology};
 use crate::api::Error;
 use crate::command::json;
 use crate::{local, say};
@@ -40,7 +40,9 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
         reservations(session, value).await;
     } else if is(entity, "assoc_mgr", 2) {
         associations(session, &words[1..]).await;
-    } else if is(entity, "topology", 1) || is(entity, "burstbuffer", 2) || is(entity, "federation", 3) {
+    } else if is(entity, "topology", 1) {
+        topology::show(session, value).await;
+    } else if is(entity, "burstbuffer", 2) || is(entity, "federation", 3) {
         // Nothing of the kind is configured, and Slurm prints nothing then.
     } else if is(entity, "aliases", 1)
         || is(entity, "daemons", 1)

@@ -8,7 +8,7 @@ use model::array::TaskSet;
 use model::depend::{Dependency, Kind as DependencyKind, Tasks};
 use model::id::{JobId, PartitionIdx, RunNumber};
 use model::refusal::Refusal;
-use model::request::{JobRequest, Kind, MemoryRequest};
+use model::request::{JobRequest, Kind, MemoryRequest, Sharing};
 use model::time::Span;
 
 use crate::effect::{Answer, Refused};
@@ -30,7 +30,7 @@ impl Call<'_> {
     pub(crate) fn submit(&mut self, mut submit: Submit) {
         let reply = submit.reply;
         let level = authorise::level(self.state(), &self.settings(), &submit.asker);
-        if let Some(request) = as_far_as_allowed(&submit.request, level) {
+        if let Some(request) = as_far_as_allowed(&submit.request, level, self.settings().switch_wait_max) {
             submit.request = Arc::new(request);
         }
         if let Some(answer) = self.repeated(&submit) {
@@ -200,15 +200,12 @@ pub(crate) fn next_id(settings: &Settings, id: JobId) -> u32 {
     if id.0 >= settings.max_job_id { settings.first_job_id } else { id.0 + 1 }
 }
 
-/// The longest wait for switches (`max_switch_wait`).
-const SWITCH_WAIT_MAX: Span = Span::from_secs(300);
-
 /// The request without what counts for nothing here: a priority that no operator gave, a wait for
 /// switches beyond the site's longest. `None`: it stays as it is.
-fn as_far_as_allowed(request: &JobRequest, level: AdminLevel) -> Option<JobRequest> {
+fn as_far_as_allowed(request: &JobRequest, level: AdminLevel, longest: Span) -> Option<JobRequest> {
     let rare = request.rare();
     let priority = rare.priority.is_some() && level < AdminLevel::Operator;
-    let switches = rare.switches.is_some_and(|(_, wait)| wait.is_none_or(|wait| wait > SWITCH_WAIT_MAX));
+    let switches = rare.switches.is_some_and(|(_, wait)| wait.is_none_or(|wait| wait > longest));
     if !priority && !switches {
         return None;
     }
@@ -217,9 +214,7 @@ fn as_far_as_allowed(request: &JobRequest, level: AdminLevel) -> Option<JobReque
     if priority {
         rare.priority = None;
     }
-    rare.switches = rare
-        .switches
-        .map(|(count, wait)| (count, Some(wait.unwrap_or(SWITCH_WAIT_MAX).min(SWITCH_WAIT_MAX))));
+    rare.switches = rare.switches.map(|(count, wait)| (count, Some(wait.unwrap_or(longest).min(longest))));
     Some(request)
 }
 
@@ -294,7 +289,7 @@ fn check_immediate_states(state: &State, job: &Job) -> Result<(), Refused> {
 fn array_role(request: &JobRequest, settings: &Settings) -> Result<ArrayRole, Refused> {
     let Some(spec) = &request.array else { return Ok(ArrayRole::Single) };
     let last = spec.tasks.last().ok_or(Refused::from(Refusal::InvalidArray))?;
-    if last >= settings.max_array_size {
+    if last >= settings.max_array_size || spec.tasks.len() > settings.max_array_tasks {
         return Err(Refusal::InvalidArray.into());
     }
     let tasks: TaskSet = spec.tasks.clone();
@@ -315,6 +310,8 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("network", rare.network.is_some()),
         ("prefer", rare.prefer.is_some()),
         ("bb", rare.burst_buffer.is_some()),
+        ("exclusive=mcs", request.sharing == Sharing::Mcs),
+        ("exclusive=topo", request.sharing == Sharing::Topo),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
         None => check_container(rare.container.as_deref()),

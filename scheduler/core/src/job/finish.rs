@@ -229,6 +229,7 @@ impl Call<'_> {
                 self.end_waiting(id, JobState::Deadline, Reason::DeadLine, None);
             }
             Phase::Pending(_) => {
+                self.give_switches_up(id);
                 self.refresh(id);
                 self.machine.arm(id);
             }
@@ -247,6 +248,19 @@ impl Call<'_> {
             }
             Phase::Active(_) | Phase::Ended(_) => {}
         }
+    }
+
+    /// A job that has waited long enough for few switches takes any.
+    fn give_switches_up(&mut self, id: JobId) {
+        let job = self.job(id);
+        let late = crate::machine::switches_until(job).is_some_and(|until| until <= self.now);
+        let Some((count, _)) = job.request.rare().switches.filter(|_| late) else { return };
+        let mut job = job.clone();
+        let mut request = (*job.request).clone();
+        request.rare_mut().switches = Some((count, Some(Span::ZERO)));
+        job.request = std::sync::Arc::new(request);
+        self.emit(Record::Job(std::sync::Arc::new(job)));
+        self.out.pass_wanted = true;
     }
 
     fn end_running(&mut self, id: JobId, state: JobState, reason: Reason, cause: StopCause) {

@@ -41,23 +41,54 @@ pub(crate) fn cpu_ids(
         return Some(CpuIds::new());
     }
     let unit = cpu_unit(whole_cores, node);
-    let units = node.cpus.0 / unit;
-    let free: Vec<bool> =
-        (0..units).map(|core| (0..unit).all(|thread| used.is_free(core * unit + thread))).collect();
     let wanted = count.div_ceil(unit);
-    // Where CPUs are the unit, a socket has as many of them as it has threads.
-    let per_socket = units.div_ceil(node.sockets.max(1)).max(1);
-    let sockets: Vec<Vec<u32>> = (0..units)
-        .collect::<Vec<_>>()
-        .chunks(per_socket as usize)
-        .map(|socket| socket.iter().copied().filter(|&core| free[core as usize]).rev().collect())
-        .collect();
+    let mut sockets = free_on_sockets(whole_cores, node, used);
+    if demand.is_by_socket() && demand.share != Share::Whole {
+        keep_to_sockets(demand, node, unit, &mut sockets);
+    }
     let mut picked = if demand.block { in_blocks(sockets, wanted) } else { in_turn(sockets, wanted) };
     if picked.len() < wanted as usize {
         return None;
     }
     picked.sort_unstable();
     Some(CpuIds::from_ranges(picked.iter().map(|&core| (core * unit, core * unit + unit - 1)).collect()))
+}
+
+/// Free units of each socket, in descending order. Where CPUs are the unit, a socket has as many of them as
+/// it has threads.
+fn free_on_sockets(whole_cores: bool, node: &NodeDefinition, used: &Bits) -> Vec<Vec<u32>> {
+    let unit = cpu_unit(whole_cores, node);
+    let units = node.cpus.0 / unit;
+    let is_free = |core: &u32| (0..unit).all(|thread| used.is_free(core * unit + thread));
+    let per_socket = units.div_ceil(node.sockets.max(1)).max(1);
+    let all: Vec<u32> = (0..units).collect();
+    let sockets = all.chunks(per_socket as usize);
+    sockets.map(|socket| socket.iter().copied().filter(is_free).rev().collect()).collect()
+}
+
+/// How many units of each socket are free; empty where CPUs are only counted.
+pub(crate) fn free_units(whole_cores: bool, node: &NodeDefinition, used: &Bits) -> Vec<u32> {
+    if !node.bind {
+        return Vec::new();
+    }
+    let count = |units: &Vec<u32>| u32::try_from(units.len()).expect("a socket has few units");
+    free_on_sockets(whole_cores, node, used).iter().map(count).collect()
+}
+
+/// Leaves of each socket what `--cores-per-socket` and `--ntasks-per-socket` allow to take.
+fn keep_to_sockets(demand: &Demand, node: &NodeDefinition, unit: u32, sockets: &mut [Vec<u32>]) {
+    let threads = node.threads_per_core.max(1);
+    let least = demand.shape[1].max(1).saturating_mul(threads).div_ceil(unit);
+    let each = demand.cpus_per_task.saturating_mul(if demand.one_thread { threads } else { 1 });
+    let most = demand.tasks_per_socket.saturating_mul(each).div_ceil(unit);
+    for socket in sockets {
+        if socket.len() < least as usize {
+            socket.clear();
+        }
+        // The lowest stand last and are taken first.
+        let surplus = socket.len().saturating_sub(most as usize);
+        socket.drain(..surplus);
+    }
 }
 
 /// One unit of each socket after the other. Each socket's free units stand in descending order.

@@ -8,7 +8,7 @@ use model::request::Sharing;
 
 use super::assign::{self, Bits};
 use super::choose::{Candidate, Chosen};
-use super::demand::{Demand, Share};
+use super::demand::{Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
 use crate::allocation::NodeShare;
 use crate::settings::Settings;
@@ -115,8 +115,22 @@ impl Board {
         if !self.may_share(state, demand, owner, idx, jobs) {
             return None;
         }
-        let free = Free { cpus, memory, gres: &gres_free[..kinds], idle: jobs == 0 };
+        let sockets = if demand.is_by_socket() { self.free_units(state, settings, idx) } else { Vec::new() };
+        let free = Free { cpus, memory, gres: &gres_free[..kinds], idle: jobs == 0, sockets: &sockets };
         candidate(settings, demand, definition, idx, free)
+    }
+
+    /// Free units of each socket of a node whose CPUs are bound.
+    fn free_units(&self, state: &State, settings: &Settings, idx: NodeIdx) -> Vec<u32> {
+        let node = state.node(idx);
+        match (self.touched.get(&idx), self.empty) {
+            (Some(held), _) => assign::free_units(settings.whole_cores, &node.definition, &held.cpu_bits),
+            (None, true) => assign::free_units(settings.whole_cores, &node.definition, &Bits::default()),
+            (None, false) => {
+                let bits = Bits(node.used.cpu_bits.clone());
+                assign::free_units(settings.whole_cores, &node.definition, &bits)
+            }
+        }
     }
 
     /// Whether some node belongs to jobs of one user only: then users are not treated alike.
@@ -209,7 +223,20 @@ pub(crate) fn candidate(
     if tasks == 0 {
         return None;
     }
-    let spare = demand.gres_per_job.iter().map(|need| fit::free_gres(need, definition, free.gres)).collect();
+    let spare = |need: &super::demand::GresNeed| {
+        let devices = fit::free_gres(need, definition, free.gres);
+        if &*need.name != "gpu" {
+            return devices;
+        }
+        // What comes with each GPU must be free too.
+        let by_cpus = u64::from(free.cpus).checked_div(u64::from(demand.cpus_per_gpu)).unwrap_or(u64::MAX);
+        let by_memory = match demand.memory {
+            MemoryNeed::PerGpu(mib) => free.memory.checked_div(mib).unwrap_or(u64::MAX),
+            _ => u64::MAX,
+        };
+        devices.min(by_cpus).min(by_memory)
+    };
+    let spare = demand.gres_per_job.iter().map(spare).collect();
     let required = demand.required.binary_search(&node).is_ok();
     Some(Candidate { node, tasks, spare, required })
 }

@@ -7,7 +7,7 @@
 
 use model::id::NodeIdx;
 
-use super::demand::Demand;
+use super::demand::{Across, Demand};
 
 /// A node that can take at least one task.
 #[derive(Clone, Debug)]
@@ -37,6 +37,51 @@ pub(crate) struct Chosen {
 ///
 /// Cost: O(candidates) where the first try succeeds, at worst times the number of distinct rooms.
 pub(crate) fn choose(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
+    deal(demand, candidates, take(demand, candidates)?)
+}
+
+/// Deals the tasks out again as `--distribution` asks; `None`: a node cannot take what is named for it.
+fn deal(demand: &Demand, candidates: &[Candidate], mut chosen: Vec<Chosen>) -> Option<Vec<Chosen>> {
+    let at_once = match &demand.across {
+        Across::Block => return Some(chosen),
+        Across::Cyclic => 1,
+        Across::Plane(size) => *size,
+        Across::Arbitrary(list) => {
+            for one in &mut chosen {
+                let wanted = list.iter().find(|(node, _)| *node == one.node).map(|(_, count)| *count)?;
+                let room = candidates.iter().find(|candidate| candidate.node == one.node)?.tasks;
+                if wanted > room {
+                    return None;
+                }
+                one.tasks = wanted;
+            }
+            return Some(chosen);
+        }
+    };
+    if !demand.tasks_given || chosen.len() < 2 {
+        return Some(chosen);
+    }
+    chosen.sort_by_key(|one| one.node);
+    let room = |node: NodeIdx| candidates.iter().find(|one| one.node == node).map_or(0, |one| one.tasks);
+    let rooms: Vec<u32> = chosen.iter().map(|one| room(one.node)).collect();
+    let mut left: u32 = chosen.iter().map(|one| one.tasks).sum();
+    // No node stays without a task.
+    left -= u32::try_from(chosen.len()).expect("nodes are counted in 32 bits").min(left);
+    chosen.iter_mut().for_each(|one| one.tasks = 1);
+    let mut turn = 1;
+    while left > 0 {
+        let full = turn * at_once;
+        for (one, room) in chosen.iter_mut().zip(&rooms) {
+            let more = full.min(*room).saturating_sub(one.tasks).min(left);
+            one.tasks += more;
+            left -= more;
+        }
+        turn += 1;
+    }
+    Some(chosen)
+}
+
+fn take(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
     if demand.contiguous {
         return contiguous(demand, candidates);
     }
@@ -181,7 +226,7 @@ fn contiguous(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> 
             let whole =
                 sorted.iter().all(|one| !one.required || run.iter().any(|other| other.node == one.node));
             if whole
-                && let Some(found) = choose(&free, &run)
+                && let Some(found) = take(&free, &run)
                 && found.len() == run.len()
             {
                 return Some(found);

@@ -6,6 +6,7 @@
 use model::gres::GresRequest;
 use model::id::{NodeIdx, PartitionIdx, Uid};
 use model::request::{MemoryRequest, Sharing};
+use model::time::Span;
 
 use super::feature::Constraint;
 use crate::settings::Settings;
@@ -37,6 +38,19 @@ pub(crate) enum Share {
     User(Uid),
     /// With none: all CPUs are taken.
     Whole,
+}
+
+/// How tasks are dealt out to nodes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Across {
+    /// As many as fit on each node, one kept for each that follows.
+    Block,
+    /// One on each node in turn.
+    Cyclic,
+    /// So many on each node in turn.
+    Plane(u32),
+    /// As the list of nodes repeats them.
+    Arbitrary(Vec<(NodeIdx, u32)>),
 }
 
 /// Devices of one name, of one type or of any.
@@ -101,11 +115,22 @@ pub(crate) struct Demand {
     pub(crate) spread: bool,
     /// CPU ids are filled socket by socket instead of in turn.
     pub(crate) block: bool,
+    /// How tasks are dealt out to the chosen nodes.
+    pub(crate) across: Across,
+    /// Most leaf switches; `None`: any number, or it has waited long enough for them.
+    pub(crate) switches: Option<u32>,
+    /// CPUs that come with each GPU.
+    pub(crate) cpus_per_gpu: u32,
     /// Most CPUs on one node, by the partition.
     pub(crate) max_cpus_per_node: u32,
 }
 
 impl Demand {
+    /// Whether it matters on which sockets CPUs are free.
+    pub(crate) fn is_by_socket(&self) -> bool {
+        self.shape[0] > 0 || self.shape[1] > 1 || self.tasks_per_socket < u32::MAX
+    }
+
     /// What `job` needs in `partition`. `None`: its constraint text or node lists make no sense.
     ///
     /// Cost: O(the request's texts).
@@ -131,7 +156,7 @@ impl Demand {
         gres_per_task.extend(tres_per_task(rare.tres_per_task.as_deref()));
         let gres_per_job = needs(&request.gpus_per_job);
 
-        let cpus_per_task = cpus_per_task(job, &gres_per_node, &gres_per_task);
+        let cpus_per_task = cpus_per_task(job);
         let (min_nodes, max_given) = match request.nodes {
             Some((0, None)) | None => (1, None),
             Some((min, None)) => (min.max(1), Some(min.max(1))),
@@ -159,8 +184,12 @@ impl Demand {
             None if gres_per_job.is_empty() => min_nodes,
             None => u32::MAX,
         };
-        let distribution = rare.distribution.as_deref().unwrap_or_default();
-        let one_thread = rare.hint.as_deref() == Some("nomultithread") || rare.threads_per_core == Some(1);
+        let distribution = rare.distribution.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let hint = rare.hint.as_deref().unwrap_or_default();
+        // Slurm makes each of these hints one thread of a core.
+        let one_thread = matches!(hint, "nomultithread" | "compute_bound" | "memory_bound")
+            || rare.threads_per_core == Some(1);
+        let by_default = (settings.one_task_per_core && hint != "multithread").then_some(1);
         Some(Self {
             min_nodes,
             max_nodes,
@@ -170,7 +199,11 @@ impl Demand {
             min_cpus: rare.min_cpus_per_node.unwrap_or(1).max(cpus_per_task),
             tasks_per_node: request.ntasks_per_node.filter(|&count| count > 0).unwrap_or(u32::MAX),
             tasks_per_socket: rare.ntasks_per_socket.filter(|&count| count > 0).unwrap_or(u32::MAX),
-            tasks_per_core: rare.ntasks_per_core.filter(|&count| count > 0).unwrap_or(u32::MAX),
+            tasks_per_core: rare
+                .ntasks_per_core
+                .filter(|&count| count > 0)
+                .or(by_default)
+                .unwrap_or(u32::MAX),
             overcommit: rare.overcommit,
             one_thread,
             memory: memory_need(settings, job),
@@ -189,7 +222,14 @@ impl Demand {
             share: share(job, partition),
             contiguous: rare.contiguous,
             spread: rare.spread_job,
-            block: distribution.split(':').nth(1).is_some_and(|level| level.starts_with("block")),
+            block: match distribution.split([':', ',']).nth(1) {
+                Some("block") => true,
+                Some("cyclic" | "fcyclic") => false,
+                _ => settings.block_cores,
+            },
+            across: across(state, &distribution, rare.nodelist.as_deref(), tasks),
+            switches: rare.switches.filter(|(_, wait)| *wait != Some(Span::ZERO)).map(|(count, _)| count),
+            cpus_per_gpu: rare.cpus_per_gpu.unwrap_or(0),
             max_cpus_per_node: partition.definition.max_cpus_per_node.unwrap_or(u32::MAX),
         })
     }
@@ -231,22 +271,38 @@ fn tres_per_task(text: Option<&str>) -> Vec<GresNeed> {
     pieces.filter_map(read).filter(|need| need.count > 0).collect()
 }
 
-/// `-c`, or what `--cpus-per-gpu` and `--tres-per-task=cpu=N` make of it.
-fn cpus_per_task(job: &Job, per_node: &[GresNeed], per_task: &[GresNeed]) -> u32 {
+/// `-c`, or what `--tres-per-task=cpu=N` makes of it.
+fn cpus_per_task(job: &Job) -> u32 {
     let request = &*job.request;
-    let rare = request.rare();
     let of_tres = || {
-        let text = rare.tres_per_task.as_deref().unwrap_or_default();
+        let text = request.rare().tres_per_task.as_deref().unwrap_or_default();
         text.split(',')
             .find_map(|piece| piece.trim().strip_prefix("cpu")?.strip_prefix(['=', ':'])?.parse().ok())
     };
-    let of_gpus = || {
-        let per_gpu = rare.cpus_per_gpu?;
-        let gpus = if per_task.is_empty() { per_node } else { per_task };
-        let count: u64 = gpus.iter().filter(|need| &*need.name == "gpu").map(|need| need.count).sum();
-        u32::try_from(count.max(1)).ok().map(|count| per_gpu.saturating_mul(count))
-    };
-    request.cpus_per_task.or_else(of_tres).or_else(of_gpus).unwrap_or(1).max(1)
+    request.cpus_per_task.or_else(of_tres).unwrap_or(1).max(1)
+}
+
+/// The first level of `--distribution`, in lower case.
+fn across(state: &State, distribution: &str, nodelist: Option<&str>, tasks: u32) -> Across {
+    let first = distribution.split([':', ',']).next().unwrap_or_default();
+    match first.split_once('=').unwrap_or((first, "")) {
+        ("cyclic", _) => Across::Cyclic,
+        ("plane", size) => Across::Plane(size.parse().ok().filter(|&size| size > 0).unwrap_or(1)),
+        ("arbitrary", _) => {
+            let names = nodelist.and_then(|list| model::hostlist::expand(list).ok()).unwrap_or_default();
+            let mut counts: Vec<(NodeIdx, u32)> = Vec::new();
+            for node in names.iter().filter_map(|name| state.node_named(name)) {
+                match counts.iter_mut().find(|(known, _)| *known == node) {
+                    Some((_, count)) => *count += 1,
+                    None => counts.push((node, 1)),
+                }
+            }
+            // A list that does not say where each task goes only names the nodes.
+            let all: u32 = counts.iter().map(|(_, count)| count).sum();
+            if all == tasks { Across::Arbitrary(counts) } else { Across::Block }
+        }
+        _ => Across::Block,
+    }
 }
 
 fn memory_need(settings: &Settings, job: &Job) -> MemoryNeed {

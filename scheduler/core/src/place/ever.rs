@@ -71,7 +71,7 @@ fn try_partition(
         return Ok(());
     }
     let room = |node| board.candidate(state, settings, demand, owner, node);
-    if choose_nodes(state, partition, demand, room).is_some() {
+    if choose_nodes(state, settings, partition, demand, room).is_some() {
         return Ok(());
     }
     // More than the whole partition has: it waits with the partition's reason.

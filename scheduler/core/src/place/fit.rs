@@ -17,6 +17,8 @@ pub(crate) struct Free<'a> {
     pub(crate) gres: &'a [u64],
     /// No job holds any of it.
     pub(crate) idle: bool,
+    /// Free units (cores, or CPUs where they are the unit) of each socket; empty: not known.
+    pub(crate) sockets: &'a [u32],
 }
 
 /// What a job takes of a node if so many of its tasks go there; devices for the whole job apart.
@@ -61,9 +63,42 @@ pub(crate) fn cpus_for(demand: &Demand, whole_cores: bool, node: &NodeDefinition
     cpus.max(demand.min_cpus).max(1).div_ceil(unit).saturating_mul(unit)
 }
 
+/// CPUs that come with so many GPUs.
+fn cpus_of_gpus(demand: &Demand, whole_cores: bool, node: &NodeDefinition, gpus: u64) -> u32 {
+    if demand.cpus_per_gpu == 0 || demand.share == Share::Whole {
+        return 0;
+    }
+    let unit = cpu_unit(whole_cores, node);
+    let cpus = u64::from(demand.cpus_per_gpu).saturating_mul(gpus);
+    u32::try_from(cpus).unwrap_or(u32::MAX / 2).div_ceil(unit).saturating_mul(unit)
+}
+
+/// Free CPUs on sockets that may be used, and the most tasks that they hold; all that is free where sockets
+/// do not matter or are not known.
+fn of_sockets(demand: &Demand, whole_cores: bool, node: &NodeDefinition, free: Free<'_>) -> (u32, u32) {
+    if free.sockets.is_empty() || !demand.is_by_socket() {
+        let all = demand.tasks_per_socket.saturating_mul(node.sockets.max(1));
+        return (free.cpus, all);
+    }
+    let unit = cpu_unit(whole_cores, node);
+    let threads = if demand.one_thread { node.threads_per_core.max(1) } else { 1 };
+    let least = demand.shape[1].max(1).saturating_mul(node.threads_per_core.max(1));
+    let usable = || free.sockets.iter().map(|units| units * unit).filter(|cpus| *cpus >= least);
+    if usable().count() < demand.shape[0] as usize {
+        return (0, 0);
+    }
+    let each = demand.cpus_per_task.saturating_mul(threads);
+    let tasks = match demand.tasks_per_socket {
+        // A task may lie on two sockets where nothing binds it to one.
+        u32::MAX => u32::MAX,
+        most => usable().map(|cpus| most.min(cpus / each)).fold(0, u32::saturating_add),
+    };
+    (usable().fold(0, u32::saturating_add).min(free.cpus), tasks)
+}
+
 /// CPUs and memory that `tasks` tasks with `gpus` GPUs take of the node.
 pub(crate) fn cost(demand: &Demand, whole_cores: bool, node: &NodeDefinition, tasks: u32, gpus: u64) -> Cost {
-    let cpus = cpus_for(demand, whole_cores, node, tasks);
+    let cpus = cpus_for(demand, whole_cores, node, tasks).max(cpus_of_gpus(demand, whole_cores, node, gpus));
     let memory = match demand.memory {
         MemoryNeed::Uncounted => 0,
         MemoryNeed::Whole => node.memory.0,
@@ -129,13 +164,14 @@ pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, fr
     if demand.memory == MemoryNeed::Whole && free.memory < node.memory.0 {
         return 0;
     }
+    let (free_cpus, tasks_on_sockets) = of_sockets(demand, whole_cores, node, free);
     let fits = |tasks: u32| {
         let mut gpus = gpus_of(demand, tasks);
         if gpus == 0 && !demand.gres_per_job.is_empty() {
             gpus = 1;
         }
         let cost = cost(demand, whole_cores, node, tasks, gpus);
-        cost.cpus <= free.cpus.min(demand.max_cpus_per_node)
+        cost.cpus <= free_cpus.min(demand.max_cpus_per_node)
             && cost.memory <= free.memory
             && ((demand.gres_per_node.is_empty() && demand.gres_per_task.is_empty())
                 || gres_fit(demand, node, free.gres, tasks))
@@ -148,12 +184,11 @@ pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, fr
     } else if demand.share == Share::Whole {
         node.cpus.0 / demand.cpus_per_task
     } else {
-        free.cpus / demand.cpus_per_task
+        free_cpus / demand.cpus_per_task
     };
-    let sockets = node.sockets.max(1);
     let most = by_cpus
         .min(demand.tasks_per_node)
-        .min(demand.tasks_per_socket.saturating_mul(sockets))
+        .min(tasks_on_sockets)
         .min(demand.tasks_per_core.saturating_mul(node.cpus.0 / node.threads_per_core.max(1)));
     let most = if demand.tasks_given { most.min(demand.tasks) } else { most };
     if most <= 1 || fits(most) {

@@ -6,7 +6,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
+use model::config::topology::Topology;
 use model::id::{JobId, PartitionIdx, Uid};
 use model::time::{Span, Timestamp};
 
@@ -89,6 +91,8 @@ pub(super) struct Ledger {
     /// Some request cannot be counted in a pool of nodes.
     unpooled: bool,
     policy: Policy,
+    /// The topology that requests were sorted by.
+    topology: Option<Arc<Topology>>,
     dirty: Vec<JobId>,
     known: BTreeMap<JobId, Known>,
     /// Running jobs by planned end.
@@ -213,7 +217,7 @@ impl Ledger {
     pub(super) fn catch_up(&mut self, state: &State, settings: &Settings, now: Timestamp) -> Changes {
         let many = self.shapes.shapes.len() > 4096 + 4 * self.queue.len();
         let mut changes = Changes::default();
-        if !self.ready || many || self.policy != settings.policy {
+        if !self.ready || many || self.policy != settings.policy || !self.same_topology(settings) {
             self.rebuild(state, settings);
             changes.full = true;
             changes.anew = true;
@@ -242,8 +246,17 @@ impl Ledger {
         changes
     }
 
+    fn same_topology(&self, settings: &Settings) -> bool {
+        match (&self.topology, &settings.topology) {
+            (None, None) => true,
+            (Some(mine), Some(new)) => Arc::ptr_eq(mine, new) || mine == new,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
     fn rebuild(&mut self, state: &State, settings: &Settings) {
         self.policy = settings.policy;
+        self.topology = settings.topology.clone();
         self.cluster = Cluster::of(state, !self.unpooled);
         self.shapes = Shapes::default();
         self.dirty.clear();

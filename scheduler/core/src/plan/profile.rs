@@ -68,6 +68,7 @@ impl Amount {
     pub(crate) fn as_free(self, gres: &mut [u64; KINDS], kinds: usize, all_cpus: u32) -> Free<'_> {
         gres.iter_mut().zip(self.gres).for_each(|(to, from)| *to = u64::from(from));
         Free {
+            sockets: &[],
             cpus: self.cpus,
             memory: self.memory,
             gres: &gres[..kinds.min(KINDS)],

@@ -194,24 +194,53 @@ fn at(
     state: &State,
     settings: &Settings,
     class: &Class,
-    (from, to): (i64, i64),
+    window: (i64, i64),
     may_share: impl Fn(u32) -> bool,
 ) -> Option<Vec<Chosen>> {
     let partition = state.partition(class.partition)?;
-    let room = |node: NodeIdx| -> Option<Candidate> {
-        if !state.node(node).is_available() || !may_share(node.0) {
-            return None;
-        }
-        let definition = &cluster.kinds[cluster.kind(node.0)].definition;
-        if !fit::shape_fits(&class.demand, definition) {
-            return None;
-        }
-        let mut scratch = [0; KINDS];
-        let free = cluster.plan(node.0).over(from, to);
-        let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
-        candidate_on(settings, &class.demand, definition, node, free)
+    let room = |node: NodeIdx| {
+        may_share(node.0).then(|| room(cluster, state, settings, class, window, node)).flatten()
     };
-    choose_nodes(state, partition, &class.demand, room)
+    choose_nodes(state, settings, partition, &class.demand, room)
+}
+
+/// The same where more is known of a node now than amounts: on which sockets it has free cores.
+pub(super) fn now_on_sockets(
+    cluster: &Cluster,
+    state: &State,
+    settings: &Settings,
+    class: &Class,
+    window: (i64, i64),
+    known: impl Fn(NodeIdx) -> Option<Candidate>,
+) -> Option<Vec<Chosen>> {
+    let partition = state.partition(class.partition)?;
+    let room = |node: NodeIdx| {
+        let (planned, now) = (room(cluster, state, settings, class, window, node)?, known(node)?);
+        Some(Candidate { tasks: planned.tasks.min(now.tasks), ..planned })
+    };
+    choose_nodes(state, settings, partition, &class.demand, room)
+}
+
+/// What a node could take in a window.
+fn room(
+    cluster: &Cluster,
+    state: &State,
+    settings: &Settings,
+    class: &Class,
+    (from, to): (i64, i64),
+    node: NodeIdx,
+) -> Option<Candidate> {
+    if !state.node(node).is_available() {
+        return None;
+    }
+    let definition = &cluster.kinds[cluster.kind(node.0)].definition;
+    if !fit::shape_fits(&class.demand, definition) {
+        return None;
+    }
+    let mut scratch = [0; KINDS];
+    let free = cluster.plan(node.0).over(from, to);
+    let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
+    candidate_on(settings, &class.demand, definition, node, free)
 }
 
 /// What a chosen node gives in a window of the future.

@@ -17,9 +17,9 @@ use super::eligible;
 use super::family::Families;
 use super::profile::{Amount, KINDS};
 use crate::job::start::limit_of_run;
-use crate::place::demand::{self, Demand};
+use crate::place::demand::{self, Across, Demand};
 use crate::place::feature::Constraint;
-use crate::place::fit;
+use crate::place::{fit, topology};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Job, Limit};
@@ -187,7 +187,13 @@ fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
         (&rare.nodelist, &rare.exclude, &rare.tres_per_task, &rare.distribution, &rare.hint),
         (rare.tmp_mib, rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core),
         (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),
-        (rare.cpus_per_gpu, rare.contiguous, rare.spread_job, rare.overcommit),
+        (
+            rare.cpus_per_gpu,
+            rare.contiguous,
+            rare.spread_job,
+            rare.overcommit,
+            rare.switches.map(|(n, wait)| (n, wait.map(|wait| wait.0))),
+        ),
     )
 }
 
@@ -258,6 +264,9 @@ fn fixed(settings: &Settings, cluster: &Cluster, demand: &Demand) -> Option<Fixe
     let simple = demand.gres_per_job.is_empty()
         && !demand.contiguous
         && !demand.spread
+        && !topology::binds(settings, demand)
+        && !demand.is_by_socket()
+        && !matches!(demand.across, Across::Arbitrary(_))
         && (demand.required.is_empty() || demand.required.len() == count as usize)
         && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));
     // Which of several types will be free is not known ahead.

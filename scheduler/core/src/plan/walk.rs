@@ -326,6 +326,11 @@ impl Ledger {
         let window = (walk.now, end);
         let chosen = match &class.fixed {
             Some(fixed) if few && single => search::on_touched(&self.cluster, list, fixed, window, shared),
+            _ if class.demand.is_by_socket() => {
+                let user = walk.state.jobs[&key.job].owner.uid;
+                let known = |node| walk.board.candidate(walk.state, walk.settings, &class.demand, user, node);
+                search::now_on_sockets(&self.cluster, walk.state, walk.settings, class, window, known)
+            }
             _ => search::now(&self.cluster, walk.state, walk.settings, class, window, shared),
         }?;
         let share = |one| walk.board.share(walk.state, walk.settings, &class.demand, one);

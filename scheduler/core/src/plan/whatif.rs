@@ -119,6 +119,43 @@ pub fn compare(
     Ok(contrast(world.state(), &known, &before, &after, notes))
 }
 
+/// When and where a job would start that is submitted now, behind all that wait: `--test-only`.
+///
+/// [`Outlook::Unknown`] for a job that is refused, held back, or beyond the depth of the plan.
+/// Cost: a pass of the planner from nothing.
+#[must_use]
+pub fn would_start(
+    state: State,
+    settings: &Arc<Settings>,
+    now: Timestamp,
+    request: &Arc<JobRequest>,
+    asker: &Asker,
+) -> Outlook {
+    let mut world = World { machine: Machine::new(state), now };
+    world.input(Input::Configure(Arc::clone(settings)));
+    let submit = submission(0, request, asker);
+    let Some(Answer::Submitted { job, .. }) = world.input(Input::Submit(Box::new(submit))) else {
+        return Outlook::Unknown;
+    };
+    outlooks(world.state(), settings, now).remove(&job).map_or(Outlook::Unknown, |(_, outlook)| outlook)
+}
+
+/// The submission of one added job.
+fn submission(number: u32, request: &Arc<JobRequest>, asker: &Asker) -> Submit {
+    let mut key = [0xff; 16];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    Submit {
+        reply: ReplyTo(0),
+        asker: asker.clone(),
+        key: RequestKey(key),
+        request: Arc::clone(request),
+        script: Some(BodyHash([0; 32])),
+        environment: BodyHash([0; 32]),
+        alloc_sid: 0,
+        test_only: false,
+    }
+}
+
 /// Each waiting job's reason and outlook.
 type Outlooks = BTreeMap<JobId, (Reason, Outlook)>;
 
@@ -354,18 +391,7 @@ impl World {
             return Err(Refused { refusal: Refusal::NotSupported, lines: vec![line] });
         }
         for number in 0..count {
-            let mut key = [0xff; 16];
-            key[..4].copy_from_slice(&number.to_be_bytes());
-            let submit = Submit {
-                reply: ReplyTo(0),
-                asker: asker.clone(),
-                key: RequestKey(key),
-                request: Arc::clone(request),
-                script: Some(BodyHash([0; 32])),
-                environment: BodyHash([0; 32]),
-                alloc_sid: 0,
-                test_only: false,
-            };
+            let submit = submission(number, request, asker);
             if let Some(Answer::Refused(refused)) = self.input(Input::Submit(Box::new(submit))) {
                 return Err(refused);
             }

@@ -81,6 +81,18 @@ pub fn common(conf: &SlurmConf) -> Settings {
     if let Some(depth) = conf.scheduler_number("bf_max_job_test") {
         settings.backfill_depth = u32::try_from(depth).unwrap_or(u32::MAX);
     }
+    if let Some(seconds) = conf.scheduler_number("max_switch_wait") {
+        settings.switch_wait_max = Span::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX / 1000));
+    }
+    if let Some(most) = conf.scheduler_number("max_array_tasks") {
+        settings.max_array_tasks = u32::try_from(most).unwrap_or(u32::MAX);
+    }
+    settings.user_top = conf.scheduler_parameters.contains_key("enable_user_top");
+    settings.kill_invalid_dependency |= conf.scheduler_parameters.contains_key("kill_invalid_depend");
+    let option = |name: &str| conf.select_options.iter().any(|option| **option == *name);
+    settings.block_cores = option("CR_CORE_DEFAULT_DIST_BLOCK");
+    settings.one_task_per_core = option("CR_ONE_TASK_PER_CORE");
+    settings.least_loaded = option("CR_LLN");
     if !conf.backfill {
         settings.backfill_depth = 0;
     }

@@ -197,7 +197,13 @@ impl View<'_> {
         }
         let definition = &*node.definition;
         let whole: Vec<u64> = definition.gres.iter().map(|gres| gres.count).collect();
-        let all = Free { cpus: definition.cpus.0, memory: definition.memory.0, gres: &whole, idle: true };
+        let all = Free {
+            cpus: definition.cpus.0,
+            memory: definition.memory.0,
+            gres: &whole,
+            idle: true,
+            sockets: &[],
+        };
         match self.short_of(node, all) {
             None => {}
             Some(Cause::Cpus) => return Cause::SmallCpus,
@@ -215,6 +221,7 @@ impl View<'_> {
             .map(|(kind, gres)| gres.count.saturating_sub(node.used.gres.get(kind).copied().unwrap_or(0)))
             .collect();
         let now = Free {
+            sockets: &[],
             cpus: node.free_cpus().0,
             memory: node.free_memory().0,
             gres: &free,
