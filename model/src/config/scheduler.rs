@@ -107,7 +107,7 @@ pub const PARAMETERS: &[Parameter] = &[
     lost("disable_job_shrink", Word, "scontrol update that gives nodes back"),
     lost("enable_hetjob_steps", Word, HET),
     none("enable_job_state_cache", Word, "queries are answered from a copy beside the scheduler"),
-    done("enable_user_top", Word, "users may order their own jobs by scontrol top"),
+    lost("enable_user_top", Word, "scontrol top, by which users order their own jobs"),
     lost("extra_constraints", Word, "conditions on the Extra field of nodes"),
     none("ff_wait", Number, "slurmctld's wait at its failover"),
     lost("ignore_constraint_validation", Word, "constraints are accepted that no node satisfies"),
@@ -217,7 +217,7 @@ mod tests {
             let notices = notices.iter().map(|one| one.message.clone());
             errors.iter().map(ToString::to_string).chain(notices).collect::<Vec<_>>()
         };
-        assert!(texts("bf_max_job_test=50,enable_user_top").is_empty());
+        assert!(texts("bf_max_job_test=50,kill_invalid_depend").is_empty());
         assert_eq!(
             texts("bf_max_job_test=x"),
             ["s:3: SchedulerParameters: bf_max_job_test takes a whole number, not \"x\""]

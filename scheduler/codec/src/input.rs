@@ -5,9 +5,14 @@
 //! all variants, so that an addition to the vocabulary does not compile until it is recorded.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use model::array::TaskSet;
+use model::config::topology::{Plugin, Topology, Unit};
+use model::config::{Notice, Place};
 use model::exit::ExitStatus;
 use model::gres::GresRequest;
 use model::id::{
@@ -252,13 +257,18 @@ structs! {
         max_job_count max_array_size requeue_default requeue_delay def_mem_per_cpu def_mem_per_node licenses
         enforce weights priority_max_age multifactor node_timeout requeue_without_evidence return_to_service
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres
-        lease_grace tres_weights priority_rules priority_calc_period
+        lease_grace tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
+        topology switch_wait_max max_array_tasks
     }
     NodeDefinition {
         name hostname address port cpus boards sockets cores_per_socket threads_per_core memory tmp_disk
         features gres weight bind
     }
     GresDefinition { name kind count indexed }
+    Topology { plugin optional units block_sizes ways notices }
+    Unit { name nodes switches level link_speed place }
+    Place { file line }
+    Notice { place message }
     PartitionDefinition {
         name nodes nodes_text is_default hidden state max_time default_time min_nodes max_nodes
         max_cpus_per_node priority_tier priority_job_factor oversubscribe preempt_mode grace allow_accounts
@@ -314,6 +324,7 @@ enums! {
     Order { 0 Multifactor, 1 Fcfs, 2 Limit, 3 Area, 4 F1, }
     Candidates { 0 Queue, 1 Limit, 2 Area, }
     Prediction { 0 None, 1 Avg2, }
+    Plugin { 0 Tree, 1 Block, }
     PartitionState { 0 Up, 1 Down, 2 Drain, 3 Inactive, }
     OverSubscribe { 0 No, 1 Exclusive, 2 Yes(count), 3 Force(count), }
     PreemptMode { 0 Off, 1 Requeue, 2 Cancel, 3 Suspend, }
@@ -360,6 +371,24 @@ impl Word for Arc<str> {
     }
     fn take(from: &mut &[u8]) -> Result<Self, Error> {
         Box::<str>::take(from).map(Self::from)
+    }
+}
+
+impl Word for String {
+    fn put(&self, into: &mut Vec<u8>) {
+        Box::<str>::from(&**self).put(into);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Error> {
+        Box::<str>::take(from).map(Self::from)
+    }
+}
+
+impl Word for Arc<Path> {
+    fn put(&self, into: &mut Vec<u8>) {
+        self.as_os_str().as_encoded_bytes().to_vec().put(into);
+    }
+    fn take(from: &mut &[u8]) -> Result<Self, Error> {
+        Ok(Path::new(OsStr::from_bytes(&Vec::<u8>::take(from)?)).into())
     }
 }
 

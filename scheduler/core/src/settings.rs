@@ -138,8 +138,6 @@ pub struct Settings {
     pub switch_wait_max: Span,
     /// Most elements of an array (`max_array_tasks`).
     pub max_array_tasks: u32,
-    /// Users may order their own jobs by `scontrol top` (`enable_user_top`).
-    pub user_top: bool,
     /// Depth of protection in backfill (`bf_max_job_test`).
     pub backfill_depth: u32,
     /// How passes plan.
@@ -191,7 +189,6 @@ impl Settings {
             topology: None,
             switch_wait_max: Span::from_secs(300),
             max_array_tasks: u32::MAX,
-            user_top: false,
             backfill_depth: 1000,
             policy: crate::plan::policy::Policy::default(),
             tres: Vec::new(),

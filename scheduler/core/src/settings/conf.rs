@@ -87,7 +87,6 @@ pub fn common(conf: &SlurmConf) -> Settings {
     if let Some(most) = conf.scheduler_number("max_array_tasks") {
         settings.max_array_tasks = u32::try_from(most).unwrap_or(u32::MAX);
     }
-    settings.user_top = conf.scheduler_parameters.contains_key("enable_user_top");
     settings.kill_invalid_dependency |= conf.scheduler_parameters.contains_key("kill_invalid_depend");
     let option = |name: &str| conf.select_options.iter().any(|option| **option == *name);
     settings.block_cores = option("CR_CORE_DEFAULT_DIST_BLOCK");
