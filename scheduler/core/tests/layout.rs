@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::config::topology::{Plugin, Topology};
 use model::gres::{parse_gpus, parse_list};
 use model::quantity::MemoryMib;
-use model::request::{JobRequest, MemoryRequest};
+use model::request::{JobRequest, MemoryRequest, Sharing};
 use model::time::Span;
 use proptest::prelude::*;
 use scheduler_core::effect::Answer;
@@ -41,6 +41,7 @@ fn request(text: &str) -> JobRequest {
             "c" => request.cpus_per_task = Some(number()),
             "N" => request.nodes = Some((number(), Some(number()))),
             "m" => request.rare_mut().distribution = Some(value.replace('/', "=").into()),
+            "x" => request.sharing = Sharing::Exclusive,
             "w" => request.rare_mut().nodelist = Some(value.into()),
             "hint" => request.rare_mut().hint = Some(value.into()),
             "tasks-per-socket" => request.rare_mut().ntasks_per_socket = Some(number()),
@@ -134,12 +135,13 @@ fn tasks_are_dealt_out_to_nodes_as_asked() {
         text.split(' ').map(count).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(tasks("n=10 N=3 m=block"), "8t 1t 1t");
-    assert_eq!(tasks("n=10 N=3 m=cyclic"), "4t 3t 3t");
-    assert_eq!(tasks("n=10 N=3 m=plane/4"), "4t 4t 2t");
-    assert_eq!(tasks("n=20 N=2 m=cyclic:block"), "10t 10t");
+    // On shared nodes the tasks stay where the job's CPUs are.
+    assert_eq!(tasks("n=10 N=3 m=cyclic"), "8t 1t 1t");
+    assert_eq!(tasks("n=10 N=3 m=cyclic x=1"), "4t 3t 3t");
+    assert_eq!(tasks("n=10 N=3 m=plane/4 x=1"), "4t 4t 2t");
+    assert_eq!(tasks("n=20 N=2 m=cyclic:block x=1"), "10t 10t");
     assert_eq!(tasks("n=4 N=2 m=arbitrary w=n2,n0,n2,n2"), "1t 3t");
-    // A node with less room takes what it can.
-    assert_eq!(tasks("n=14 w=n0;n=12 N=3 m=cyclic"), "2t 5t 5t");
+    assert_eq!(tasks("n=14 w=n0;n=12 N=3 m=cyclic"), "2t 9t 1t");
 }
 
 #[test]

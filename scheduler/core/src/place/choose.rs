@@ -7,7 +7,7 @@
 
 use model::id::NodeIdx;
 
-use super::demand::{Across, Demand};
+use super::demand::{Across, Demand, Share};
 
 /// A node that can take at least one task.
 #[derive(Clone, Debug)]
@@ -58,7 +58,9 @@ fn deal(demand: &Demand, candidates: &[Candidate], mut chosen: Vec<Chosen>) -> O
             return Some(chosen);
         }
     };
-    if !demand.tasks_given || chosen.len() < 2 {
+    // Of shared nodes a job holds the CPUs that filling node by node gave it, and its tasks stay where those are:
+    // Slurm deals four tasks of `-N2 -m cyclic` out as three and one (golden `srun/distribution-cyclic`).
+    if demand.share != Share::Whole || !demand.tasks_given || chosen.len() < 2 {
         return Some(chosen);
     }
     chosen.sort_by_key(|one| one.node);

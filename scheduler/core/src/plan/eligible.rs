@@ -69,11 +69,9 @@ pub(crate) fn partition_reason(
         return Some(Reason::PartitionConfig);
     }
     let nodes = u32::try_from(partition.nodes.len()).unwrap_or(u32::MAX);
-    // Slurm's word for more nodes than MaxNodes (golden `limits/reason-partition-node-limit`).
-    if definition.max_nodes.is_some_and(|most| demand.min_nodes > most) {
-        return Some(Reason::PartitionConfig);
-    }
-    if demand.min_nodes > nodes || demand.max_nodes < definition.min_nodes {
+    // Slurm says PartitionConfig for the first second or two (golden `limits/reason-partition-node-limit`), then this.
+    let most = definition.max_nodes.unwrap_or(u32::MAX).min(nodes);
+    if demand.min_nodes > most || demand.max_nodes < definition.min_nodes {
         return Some(Reason::PartitionNodeLimit);
     }
     if let Some(most) = definition.max_time
