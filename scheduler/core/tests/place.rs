@@ -185,12 +185,12 @@ fn what_can_never_run_is_refused_and_what_a_partition_forbids_waits() {
     check("-Cintel&amd", "refused 2014");
     check("-Cnosuch -H ", "refused 2029");
     check("-xc[1-4]", "refused 2014");
-    check("-n33", "PartitionNodeLimit");
+    check("-n33", "PartitionConfig");
     check("-N5", "PartitionNodeLimit");
     check("-psmall -N2", "PartitionNodeLimit");
     check("-t11", "PartitionTimeLimit");
     check("-pclosed", "PartitionDown");
-    check("-pchem", "PartitionNodeLimit");
+    check("-pchem", "PartitionConfig");
     check("-Lmatlab:2;-Lmatlab:1", "Licenses");
     check("-psmall,debug", "c1:0/1t/500");
 }
