@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::housekeeping;
 use crate::inbox::{Inbox, Item};
 use crate::keys::Keys;
 use crate::lease::Leases;
+use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use crate::rpc::socket::{self, Bound};
 use crate::rpc::{Api, server};
@@ -52,6 +53,8 @@ pub struct Options {
     pub disk: Option<Arc<dyn journal::Disk>>,
     /// Where the machine's inputs are recorded for replays.
     pub record_inputs: Option<PathBuf>,
+    /// Milliseconds that are added to the system's wall clock: tests set the clock with it.
+    pub clock_skew: Option<&'static AtomicI64>,
 }
 
 /// Why a daemon does not start.
@@ -130,8 +133,16 @@ impl Daemon {
     /// # Errors
     /// See [`Error`]; nothing is left behind.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options { configuration, state: folder, socket, compactor, snapshot_after, disk, record_inputs } =
-            options;
+        let Options {
+            configuration,
+            state: folder,
+            socket,
+            compactor,
+            snapshot_after,
+            disk,
+            record_inputs,
+            clock_skew,
+        } = options;
         let record =
             |path: PathBuf| Recorder::create(&path).map_err(|source| Error::Recording { path, source });
         let recorder = record_inputs.map(record).transpose()?;
@@ -141,7 +152,7 @@ impl Daemon {
         let opened = keeper::open(&keeping, Epoch(0), &configuration.current().settings, &directory)
             .map_err(|source| Error::State { folder: keeping.folder.clone(), source: Box::new(source) })?;
         crash::point(Point::Recovered);
-        let clock = Clock::start(opened.state.now);
+        let clock = Clock::of(&keeping.folder, opened.state.now, clock_skew);
         let store::Opened { state, store, report: found } = opened;
         tell(&found);
         let settings = dynamic::with_known(&configuration.current().settings, &state);
@@ -174,8 +185,10 @@ impl Daemon {
             clock,
         };
         tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
+        let mailer = Mailer::spawn(Arc::clone(&configuration), Arc::clone(views.directory()));
+        let mailer = Arc::new(mailer.map_err(Error::Thread)?);
         let parts =
-            Parts { keeping, shelf, keys, inbox, views, dispatch, metrics, configuration, clock, recorder };
+            Parts { keeping, shelf, keys, inbox, views, dispatch, mailer, metrics, configuration, clock, recorder };
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || controller::run(&parts, store))

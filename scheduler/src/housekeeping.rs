@@ -1,11 +1,9 @@
-//! What has to be done now and then beside the controller: bodies that nothing refers to go, old history
-//! goes, and a wall clock that was set is told.
+//! What has to be done now and then beside the controller: bodies that nothing refers to go, and old history goes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::id::JobId;
-use model::time::Span;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -19,8 +17,6 @@ use crate::views::Views;
 const EVERY: Duration = Duration::from_secs(30);
 /// Looks between two purges of history: an hour.
 const PURGE_EVERY: u32 = 120;
-/// A wall clock that is so far away from the daemon's was set.
-const DRIFT_TOLD: Span = Span::from_secs(5);
 /// Jobs marked under one read lock.
 const CHUNK: usize = 4096;
 
@@ -40,16 +36,10 @@ pub struct Parts {
 pub async fn run(parts: Parts, stop: Shutdown) {
     let parts = Arc::new(parts);
     let mut purged_before = None;
-    let mut told = Span::ZERO;
     for look in 0_u32.. {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = stop.wait() => return,
-        }
-        let drift = parts.clock.drift();
-        if (drift - told).0.abs() >= DRIFT_TOLD.0 {
-            tracing::warn!(seconds = drift.as_secs(), "the wall clock was set; timers go on as before");
-            told = drift;
         }
         // What is purged after this look is collected after the next one.
         let purged = parts.metrics.purged.get();

@@ -16,6 +16,7 @@ pub mod housekeeping;
 pub mod inbox;
 pub mod keys;
 pub mod lease;
+pub mod mail;
 pub mod metrics;
 pub mod rows;
 pub mod rpc;

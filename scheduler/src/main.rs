@@ -133,6 +133,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             snapshot_after: Some(arguments.snapshot_after),
             disk: None,
             record_inputs: arguments.record_inputs.clone(),
+            clock_skew: None,
         })?;
         let stop = daemon.shutdown();
         let keep_socket = daemon.keep_socket();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use tests::{Cluster, Conf, Random};
@@ -65,4 +66,54 @@ fn bytes_thrown_at_the_socket_end_the_connection_and_not_the_daemon() {
     }
     assert!(cluster.answers());
     assert!(cluster.scheduler().unwrap().ended().is_none());
+}
+
+#[test]
+fn missing_scripts_and_jobs_of_others_are_refused_in_slurms_words() {
+    let cluster = cluster();
+    let ran = cluster.run("sbatch", &["/nowhere/job.sh"]).unwrap();
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (Some(1), "sbatch: error: Unable to open file /nowhere/job.sh")
+    );
+    let id = cluster.submit("#!/bin/sh\nsleep 600\n", &["-o", "/dev/null", "-J", "mine"]).unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let nobody = |program: &str, arguments: &[&str]| {
+        let mut command = cluster.command(program);
+        let out = command.args(arguments).uid(65534).gid(65534).current_dir("/").output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let change = format!("JobId={id}");
+    // Slurm has two words for it.
+    for (program, arguments, says) in [
+        ("scancel", &[id.as_str()][..], "Access/permission denied"),
+        ("scontrol", &["hold", &id], "Invalid user id"),
+        ("scontrol", &["update", &change, "JobName=theirs"], "Invalid user id"),
+        ("scontrol", &["requeue", &id], "denied"),
+    ] {
+        let (code, said) = nobody(program, arguments);
+        let refused = said.contains(says) || said.contains("Invalid user id");
+        assert!(refused && code != Some(0), "{program} {arguments:?}: {code:?} {said}");
+    }
+    let shown = cluster.ok("squeue", &["-h", "-o", "%i %j %T"]).unwrap();
+    assert!(shown == format!("{id} mine RUNNING") || shown == format!("{id} mine PENDING"), "{shown}");
+}
+
+/// A name may hold any character but the zero byte, as in Slurm; what lists jobs keeps one line for each.
+#[test]
+fn control_characters_in_names_break_no_listing() {
+    let cluster = cluster();
+    let name = "a\u{1b}[31m\u{7}b\nc|d\re";
+    let id = cluster.submit("#!/bin/sh\n", &["-H", "-J", name, "--comment", name]).unwrap();
+    let other = cluster.submit("#!/bin/sh\n", &["-H", "-J", "plain"]).unwrap();
+    let ids = cluster.ok("squeue", &["-h", "-o", "%i"]).unwrap();
+    let mut ids: Vec<&str> = ids.lines().collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [id.as_str(), other.as_str()]);
+    let json = cluster.ok("squeue", &["--json", "-j", &id]).unwrap();
+    assert!(json.contains("a\\u001b[31m\\u0007b\\nc|d\\re"), "{json}");
+    assert!(cluster.answers());
+    cluster.ok("scancel", &[&id, &other]).unwrap();
 }

@@ -3,9 +3,12 @@
 //! One file per promise. Each test has a cluster of its own in a temporary folder; all run side by side.
 
 mod input;
+mod install;
 mod life;
+mod mail;
 mod record;
 mod restart;
+mod signal;
 mod survival;
 
 use std::time::Duration;

@@ -289,6 +289,7 @@ enums! {
         7 Deadline,
         8 Plan(plan),
         9 IdsHeld(ids),
+        10 ClockSet { wall_ahead },
     }
     Command {
         0 Cancel { jobs filter signal batch_only full },

@@ -26,6 +26,7 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         Record::Owner(epoch) => Kind::Owner(epoch.0),
         Record::NextJobId(id) => Kind::NextJobId(*id),
         Record::IdWraps(times) => Kind::IdWraps(*times),
+        Record::WallAhead(span) => Kind::WallAheadMs(span.0),
 
         Record::NodeDefined { node, definition, removed } => {
             Kind::NodeDefined(node::defined_out(*node, definition, *removed))
@@ -154,6 +155,7 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::Owner(epoch) => Record::Owner(Epoch(epoch)),
         Kind::NextJobId(id) => Record::NextJobId(id),
         Kind::IdWraps(times) => Record::IdWraps(times),
+        Kind::WallAheadMs(ms) => Record::WallAhead(Span(ms)),
 
         Kind::NodeDefined(wire) => node::defined_in(wire)?,
         Kind::NodeAdmin(wire) => node::admin_in(wire),

@@ -31,12 +31,13 @@ use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, Parti
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 38;
+const VARIANTS: usize = 39;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
     match record {
         Record::Time(_) => 0,
+        Record::WallAhead(_) => 38,
         Record::Owner(_) => 1,
         Record::NextJobId(_) => 2,
         Record::NodeDefined { .. } => 3,
@@ -553,6 +554,7 @@ fn account_samples(each: &mut impl FnMut(Record)) {
 /// All samples; panics if a variant has none.
 pub(crate) fn all() -> Vec<Record> {
     let mut samples = vec![Record::Time(Timestamp(-1)), Record::Time(Timestamp(1 << 41))];
+    samples.extend([Record::WallAhead(Span(-7_200_000)), Record::WallAhead(Span(1))]);
     samples.push(Record::Owner(Epoch(u64::MAX)));
     samples.push(Record::NextJobId(u32::MAX));
     samples.push(Record::IdWraps(3));

@@ -52,6 +52,7 @@ pub fn apply(state: &mut State, record: &Record) {
         }
         Record::IdWraps(times) => state.id_wraps = *times,
         Record::Aging(aging) => age(state, *aging),
+        Record::WallAhead(span) => state.wall_ahead = *span,
         Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }
         | Record::NodeLink { .. }

@@ -52,6 +52,11 @@ pub enum Input {
     },
     /// Ids that history holds, before ids come round: no new job gets one of them.
     IdsHeld(Box<TaskSet>),
+    /// The wall clock was set, or the machine slept: wall time is so far ahead of `now` from now on.
+    ClockSet {
+        /// Behind, if negative.
+        wall_ahead: Span,
+    },
     /// A deadline of the machine may have passed.
     Deadline,
     /// The planner proposes. Each placement is checked again.

@@ -117,6 +117,7 @@ impl Machine {
             Input::Disconnected { node } => call.disconnect(node),
             Input::Report { node, run, report } => call.report(node, run, report),
             Input::IdsHeld(ids) => call.machine.held_ids = Some(*ids),
+            Input::ClockSet { wall_ahead } => call.clock_set(wall_ahead),
             Input::Deadline => {}
             Input::Plan(plan) => call.carry_out(plan),
         }
@@ -124,7 +125,7 @@ impl Machine {
     }
 
     /// Derives every timer from the state again: after recovery, and when the configuration changes.
-    fn rebuild_timers(&mut self) {
+    pub(crate) fn rebuild_timers(&mut self) {
         self.timers.clear();
         let ids: Vec<JobId> = self.state.jobs.keys().copied().collect();
         for id in ids {
@@ -153,14 +154,19 @@ impl Machine {
                 // A time that has passed counts too: after a crash nobody else would look at the job.
                 let begin = pending.not_before.filter(|_| !planted::is(Bug::ForgetTimer));
                 let delay = crate::job::dependency::next_delay(&self.state, job);
-                [begin, delay, job.request.rare().deadline, switches_until(job)].into_iter().flatten().min()
+                [begin, delay, self.own_deadline(job), switches_until(job)].into_iter().flatten().min()
             }
             Phase::Active(active) if active.finish.is_none() => {
                 let own = active.limit_end().map(|end| end.saturating_add(self.limit_margin(job)));
-                [own, job.request.rare().deadline].into_iter().flatten().min()
+                [own, self.own_deadline(job)].into_iter().flatten().min()
             }
             Phase::Active(_) | Phase::Ended(_) => None,
         }
+    }
+
+    /// The job's `--deadline`, which is wall time, in the machine's time.
+    pub(crate) fn own_deadline(&self, job: &Job) -> Option<Timestamp> {
+        job.request.rare().deadline.map(|wall| self.state.own_time(wall))
     }
 
     /// How much later than the supervisor the scheduler ends a job that outlives its limit.

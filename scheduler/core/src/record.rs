@@ -30,6 +30,9 @@ pub enum Record {
     Owner(Epoch),
     /// The id that is tried first for the next job.
     NextJobId(u32),
+    /// The wall clock was set, or the machine slept: wall time is so far ahead of the times in these records (behind,
+    /// if negative), from now on.
+    WallAhead(Span),
 
     /// This is the node at this place now: new, or redefined. What jobs hold of it stays.
     NodeDefined {

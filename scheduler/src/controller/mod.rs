@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use journal::Pace;
 use model::id::{Epoch, NodeIdx};
-use model::time::Timestamp;
+use model::time::{Span, Timestamp};
 use scheduler_core::effect::ReplyTo;
 use scheduler_core::input::Input;
 use scheduler_core::machine::{Machine, Outbox};
@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::inbox::{self, Inbox, Item, Reply};
 use crate::keys::Keys;
+use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use crate::settings::{Configuration, dynamic};
 use crate::shelf::Shelf;
@@ -43,7 +44,7 @@ use batch::{Batch, Release};
 use keeper::{Keeping, Room, Suspects};
 use planning::Planning;
 use recorder::{Recorder, Recording};
-use release::{Progress, Releaser};
+use release::{Outlets, Progress, Releaser};
 
 /// Items that are taken from the queue at a time.
 const TAKEN_MAX: usize = 512;
@@ -53,6 +54,10 @@ const UNRELEASED_MAX: usize = 4;
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 /// What an input that admits no work brings, bytes of records, as a rule.
 const ESSENTIAL_BYTES: u64 = 16 << 10;
+/// How often it is looked whether the wall clock was set.
+const CLOCK_PAUSE: Duration = Duration::from_secs(1);
+/// A wall clock that has moved so far away from where the state has it was set, or the machine slept.
+const CLOCK_SET: Span = Span::from_secs(1);
 /// Pause between two looks at a full disk.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,6 +75,8 @@ pub struct Parts {
     pub views: Arc<Views>,
     /// Sessions of executors.
     pub dispatch: Arc<Dispatch>,
+    /// Mail about jobs.
+    pub mailer: Arc<Mailer>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// The configuration.
@@ -176,6 +183,8 @@ struct Owner<'a> {
     full_since: Option<Instant>,
     /// When it is looked again whether there is.
     look_again: Option<Instant>,
+    /// When the wall clock is looked at next.
+    next_clock: Instant,
     end: Option<End>,
 }
 
@@ -186,14 +195,14 @@ impl<'a> Owner<'a> {
         let epoch = store.epoch();
         let settings = dynamic::with_known(&parts.configuration.current().settings, &state);
         let progress = Arc::new(Progress::default());
-        let releaser = Releaser::spawn(
-            Arc::clone(&parts.views),
-            Arc::clone(store.history()),
-            Arc::clone(&parts.dispatch),
-            parts.inbox.clone(),
-            Arc::clone(&parts.metrics),
-            Arc::clone(&progress),
-        )?;
+        let outlets = Outlets {
+            views: Arc::clone(&parts.views),
+            history: Arc::clone(store.history()),
+            dispatch: Arc::clone(&parts.dispatch),
+            mailer: Arc::clone(&parts.mailer),
+            metrics: Arc::clone(&parts.metrics),
+        };
+        let releaser = Releaser::spawn(outlets, parts.inbox.clone(), Arc::clone(&progress))?;
         let now = state.now;
         let recording = parts.recorder.as_ref().map(|recorder| recorder.begin(&state));
         let mut owner = Self {
@@ -218,6 +227,7 @@ impl<'a> Owner<'a> {
             pace: Pace::default(),
             full_since: None,
             look_again: None,
+            next_clock: Instant::now(),
             end: None,
         };
         if let Err(error) = owner.store.open_index() {
@@ -225,6 +235,7 @@ impl<'a> Owner<'a> {
         }
         owner.handle(Input::Owned(epoch));
         owner.configure(settings);
+        owner.mind_clock();
         Ok(owner)
     }
 
@@ -249,6 +260,7 @@ impl<'a> Owner<'a> {
                 let told_to_stop = items.iter().any(|item| matches!(item, Item::Stop));
                 return if told_to_stop { End::Stopped } else { End::Fenced(reason) };
             }
+            self.mind_clock();
             self.fire_deadline();
             let held_back = !items.is_empty();
             let quiet = !held_back && self.parts.inbox.is_empty();
@@ -304,7 +316,25 @@ impl<'a> Owner<'a> {
         let deadline = self.machine.next_deadline();
         let clock = &self.parts.clock;
         let at = [deadline, wake].into_iter().flatten().min().map(|at| clock.instant(at));
-        [pass, at, self.look_again].into_iter().flatten().min()
+        [pass, at, self.look_again, Some(self.next_clock)].into_iter().flatten().min()
+    }
+
+    /// Tells the machine when the wall clock was set or the machine has slept: by how much wall time is away from the
+    /// clock that goes on evenly.
+    fn mind_clock(&mut self) {
+        if Instant::now() < self.next_clock || self.end.is_some() {
+            return;
+        }
+        self.next_clock = Instant::now() + CLOCK_PAUSE;
+        let wall_ahead = self.parts.clock.drift();
+        let moved = wall_ahead.saturating_sub(self.machine.state().wall_ahead);
+        if moved.0.abs() >= CLOCK_SET.0 && self.essential(ESSENTIAL_BYTES) {
+            tracing::warn!(
+                seconds = moved.as_secs(),
+                "the wall clock was set or the machine slept; begin times follow it, limits and delays do not"
+            );
+            self.handle(Input::ClockSet { wall_ahead });
+        }
     }
 
     fn fire_deadline(&mut self) {

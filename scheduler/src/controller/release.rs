@@ -16,6 +16,7 @@ use super::keeper::history_row;
 use crate::crash::{self, Point};
 use crate::dispatch::Dispatch;
 use crate::inbox::Inbox;
+use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use crate::store::Committed;
 use crate::store::history::{History, RecordPlace};
@@ -35,6 +36,16 @@ pub(super) struct Progress {
     pub fenced: AtomicBool,
 }
 
+/// Where what is durable goes.
+#[derive(Clone)]
+pub(super) struct Outlets {
+    pub views: Arc<Views>,
+    pub history: Arc<History>,
+    pub dispatch: Arc<Dispatch>,
+    pub mailer: Arc<Mailer>,
+    pub metrics: Arc<Metrics>,
+}
+
 /// The thread, and the way to it. Bounded by the controller, which counts what is not released.
 pub(super) struct Releaser {
     batches: Option<Sender<Outcome>>,
@@ -46,18 +57,11 @@ impl Releaser {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn spawn(
-        views: Arc<Views>,
-        history: Arc<History>,
-        dispatch: Arc<Dispatch>,
-        inbox: Inbox,
-        metrics: Arc<Metrics>,
-        progress: Arc<Progress>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn spawn(outlets: Outlets, inbox: Inbox, progress: Arc<Progress>) -> std::io::Result<Self> {
         let (batches, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name("release".to_owned())
-            .spawn(move || run(&receiver, &views, &history, &dispatch, &inbox, &metrics, &progress))?;
+            .spawn(move || run(&receiver, &outlets, &inbox, &progress))?;
         Ok(Self { batches: Some(batches), thread: Some(thread) })
     }
 
@@ -83,19 +87,11 @@ impl Drop for Releaser {
     }
 }
 
-fn run(
-    batches: &Receiver<Outcome>,
-    views: &Views,
-    history: &History,
-    dispatch: &Dispatch,
-    inbox: &Inbox,
-    metrics: &Metrics,
-    progress: &Progress,
-) -> Option<String> {
+fn run(batches: &Receiver<Outcome>, outlets: &Outlets, inbox: &Inbox, progress: &Progress) -> Option<String> {
     let mut fault = None;
     while let Ok((batch, outcome)) = batches.recv() {
         match outcome {
-            Ok(committed) if fault.is_none() => release(batch, committed, views, history, dispatch, metrics),
+            Ok(committed) if fault.is_none() => release(batch, committed, outlets),
             Ok(_) => {}
             Err(error) => {
                 progress.fenced.store(true, Ordering::SeqCst);
@@ -109,14 +105,8 @@ fn run(
     fault
 }
 
-fn release(
-    batch: Batch,
-    committed: Option<Committed>,
-    views: &Views,
-    history: &History,
-    dispatch: &Dispatch,
-    metrics: &Metrics,
-) {
+fn release(batch: Batch, committed: Option<Committed>, outlets: &Outlets) {
+    let Outlets { views, history, dispatch, mailer, metrics } = outlets;
     let Batch { update, releases } = batch;
     metrics.records.add(update.records.len() as u64);
     match committed {
@@ -129,6 +119,7 @@ fn release(
                 let at = RecordPlace { sequence, record: place };
                 let mut maker = |state: &State, job: &Job| history_row(state, &view.settings, directory, job);
                 history.observe(&view.state, at, record, &mut maker);
+                mailer.observe(&view.state, record);
             });
             history.observed(sequence);
             crash::point(Point::AfterViews);

@@ -184,7 +184,7 @@ fn job_part(views: &Views, view: &View, site: &Site, job: &Job, active: &Active)
         Some(MemoryRequest::PerNode(mib)) => (None, Some(mib.0)),
         Some(MemoryRequest::PerGpu(_)) | None => (None, None),
     };
-    let end = active.limit_end().map(|end| end.0);
+    let end = active.limit_end().map(|end| state.wall_time(end).0);
     let partition = state.partition(active.partition);
     let mut launch = v1::Launch {
         epoch: state.epoch.0,
@@ -195,8 +195,8 @@ fn job_part(views: &Views, view: &View, site: &Site, job: &Job, active: &Active)
         request: Some(outwards(&job.request)),
         allocation: rows::allocation(state, &active.allocation),
         node_list: rows::node_list(state, &active.allocation),
-        start_ms: active.start.0,
-        submit_ms: job.submit.0,
+        start_ms: state.wall_time(active.start).0,
+        submit_ms: state.wall_time(job.submit).0,
         end_ms: end,
         account: job.account.to_string(),
         qos: job.qos.to_string(),

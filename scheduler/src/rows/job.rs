@@ -61,7 +61,24 @@ pub fn row(job: &Job, context: &Context<'_>) -> v1::Job {
         Phase::Active(active) => fill_active(&mut row, job, active, context),
         Phase::Ended(ended) => fill_ended(&mut row, job, ended, context),
     }
+    to_wall(&mut row, context.state.wall_ahead);
     row
+}
+
+/// Turns the job's own times, which came from the state, into wall time. Steps have theirs already, and what the
+/// request names is wall time.
+fn to_wall(row: &mut v1::Job, ahead: Span) {
+    row.submit_ms += ahead.0;
+    let times = [
+        &mut row.eligible_ms,
+        &mut row.accrue_ms,
+        &mut row.planned_start_ms,
+        &mut row.last_sched_eval_ms,
+        &mut row.start_ms,
+        &mut row.end_ms,
+        &mut row.suspend_ms,
+    ];
+    times.into_iter().flatten().for_each(|ms| *ms += ahead.0);
 }
 
 /// What does not depend on where the job is in its life.

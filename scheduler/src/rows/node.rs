@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::id::NodeIdx;
+use model::time::Span;
 use proto::v1;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
@@ -63,7 +64,7 @@ fn base_state(node: &Node, cpus: u32) -> &'static str {
 }
 
 /// The row of one node. `suspended` CPUs of it belong to suspended jobs; `resumed`: an administrator brought it
-/// back and its executor has not said anything since. Source: golden `sinfo/reasons`.
+/// back and its executor has not said anything since. `wall_ahead`: the state's. Source: golden `sinfo/reasons`.
 #[must_use]
 pub fn row(
     node: &Node,
@@ -72,6 +73,7 @@ pub fn row(
     partitions: &[String],
     vitals: Vitals,
     resumed: bool,
+    wall_ahead: Span,
 ) -> v1::Node {
     let definition = &node.definition;
     let observed = &node.observed;
@@ -107,10 +109,10 @@ pub fn row(
         partitions: partitions.to_vec(),
         reason: node.admin.reason.to_string(),
         reason_uid: node.admin.reason_uid.map(|uid| uid.0),
-        reason_ms: node.admin.reason_at.map(|at| at.0),
+        reason_ms: node.admin.reason_at.map(|at| at.saturating_add(wall_ahead).0),
         boot_ms: observed.boot_at.map(|at| at.0),
         executor_start_ms: observed.start_at.map(|at| at.0),
-        last_busy_ms: node.last_busy.map(|at| at.0),
+        last_busy_ms: node.last_busy.map(|at| at.saturating_add(wall_ahead).0),
         load: vitals.load,
         containers: vitals.containers.into(),
         os: observed.os.to_string(),

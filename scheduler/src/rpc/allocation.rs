@@ -34,7 +34,7 @@ pub fn hold(api: &Api, asker: &Asker, from: v1::HoldAllocationRequest) -> Result
     };
     if let Err(refusal) = allowed {
         let refused = Some(proto::convert::refusal::outwards(refusal, &[]));
-        let page = v1::JobPage { refused, now_ms: api.views.now().0, ..v1::JobPage::default() };
+        let page = v1::JobPage { refused, now_ms: api.views.wall().0, ..v1::JobPage::default() };
         // The channel is new and has room.
         let _ = pages.try_send(Ok(page));
         return Ok(receiver);

@@ -75,7 +75,7 @@ pub fn gauges(api: &Api) -> Gauges {
 pub fn figures(api: &Api) -> v1::DiagnosticsReply {
     let gauges = gauges(api);
     let metrics = &api.metrics;
-    let now_s = api.views.now().as_secs();
+    let now_s = api.views.wall().as_secs();
     let queue_depth = gauges.pending.to_string();
     let figures = [
         ("Server thread count", "1".to_owned()),

@@ -74,7 +74,7 @@ fn why_now(views: &Views, sight: Sight, from: v1::ExplainRequest) -> v1::Explain
     let Some(job) = found else {
         drop(view);
         let refused = Some(proto::convert::refusal::outwards(Refusal::InvalidJobId, &[]));
-        return v1::ExplainReply { refused, now_ms: now.0, ..v1::ExplainReply::default() };
+        return v1::ExplainReply { refused, now_ms: views.wall_of(now).0, ..v1::ExplainReply::default() };
     };
     let row = views.row(&view, job, false);
     let id = job.id;
@@ -86,7 +86,7 @@ fn why_now(views: &Views, sight: Sight, from: v1::ExplainRequest) -> v1::Explain
         let told = explain(state.clone(), &settings, id, now)?;
         Some(Tell { views, state: &state, settings: &settings, sight }.explanation(id, told))
     });
-    v1::ExplainReply { refused: None, now_ms: now.0, job: Some(row), waiting }
+    v1::ExplainReply { refused: None, now_ms: views.wall_of(now).0, job: Some(row), waiting }
 }
 
 /// The record that a number, or an element of an array, means.
@@ -126,7 +126,7 @@ impl Tell<'_> {
             },
             Outlook::Planned { start, nodes, partition } => v1::Outlook {
                 now: false,
-                start_ms: Some(start.0),
+                start_ms: Some(self.state.wall_time(*start).0),
                 nodes: nodes.to_string(),
                 partition: self.partition(*partition),
             },
@@ -194,7 +194,7 @@ impl Tell<'_> {
                 .to_owned(),
                 job_id: term.job.0,
                 state: job.map_or_else(String::new, |job| job.state().long().to_owned()),
-                expected_ms: expected.map(|at| at.0),
+                expected_ms: expected.map(|at| self.state.wall_time(at).0),
             }
         };
         terms.iter().map(row).collect()
@@ -231,8 +231,8 @@ impl Tell<'_> {
             cpus: witness.cpus,
             memory_mib: witness.memory_mib,
             others: held.collect::<Vec<_>>().join(","),
-            start_ms: witness.start.map(|at| at.0),
-            until_ms: witness.until.map(|at| at.0),
+            start_ms: witness.start.map(|at| self.state.wall_time(at).0),
+            until_ms: witness.until.map(|at| self.state.wall_time(at).0),
         }
     }
 }
@@ -307,7 +307,7 @@ fn tell(
     comparison: Comparison,
 ) -> v1::WhatIfReply {
     let mut reply = v1::WhatIfReply {
-        now_ms: now.0,
+        now_ms: views.wall_of(now).0,
         notes: comparison.notes,
         unmoved: comparison.unmoved,
         unplanned: comparison.unplanned,
@@ -346,7 +346,7 @@ fn outwards(views: &Views, partitions: &[String], one: Move) -> v1::Move {
         let (now, start_ms, nodes, partition) = match outlook {
             Outlook::Now { nodes, partition } => (true, None, nodes.to_string(), Some(partition)),
             Outlook::Planned { start, nodes, partition } => {
-                (false, Some(start.0), nodes.to_string(), Some(partition))
+                (false, Some(views.wall_of(*start).0), nodes.to_string(), Some(partition))
             }
             Outlook::Unknown => (false, None, String::new(), None),
         };

@@ -41,7 +41,7 @@ pub fn jobs(api: &Api, asker: &Asker, from: v1::ListJobsRequest) -> Result<Pages
     let (pages, receiver) = mpsc::channel(PAGES_MAX);
     tokio::spawn(async move {
         let page =
-            |jobs, caught_up| Ok(v1::JobPage { jobs, now_ms: views.now().0, caught_up, refused: None });
+            |jobs, caught_up| Ok(v1::JobPage { jobs, now_ms: views.wall().0, caught_up, refused: None });
         if filter.names_jobs() {
             let jobs = views.jobs_named(&filter, from.with_steps);
             // The caller has left if it cannot be told.
@@ -93,11 +93,12 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
             partitions.get(&idx).unwrap_or(&no_partitions),
             view.vitals.get(&idx).cloned().unwrap_or_default(),
             view.resumed.contains(&idx),
+            view.state.wall_ahead,
         );
         found.push(row);
     }
     drop(view);
-    let now_ms = api.views.now().0;
+    let now_ms = api.views.wall().0;
     let mut pages = Vec::new();
     let mut found = found.into_iter().peekable();
     loop {
@@ -120,7 +121,7 @@ pub fn partitions(api: &Api) -> v1::ListPartitionsReply {
         .flatten()
         .map(|partition| rows::partition::row(&view.state, &view.settings, partition))
         .collect();
-    v1::ListPartitionsReply { partitions, now_ms: api.views.now().0 }
+    v1::ListPartitionsReply { partitions, now_ms: api.views.wall().0 }
 }
 
 /// Switches or blocks, in the order of topology.conf; empty without one.
@@ -188,7 +189,7 @@ pub async fn history(api: &Api, asker: &Asker, from: v1::ListHistoryRequest) -> 
         rows.retain(|(job, run), _| last.get(job) == Some(run));
     }
     let (pages, receiver) = mpsc::channel(PAGES_MAX);
-    let now_ms = api.views.now().0;
+    let now_ms = api.views.wall().0;
     tokio::spawn(async move {
         let mut rows = rows.into_values().peekable();
         loop {

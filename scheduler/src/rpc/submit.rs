@@ -169,7 +169,7 @@ pub async fn test(api: &Api, asker: Asker, from: v1::SubmitRequest) -> Result<v1
     match answer.await.map_err(|_| unknown_outcome())? {
         Answer::WouldStart { start, cpus, nodes, partition } => {
             let alone = v1::TestSubmitReply {
-                start_ms: start.0,
+                start_ms: api.views.wall_of(start).0,
                 cpus,
                 nodes: nodes.into(),
                 partition: partition.into(),
@@ -202,10 +202,10 @@ fn behind_all(
     match would_start(state, &settings, now, request, asker) {
         Outlook::Unknown => alone,
         Outlook::Now { nodes, partition } => {
-            v1::TestSubmitReply { start_ms: now.0, nodes: nodes.into(), partition: name(partition), ..alone }
+            v1::TestSubmitReply { start_ms: views.wall_of(now).0, nodes: nodes.into(), partition: name(partition), ..alone }
         }
         Outlook::Planned { start, nodes, partition } => v1::TestSubmitReply {
-            start_ms: start.0,
+            start_ms: views.wall_of(start).0,
             nodes: nodes.into(),
             partition: name(partition),
             ..alone

@@ -10,6 +10,7 @@ use nix::unistd::User;
 use scheduler_core::settings::conf;
 
 use super::Loaded;
+use crate::mail;
 
 /// The partition of a machine without files.
 pub const MAIN: &str = "main";
@@ -41,6 +42,7 @@ pub fn without_files() -> Loaded {
         shown: conf.shown(),
         private_data: Vec::new(),
         state_save_location: None,
+        mail: mail_of(&conf, None),
         notices: Vec::new(),
     }
 }
@@ -53,8 +55,12 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
     let mut notices: Vec<String> =
         conf.notices.iter().chain(&gres.notices).map(ToString::to_string).collect();
     let mut settings = conf::settings(conf, gres);
+    let mut slurm_user = None;
     match User::from_name(&conf.slurm_user) {
-        Ok(Some(user)) => settings.administrators.push(Uid(user.uid.as_raw())),
+        Ok(Some(user)) => {
+            settings.administrators.push(Uid(user.uid.as_raw()));
+            slurm_user = Some((user.uid.as_raw(), user.gid.as_raw()));
+        }
         Ok(None) | Err(_) => match conf.slurm_user.parse() {
             Ok(uid) => settings.administrators.push(Uid(uid)),
             Err(_) => notices.push(format!(
@@ -78,8 +84,21 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         shown: shown(conf),
         private_data: conf.private_data.clone(),
         state_save_location: Some(PathBuf::from(&*conf.state_save_location)),
+        mail: mail_of(conf, slurm_user),
         notices,
     })
+}
+
+/// MailProg runs as SlurmUser, where the daemon may choose. Slurm looks for its default at a second place too.
+fn mail_of(conf: &SlurmConf, slurm_user: Option<(u32, u32)>) -> mail::Settings {
+    const SECOND: &str = "/usr/bin/mail";
+    let mut program = PathBuf::from(&*conf.mail_prog);
+    if program == Path::new("/bin/mail") && !program.exists() && Path::new(SECOND).exists() {
+        program = PathBuf::from(SECOND);
+    }
+    let root = nix::unistd::geteuid().is_root();
+    let user = slurm_user.filter(|(uid, _)| root && *uid != 0);
+    mail::Settings { program, domain: conf.mail_domain.clone(), user }
 }
 
 /// SlurmUser is shown with its number.

@@ -15,6 +15,8 @@ use model::config::gres::GresConf;
 use model::config::topology::{Plugin, Topology};
 use scheduler_core::settings::Settings;
 
+use crate::mail;
+
 /// A configuration that was read and found sound.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -26,6 +28,8 @@ pub struct Loaded {
     pub private_data: Vec<Box<str>>,
     /// StateSaveLocation of a given file.
     pub state_save_location: Option<PathBuf>,
+    /// How mail leaves.
+    pub mail: mail::Settings,
     /// What the administrator should know, with file and line.
     pub notices: Vec<String>,
 }
@@ -54,6 +58,7 @@ impl Configuration {
             shown: Vec::new(),
             private_data: Vec::new(),
             state_save_location: None,
+            mail: mail::Settings { program: "/bin/mail".into(), domain: None, user: None },
             notices: Vec::new(),
         };
         Self { source: None, in_force: RwLock::new(loaded) }
@@ -92,6 +97,12 @@ impl Configuration {
     #[must_use]
     pub fn shown(&self) -> Vec<(String, String)> {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+    }
+
+    /// How mail leaves.
+    #[must_use]
+    pub fn mail(&self) -> mail::Settings {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).mail.clone()
     }
 
     /// Whether users see only their own jobs.

@@ -9,10 +9,11 @@ pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use model::id::{JobId, NodeIdx, TaskIndex};
-use model::time::Timestamp;
+use model::time::{Span, Timestamp};
 use proto::v1;
 use scheduler_core::apply::apply;
 use scheduler_core::record::Record;
@@ -59,6 +60,8 @@ pub struct Views {
     news: broadcast::Sender<News>,
     directory: Arc<Directory>,
     clock: Clock,
+    /// The state's, to be had without a lock.
+    wall_ahead: AtomicI64,
 }
 
 /// What a batch brings to the views.
@@ -76,6 +79,7 @@ impl Views {
     /// A view of a recovered state.
     #[must_use]
     pub fn new(state: State, settings: Arc<Settings>, directory: Arc<Directory>, clock: Clock) -> Self {
+        let wall_ahead = AtomicI64::new(state.wall_ahead.0);
         let view = View {
             state,
             settings,
@@ -85,19 +89,32 @@ impl Views {
             changes: 0,
         };
         let (news, _) = broadcast::channel(NEWS_MAX);
-        Self { view: RwLock::new(view), news, directory, clock }
+        Self { view: RwLock::new(view), news, directory, clock, wall_ahead }
     }
 
     /// Replaces the state after a recovery within the process.
     pub fn replace(&self, state: State, settings: Arc<Settings>) {
         let mut view = self.write();
         let changed: Vec<JobId> = view.state.jobs.keys().chain(state.jobs.keys()).copied().collect();
+        self.wall_ahead.store(state.wall_ahead.0, Ordering::Relaxed);
         view.state = state;
         view.settings = settings;
         view.verdicts.clear();
         view.changes += 1;
         drop(view);
         let _ = self.news.send(changed.into());
+    }
+
+    /// The present as the wall clock shows it: what users are told.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        self.wall_of(self.clock.now())
+    }
+
+    /// A time of the state as the wall clock shows it.
+    #[must_use]
+    pub fn wall_of(&self, own: Timestamp) -> Timestamp {
+        own.saturating_add(Span(self.wall_ahead.load(Ordering::Relaxed)))
     }
 
     /// The present of the daemon's clock.
@@ -157,6 +174,7 @@ impl Views {
             view.verdicts.insert(id, verdict);
         }
         view.changes += 1;
+        self.wall_ahead.store(view.state.wall_ahead.0, Ordering::Relaxed);
         drop(view);
         if !changed.is_empty() && self.news.receiver_count() > 0 {
             // Fails only when the last watcher has just left.
@@ -290,6 +308,7 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::StepStopping { job, .. }
         | Record::StepEnded { job, .. } => each(*job),
         Record::Time(_)
+        | Record::WallAhead(_)
         | Record::Owner(_)
         | Record::NextJobId(_)
         | Record::IdWraps(_)

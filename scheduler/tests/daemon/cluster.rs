@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use journal::Disk;
@@ -31,6 +31,7 @@ pub(crate) struct Cluster {
     daemon: Option<Daemon>,
     disk: Option<Arc<dyn Disk>>,
     settings: Settings,
+    skew: Option<&'static AtomicI64>,
 }
 
 impl Cluster {
@@ -41,14 +42,14 @@ impl Cluster {
 
     /// The same on a modelled disk.
     pub(crate) fn on(disk: Option<Arc<dyn Disk>>) -> Self {
-        Self::made(disk, settings())
+        Self::made(disk, settings(), None)
     }
 
     /// A cluster that forgets ended jobs at once.
     pub(crate) fn forgetful() -> Self {
         let mut settings = settings();
         settings.min_job_age = model::time::Span::from_millis(1);
-        Self::made(None, settings)
+        Self::made(None, settings, None)
     }
 
     /// The same, with these ids; they count from the next start on.
@@ -56,7 +57,7 @@ impl Cluster {
         let mut settings = settings();
         settings.min_job_age = model::time::Span::from_millis(1);
         (settings.first_job_id, settings.max_job_id) = (first, most);
-        Self::made(None, settings)
+        Self::made(None, settings, None)
     }
 
     /// Ids begin here from the next start on.
@@ -64,11 +65,16 @@ impl Cluster {
         self.settings.first_job_id = first;
     }
 
-    fn made(disk: Option<Arc<dyn Disk>>, settings: Settings) -> Self {
+    /// A cluster whose wall clock the test sets.
+    pub(crate) fn with_clock(skew: &'static AtomicI64) -> Self {
+        Self::made(None, settings(), Some(skew))
+    }
+
+    fn made(disk: Option<Arc<dyn Disk>>, settings: Settings, skew: Option<&'static AtomicI64>) -> Self {
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("sluice-daemon-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut cluster = Self { folder, daemon: None, disk, settings };
+        let mut cluster = Self { folder, daemon: None, disk, settings, skew };
         cluster.start();
         cluster
     }
@@ -76,6 +82,7 @@ impl Cluster {
     pub(crate) fn start(&mut self) {
         let options = Options {
             snapshot_after: None,
+            clock_skew: self.skew,
             configuration: Configuration::fixed(self.settings.clone()),
             state: self.folder.join("state"),
             socket: self.socket(),

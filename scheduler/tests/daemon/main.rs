@@ -1,5 +1,6 @@
 //! The whole daemon in this process, over a real socket and a real folder, with an executor that the tests play.
 
+mod clock;
 mod cluster;
 mod disk;
 mod explain;

@@ -116,7 +116,7 @@ impl Call<'_> {
             run: self.first_run_of(id),
             restarts: 0,
             phase: Phase::Pending(Pending {
-                not_before: request.begin.filter(|begin| *begin > self.now),
+                not_before: request.begin.map(|wall| state.own_time(wall)).filter(|begin| *begin > self.now),
                 dependency: with_whole_arrays(state, &request.dependency),
                 ..Pending::default()
             }),
@@ -131,7 +131,7 @@ impl Call<'_> {
             // Said with the job itself: a second record for each submission would say nothing else.
             pending.eligible = Some(self.now);
         }
-        check_deadline(&job, self.now)?;
+        check_deadline(&job, state.wall_time(self.now))?;
         place::could_ever_run(state, &settings, &job)?;
         check_immediate_states(state, &job)?;
         if job.hold == Hold::None {
@@ -400,7 +400,7 @@ fn with_whole_arrays(state: &State, dependency: &Dependency) -> Dependency {
     kept
 }
 
-/// A job that cannot end before its deadline is refused.
+/// A job that cannot end before its deadline is refused; `now` is wall time, as the deadline is.
 fn check_deadline(job: &Job, now: model::time::Timestamp) -> Result<(), Refused> {
     let Some(deadline) = job.request.rare().deadline else { return Ok(()) };
     let shortest = job.request.rare().time_min.or(match job.limit {

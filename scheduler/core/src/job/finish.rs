@@ -223,7 +223,7 @@ impl Call<'_> {
     /// A job's timer: it may be eligible now, past its deadline, or past its limit.
     pub(crate) fn job_timer(&mut self, id: JobId) {
         let Some(job) = self.state().jobs.get(&id) else { return };
-        let late = job.request.rare().deadline.is_some_and(|deadline| deadline <= self.now);
+        let late = self.machine.own_deadline(job).is_some_and(|deadline| deadline <= self.now);
         match &job.phase {
             Phase::Pending(_) if late => {
                 self.end_waiting(id, JobState::Deadline, Reason::DeadLine, None);

@@ -1,6 +1,7 @@
 //! The life of jobs: dependencies, start, steps, ends, and what users do to them.
 
 pub(crate) mod cancel;
+pub(crate) mod clock;
 pub mod dependency;
 pub(crate) mod finish;
 pub(crate) mod hold;

@@ -129,11 +129,14 @@ impl Draft<'_> {
             "priority" => self.set_priority(value),
             "dependency" => self.dependency(value),
             "starttime" => {
-                let at = moment(value)?;
+                let wall = moment(value)?;
+                // It is the job's begin time from now on, and follows the wall clock as that does.
+                self.request.begin = Some(wall);
+                let at = self.state.own_time(wall);
                 self.waits(|pending| pending.not_before = Some(at))
             }
             "eligibletime" => {
-                let at = moment(value)?;
+                let at = self.state.own_time(moment(value)?);
                 self.waits(|pending| pending.not_before = Some(at))
             }
             "deadline" => {

@@ -193,6 +193,7 @@ impl Ledger {
             | Record::PartitionDefined { .. }
             | Record::PartitionRemoved(_) => self.ready = false,
             Record::Time(_)
+            | Record::WallAhead(_)
             | Record::Owner(_)
             | Record::NextJobId(_)
             | Record::IdWraps(_)

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, TaskIndex, Uid};
-use model::time::Timestamp;
+use model::time::{Span, Timestamp};
 
 use accounts::Accounts;
 use aging::Aging;
@@ -34,6 +34,10 @@ pub struct State {
     pub epoch: Epoch,
     /// The latest time that a record was made at; never decreases.
     pub now: Timestamp,
+    /// How far wall time is ahead of the times in here (behind, if negative): the wall clock was set, or the machine
+    /// slept. Times in `State` go on evenly whatever the wall clock does; what users name (begin times, deadlines) and
+    /// what they are shown is wall time.
+    pub wall_ahead: Span,
     /// The id that is tried first for the next job.
     pub next_job_id: u32,
     /// How often that has gone back to the first one: ids are used again since then.
@@ -130,6 +134,18 @@ impl State {
     /// The same when ids have come round so often.
     pub(crate) fn runs_from(wraps: u32) -> u32 {
         wraps.saturating_mul(RUNS_MAX)
+    }
+
+    /// The time in here at which the wall clock shows `wall`, as it is set now.
+    #[must_use]
+    pub fn own_time(&self, wall: Timestamp) -> Timestamp {
+        wall.saturating_sub(self.wall_ahead)
+    }
+
+    /// What the wall clock shows at a time in here, as it is set now.
+    #[must_use]
+    pub fn wall_time(&self, own: Timestamp) -> Timestamp {
+        own.saturating_add(self.wall_ahead)
     }
 
     /// The job, if it is in `State`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::id::{NodeIdx, PartitionIdx};
+use model::time::Span;
 
 use crate::record::Record;
 use crate::state::State;
@@ -25,6 +26,9 @@ impl State {
         }
         if self.aging != Aging::default() {
             each(Record::Aging(self.aging));
+        }
+        if self.wall_ahead != Span::ZERO {
+            each(Record::WallAhead(self.wall_ahead));
         }
         for (place, node) in (0..).zip(&self.nodes) {
             node_records(NodeIdx(place), node, &mut each);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::depend::Dependency;
 use model::id::{BodyHash, Gid, JobId, RequestKey, Uid};
 use model::request::JobRequest;
+use model::time::{Span, Timestamp};
 
 use scheduler_core::effect::{Answer, Asker, ReplyTo, Selector};
 use scheduler_core::input::{Command, Input, JobFilter, Submit};
@@ -40,10 +41,10 @@ impl Clients {
     }
 
     /// Sends, or sends again.
-    pub(super) fn call(&mut self, client: usize, agenda: &mut Agenda) {
+    pub(super) fn call(&mut self, client: usize, wall_ahead: i64, agenda: &mut Agenda) {
         let wish = &mut self.wishes[client];
         match wish {
-            Wish::New => *wish = Wish::Submit(Arc::new(request(&self.acknowledged, agenda))),
+            Wish::New => *wish = Wish::Submit(Arc::new(request(&self.acknowledged, wall_ahead, agenda))),
             Wish::Submit(_) | Wish::Cancel(_) => {}
             Wish::Content => return,
         }
@@ -125,7 +126,8 @@ impl Clients {
     }
 }
 
-fn request(earlier: &[JobId], agenda: &mut Agenda) -> JobRequest {
+fn request(earlier: &[JobId], wall_ahead: i64, agenda: &mut Agenda) -> JobRequest {
+    let wall = agenda.now + wall_ahead;
     let random = &mut agenda.random;
     let ntasks = u32::try_from(1 + random.below(6)).expect("few tasks");
     let mut request = JobRequest {
@@ -134,6 +136,16 @@ fn request(earlier: &[JobId], agenda: &mut Agenda) -> JobRequest {
         ntasks: Some(ntasks),
         ..JobRequest::default()
     };
+    if random.one_in(4) {
+        // Seconds to hours ahead, by the wall clock as it is now.
+        let most = random.pick(&[20_000_u64, 7_200_000]).expect("two spans");
+        let ahead = i64::try_from(random.below(most)).expect("hours are small");
+        request.begin = Some(Timestamp(wall + ahead));
+    }
+    if random.one_in(4) {
+        let limit = 1000 + i64::try_from(random.below(60_000)).expect("a minute is small");
+        request.time_limit = Some(Some(Span(limit)));
+    }
     request.requeue = random.one_in(4).then_some(false);
     if random.one_in(5) {
         let last = 1 + random.below(6);

@@ -5,7 +5,7 @@
 //! handled, its effects leave after that), sessions (ordered while they last, what is under way is lost
 //! when they break), executors (intent before start, outcomes kept until acknowledged, tombstones).
 //! What goes wrong: scheduler crashes with a batch under way (kept or lost), executor crashes, reboots,
-//! lost spools, broken sessions, lost answers and repeated calls, cancels at any time.
+//! lost spools, broken sessions, lost answers and repeated calls, cancels at any time, a wall clock that is set by hours.
 //! After every durable batch [`oracle`] checks what must always hold.
 
 mod clients;
@@ -53,6 +53,8 @@ pub struct Seen {
     pub crashes: u32,
     /// Executor crashes, reboots and lost spools.
     pub node_faults: u32,
+    /// How often the wall clock was set.
+    pub clock_sets: u32,
     /// Batches that became durable.
     pub batches: u32,
     /// Digest of the last durable state.
@@ -211,7 +213,7 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), String> {
         let Self { agenda, shell, fleet, clients, oracle, .. } = self;
         match event {
-            Event::Call(client) => clients.call(client, agenda),
+            Event::Call(client) => clients.call(client, shell.wall_ahead(), agenda),
             Event::CallArrives(client) => shell.take(clients.input(client), agenda),
             Event::AnswerArrives(client, answer) => {
                 if clients.answered(client, &answer, agenda, oracle)? {
@@ -258,7 +260,7 @@ impl World {
             // A lost spool leaves its node's runs unknown until something proves that they are gone.
             return fleet.reboot_doubtful(agenda, &mut self.oracle);
         }
-        match agenda.random.below(10) {
+        match agenda.random.below(11) {
             0..=2 => {
                 seen.crashes += u32::from(shell.crash(agenda));
                 fleet.scheduler_gone(agenda);
@@ -272,9 +274,16 @@ impl World {
                 seen.node_faults += 1;
                 fleet.reboot(agenda, &mut self.oracle);
             }
-            _ => {
+            9 => {
                 seen.node_faults += 1;
                 fleet.lose_spool(agenda);
+            }
+            _ => {
+                seen.clock_sets += 1;
+                // Up to three hours ahead or behind.
+                let to =
+                    i64::try_from(agenda.random.below(21_600_000)).expect("hours are small") - 10_800_000;
+                shell.set_clock(to, agenda);
             }
         }
         let delay = agenda.soon(3000);
@@ -299,9 +308,13 @@ mod tests {
             total.runs += seen.runs;
             total.crashes += seen.crashes;
             total.node_faults += seen.node_faults;
+            total.clock_sets += seen.clock_sets;
         }
         println!("{seeds} seeds: {total:?}");
-        assert!(total.crashes > 0 && total.node_faults > 0 && total.runs > 0, "nothing was tried");
+        assert!(
+            total.crashes > 0 && total.node_faults > 0 && total.clock_sets > 0 && total.runs > 0,
+            "nothing was tried"
+        );
     }
 
     #[test]

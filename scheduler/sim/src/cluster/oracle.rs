@@ -6,6 +6,8 @@
 //! * A run starts at most once; two runs of a job are never alive at the same time.
 //! * No resource is held twice and every index agrees ([`State::check`]).
 //! * A job that waits for another starts only when its dependency was met.
+//! * A job starts only when the wall clock has shown its begin time, and times out only after its limit by a clock that
+//!   goes evenly.
 //! * A repeated call makes no second job.
 //! * A promised start moves later only with a record that says why, and a job starts when it was promised
 //!   at the latest, unless such a record came before.
@@ -16,12 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::depend::{Kind, Tasks};
 use model::id::{JobId, RequestKey};
 use model::job::JobState;
+use model::time::Timestamp;
 
 use scheduler_core::apply::apply;
 use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{Ended, Job};
+use scheduler_core::state::job::{Ended, Finish, Job};
 use scheduler_core::state::promise::{Cause, PromiseChange};
 
 /// Watches a history.
@@ -37,6 +40,8 @@ pub struct Oracle {
     arrays: BTreeSet<JobId>,
     by_key: BTreeMap<RequestKey, JobId>,
     records: usize,
+    /// The latest wall time that was shown.
+    latest_wall: Timestamp,
 }
 
 impl Oracle {
@@ -65,7 +70,11 @@ impl Oracle {
             if let Record::Promises { changes, .. } = record {
                 changes.iter().try_for_each(|change| self.may_move(change))?;
             }
+            if let Record::JobFinishing { job, finish } = record {
+                self.had_its_time(*job, finish)?;
+            }
             apply(&mut self.state, record);
+            self.latest_wall = self.latest_wall.max(self.state.wall_time(self.state.now));
         }
         self.records += records.len();
         let faults = self.state.check();
@@ -100,10 +109,31 @@ impl Oracle {
         }
     }
 
+    /// A job that is ended for its time had it.
+    fn had_its_time(&self, id: JobId, finish: &Finish) -> Result<(), String> {
+        if finish.state != JobState::Timeout {
+            return Ok(());
+        }
+        let Some(active) = self.state.jobs.get(&id).and_then(|job| job.active()) else {
+            return Err(format!("job {id} times out and does not run"));
+        };
+        let had = finish.at.since(active.start);
+        match active.limit {
+            Some(limit) if had >= limit => Ok(()),
+            limit => Err(format!("job {id} times out after {had:?} of {limit:?}")),
+        }
+    }
+
     fn may_start(&self, id: JobId) -> Result<(), String> {
         let Some(job) = self.state.jobs.get(&id) else {
             return Err(format!("job {id} starts and is not there"));
         };
+        if job.request.begin.is_some_and(|begin| begin > self.latest_wall) {
+            let (begin, latest) = (job.request.begin, self.latest_wall);
+            return Err(format!(
+                "job {id} starts before {begin:?}: the wall clock has shown {latest:?} at most"
+            ));
+        }
         for term in &job.request.dependency.terms {
             let array = self.arrays.contains(&term.job);
             let known = self.ended.get(&term.job);
@@ -147,6 +177,7 @@ impl Oracle {
             }
         }
         self.state = state.clone();
+        self.latest_wall = self.latest_wall.max(state.wall_time(state.now));
         Ok(())
     }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::id::{Epoch, NodeIdx};
+use model::id::{Epoch, JobId, NodeIdx, RequestKey};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::{Span, Timestamp};
 
 use scheduler_core::apply::apply;
-use scheduler_core::effect::{Effect, RunKey};
+use scheduler_core::effect::{Answer, Effect, RunKey};
 use scheduler_core::input::{Input, Registration, Report};
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::Planner;
@@ -51,6 +51,11 @@ pub(super) struct Shell {
     running: Option<Running>,
     recovered: State,
     incarnation: u64,
+    /// Jobs by the key of the call that made them, as history has them: the daemon answers a repeated call from there
+    /// when the job has left the state.
+    past: BTreeMap<RequestKey, JobId>,
+    /// How far the wall clock is ahead of the agenda's, which goes evenly; the daemon looks at it now and then.
+    wall_ahead: Span,
 }
 
 impl Shell {
@@ -74,6 +79,8 @@ impl Shell {
             running: None,
             recovered: State::default(),
             incarnation: 0,
+            past: BTreeMap::new(),
+            wall_ahead: Span::ZERO,
         }
     }
 
@@ -91,6 +98,7 @@ impl Shell {
         let mut state = State::default();
         for frame in &self.disk {
             for record in decode(frame) {
+                note_call(&mut self.past, &record);
                 apply(&mut state, &record);
             }
         }
@@ -110,6 +118,17 @@ impl Shell {
         });
         self.take(Some(Input::Owned(epoch)), agenda);
         self.take(Some(Input::Configure(Arc::clone(&self.settings))), agenda);
+        self.take(Some(Input::ClockSet { wall_ahead: self.wall_ahead }), agenda);
+    }
+
+    /// Somebody sets the wall clock; a scheduler that runs notices.
+    pub(super) fn set_clock(&mut self, ahead_ms: i64, agenda: &mut Agenda) {
+        self.wall_ahead = Span(ahead_ms);
+        self.take(Some(Input::ClockSet { wall_ahead: self.wall_ahead }), agenda);
+    }
+
+    pub(super) fn wall_ahead(&self) -> i64 {
+        self.wall_ahead.0
     }
 
     /// Dies. The batch under way is on disk or is not; what was not under way is gone.
@@ -128,6 +147,14 @@ impl Shell {
     pub(super) fn take(&mut self, input: Option<Input>, agenda: &mut Agenda) {
         let (Some(running), Some(input)) = (&mut self.running, input) else { return };
         let now = Timestamp(agenda.now).max(running.machine.state().now);
+        if let Input::Submit(submit) = &input
+            && let Some(job) = self.past.get(&submit.key)
+            && !running.machine.state().index.keys.contains_key(&(submit.asker.uid, submit.key))
+        {
+            let answer = Answer::Submitted { job: *job, warnings: Vec::new() };
+            running.next.effects.push(Effect::Answer(submit.reply, answer));
+            return self.write(agenda);
+        }
         running.handle(now, input);
         let woken = running.wake.is_some_and(|at| at <= now);
         let mut wanted = std::mem::take(&mut running.next.pass_wanted) || woken;
@@ -179,6 +206,7 @@ impl Shell {
         }
         let batch = self.running.as_mut()?.under_way.take()?;
         self.disk.push(encode(&batch.0));
+        batch.0.iter().for_each(|record| note_call(&mut self.past, record));
         self.write(agenda);
         Some(batch)
     }
@@ -258,6 +286,12 @@ impl Shell {
             let place = running.sessions[session];
             fleet.send(place, *session, effect, agenda);
         }
+    }
+}
+
+fn note_call(past: &mut BTreeMap<RequestKey, JobId>, record: &Record) {
+    if let Record::Job(job) = record {
+        past.entry(job.key).or_insert(job.array_id().unwrap_or(job.id));
     }
 }
 
