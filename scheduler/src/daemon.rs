@@ -187,8 +187,19 @@ impl Daemon {
         tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
         let mailer = Mailer::spawn(Arc::clone(&configuration), Arc::clone(views.directory()));
         let mailer = Arc::new(mailer.map_err(Error::Thread)?);
-        let parts =
-            Parts { keeping, shelf, keys, inbox, views, dispatch, mailer, metrics, configuration, clock, recorder };
+        let parts = Parts {
+            keeping,
+            shelf,
+            keys,
+            inbox,
+            views,
+            dispatch,
+            mailer,
+            metrics,
+            configuration,
+            clock,
+            recorder,
+        };
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || controller::run(&parts, store))

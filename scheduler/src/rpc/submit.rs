@@ -201,9 +201,12 @@ fn behind_all(
     };
     match would_start(state, &settings, now, request, asker) {
         Outlook::Unknown => alone,
-        Outlook::Now { nodes, partition } => {
-            v1::TestSubmitReply { start_ms: views.wall_of(now).0, nodes: nodes.into(), partition: name(partition), ..alone }
-        }
+        Outlook::Now { nodes, partition } => v1::TestSubmitReply {
+            start_ms: views.wall_of(now).0,
+            nodes: nodes.into(),
+            partition: name(partition),
+            ..alone
+        },
         Outlook::Planned { start, nodes, partition } => v1::TestSubmitReply {
             start_ms: views.wall_of(start).0,
             nodes: nodes.into(),

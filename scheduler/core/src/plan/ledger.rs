@@ -112,6 +112,11 @@ pub(super) struct Ledger {
     pub(super) unconfirmed: bool,
     /// Promises up to there were moved earlier, in a sweep that goes on.
     pub(super) swept_to: Option<OrderKey>,
+    /// What the slices of this pass have worked off already; empty between passes. Without it a slice would begin
+    /// with the same jobs that no node suits as the one before, and never reach what is behind them.
+    pub(super) worked_off: BTreeSet<OrderKey>,
+    /// Something changed since the first slice of this pass: what was worked off is looked at once more.
+    pub(super) again: bool,
     /// Starts that were proposed, by job or array.
     pub(super) proposed: BTreeMap<JobId, VecDeque<Proposed>>,
     /// Arrays of elements that got a record of their own lately.
@@ -270,6 +275,8 @@ impl Ledger {
         self.displaced.clear();
         self.unconfirmed = false;
         self.swept_to = None;
+        self.worked_off.clear();
+        self.again = false;
         self.candidates.clear();
         self.held_back.clear();
         self.waiting_in = vec![BTreeSet::new(); state.partitions.len()];

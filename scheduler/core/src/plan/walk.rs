@@ -78,6 +78,7 @@ impl Ledger {
         budget: u32,
     ) -> Pass {
         let changes = self.catch_up(state, settings, now);
+        self.again |= changes.full && !self.worked_off.is_empty();
         let policy = self.policy();
         let mut walk = Walk {
             state,
@@ -144,7 +145,8 @@ impl Ledger {
             let wake = self.next_due.min(sweep);
             out.wake = (wake < i64::MAX).then_some(Timestamp(wake));
         }
-        out.more = !whole || self.swept_to.is_some() || !self.candidates.is_empty();
+        let again = whole && std::mem::take(&mut self.again);
+        out.more = !whole || again || self.swept_to.is_some() || !self.candidates.is_empty();
         out.counts.protected = self.protected;
         out.counts.steps = self.cluster.steps() as u64;
         out.counts.started = u32::try_from(out.plan.starts.len()).unwrap_or(u32::MAX);

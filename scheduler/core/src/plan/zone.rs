@@ -115,6 +115,7 @@ impl Ledger {
             .is_some_and(|since| since.saturating_add(self.policy().sweep_after).0 <= walk.now);
         if due && self.swept_to.is_none() {
             self.swept_to = Some(OrderKey::FIRST);
+            self.worked_off.clear();
             walk.given_back = None;
             self.cluster.touched_ahead.clear();
         }
@@ -152,6 +153,7 @@ impl Ledger {
         };
         if whole {
             self.swept_to = None;
+            self.worked_off.clear();
             for (job, cause) in std::mem::take(&mut self.displaced) {
                 // As many as are protected are ahead of it.
                 if let Some(key) = self.key_of(job) {
@@ -182,7 +184,7 @@ impl Ledger {
             let room = walk.depth - zone.held;
             if promised.peek().is_none_or(|(other, _)| *other != key) {
                 let started = !entry.array && self.proposed.contains_key(&key.job);
-                if !entry.hopeless && !started {
+                if !entry.hopeless && !started && !self.worked_off.contains(key) {
                     zone.held += 1;
                     zone.todo.push((*key, room));
                 }
@@ -196,7 +198,8 @@ impl Ledger {
                 let want = self.elements_left(walk, *key, entry).min(ELEMENTS_PLANNED).min(room);
                 want != elements(list)
             };
-            if due || sweep || other || (zone.testing && self.might_start(entry)) {
+            let wanted = due || sweep || other || (zone.testing && self.might_start(entry));
+            if wanted && !self.worked_off.contains(key) {
                 zone.todo.push((*key, room));
             }
         }
@@ -238,13 +241,17 @@ impl Ledger {
                 if !zone.lifted {
                     return false;
                 }
-                // What was lifted is laid again in any case.
+                // What was lifted is laid again in any case; who lost a place by that comes in the next slice.
+                if self.displaced.contains_key(&key.job) {
+                    self.worked_off.remove(&key);
+                }
                 continue;
             }
             match list {
                 Some(list) => self.kept(walk, zone, key, &entry, (list, room)),
                 None => self.newcomer(walk, zone, (key, place), &entry, room),
             }
+            self.worked_off.insert(key);
             if whole && self.swept_to.is_some() {
                 self.swept_to = Some(key);
             }

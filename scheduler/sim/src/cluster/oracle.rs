@@ -38,6 +38,8 @@ pub struct Oracle {
     /// Where the processes of a run are, and how many CPUs it was given there.
     held: BTreeMap<RunKey, (usize, u32)>,
     arrays: BTreeSet<JobId>,
+    /// Elements that left an array since its promises changed.
+    left: BTreeMap<JobId, usize>,
     by_key: BTreeMap<RequestKey, JobId>,
     records: usize,
     /// The latest wall time that was shown.
@@ -67,6 +69,9 @@ impl Oracle {
                 self.same_call_same_job(job)?;
                 self.arrays.extend(job.array_id());
             }
+            if let Record::ElementSplit { array, .. } = record {
+                *self.left.entry(*array).or_default() += 1;
+            }
             if let Record::Promises { changes, .. } = record {
                 changes.iter().try_for_each(|change| self.may_move(change))?;
             }
@@ -82,11 +87,14 @@ impl Oracle {
     }
 
     /// A promise that moves later, or goes, has a cause.
-    fn may_move(&self, change: &PromiseChange) -> Result<(), String> {
+    fn may_move(&mut self, change: &PromiseChange) -> Result<(), String> {
         let Some(before) = self.state.promises.by_job.get(&change.job) else { return Ok(()) };
-        // Of an array the next element's promise is gone when it starts: the last ones are compared.
-        let pairs = before.iter().rev().zip(change.promises.iter().rev());
-        let later = pairs.clone().any(|(before, after)| after.start > before.start);
+        // Of an array as many of the first promises may be gone as elements left it, and others may follow.
+        let left = self.left.remove(&change.job).unwrap_or(0).min(before.len());
+        let moved = |gone: usize| {
+            before[gone..].iter().zip(&change.promises).any(|(before, after)| after.start > before.start)
+        };
+        let later = (0..=left).all(moved);
         let gone = change.promises.is_empty() && !self.arrays.contains(&change.job);
         if (later || gone) && matches!(change.cause, Cause::Made | Cause::GivenBack) {
             return Err(format!("{change:?} moves {before:?} later without a cause"));
