@@ -20,6 +20,7 @@ use executor_supervisor::outcome::Outcome;
 use journal::{FileDisk, Journal, Kind, Log, Options, Sequence};
 
 use crate::key::Key;
+use crate::launch::spares::SPARE_PREFIX;
 use crate::record::{self, Mark, Record};
 
 const ID_FILE: &str = "spool-id";
@@ -251,10 +252,16 @@ fn run_root(place: &Path, id: &[u8; 16]) -> Result<PathBuf, Error> {
 
 /// Takes the place of the run folders away where nothing runs and it is not in the state folder; [`open`] makes it again.
 pub fn leave(run_root: &Path) {
-    if run_root.starts_with(ELSEWHERE) {
-        // Refused by the kernel while a run's folder is in it, which is meant.
-        let _ = fs::remove_dir(run_root);
+    if !run_root.starts_with(ELSEWHERE) {
+        return;
     }
+    for spare in fs::read_dir(run_root).into_iter().flatten().flatten() {
+        if spare.file_name().as_encoded_bytes().starts_with(SPARE_PREFIX.as_bytes()) {
+            let _ = fs::remove_dir_all(spare.path());
+        }
+    }
+    // Refused by the kernel while a run's folder is in it, which is meant.
+    let _ = fs::remove_dir(run_root);
 }
 
 /// The first folder on the way that others cannot pass through.
