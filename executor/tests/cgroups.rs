@@ -130,10 +130,8 @@ fn a_running_step_tells_what_it_uses() {
     session.launch(job(&cluster, 1, None, 0, text));
     eventually("the job's work", || cluster.work("ready").exists().then_some(()));
     let told = usage(&cluster, 1);
-    assert!(
-        !told.pids.is_empty() && told.rss_bytes > 64 << 10 && told.virtual_bytes >= told.rss_bytes,
-        "{told:?}"
-    );
+    // Kernels before 6.2 count a thread's pages in batches of 64: a busybox shell shows next to none.
+    assert!(!told.pids.is_empty() && told.rss_bytes > 0 && told.virtual_bytes >= told.rss_bytes, "{told:?}");
     assert!(told.user_us + told.system_us > 0 && told.max_rss_bytes >= told.rss_bytes, "{told:?}");
     cluster.let_end(1);
     let outcome = finished(&session, 1);
