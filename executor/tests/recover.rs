@@ -71,27 +71,7 @@ fn spec() -> Spec {
         node: "n1".to_owned(),
         uid: 1,
         gid: 1,
-        groups: Vec::new(),
-        work_dir: Vec::new(),
-        umask: 0,
-        rlimits: Vec::new(),
-        cgroup: Vec::new(),
-        cgroup_holds: false,
-        cgroup_settings: Vec::new(),
-        cgroups_v1: Vec::new(),
-        memory_group: Vec::new(),
-        environment: Vec::new(),
-        tasks: Vec::new(),
-        limit_ms: None,
-        kill_wait_ms: 0,
-        warning: None,
-        cookie: Vec::new(),
-        client_grace_ms: 0,
-        window: (0, 0),
-        kill_on_bad_exit: false,
-        task_prologs: Vec::new(),
-        task_epilogs: Vec::new(),
-        container: None,
+        ..Spec::default()
     }
 }
 

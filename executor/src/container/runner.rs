@@ -118,18 +118,11 @@ fn specification(who: &Who, arguments: Vec<String>, environment: Vec<String>) ->
         job_id: 0,
         step: "0".to_owned(),
         run: 0,
-        node: String::new(),
         uid: who.uid,
         gid: who.gid,
         groups: who.groups.clone(),
         work_dir: b"/".to_vec(),
         umask: 0o022,
-        rlimits: Vec::new(),
-        cgroup: Vec::new(),
-        cgroup_holds: false,
-        cgroup_settings: Vec::new(),
-        cgroups_v1: Vec::new(),
-        memory_group: Vec::new(),
         environment: bytes(environment),
         tasks: vec![Task {
             rank: 0,
@@ -141,16 +134,7 @@ fn specification(who: &Who, arguments: Vec<String>, environment: Vec<String>) ->
             stdout: Stream::Null,
             stderr: Stream::Null,
         }],
-        limit_ms: None,
-        kill_wait_ms: 0,
-        warning: None,
-        cookie: Vec::new(),
-        client_grace_ms: 0,
-        window: (0, 0),
-        kill_on_bad_exit: false,
-        task_prologs: Vec::new(),
-        task_epilogs: Vec::new(),
-        container: None,
+        ..Spec::default()
     }
 }
 

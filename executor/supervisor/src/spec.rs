@@ -94,7 +94,7 @@ pub struct Warning {
 }
 
 /// The specification.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spec {
     /// Job.
     pub job_id: u32,
