@@ -9,6 +9,7 @@ pub mod config;
 pub mod container;
 pub mod depend;
 pub mod exit;
+pub mod gpu;
 pub mod gres;
 pub mod hostlist;
 pub mod id;

@@ -76,6 +76,7 @@ pub fn observe() -> v1::NodeFacts {
         declared: false,
         cgroups: String::new(),
         attested: Vec::new(),
+        gpus: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! are total. They decide nothing: a value that is well formed and makes no sense passes.
 
 pub mod exit;
+pub mod gpu;
 pub mod id;
 pub mod refusal;
 pub mod request;

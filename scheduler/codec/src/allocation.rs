@@ -7,7 +7,9 @@ use model::job::JobState;
 use model::quantity::{Cpus, MemoryMib};
 use model::reason::Reason;
 use proto::journal_v1 as w;
-use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare};
+use proto::v1;
+use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice};
+use scheduler_core::gpu::geometry::MEMORY_SLICES;
 
 use crate::error::{Error, need};
 
@@ -23,11 +25,29 @@ fn cpu_ids_in(field: &'static str, pairs: &[u32]) -> Result<CpuIds, Error> {
     Ok(CpuIds::from_ranges(ranges.iter().map(|&[first, last]| (first, last)).collect()))
 }
 
+fn slice_out(slice: &Slice) -> v1::Slice {
+    v1::Slice {
+        gpu: slice.gpu,
+        profile: slice.profile.to_string(),
+        start: u32::from(slice.start),
+        size: u32::from(slice.size),
+    }
+}
+
+fn slice_in(slice: v1::Slice) -> Result<Slice, Error> {
+    let within = slice.start.saturating_add(slice.size) <= MEMORY_SLICES;
+    let byte = |number: u32| u8::try_from(number).ok().filter(|_| within);
+    let wrong = Error::Field { field: "gres.slices" };
+    let (Some(start), Some(size)) = (byte(slice.start), byte(slice.size)) else { return Err(wrong) };
+    Ok(Slice { gpu: slice.gpu, profile: slice.profile.into(), start, size })
+}
+
 pub(crate) fn allocation_out(allocation: &Allocation) -> Vec<w::NodeShare> {
     let gres = |share: &GresShare| w::GresShare {
         kind: share.kind,
         count: share.count,
         indices: cpu_ids_out(&share.indices),
+        slices: share.slices.iter().map(slice_out).collect(),
     };
     let node = |share: &NodeShare| w::NodeShare {
         node: share.node.0,
@@ -46,6 +66,7 @@ pub(crate) fn allocation_in(shares: Vec<w::NodeShare>) -> Result<Allocation, Err
             kind: share.kind,
             count: share.count,
             indices: cpu_ids_in("gres.indices", &share.indices)?,
+            slices: share.slices.into_iter().map(slice_in).collect::<Result<_, Error>>()?,
         })
     };
     let node = |share: w::NodeShare| {

@@ -14,6 +14,7 @@ use model::array::TaskSet;
 use model::config::topology::{Plugin, Topology, Unit};
 use model::config::{Notice, Place};
 use model::exit::ExitStatus;
+use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
 use model::gres::GresRequest;
 use model::id::{
     BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, SpoolId, StepId,
@@ -24,7 +25,7 @@ use model::quantity::{Cpus, MemoryMib};
 use model::request::JobRequest;
 use model::time::{Span, Timestamp};
 use prost::Message;
-use scheduler_core::allocation::{CpuIds, GresShare, NodeShare};
+use scheduler_core::allocation::{CpuIds, GresShare, NodeShare, Slice};
 use scheduler_core::effect::{Asker, ReplyTo, RunKey, Selector};
 use scheduler_core::input::{
     AccountChange, Command, Input, JobFilter, OutcomeKind, Plan, PlannedPromises, PlannedStart, Registration,
@@ -228,7 +229,7 @@ structs! {
         limit distribution work_dir submit_line launch
     }
     Registration { session name boot spool runs observed definition }
-    Observed { os architecture version boot_at start_at run_folder uid lacks attested cgroups }
+    Observed { os architecture version boot_at start_at run_folder uid lacks attested cgroups gpus }
     RunOutcome { kind exit ended detail usage stop_requested }
     ExitStatus { code signal }
     Usage { user_us system_us max_rss }
@@ -236,10 +237,14 @@ structs! {
     PlannedPromises { changes given_back }
     PromiseChange { job promises cause }
     Promise { start end partition holds }
-    Held { node cpus memory gres }
+    Held { node cpus memory gres slices }
     PlannedStart { job partition allocation }
     NodeShare { node cpus cpu_ids memory gres tasks }
-    GresShare { kind count indices }
+    GresShare { kind count indices slices }
+    Slice { gpu profile start size }
+    Gpu { index uuid kind product memory_mib pci cpu_ranges minor mode profiles instances fault }
+    MigProfile { id name compute_slices memory_slices memory_mib starts }
+    MigInstance { profile start size gi ci uuid }
     GresRequest { name kind count }
     Account { description organization attributes }
     User { default_account admin_level coordinates attributes }
@@ -325,6 +330,7 @@ enums! {
     Order { 0 Multifactor, 1 Fcfs, 2 Limit, 3 Area, 4 F1, }
     Candidates { 0 Queue, 1 Limit, 2 Area, }
     Prediction { 0 None, 1 Avg2, }
+    GpuMode { 0 Whole, 1 Fixed, 2 Dynamic, }
     Plugin { 0 Tree, 1 Block, }
     PartitionState { 0 Up, 1 Down, 2 Drain, 3 Inactive, }
     OverSubscribe { 0 No, 1 Exclusive, 2 Yes(count), 3 Force(count), }
@@ -569,12 +575,23 @@ mod tests {
             cpus: Cpus(2),
             cpu_ids: CpuIds::from_ranges(vec![(0, 1)]),
             memory: MemoryMib(100),
-            gres: vec![GresShare { kind: 0, count: 1, indices: CpuIds::from_ranges(vec![(3, 3)]) }],
+            gres: vec![GresShare {
+                kind: 0,
+                count: 1,
+                indices: CpuIds::from_ranges(vec![(3, 3)]),
+                slices: vec![crate::sample::slice()],
+            }],
             tasks: 2,
         };
         let start =
             PlannedStart { job: JobId(4), partition: PartitionIdx(0), allocation: Arc::from([share]) };
-        let held = Held { node: NodeIdx(1), cpus: Cpus(2), memory: MemoryMib(3), gres: [7; PLANNED_KINDS] };
+        let held = Held {
+            node: NodeIdx(1),
+            cpus: Cpus(2),
+            memory: MemoryMib(3),
+            gres: [7; PLANNED_KINDS],
+            slices: 9,
+        };
         let promise = Promise {
             start: Timestamp(5),
             end: Timestamp(i64::MAX),

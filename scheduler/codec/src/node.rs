@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::id::{BootId, NodeIdx, SpoolId, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
+use proto::convert::gpu;
 use proto::journal_v1 as w;
 use scheduler_core::record::Record;
 use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
@@ -139,6 +140,7 @@ pub(crate) fn registered_out(
             lacks: words_out(&observed.lacks),
             cgroups: observed.cgroups.to_string(),
             attested: words_out(&observed.attested),
+            gpus: gpu::outwards(&observed.gpus),
         }),
     }
 }
@@ -156,6 +158,7 @@ pub(crate) fn registered_in(wire: w::NodeRegistered) -> Result<Record, Error> {
         lacks: words_in(observed.lacks),
         cgroups: observed.cgroups.into(),
         attested: words_in(observed.attested),
+        gpus: gpu::inwards(observed.gpus).map_err(|fault| Error::Field { field: fault.field })?,
     };
     let incarnation = Incarnation {
         boot: need("boot", BootId::try_from(wire.boot.as_slice()).ok())?,

@@ -90,6 +90,7 @@ fn held_out(held: &Held) -> w::Held {
         cpus: held.cpus.0,
         memory_mib: held.memory.0,
         gres: held.gres[..used].to_vec(),
+        slices: held.slices,
     }
 }
 
@@ -97,5 +98,5 @@ fn held_in(wire: &w::Held) -> Result<Held, Error> {
     let mut gres = [0; PLANNED_KINDS];
     gres.get_mut(..wire.gres.len()).ok_or(Error::Field { field: "gres" })?.copy_from_slice(&wire.gres);
     let (cpus, memory) = (Cpus(wire.cpus), MemoryMib(wire.memory_mib));
-    Ok(Held { node: NodeIdx(wire.node), cpus, memory, gres })
+    Ok(Held { node: NodeIdx(wire.node), cpus, memory, gres, slices: wire.slices })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::array::{ArraySpec, MAX_TASK_ID, TaskSet};
 use model::depend::{Dependency, Kind, Tasks, Term};
 use model::exit::ExitStatus;
+use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
 use model::gres::GresRequest;
 use model::id::{
     BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, SpoolId, StepId,
@@ -15,7 +16,7 @@ use model::quantity::{Cpus, MemoryMib};
 use model::reason::Reason;
 use model::request::{JobRequest, MemoryRequest, Rare};
 use model::time::{Span, Timestamp};
-use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare};
+use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice};
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
 use scheduler_core::state::accounts::{
@@ -92,8 +93,49 @@ pub(crate) fn share(node: u32, first: u32, last: u32) -> NodeShare {
         cpus: Cpus(last - first + 1),
         cpu_ids: CpuIds::from_ranges(vec![(first, last)]),
         memory: MemoryMib(1000),
-        gres: vec![GresShare { kind: 0, count: 1, indices: CpuIds::from_ranges(vec![(0, 0)]) }],
+        gres: vec![GresShare {
+            kind: 0,
+            count: 1,
+            indices: CpuIds::from_ranges(vec![(0, 0)]),
+            slices: vec![slice()],
+        }],
         tasks: 2,
+    }
+}
+
+pub(crate) fn slice() -> Slice {
+    Slice { gpu: 1, profile: "3g.20gb".into(), start: 4, size: 4 }
+}
+
+fn gpu() -> Gpu {
+    let name = "3g.20gb";
+    Gpu {
+        index: 1,
+        uuid: "GPU-1".into(),
+        kind: "a100".into(),
+        product: "NVIDIA A100".into(),
+        memory_mib: 40_960,
+        pci: "0000:3b:00.0".into(),
+        cpu_ranges: vec![0, 3],
+        minor: 2,
+        mode: GpuMode::Dynamic,
+        profiles: vec![MigProfile {
+            id: 9,
+            name: name.into(),
+            compute_slices: 3,
+            memory_slices: 4,
+            memory_mib: 19_968,
+            starts: vec![0, 4],
+        }],
+        instances: vec![MigInstance {
+            profile: name.into(),
+            start: 4,
+            size: 4,
+            gi: 2,
+            ci: 3,
+            uuid: "MIG-1".into(),
+        }],
+        fault: "lost".into(),
     }
 }
 
@@ -137,6 +179,7 @@ fn observed() -> Observed {
         lacks: words(&["no cgroup"]),
         cgroups: "v2 (memory)".into(),
         attested: words(&["memory beyond the limit is out of memory"]),
+        gpus: vec![gpu()],
     }
 }
 
@@ -188,13 +231,18 @@ fn promises(each: &mut impl FnMut(Record)) {
         Cause::NotPlanned,
         Cause::JobChanged,
     ];
-    let held =
-        |node| Held { node: NodeIdx(node), cpus: Cpus(4), memory: MemoryMib(5), gres: [0, 6, 0, 7, 0, 0] };
+    let held = |node| Held {
+        node: NodeIdx(node),
+        cpus: Cpus(4),
+        memory: MemoryMib(5),
+        gres: [0, 6, 0, 7, 0, 0],
+        slices: 0xf0,
+    };
     let promise = |start| Promise {
         start: Timestamp(start),
         end: Timestamp(i64::MAX),
         partition: PartitionIdx(2),
-        holds: vec![held(0), Held { gres: [0; 6], ..held(3) }].into(),
+        holds: vec![held(0), Held { gres: [0; 6], slices: 0, ..held(3) }].into(),
     };
     let change = |(at, cause): (u32, Cause)| PromiseChange {
         job: JobId(at),

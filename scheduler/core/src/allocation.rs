@@ -81,8 +81,37 @@ impl CpuIds {
     }
 }
 
-/// Devices of one kind on one node.
+/// A slice of a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Index of the GPU on its node.
+    pub gpu: u32,
+    /// Name of its profile; empty: the whole GPU.
+    pub profile: Box<str>,
+    /// First memory slice.
+    pub start: u8,
+    /// Memory slices; 0 of a whole GPU.
+    pub size: u8,
+}
+
+impl Slice {
+    /// The most GPUs of a node that can be dynamic: those of the lowest indices.
+    pub const GPUS_MAX: u32 = 8;
+
+    /// Its memory slices among those of all GPUs of the node: bit `8 × GPU + slice`. None of a whole GPU, and none of
+    /// a GPU beyond the eighth.
+    #[must_use]
+    pub fn bits(&self) -> u64 {
+        if self.gpu >= Self::GPUS_MAX {
+            return 0;
+        }
+        let run = (1_u64 << u32::from(self.size.min(8))) - 1;
+        run << (8 * self.gpu + u32::from(self.start.min(7)))
+    }
+}
+
+/// Devices of one kind on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GresShare {
     /// Place in the node's list of generic resources.
     pub kind: u32,
@@ -90,6 +119,9 @@ pub struct GresShare {
     pub count: u64,
     /// Which ones; empty where the resource is only counted.
     pub indices: CpuIds,
+    /// Where each one lies, where GPUs are observed. Of a kind whose GPUs are dynamic these are instances made for
+    /// the job: they have no index and are not part of the count.
+    pub slices: Vec<Slice>,
 }
 
 /// What is held on one node.

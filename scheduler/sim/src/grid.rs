@@ -419,6 +419,7 @@ fn share(state: &State, place: usize, shape: &Shape) -> NodeShare {
         kind: 0,
         count,
         indices: lowest(&node.used.gres_bits[0], node.definition.gres[0].count, count),
+        slices: Vec::new(),
     };
     NodeShare {
         node: NodeIdx(u32::try_from(place).expect("nodes are counted in 32 bits")),

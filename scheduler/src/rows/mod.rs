@@ -14,7 +14,7 @@ pub mod tres;
 use model::hostlist;
 use model::id::NodeIdx;
 use proto::v1;
-use scheduler_core::allocation::{GresShare, NodeShare};
+use scheduler_core::allocation::{GresShare, NodeShare, Slice};
 use scheduler_core::state::State;
 
 /// Names of the nodes of an allocation, compressed. Cost: O(n log n).
@@ -50,6 +50,15 @@ pub fn node_allocation(state: &State, share: &NodeShare) -> v1::NodeAllocation {
     }
 }
 
+fn slice(held: &Slice) -> v1::Slice {
+    v1::Slice {
+        gpu: held.gpu,
+        profile: held.profile.to_string(),
+        start: u32::from(held.start),
+        size: u32::from(held.size),
+    }
+}
+
 fn gres_allocation(node: &scheduler_core::state::node::Node, held: &GresShare) -> Option<v1::GresAllocation> {
     let kind = node.definition.gres.get(held.kind as usize)?;
     Some(v1::GresAllocation {
@@ -57,5 +66,6 @@ fn gres_allocation(node: &scheduler_core::state::node::Node, held: &GresShare) -
         r#type: kind.kind.to_string(),
         count: held.count,
         indices: held.indices.iter().collect(),
+        slices: held.slices.iter().map(slice).collect(),
     })
 }

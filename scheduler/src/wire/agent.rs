@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use model::gpu::{Gpu, GpuMode};
 use model::id::{JobId, RunNumber, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
+use proto::convert::gpu;
 use proto::convert::id::{boot_id, spool_id, step_id};
 use proto::convert::{Error, LIST_MAX, NAME_MAX, Problem, exit};
 use proto::v1;
@@ -51,6 +53,7 @@ pub fn registration(from: v1::Register, session: u64) -> Result<Registration, Er
         lacks: facts.lacks.into_iter().map(String::into_boxed_str).collect(),
         cgroups: facts.cgroups.into(),
         attested: facts.attested.into_iter().map(String::into_boxed_str).collect(),
+        gpus: gpus(facts.gpus)?,
     };
     Ok(Registration {
         session,
@@ -61,6 +64,15 @@ pub fn registration(from: v1::Register, session: u64) -> Result<Registration, Er
         observed: Arc::new(observed),
         definition: Arc::new(definition),
     })
+}
+
+/// The GPUs of a node. Instances of dynamic ones come and go with runs and are no fact about the node.
+fn gpus(from: Vec<v1::Gpu>) -> Result<Vec<Gpu>, Error> {
+    let mut gpus = gpu::inwards(from)?;
+    for gpu in gpus.iter_mut().filter(|gpu| gpu.mode == GpuMode::Dynamic) {
+        gpu.instances.clear();
+    }
+    Ok(gpus)
 }
 
 fn is_name_byte(byte: u8) -> bool {

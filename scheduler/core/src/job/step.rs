@@ -289,6 +289,7 @@ fn take_gres(state: &State, room: &Room, request: &StepRequest, tasks: u32) -> R
         kind,
         count,
         indices: CpuIds::from_ranges(indices.iter().map(|index| (*index, *index)).collect()),
+        slices: Vec::new(),
     };
     if asked.is_empty() {
         return Ok(room.gres.iter().map(|(kind, indices, count)| share(*kind, indices, *count)).collect());

@@ -163,7 +163,7 @@ pub(crate) fn devices(
             }
         }
         let kind = u32::try_from(kind).expect("a node has few kinds");
-        shares.push(GresShare { kind, count, indices });
+        shares.push(GresShare { kind, count, indices, slices: Vec::new() });
     }
     Some(shares)
 }

@@ -14,7 +14,7 @@ use model::id::{NodeIdx, PartitionIdx};
 
 use super::profile::{Amount, KINDS, Profile};
 use super::search::Holds;
-use crate::allocation::NodeShare;
+use crate::allocation::{NodeShare, Slice};
 use crate::place::demand::Demand;
 use crate::place::feature::Constraint;
 use crate::place::fit;
@@ -519,7 +519,8 @@ fn amount(share: &NodeShare) -> Amount {
             *count = u32::try_from(one.count).unwrap_or(u32::MAX);
         }
     }
-    Amount { cpus: share.cpus.0, gres, memory: share.memory.0 }
+    let slices = share.gres.iter().flat_map(|one| &one.slices).map(Slice::bits).fold(0, |all, one| all | one);
+    Amount { cpus: share.cpus.0, gres, memory: share.memory.0, slices }
 }
 
 fn total(definition: &NodeDefinition) -> Amount {
@@ -527,7 +528,7 @@ fn total(definition: &NodeDefinition) -> Amount {
     for (count, one) in gres.iter_mut().zip(&definition.gres) {
         *count = u32::try_from(one.count).unwrap_or(u32::MAX);
     }
-    Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0 }
+    Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0, slices: 0 }
 }
 
 fn alike(one: &NodeDefinition, other: &NodeDefinition) -> bool {

@@ -24,7 +24,7 @@ use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Active, ArrayRole, Job, Phase};
-use crate::state::promise::{self, Cause};
+use crate::state::promise::{self, Cause, Held};
 
 /// A job of the queue that nothing but resources and order holds back.
 #[derive(Clone, Copy, Debug)]
@@ -570,11 +570,12 @@ impl Ledger {
 impl Promise {
     /// As the state keeps it.
     pub(super) fn as_kept(&self, partition: PartitionIdx) -> promise::Promise {
-        let held = |&(node, amount): &(u32, Amount)| promise::Held {
+        let held = |&(node, amount): &(u32, Amount)| Held {
             node: model::id::NodeIdx(node),
             cpus: model::quantity::Cpus(amount.cpus),
             memory: model::quantity::MemoryMib(amount.memory),
             gres: amount.gres,
+            slices: amount.slices,
         };
         promise::Promise {
             start: Timestamp(self.start),
@@ -586,8 +587,9 @@ impl Promise {
 
     /// As the planner works with it.
     pub(super) fn from_kept(kept: &promise::Promise, class: u32) -> Self {
-        let hold = |held: &promise::Held| {
-            (held.node.0, Amount { cpus: held.cpus.0, gres: held.gres, memory: held.memory.0 })
+        let hold = |held: &Held| {
+            let Held { node, cpus, memory, gres, slices } = *held;
+            (node.0, Amount { cpus: cpus.0, gres, memory: memory.0, slices })
         };
         let holds = kept.holds.iter().map(hold).collect();
         Self { start: kept.start.0, end: kept.end.0, class, holds }

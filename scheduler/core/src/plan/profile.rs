@@ -18,6 +18,9 @@ pub(crate) struct Amount {
     pub(crate) gres: [u32; KINDS],
     /// Memory, MiB.
     pub(crate) memory: u64,
+    /// Memory slices of dynamic GPUs: eight bits for each GPU, the first one lowest. Which ones matters, so they are
+    /// a set: what is free over some time are those that are free at each instant of it.
+    pub(crate) slices: u64,
 }
 
 impl Amount {
@@ -26,6 +29,7 @@ impl Amount {
     pub(crate) fn covers(&self, need: &Self) -> bool {
         self.cpus >= need.cpus
             && self.memory >= need.memory
+            && need.slices & !self.slices == 0
             && self.gres.iter().zip(&need.gres).all(|(have, want)| have >= want)
     }
 
@@ -33,14 +37,24 @@ impl Amount {
     pub(crate) fn least(self, other: Self) -> Self {
         let mut gres = self.gres;
         gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = (*one).min(other));
-        Self { cpus: self.cpus.min(other.cpus), gres, memory: self.memory.min(other.memory) }
+        Self {
+            cpus: self.cpus.min(other.cpus),
+            gres,
+            memory: self.memory.min(other.memory),
+            slices: self.slices & other.slices,
+        }
     }
 
     /// The larger of each.
     pub(crate) fn greatest(self, other: Self) -> Self {
         let mut gres = self.gres;
         gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = (*one).max(other));
-        Self { cpus: self.cpus.max(other.cpus), gres, memory: self.memory.max(other.memory) }
+        Self {
+            cpus: self.cpus.max(other.cpus),
+            gres,
+            memory: self.memory.max(other.memory),
+            slices: self.slices | other.slices,
+        }
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {
@@ -50,6 +64,7 @@ impl Amount {
             cpus: self.cpus.saturating_add(other.cpus),
             gres,
             memory: self.memory.saturating_add(other.memory),
+            slices: self.slices | other.slices,
         }
     }
 
@@ -61,6 +76,7 @@ impl Amount {
             cpus: self.cpus.saturating_sub(other.cpus),
             gres,
             memory: self.memory.saturating_sub(other.memory),
+            slices: self.slices & !other.slices,
         }
     }
 

@@ -277,5 +277,5 @@ fn taken(
     let of_gpus = definition.gres.iter().zip(gres).filter(|(one, _)| &*one.name == "gpu");
     let gpus = of_gpus.map(|(_, count)| u64::from(count)).sum();
     let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
-    Amount { cpus: cost.cpus, gres, memory: cost.memory }
+    Amount { cpus: cost.cpus, gres, memory: cost.memory, slices: 0 }
 }

@@ -316,5 +316,5 @@ fn need(
             gres[kind] += u32::try_from(count).unwrap_or(u32::MAX);
         }
     }
-    Some(Amount { cpus: cost.cpus, gres, memory: cost.memory })
+    Some(Amount { cpus: cost.cpus, gres, memory: cost.memory, slices: 0 })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use model::gpu::Gpu;
 use model::id::{BootId, SpoolId, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
@@ -120,6 +121,8 @@ pub struct Observed {
     pub cgroups: Box<str>,
     /// What a probe at the executor's start was held to, a sentence each.
     pub attested: Vec<Box<str>>,
+    /// Its GPUs as the driver shows them, in order of index; empty: not observed through a driver.
+    pub gpus: Vec<Gpu>,
 }
 
 /// A node.

@@ -26,6 +26,8 @@ pub struct Held {
     pub memory: MemoryMib,
     /// Devices by kind.
     pub gres: [u32; PLANNED_KINDS],
+    /// Memory slices of dynamic GPUs: eight bits for each GPU, the first one lowest.
+    pub slices: u64,
 }
 
 /// A start that is kept.
