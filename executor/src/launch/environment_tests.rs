@@ -169,6 +169,7 @@ fn devices_are_listed_for_those_who_have_some() {
         r#type: "a100".to_owned(),
         count: 2,
         indices: vec![1, 0],
+        slices: Vec::new(),
     }];
     let mut entries = texts(of_batch(&context(), &launch, &account()).into_entries());
     entries.retain(|entry| entry.contains("GPU") || entry.contains("VISIBLE") || entry.starts_with("ZE_"));
