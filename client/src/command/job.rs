@@ -204,7 +204,8 @@ pub(crate) fn command(job: &Job) -> Option<String> {
 
 /// Whether the job's resources are shared, in squeue's and scontrol's word.
 pub(crate) fn oversubscribe(job: &Job) -> &'static str {
-    if request(job).sharing == proto::v1::Sharing::Oversubscribe as i32 { "YES" } else { "NO" }
+    let asked = request(job).sharing == proto::v1::Sharing::Oversubscribe as i32;
+    if asked || job.oversubscribed { "YES" } else { "NO" }
 }
 
 /// The lasting identifier.

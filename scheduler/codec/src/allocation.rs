@@ -56,6 +56,7 @@ pub(crate) fn allocation_out(allocation: &Allocation) -> Vec<w::NodeShare> {
         memory_mib: share.memory.0,
         gres: share.gres.iter().map(gres).collect(),
         tasks: share.tasks,
+        shared: share.shared,
     };
     allocation.iter().map(node).collect()
 }
@@ -77,6 +78,7 @@ pub(crate) fn allocation_in(shares: Vec<w::NodeShare>) -> Result<Allocation, Err
             memory: MemoryMib(share.memory_mib),
             gres: share.gres.into_iter().map(gres).collect::<Result<_, Error>>()?,
             tasks: share.tasks,
+            shared: share.shared,
         })
     };
     shares.into_iter().map(node).collect()

@@ -239,7 +239,7 @@ structs! {
     Promise { start end partition holds }
     Held { node cpus memory gres slices }
     PlannedStart { job partition allocation }
-    NodeShare { node cpus cpu_ids memory gres tasks }
+    NodeShare { node cpus cpu_ids memory gres tasks shared }
     GresShare { kind count indices slices }
     Slice { gpu profile start size }
     Gpu { index uuid kind product memory_mib pci cpu_ranges minor mode profiles instances fault }
@@ -582,6 +582,7 @@ mod tests {
                 slices: vec![crate::sample::slice()],
             }],
             tasks: 2,
+            shared: true,
         };
         let start =
             PlannedStart { job: JobId(4), partition: PartitionIdx(0), allocation: Arc::from([share]) };

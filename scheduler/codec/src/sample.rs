@@ -100,6 +100,7 @@ pub(crate) fn share(node: u32, first: u32, last: u32) -> NodeShare {
             slices: vec![slice()],
         }],
         tasks: 2,
+        shared: false,
     }
 }
 
@@ -140,7 +141,7 @@ fn gpu() -> Gpu {
 }
 
 pub(crate) fn allocation() -> Allocation {
-    let counted = NodeShare { cpu_ids: CpuIds::new(), gres: Vec::new(), ..share(1, 0, 3) };
+    let counted = NodeShare { cpu_ids: CpuIds::new(), gres: Vec::new(), shared: true, ..share(1, 0, 3) };
     vec![share(0, 2, 5), counted].into()
 }
 

@@ -139,6 +139,8 @@ pub struct NodeShare {
     pub gres: Vec<GresShare>,
     /// Tasks that belong on this node.
     pub tasks: u32,
+    /// Other jobs may hold the same CPUs (OverSubscribe).
+    pub shared: bool,
 }
 
 /// Shares of all nodes of a job or step, in node order. Shared, since queries hold it too.

@@ -66,10 +66,17 @@ pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedSta
         return false;
     }
     let whole = demand::is_whole(job, partition);
+    let layers = demand::layers(job, partition);
     start.allocation.iter().all(|share| {
         let Some(node) = state.nodes.get(share.node.0 as usize) else { return false };
         let definition = &node.definition;
-        let used = assign::Bits(node.used.cpu_bits.clone());
+        let used = board::Layers::of(&node.used);
+        let (cpus, alone) = (u64::from(definition.cpus.0), layers == 1);
+        let held = u64::from(node.used.cpus.0) + u64::from(share.cpus.0);
+        let cpus_free = held <= cpus * u64::from(layers)
+            && share.cpus <= definition.cpus
+            && share.shared != alone
+            && (if alone { node.used.sharing == 0 } else { node.used.sharing == node.used.jobs });
         let gres_free = share.gres.iter().all(|gres| {
             let kind = gres.kind as usize;
             let (Some(held), Some(has)) = (node.used.gres.get(kind), definition.gres.get(kind)) else {
@@ -81,10 +88,10 @@ pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedSta
         });
         node.is_available()
             && partition.nodes.binary_search(&share.node).is_ok()
-            && share.cpus <= node.free_cpus()
+            && cpus_free
             && (!settings.track_memory || share.memory <= node.free_memory())
             && (!whole || node.used.jobs == 0)
-            && share.cpu_ids.iter().all(|id| used.is_free(id))
+            && share.cpu_ids.iter().all(|id| used.below(layers).is_free(id))
             && gres_free
     })
 }
@@ -174,7 +181,7 @@ pub(crate) fn choose_nodes(
 
 /// How much of a node's CPUs is held, in thousandths.
 fn load(node: &crate::state::node::Node) -> u64 {
-    u64::from(node.used.cpus.0) * 1000 / u64::from(node.definition.cpus.0.max(1))
+    u64::from(node.busy_cpus().0) * 1000 / u64::from(node.definition.cpus.0.max(1))
 }
 
 /// The whole-job needs of a demand with what is taken of each on one node.
@@ -192,5 +199,6 @@ pub fn single(node: NodeIdx, cpus: u32) -> Allocation {
         memory: MemoryMib::ZERO,
         gres: Vec::new(),
         tasks: cpus,
+        shared: false,
     }])
 }

@@ -21,6 +21,7 @@ mod cluster;
 mod eligible;
 mod family;
 mod ledger;
+mod license;
 mod profile;
 mod rest;
 mod search;

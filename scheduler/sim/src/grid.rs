@@ -428,6 +428,7 @@ fn share(state: &State, place: usize, shape: &Shape) -> NodeShare {
         memory: MemoryMib(shape.memory),
         gres: if shape.gpus > 0 { vec![devices(shape.gpus)] } else { Vec::new() },
         tasks: 1,
+        shared: false,
     }
 }
 

@@ -123,7 +123,13 @@ fn identity(job: &Job, context: &Context<'_>) -> v1::Job {
         num_tasks: counts.tasks,
         req_tres: tres::of_request(asked, job.memory, counts, context.settings),
         requeue: job.requeue,
-        exclusive: asked.sharing == Sharing::Exclusive || in_exclusive_partition(job, context.state),
+        exclusive: asked.sharing == Sharing::Exclusive
+            || in_partition(job, context.state, |sharing| sharing == OverSubscribe::Exclusive),
+        oversubscribed: in_partition(
+            job,
+            context.state,
+            |sharing| matches!(sharing, OverSubscribe::Force(jobs) if jobs > 1),
+        ),
         alloc_sid: job.alloc_sid,
         association_id: job.association,
         features: asked.constraint.as_deref().unwrap_or_default().to_owned(),
@@ -318,10 +324,10 @@ fn limit(job: &Job, state: &State) -> Option<Span> {
     }
 }
 
-fn in_exclusive_partition(job: &Job, state: &State) -> bool {
+/// Whether the job's partition, or the first it may run in, shares its nodes so.
+fn in_partition(job: &Job, state: &State, is: impl Fn(OverSubscribe) -> bool) -> bool {
     let idx = job.active().map(|active| active.partition).or_else(|| job.partitions.first().copied());
-    idx.and_then(|idx| state.partition(idx))
-        .is_some_and(|partition| partition.definition.oversubscribe == OverSubscribe::Exclusive)
+    idx.and_then(|idx| state.partition(idx)).is_some_and(|partition| is(partition.definition.oversubscribe))
 }
 
 fn partition_name(state: &State, idx: PartitionIdx) -> Option<&str> {

@@ -77,7 +77,7 @@ pub fn row(
 ) -> v1::Node {
     let definition = &node.definition;
     let observed = &node.observed;
-    let cpus = node.used.cpus.0.saturating_sub(suspended);
+    let cpus = node.busy_cpus().0.saturating_sub(suspended);
     v1::Node {
         name: definition.name.to_string(),
         hostname: definition.hostname.to_string(),

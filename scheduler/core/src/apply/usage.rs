@@ -39,13 +39,51 @@ fn set(bits: &mut Vec<u64>, ids: &CpuIds, on: bool) {
     }
 }
 
+/// Adds a holder to CPUs that several may hold, or takes one away: a CPU's holders fill the layers from below.
+fn set_layered(used: &mut Used, ids: &CpuIds, add: bool) {
+    let has = |bits: &Vec<u64>, word: usize, bit: u64| bits.get(word).is_some_and(|word| word & bit != 0);
+    for id in ids.iter() {
+        let (word, bit) = ((id / BITS) as usize, 1_u64 << (id % BITS));
+        let above = used.cpu_layers.iter().filter(|bits| has(bits, word, bit)).count();
+        let bits = match (has(&used.cpu_bits, word, bit), above, add) {
+            (false, _, true) | (true, 0, false) => &mut used.cpu_bits,
+            (true, above, true) => {
+                if above == used.cpu_layers.len() {
+                    used.cpu_layers.push(Vec::new());
+                }
+                &mut used.cpu_layers[above]
+            }
+            (true, above, false) => &mut used.cpu_layers[above - 1],
+            (false, _, false) => panic!("a CPU that is given back has a holder"),
+        };
+        if word >= bits.len() {
+            bits.resize(word + 1, 0);
+        }
+        bits[word] ^= bit;
+    }
+    // The same holders make the same layers, in whatever order they came.
+    for bits in &mut used.cpu_layers {
+        while bits.last() == Some(&0) {
+            bits.pop();
+        }
+    }
+    while used.cpu_layers.last().is_some_and(Vec::is_empty) {
+        used.cpu_layers.pop();
+    }
+}
+
 /// Adds one share to what is held of its node, or takes it away.
 pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
     let count = |used: &mut Cpus, amount| if add { *used += amount } else { *used -= amount };
     let memory = |used: &mut MemoryMib, amount| if add { *used += amount } else { *used -= amount };
     count(&mut used.cpus, share.cpus);
     memory(&mut used.memory, share.memory);
-    set(&mut used.cpu_bits, &share.cpu_ids, add);
+    if share.shared {
+        set_layered(used, &share.cpu_ids, add);
+        used.sharing = if add { used.sharing + 1 } else { used.sharing - 1 };
+    } else {
+        set(&mut used.cpu_bits, &share.cpu_ids, add);
+    }
     for gres in &share.gres {
         let kind = gres.kind as usize;
         let held = &mut used.gres[kind];

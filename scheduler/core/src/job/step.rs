@@ -274,7 +274,15 @@ fn take(
         return Err(Why::Wait);
     }
     let gres = take_gres(state, room, request, tasks)?;
-    Ok(NodeShare { node: room.share.node, cpus: Cpus(cpus), cpu_ids, memory, gres, tasks })
+    Ok(NodeShare {
+        node: room.share.node,
+        cpus: Cpus(cpus),
+        cpu_ids,
+        memory,
+        gres,
+        tasks,
+        shared: room.share.shared,
+    })
 }
 
 /// Devices of the step on one node: what it asks for, or all that are free where it does not say.

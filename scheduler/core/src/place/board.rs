@@ -14,6 +14,7 @@ use crate::allocation::NodeShare;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
+use crate::state::node::Used;
 
 /// What of one node is held.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +22,46 @@ struct Held {
     cpus: u32,
     memory: u64,
     jobs: u32,
-    cpu_bits: Bits,
+    /// Jobs that share their CPUs with others.
+    sharing: u32,
+    cpu_bits: Layers,
     gres: Vec<(u64, Bits)>,
+}
+
+/// The CPUs of a node that have one holder, two, and so on, as bits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layers {
+    first: Bits,
+    further: Vec<Bits>,
+}
+
+impl Layers {
+    /// As jobs hold them.
+    pub(crate) fn of(used: &Used) -> Self {
+        let further = used.cpu_layers.iter().cloned().map(Bits).collect();
+        Self { first: Bits(used.cpu_bits.clone()), further }
+    }
+
+    /// CPUs with so many holders, or more: they are not free for a job that bears one less beside it.
+    pub(crate) fn below(&self, holders: u32) -> &Bits {
+        const NONE: &Bits = &Bits(Vec::new());
+        match holders {
+            0 | 1 => &self.first,
+            more => self.further.get(more as usize - 2).unwrap_or(NONE),
+        }
+    }
+
+    fn take(&mut self, id: u32) {
+        let mut layers = std::iter::once(&mut self.first).chain(&mut self.further);
+        match layers.find(|bits| bits.is_free(id)) {
+            Some(bits) => bits.take(id),
+            None => {
+                let mut bits = Bits::default();
+                bits.take(id);
+                self.further.push(bits);
+            }
+        }
+    }
 }
 
 /// A working copy of what is free. Nodes that nothing was taken of are read from the state.
@@ -64,6 +103,7 @@ impl Board {
             held.cpus += share.cpus.0;
             held.memory += share.memory.0;
             held.jobs += 1;
+            held.sharing += u32::from(share.shared);
             share.cpu_ids.iter().for_each(|id| held.cpu_bits.take(id));
             for gres in &share.gres {
                 let (count, bits) = &mut held.gres[gres.kind as usize];
@@ -96,6 +136,7 @@ impl Board {
         let mut gres_free = [0_u64; 16];
         let kinds = definition.gres.len().min(gres_free.len());
         let (mut cpus, mut memory, mut jobs) = (definition.cpus.0, definition.memory.0, 0);
+        let mut sharing = 0;
         if self.empty {
             for (free, gres) in gres_free.iter_mut().zip(&definition.gres) {
                 *free = gres.count;
@@ -103,33 +144,62 @@ impl Board {
         } else if let Some(held) = self.touched.get(&idx) {
             (cpus, memory, jobs) =
                 (cpus.saturating_sub(held.cpus), memory.saturating_sub(held.memory), held.jobs);
+            sharing = held.sharing;
             for ((free, gres), held) in gres_free.iter_mut().zip(&definition.gres).zip(&held.gres) {
                 *free = gres.count.saturating_sub(held.0);
             }
         } else {
             (cpus, memory, jobs) = (node.free_cpus().0, node.free_memory().0, node.used.jobs);
+            sharing = node.used.sharing;
             for ((free, gres), held) in gres_free.iter_mut().zip(&definition.gres).zip(&node.used.gres) {
                 *free = gres.count.saturating_sub(*held);
             }
         }
-        if !self.may_share(state, demand, owner, idx, jobs) {
+        if !self.may_share(state, demand, owner, idx, (jobs, sharing)) {
             return None;
         }
-        let sockets = if demand.is_by_socket() { self.free_units(state, settings, idx) } else { Vec::new() };
+        if demand.layers() > 1 && jobs > 0 {
+            cpus = self.free_in_layers(state, settings, idx, demand.layers());
+        }
+        let sockets = if demand.is_by_socket() {
+            self.free_units(state, settings, idx, demand.layers())
+        } else {
+            Vec::new()
+        };
         let free = Free { cpus, memory, gres: &gres_free[..kinds], idle: jobs == 0, sockets: &sockets };
         candidate(settings, demand, definition, idx, free)
     }
 
-    /// Free units of each socket of a node whose CPUs are bound.
-    fn free_units(&self, state: &State, settings: &Settings, idx: NodeIdx) -> Vec<u32> {
+    /// CPUs of a node that the demand could have.
+    pub(crate) fn free_cpus(&self, state: &State, settings: &Settings, demand: &Demand, idx: NodeIdx) -> u32 {
         let node = state.node(idx);
+        if demand.layers() > 1 && node.used.jobs > 0 {
+            return self.free_in_layers(state, settings, idx, demand.layers());
+        }
+        node.free_cpus().0
+    }
+
+    /// CPUs with fewer holders than `layers`.
+    fn free_in_layers(&self, state: &State, settings: &Settings, idx: NodeIdx, layers: u32) -> u32 {
+        let node = state.node(idx);
+        if node.definition.bind {
+            let unit = fit::cpu_unit(settings.whole_cores, &node.definition);
+            return self.free_units(state, settings, idx, layers).iter().sum::<u32>() * unit;
+        }
+        let held = self.touched.get(&idx).map_or(node.used.cpus.0, |held| held.cpus);
+        let cpus = node.definition.cpus.0;
+        cpus.saturating_mul(layers).saturating_sub(held).min(cpus)
+    }
+
+    /// Units of each socket of a node whose CPUs are bound that have fewer holders than `layers`.
+    fn free_units(&self, state: &State, settings: &Settings, idx: NodeIdx, layers: u32) -> Vec<u32> {
+        let node = state.node(idx);
+        let count =
+            |held: &Layers| assign::free_units(settings.whole_cores, &node.definition, held.below(layers));
         match (self.touched.get(&idx), self.empty) {
-            (Some(held), _) => assign::free_units(settings.whole_cores, &node.definition, &held.cpu_bits),
-            (None, true) => assign::free_units(settings.whole_cores, &node.definition, &Bits::default()),
-            (None, false) => {
-                let bits = Bits(node.used.cpu_bits.clone());
-                assign::free_units(settings.whole_cores, &node.definition, &bits)
-            }
+            (Some(held), _) => count(&held.cpu_bits),
+            (None, true) => count(&Layers::default()),
+            (None, false) => count(&Layers::of(&node.used)),
         }
     }
 
@@ -143,7 +213,8 @@ impl Board {
         self.touched.contains_key(&NodeIdx(idx))
     }
 
-    /// Whether no job keeps nodes from other users, and the demand does not ask for that.
+    /// Whether no job keeps nodes from other users, and the demand does not ask for that. Where CPUs are shared,
+    /// [`Self::may_take`] says more.
     pub(crate) fn is_open(&self, demand: &Demand) -> bool {
         self.owned.is_empty() && !matches!(demand.share, Share::User(_))
     }
@@ -151,17 +222,29 @@ impl Board {
     /// Whether the jobs on a node, those of this pass included, let a user's demand beside them.
     pub(crate) fn may_take(&self, state: &State, demand: &Demand, user: Uid, idx: u32) -> bool {
         let idx = NodeIdx(idx);
-        let jobs = self.touched.get(&idx).map_or(state.node(idx).used.jobs, |held| held.jobs);
+        let used = &state.node(idx).used;
+        let jobs = self.touched.get(&idx).map_or((used.jobs, used.sharing), |held| (held.jobs, held.sharing));
         self.may_share(state, demand, user, idx, jobs)
     }
 
-    fn may_share(&self, state: &State, demand: &Demand, user: Uid, idx: NodeIdx, jobs: u32) -> bool {
+    /// Jobs that share their CPUs and jobs that do not are never on one node, as with select/cons_tres.
+    fn may_share(
+        &self,
+        state: &State,
+        demand: &Demand,
+        user: Uid,
+        idx: NodeIdx,
+        (jobs, sharing): (u32, u32),
+    ) -> bool {
         if self.empty || jobs == 0 {
             return true;
         }
+        if (demand.layers() > 1) != (sharing > 0) {
+            return false;
+        }
         let owner = self.owned.get(&idx);
         match demand.share {
-            Share::Any => owner.is_none_or(|owner| *owner == user),
+            Share::Any | Share::Layers(_) => owner.is_none_or(|owner| *owner == user),
             Share::Whole => false,
             Share::User(uid) => match owner {
                 Some(owner) => *owner == uid,
@@ -197,7 +280,11 @@ impl Board {
         let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");
         let gpus = gpus.map(|one| one.count).sum();
         let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
-        let cpu_ids = assign::cpu_ids(demand, settings.whole_cores, definition, &held.cpu_bits, cost.cpus)?;
+        // CPUs without a holder first, as the first row of cons_tres; then those with the fewest.
+        let cpu_ids = (1..=demand.layers()).find_map(|layer| {
+            let taken = held.cpu_bits.below(layer);
+            assign::cpu_ids(demand, settings.whole_cores, definition, taken, cost.cpus)
+        })?;
         let whole = demand.share == Share::Whole && !demand.tasks_given;
         let tasks = if whole { (cost.cpus / demand.cpus_per_task).max(1) } else { chosen.tasks };
         Some(NodeShare {
@@ -207,6 +294,7 @@ impl Board {
             memory: MemoryMib(cost.memory),
             gres,
             tasks,
+            shared: demand.layers() > 1,
         })
     }
 }
@@ -258,7 +346,8 @@ fn held(state: &State, idx: NodeIdx) -> Held {
         cpus: used.cpus.0,
         memory: used.memory.0,
         jobs: used.jobs,
-        cpu_bits: Bits(used.cpu_bits.clone()),
+        sharing: used.sharing,
+        cpu_bits: Layers::of(used),
         gres: used.gres.iter().copied().zip(bits).collect(),
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum MemoryNeed {
 pub(crate) enum Share {
     /// With any job.
     Any,
+    /// With any job that shares too: so many jobs may hold one CPU.
+    Layers(u32),
     /// With jobs of this user only.
     User(Uid),
     /// With none: all CPUs are taken.
@@ -126,6 +128,20 @@ pub(crate) struct Demand {
 }
 
 impl Demand {
+    /// How many jobs may hold a CPU that this one holds; 1: it alone.
+    pub(crate) fn layers(&self) -> u32 {
+        match self.share {
+            Share::Layers(jobs) => jobs,
+            Share::Any | Share::User(_) | Share::Whole => 1,
+        }
+    }
+
+    /// Whether more must be known of a node than amounts before the job can start on it: on which sockets cores
+    /// are free, or which CPUs have a holder less than may be.
+    pub(crate) fn looks_at_ids(&self) -> bool {
+        self.is_by_socket() || self.layers() > 1
+    }
+
     /// Whether it matters on which sockets CPUs are free.
     pub(crate) fn is_by_socket(&self) -> bool {
         self.shape[0] > 0 || self.shape[1] > 1 || self.tasks_per_socket < u32::MAX
@@ -319,8 +335,12 @@ fn memory_need(settings: &Settings, job: &Job) -> MemoryNeed {
     }
 }
 
+/// Source: OverSubscribe in `man slurm.conf`; FORCE leaves users no way out of it.
 fn share(job: &Job, partition: &Partition) -> Share {
     match (job.request.sharing, partition.definition.oversubscribe) {
+        (_, OverSubscribe::Force(jobs)) | (Sharing::Oversubscribe, OverSubscribe::Yes(jobs)) if jobs > 1 => {
+            Share::Layers(jobs)
+        }
         (_, OverSubscribe::Exclusive) | (Sharing::Exclusive | Sharing::Topo, _) => Share::Whole,
         (Sharing::User | Sharing::Mcs, _) => Share::User(job.owner.uid),
         (Sharing::Default | Sharing::Oversubscribe, _) => Share::Any,
@@ -338,4 +358,12 @@ pub(crate) fn partitions<'a>(
 /// Whether the job takes its nodes whole in this partition.
 pub(crate) fn is_whole(job: &Job, partition: &Partition) -> bool {
     share(job, partition) == Share::Whole
+}
+
+/// How many jobs may hold a CPU that the job holds in this partition; 1: it alone.
+pub(crate) fn layers(job: &Job, partition: &Partition) -> u32 {
+    match share(job, partition) {
+        Share::Layers(jobs) => jobs,
+        Share::Any | Share::User(_) | Share::Whole => 1,
+    }
 }

@@ -20,13 +20,71 @@ use crate::place::feature::Constraint;
 use crate::place::fit;
 use crate::state::State;
 use crate::state::node::{Node, NodeDefinition};
-use crate::state::partition::Partition;
+use crate::state::partition::{OverSubscribe, Partition};
 
 /// Nodes that differ in nothing but their names.
 #[derive(Debug)]
 pub(super) struct Kind {
     pub(super) definition: Arc<NodeDefinition>,
+    /// What is planned with: of CPUs as many as [`Self::layers`] jobs may hold at once.
     pub(super) total: Amount,
+    /// The most jobs that may hold one CPU of it, in any partition (OverSubscribe).
+    pub(super) layers: u32,
+}
+
+impl Kind {
+    fn of(definition: &Arc<NodeDefinition>, layers: u32) -> Self {
+        let mut total = total(definition);
+        total.cpus = total.cpus.saturating_mul(layers);
+        Self { definition: Arc::clone(definition), total, layers }
+    }
+
+    /// What is planned of CPUs that a job of so many layers holds: a job that does not share takes all layers.
+    pub(super) fn planned_cpus(&self, cpus: u32, layers: u32) -> u32 {
+        if layers > 1 { cpus } else { cpus.saturating_mul(self.layers) }
+    }
+
+    /// What a job of so many layers could take where so much is planned to be free.
+    pub(super) fn free_for(&self, free: Amount, layers: u32) -> Amount {
+        if self.layers == 1 {
+            return free;
+        }
+        let all = self.definition.cpus.0;
+        let cpus = if layers > 1 {
+            let barred = self.layers.saturating_sub(layers);
+            free.cpus.saturating_sub(all.saturating_mul(barred)).min(all)
+        } else {
+            free.cpus / self.layers
+        };
+        Amount { cpus, ..free }
+    }
+}
+
+/// Until when jobs of each sort run on a node whose CPUs may be shared.
+#[derive(Debug, Default)]
+struct Sorts {
+    sharing: BTreeMap<i64, u32>,
+    alone: BTreeMap<i64, u32>,
+}
+
+impl Sorts {
+    fn of(&mut self, shared: bool) -> &mut BTreeMap<i64, u32> {
+        if shared { &mut self.sharing } else { &mut self.alone }
+    }
+
+    fn add(&mut self, shared: bool, end: i64) {
+        *self.of(shared).entry(end).or_default() += 1;
+    }
+
+    fn remove(&mut self, shared: bool, end: i64) {
+        let sort = self.of(shared);
+        if let Some(count) = sort.get_mut(&end) {
+            *count -= 1;
+            if *count == 0 {
+                sort.remove(&end);
+            }
+        }
+    }
 }
 
 /// Nodes, kinds and profiles.
@@ -65,6 +123,8 @@ pub(super) struct Cluster {
     raised: u64,
     /// Counts what was taken since then.
     takes: u32,
+    /// Nodes whose CPUs may be shared.
+    layered: BTreeMap<u32, Sorts>,
 }
 
 /// So many nodes are looked at one by one, more as if it were all.
@@ -149,11 +209,12 @@ impl Cluster {
             raised: 1,
             ..Self::default()
         };
-        for node in &state.nodes {
-            let like = |kind: &Kind| alike(&kind.definition, &node.definition);
+        let layered = layers_of(state);
+        for (place, node) in (0..).zip(&state.nodes) {
+            let layers = layered.get(&place).copied().unwrap_or(1);
+            let like = |kind: &Kind| kind.layers == layers && alike(&kind.definition, &node.definition);
             let kind = cluster.kinds.iter().position(like).unwrap_or_else(|| {
-                let total = total(&node.definition);
-                cluster.kinds.push(Kind { definition: Arc::clone(&node.definition), total });
+                cluster.kinds.push(Kind::of(&node.definition, layers));
                 cluster.kinds.len() - 1
             });
             cluster.kind_of.push(u32::try_from(kind).expect("fewer kinds than nodes"));
@@ -164,6 +225,7 @@ impl Cluster {
             cluster.floor.push(cluster.kinds[kind].total);
             cluster.floor_until.push(i64::MAX);
         }
+        cluster.layered = layered.into_keys().map(|node| (node, Sorts::default())).collect();
         cluster.touched = Touched::of(cluster.floor.len());
         cluster.touched_ahead = Touched::of(cluster.floor.len());
         cluster
@@ -173,7 +235,9 @@ impl Cluster {
     fn pool_of(state: &State) -> Option<Self> {
         let (first, others) = state.nodes.split_first().filter(|(_, others)| !others.is_empty())?;
         let same = |node: &Node| node.is_available() && alike(&first.definition, &node.definition);
-        let everywhere = |partition: &Partition| partition.nodes.len() == state.nodes.len();
+        let everywhere = |partition: &Partition| {
+            partition.nodes.len() == state.nodes.len() && partition_layers(partition) == 1
+        };
         let unit = first.definition.cpus.0 == 1 && first.is_available() && others.iter().all(same);
         if !unit || !state.partitions.iter().flatten().all(everywhere) {
             return None;
@@ -181,7 +245,7 @@ impl Cluster {
         let cpus = u32::try_from(state.nodes.len()).expect("nodes are counted in 32 bits");
         let profile = Profile::new(Amount { cpus, ..Amount::default() });
         Some(Self {
-            kinds: vec![Kind { definition: Arc::clone(&first.definition), total: total(&first.definition) }],
+            kinds: vec![Kind::of(&first.definition, 1)],
             kind_of: vec![0],
             available: vec![true],
             base: vec![profile.clone()],
@@ -211,7 +275,44 @@ impl Cluster {
             let cpus = u32::try_from(shares.len()).expect("nodes are counted in 32 bits");
             return vec![(0, Amount { cpus, ..Amount::default() })];
         }
-        shares.iter().map(|share| (share.node.0, amount(share))).collect()
+        let one = |share: &NodeShare| {
+            let node = share.node.0;
+            let mut amount = amount(share);
+            let layers = if share.shared { u32::MAX } else { 1 };
+            amount.cpus = self.kinds[self.kind(node)].planned_cpus(amount.cpus, layers);
+            (node, amount)
+        };
+        shares.iter().map(one).collect()
+    }
+
+    /// Whether CPUs of some node may be shared.
+    pub(super) fn has_layers(&self) -> bool {
+        !self.layered.is_empty()
+    }
+
+    /// Whether no running job keeps a job of so many layers off a node from an instant on: jobs that share their
+    /// CPUs and jobs that do not are never on one node.
+    pub(super) fn lets_in(&self, node: u32, layers: u32, from: i64) -> bool {
+        self.layered.get(&node).is_none_or(|sorts| {
+            let others = if layers > 1 { &sorts.alone } else { &sorts.sharing };
+            others.last_key_value().is_none_or(|(end, _)| *end <= from)
+        })
+    }
+
+    /// Notes until when a running job keeps jobs of the other sort off its nodes; `before`: what was noted.
+    fn sort(&mut self, shares: &[NodeShare], before: Option<i64>, end: Option<i64>) {
+        if self.layered.is_empty() {
+            return;
+        }
+        for share in shares {
+            let Some(sorts) = self.layered.get_mut(&share.node.0) else { continue };
+            if let Some(before) = before {
+                sorts.remove(share.shared, before);
+            }
+            if let Some(end) = end {
+                sorts.add(share.shared, end);
+            }
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -377,6 +478,7 @@ impl Cluster {
 
     /// A running job holds this until `end`: in `base`, and in `plan` too unless it is there already.
     pub(super) fn hold(&mut self, shares: &[NodeShare], end: i64, planned: bool) {
+        self.sort(shares, None, Some(end));
         for (node, amount) in self.holds(shares) {
             self.forget_past(node);
             self.base[node as usize].take(amount, i64::MIN, end);
@@ -392,6 +494,7 @@ impl Cluster {
 
     /// What a running job held until `end` is free.
     pub(super) fn release(&mut self, shares: &[NodeShare], end: i64) {
+        self.sort(shares, Some(end), None);
         for (node, amount) in self.holds(shares) {
             self.forget_past(node);
             self.base[node as usize].give(amount, i64::MIN, end);
@@ -405,6 +508,7 @@ impl Cluster {
     /// A running job that was to end at `end` will end at `later`.
     pub(super) fn prolong(&mut self, shares: &[NodeShare], end: i64, later: i64) {
         self.overlaid = true;
+        self.sort(shares, Some(end), Some(later));
         for (node, amount) in self.holds(shares) {
             self.base[node as usize].take(amount, end, later);
             self.plan[node as usize].take(amount, end, later);
@@ -509,6 +613,27 @@ impl Cluster {
     pub(super) fn steps(&self) -> usize {
         self.plan.iter().map(Profile::len).sum()
     }
+}
+
+/// The most jobs that may hold one CPU of a partition's nodes.
+fn partition_layers(partition: &Partition) -> u32 {
+    match partition.definition.oversubscribe {
+        OverSubscribe::Yes(jobs) | OverSubscribe::Force(jobs) => jobs.max(1),
+        OverSubscribe::No | OverSubscribe::Exclusive => 1,
+    }
+}
+
+/// Nodes whose CPUs several jobs may hold in some partition, with the most of them.
+fn layers_of(state: &State) -> BTreeMap<u32, u32> {
+    let mut layers = BTreeMap::new();
+    for partition in state.partitions.iter().flatten() {
+        let jobs = partition_layers(partition);
+        for node in partition.nodes.iter().filter(|_| jobs > 1) {
+            let most = layers.entry(node.0).or_insert(jobs);
+            *most = jobs.max(*most);
+        }
+    }
+    layers
 }
 
 /// What a share takes.

@@ -15,6 +15,7 @@ use model::time::{Span, Timestamp};
 use super::cluster::Cluster;
 use super::eligible;
 use super::family::Candidate;
+use super::license::{self, Licenses};
 use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
 use super::search::Holds;
@@ -38,6 +39,8 @@ pub(super) struct Entry {
     pub(super) array: bool,
     /// Licenses, or limits of its QOS or account, may hold it back too.
     pub(super) bound: bool,
+    /// It asks for licenses.
+    pub(super) licensed: bool,
     /// No partition of it has the nodes, whatever is free.
     pub(super) hopeless: bool,
 }
@@ -51,6 +54,7 @@ enum Known {
     Running {
         end: i64,
         allocation: Allocation,
+        licenses: license::Held,
         owner: bool,
     },
 }
@@ -62,6 +66,7 @@ pub(super) struct Promise {
     pub(super) end: i64,
     pub(super) class: u32,
     pub(super) holds: Holds,
+    pub(super) licenses: license::Held,
 }
 
 /// A start that the last pass proposed.
@@ -69,6 +74,7 @@ pub(super) struct Promise {
 pub(super) struct Proposed {
     pub(super) end: i64,
     pub(super) holds: Holds,
+    pub(super) licenses: license::Held,
 }
 
 /// What changed since the last pass.
@@ -102,6 +108,7 @@ pub(super) struct Ledger {
     pub(super) queue: BTreeMap<OrderKey, Entry>,
     pub(super) shapes: Shapes,
     pub(super) cluster: Cluster,
+    pub(super) licenses: Licenses,
     /// Kept promises by the place of their jobs in the queue, in order of start; as in the state.
     pub(super) promises: BTreeMap<OrderKey, VecDeque<Promise>>,
     /// Promises of the job that is being read again.
@@ -223,7 +230,8 @@ impl Ledger {
     pub(super) fn catch_up(&mut self, state: &State, settings: &Settings, now: Timestamp) -> Changes {
         let many = self.shapes.shapes.len() > 4096 + 4 * self.queue.len();
         let mut changes = Changes::default();
-        if !self.ready || many || self.policy != settings.policy || !self.same_topology(settings) {
+        let same = self.same_topology(settings) && self.licenses.are(&settings.licenses);
+        if !self.ready || many || self.policy != settings.policy || !same {
             self.rebuild(state, settings);
             changes.full = true;
             changes.anew = true;
@@ -264,6 +272,7 @@ impl Ledger {
         self.policy = settings.policy;
         self.topology = settings.topology.clone();
         self.cluster = Cluster::of(state, !self.unpooled);
+        self.licenses = Licenses::of(&settings.licenses);
         self.shapes = Shapes::default();
         self.dirty.clear();
         self.known.clear();
@@ -332,10 +341,11 @@ impl Ledger {
                 changes.full |= !starts;
                 self.move_promises(state, id, key, starts);
             }
-            Some(Known::Running { end, allocation, owner, .. }) => {
+            Some(Known::Running { end, allocation, licenses, owner }) => {
                 self.ends.remove(&(end, id));
                 self.owners -= u32::from(owner);
                 self.cluster.release(&allocation, end);
+                self.licenses.release(&licenses, end);
                 changes.full = true;
                 // Its array may run another element.
                 if let Some(array) = job.and_then(|job| job.array_id())
@@ -381,10 +391,12 @@ impl Ledger {
         let owner =
             matches!(job.request.sharing, model::request::Sharing::User | model::request::Sharing::Mcs);
         self.cluster.hold(&active.allocation, end, planned);
+        let licenses = self.licenses.of_running(job);
+        self.licenses.hold(&licenses, end, planned);
         self.owners += u32::from(owner);
         self.ends.insert((end, job.id));
         let allocation = Allocation::clone(&active.allocation);
-        self.known.insert(job.id, Known::Running { end, allocation, owner });
+        self.known.insert(job.id, Known::Running { end, allocation, licenses, owner });
     }
 
     /// Takes a proposal that was carried out for this job from the list; `false`: nobody planned its start.
@@ -405,6 +417,7 @@ impl Ledger {
                 for (node, amount) in one.holds {
                     self.cluster.unreserve(node, amount, i64::MIN, one.end);
                 }
+                self.licenses.lift(&one.licenses, i64::MIN, one.end);
             }
             if let Some(&Known::Waiting(key)) = self.known.get(&id)
                 && let Some(entry) = self.queue.get(&key).copied()
@@ -437,6 +450,7 @@ impl Ledger {
         for &(node, amount) in &promise.holds {
             self.cluster.reserve(node, amount, (promise.start, promise.end), passing);
         }
+        self.licenses.reserve(&promise.licenses, promise.start, promise.end);
     }
 
     /// Gives a planned start back to the profile.
@@ -444,6 +458,7 @@ impl Ledger {
         for &(node, amount) in &promise.holds {
             self.cluster.unreserve(node, amount, promise.start, promise.end);
         }
+        self.licenses.lift(&promise.licenses, promise.start, promise.end);
     }
 
     /// An entry waits in its classes.
@@ -513,9 +528,10 @@ impl Ledger {
             Candidates::Area => believed.saturating_mul(u64::from(cpus)),
         };
         let array = matches!(job.array, ArrayRole::Waiting(_));
-        let bound = job.request.rare().licenses.is_some() || crate::limits::concern(state, settings, job);
+        let licensed = job.request.rare().licenses.is_some();
+        let bound = licensed || crate::limits::concern(state, settings, job);
         self.known.insert(job.id, Known::Waiting(key));
-        Some((key, Entry { shape, rank, span, array, bound, hopeless }))
+        Some((key, Entry { shape, rank, span, array, bound, licensed, hopeless }))
     }
 
     fn predict(&mut self, job: &Job, limit: i64) -> i64 {
@@ -541,7 +557,8 @@ impl Ledger {
             && end <= now.0
         {
             self.ends.pop_first();
-            let Some(Known::Running { end: known_end, allocation, .. }) = self.known.get_mut(&id) else {
+            let Some(Known::Running { end: known_end, allocation, licenses, .. }) = self.known.get_mut(&id)
+            else {
                 unreachable!("running jobs are known");
             };
             let active = state.job(id).and_then(Job::active);
@@ -555,6 +572,7 @@ impl Ledger {
                 limit_end.saturating_add(periods.saturating_mul(grace))
             };
             self.cluster.prolong(allocation, end, later);
+            self.licenses.prolong(licenses, end, later);
             *known_end = later;
             self.ends.insert((later, id));
             changes.full = true;
@@ -586,12 +604,12 @@ impl Promise {
     }
 
     /// As the planner works with it.
-    pub(super) fn from_kept(kept: &promise::Promise, class: u32) -> Self {
+    pub(super) fn from_kept(kept: &promise::Promise, class: u32, licenses: license::Held) -> Self {
         let hold = |held: &Held| {
             let Held { node, cpus, memory, gres, slices } = *held;
             (node.0, Amount { cpus: cpus.0, gres, memory: memory.0, slices })
         };
         let holds = kept.holds.iter().map(hold).collect();
-        Self { start: kept.start.0, end: kept.end.0, class, holds }
+        Self { start: kept.start.0, end: kept.end.0, class, holds, licenses }
     }
 }

@@ -80,7 +80,7 @@ impl Amount {
         }
     }
 
-    /// As placement sees it; `gres` is scratch space for the counts.
+    /// As placement sees it where nobody shares CPUs; `gres` is scratch space for the counts.
     pub(crate) fn as_free(self, gres: &mut [u64; KINDS], kinds: usize, all_cpus: u32) -> Free<'_> {
         gres.iter_mut().zip(self.gres).for_each(|(to, from)| *to = u64::from(from));
         Free {

@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::profile::{Amount, KINDS};
 use super::shape::{Class, Fixed};
 use crate::place::choose::{Candidate, Chosen};
-use crate::place::fit;
+use crate::place::fit::{self, Free};
 use crate::place::{candidate_on, choose_nodes};
 use crate::settings::Settings;
 use crate::state::State;
@@ -204,7 +204,8 @@ fn at(
     choose_nodes(state, settings, partition, &class.demand, room)
 }
 
-/// The same where more is known of a node now than amounts: on which sockets it has free cores.
+/// The same where more is known of a node now than amounts: on which sockets it has free cores, and which CPUs
+/// have few enough holders.
 pub(super) fn now_on_sockets(
     cluster: &Cluster,
     state: &State,
@@ -233,13 +234,17 @@ fn room(
     if !state.node(node).is_available() {
         return None;
     }
-    let definition = &cluster.kinds[cluster.kind(node.0)].definition;
-    if !fit::shape_fits(&class.demand, definition) {
+    let kind = &cluster.kinds[cluster.kind(node.0)];
+    let definition = &kind.definition;
+    let layers = class.demand.layers();
+    if !fit::shape_fits(&class.demand, definition) || !cluster.lets_in(node.0, layers, from) {
         return None;
     }
     let mut scratch = [0; KINDS];
     let free = cluster.plan(node.0).over(from, to);
-    let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
+    let idle = free.cpus == kind.total.cpus;
+    let free = kind.free_for(free, layers);
+    let free = Free { idle, ..free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0) };
     candidate_on(settings, &class.demand, definition, node, free)
 }
 
@@ -277,5 +282,5 @@ fn taken(
     let of_gpus = definition.gres.iter().zip(gres).filter(|(one, _)| &*one.name == "gpu");
     let gpus = of_gpus.map(|(_, count)| u64::from(count)).sum();
     let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
-    Amount { cpus: cost.cpus, gres, memory: cost.memory, slices: 0 }
+    Amount { cpus: kind.planned_cpus(cost.cpus, demand.layers()), gres, memory: cost.memory, slices: 0 }
 }

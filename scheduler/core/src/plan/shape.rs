@@ -118,7 +118,7 @@ impl Shapes {
             let Some(demand) = Demand::of(state, settings, job, partition) else { continue };
             let forbidden = eligible::partition_reason(job, partition, &demand, cluster.cpus_of(state, idx));
             let list = cluster.list_for(state, idx, &demand);
-            let fixed = fixed(settings, cluster, &demand);
+            let fixed = fixed(settings, cluster, list, &demand);
             self.has_loose |= fixed.is_none() || !demand.required.is_empty() || !demand.excluded.is_empty();
             let least = if demand.overcommit {
                 demand.min_nodes
@@ -255,7 +255,12 @@ impl Hasher for Mix {
 }
 
 /// The demand as the same amount on a fixed number of nodes, where it is that.
-fn fixed(settings: &Settings, cluster: &Cluster, demand: &Demand) -> Option<Fixed> {
+fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Option<Fixed> {
+    let layered = |node: &u32| cluster.kinds[cluster.kind(*node)].layers > 1;
+    if cluster.has_layers() && cluster.nodes(list).iter().any(layered) {
+        // Whom a node lets in depends on who is there.
+        return None;
+    }
     let count = demand.min_nodes;
     let even = demand.max_nodes == count && demand.tasks.is_multiple_of(count);
     let tasks = if even { demand.tasks / count } else { return None };

@@ -58,7 +58,9 @@ impl Ledger {
             let reason = match said.get(&key) {
                 Some(Outcome::Started) => continue,
                 Some(Outcome::Kept(reason)) => *reason,
-                Some(Outcome::Waits) | None => self.reason(key, entry),
+                Some(Outcome::Waits) | None => {
+                    walk.held_back(key, entry).unwrap_or_else(|| self.reason(key, entry))
+                }
             };
             let planned = self.planned_of(walk, key);
             walk.out.verdicts.push(Verdict { job: key.job, reason, planned });

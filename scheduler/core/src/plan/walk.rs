@@ -13,8 +13,10 @@ use model::reason::Reason;
 use model::time::Timestamp;
 
 use super::ledger::{Changes, Entry, Ledger, Promise, Proposed};
+use super::license;
 use super::policy::OrderKey;
 use super::search::{self, Holds};
+use super::shape::Class;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
 use crate::input::{PlannedPromises, PlannedStart};
@@ -54,6 +56,13 @@ pub(super) struct Walk<'a> {
     /// The last entry in order that was handled as a protected one.
     pub(super) zone_end: Option<OrderKey>,
     pub(super) out: Pass,
+}
+
+impl Outcome {
+    /// Whether the entry waits for something that is planned ahead.
+    pub(super) fn is_planned(self) -> bool {
+        matches!(self, Self::Waits | Self::Kept(Reason::Licenses))
+    }
 }
 
 /// What came of one entry.
@@ -100,6 +109,7 @@ impl Ledger {
             out: Pass::default(),
         };
         self.cluster.advance(now.0);
+        self.licenses.advance(now);
         self.pass += 1;
         if self.owners > 0 {
             self.cluster.touched.add_all();
@@ -156,6 +166,7 @@ impl Ledger {
     /// Without backfill: a partition stops at its first job that cannot start.
     fn in_order(&mut self, walk: &mut Walk<'_>) {
         self.cluster.forget_plans();
+        self.licenses.copy_base();
         self.protected = 0;
         self.cluster.touched.clear();
         self.cluster.touched_ahead.clear();
@@ -218,7 +229,8 @@ impl Ledger {
     }
 
     /// The earliest start over the partitions that the entry names; the first on a tie.
-    pub(super) fn earliest(&self, walk: &mut Walk<'_>, entry: &Entry) -> Option<Promise> {
+    pub(super) fn earliest(&self, walk: &mut Walk<'_>, key: OrderKey, entry: &Entry) -> Option<Promise> {
+        let licenses = self.licenses_of(walk, key, entry)?;
         let mut best: Option<(i64, u32, Holds)> = None;
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let known = &self.shapes.classes[class as usize];
@@ -227,7 +239,7 @@ impl Ledger {
             }
             walk.spend(self.cluster.nodes(known.list).len());
             let span = self.span(entry, class);
-            let found = search::earliest(&self.cluster, walk.state, walk.settings, known, span, walk.now);
+            let found = self.earliest_in(walk, known, span, &licenses);
             if let Some((start, holds)) = found
                 && best.as_ref().is_none_or(|best| start < best.0)
             {
@@ -236,7 +248,34 @@ impl Ledger {
         }
         let (start, class, holds) = best?;
         let end = start.saturating_add(self.span(entry, class));
-        Some(Promise { start, end, class, holds })
+        Some(Promise { start, end, class, holds, licenses })
+    }
+
+    /// The earliest start in one class at which the licenses are free too.
+    fn earliest_in(
+        &self,
+        walk: &Walk<'_>,
+        class: &Class,
+        span: i64,
+        licenses: &license::Held,
+    ) -> Option<(i64, Holds)> {
+        let mut from = walk.now;
+        loop {
+            from = self.licenses.earliest(licenses, span, from)?;
+            let found = search::earliest(&self.cluster, walk.state, walk.settings, class, span, from)?;
+            if found.0 == from || self.licenses.cover(licenses, found.0, found.0.saturating_add(span)) {
+                return Some(found);
+            }
+            from = found.0;
+        }
+    }
+
+    /// The licenses that an entry asks for; `None`: some do not exist.
+    fn licenses_of(&self, walk: &Walk<'_>, key: OrderKey, entry: &Entry) -> Option<license::Held> {
+        if !entry.licensed {
+            return Some(license::Held::default());
+        }
+        self.licenses.needs(&walk.state.jobs[&key.job])
     }
 
     /// Starts the entry (one element of it) if some partition has room from now on.
@@ -252,6 +291,7 @@ impl Ledger {
         hot: bool,
     ) -> bool {
         let owners = walk.board.has_owners();
+        walk.limit = None;
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let span = self.span(entry, class);
             let known = &self.shapes.classes[class as usize];
@@ -264,6 +304,13 @@ impl Ledger {
             let touched = hot && !owners && !self.shapes.families.members[class as usize].full;
             // A look at what is free now is cheap, and most searches end soon.
             walk.spend(if touched { 0 } else { self.cluster.nodes(known.list).len() / 8 });
+            let licenses = self.licenses_of(walk, key, entry);
+            let Some(licenses) = licenses.filter(|licenses| self.licenses.cover(licenses, walk.now, end))
+            else {
+                // Free now, perhaps, but promised to others before it would end.
+                walk.limit = walk.limit.or(Some(Reason::Licenses));
+                continue;
+            };
             let Some(shares) = self.place_now(walk, key, class, end, touched) else {
                 if recall {
                     self.shapes.classes[class as usize].failed = (self.pass, span);
@@ -273,7 +320,8 @@ impl Ledger {
             if entry.bound && self.breaks(walk, key, class, &shares) {
                 continue;
             }
-            self.propose(walk, key, class, end, shares);
+            walk.limit = None;
+            self.propose(walk, key, (class, end), shares, licenses);
             return true;
         }
         false
@@ -288,7 +336,15 @@ impl Ledger {
         limit.is_some()
     }
 
-    fn propose(&mut self, walk: &mut Walk<'_>, key: OrderKey, class: u32, end: i64, shares: Vec<NodeShare>) {
+    fn propose(
+        &mut self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        (class, end): (u32, i64),
+        shares: Vec<NodeShare>,
+        licenses: license::Held,
+    ) {
+        self.licenses.reserve(&licenses, walk.now, end);
         let job = &walk.state.jobs[&key.job];
         let holds = self.cluster.holds(&shares);
         for &(node, amount) in &holds {
@@ -298,7 +354,7 @@ impl Ledger {
         walk.take(job, partition, &shares);
         let allocation: Allocation = shares.into();
         walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
-        self.proposed.entry(job.id).or_default().push_back(Proposed { end, holds });
+        self.proposed.entry(job.id).or_default().push_back(Proposed { end, holds, licenses });
     }
 
     /// Room for the entry in `[now, end)`. `touched`: on nodes where something became free.
@@ -317,9 +373,9 @@ impl Ledger {
             self.cluster.look(list);
         }
         let class = &self.shapes.classes[class as usize];
-        let pool = self.cluster.is_pool();
+        let (pool, layered) = (self.cluster.is_pool(), self.cluster.has_layers());
         let shared = |node: u32| {
-            (walk.board.is_open(&class.demand) && !pool) || {
+            (walk.board.is_open(&class.demand) && !pool && !layered) || {
                 let user = walk.state.jobs[&key.job].owner.uid;
                 walk.board.may_take(walk.state, &class.demand, user, node)
                     && !(pool && walk.board.is_touched(node))
@@ -328,7 +384,7 @@ impl Ledger {
         let window = (walk.now, end);
         let chosen = match &class.fixed {
             Some(fixed) if few && single => search::on_touched(&self.cluster, list, fixed, window, shared),
-            _ if class.demand.is_by_socket() => {
+            _ if class.demand.looks_at_ids() => {
                 let user = walk.state.jobs[&key.job].owner.uid;
                 let known = |node| walk.board.candidate(walk.state, walk.settings, &class.demand, user, node);
                 search::now_on_sockets(&self.cluster, walk.state, walk.settings, class, window, known)

@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 use std::ops::Bound;
 
+use model::reason::Reason;
 use model::time::Timestamp;
 
 use super::ledger::{Changes, Entry, Ledger, Promise};
@@ -58,6 +59,7 @@ impl Ledger {
             return true;
         }
         self.cluster.forget_plans();
+        self.licenses.copy_base();
         self.last_protected = None;
         self.zone_end = None;
         self.protected = 0;
@@ -90,11 +92,11 @@ impl Ledger {
         self.zone_end = self.zone_end.max(Some(key));
         let (outcome, left) = self.start_all(walk, key, entry, true);
         walk.say(key, outcome);
-        if outcome != Outcome::Waits || entry.hopeless {
+        if !outcome.is_planned() || entry.hopeless {
             return;
         }
         for _ in 0..left.min(ELEMENTS_PLANNED).min(walk.depth - self.protected) {
-            let Some(promise) = self.earliest(walk, entry) else { break };
+            let Some(promise) = self.earliest(walk, key, entry) else { break };
             self.reserve(&promise, true);
             self.protected += 1;
             self.last_protected = self.last_protected.max(Some(key));
@@ -209,6 +211,8 @@ impl Ledger {
     fn might_start(&self, entry: &Entry) -> bool {
         let touched = &self.cluster.touched_ahead;
         touched.is_all()
+            // A license may have become free with nodes of no use.
+            || entry.licensed
             || self.shapes.shapes[entry.shape as usize].classes.clone().any(|class| {
                 let class = &self.shapes.classes[class as usize];
                 let Some(fixed) = &class.fixed else { return true };
@@ -280,9 +284,11 @@ impl Ledger {
 
     fn fits(&self, walk: &Walk<'_>, promise: &Promise) -> bool {
         let from = promise.start.max(walk.now);
-        promise.holds.iter().all(|(node, amount)| {
-            promise.end <= from || self.cluster.plan(*node).covers(amount, from, promise.end)
-        })
+        let licensed = promise.end <= from || self.licenses.cover(&promise.licenses, from, promise.end);
+        licensed
+            && promise.holds.iter().all(|(node, amount)| {
+                promise.end <= from || self.cluster.plan(*node).covers(amount, from, promise.end)
+            })
     }
 
     /// An entry with promises: due, tested for starting now, swept, or with elements to add or drop.
@@ -322,7 +328,7 @@ impl Ledger {
                 list.push_front(old);
                 break;
             }
-            let Some(new) = self.earliest(walk, entry) else {
+            let Some(new) = self.earliest(walk, key, entry) else {
                 self.touch(&old);
                 cause = Some(Cause::NotPlanned);
                 continue;
@@ -340,15 +346,15 @@ impl Ledger {
         }
         kept.append(&mut list);
         while elements(&kept) < left.min(room).min(ELEMENTS_PLANNED) && entry.array {
-            let Some(new) = self.earliest(walk, entry) else { break };
+            let Some(new) = self.earliest(walk, key, entry) else { break };
             self.reserve(&new, false);
             kept.push_back(new);
             cause = cause.or(Some(Cause::Made));
         }
         kept.make_contiguous().sort_by_key(|promise| promise.start);
-        let outcome = match (left, kept.is_empty()) {
-            (0, _) => walk.started(key, entry),
-            _ => Outcome::Waits,
+        let outcome = match left {
+            0 => walk.started(key, entry),
+            _ => walk.held_back(key, entry).map_or(Outcome::Waits, Outcome::Kept),
         };
         if outcome == Outcome::Started {
             self.leave(key, entry);
@@ -379,16 +385,16 @@ impl Ledger {
         entry: &Entry,
         room: u32,
     ) {
-        let free = walk.held_back(key, entry).is_none();
+        let free = walk.held_back(key, entry).is_none_or(|reason| reason == Reason::Licenses);
         if !zone.lifted && free && self.elements_left(walk, key, entry) > 0 {
             self.lift_behind(zone, key, next);
         }
         let (outcome, left) = self.start_all(walk, key, entry, false);
         walk.say(key, outcome);
         let mut list = VecDeque::new();
-        if outcome == Outcome::Waits {
+        if outcome.is_planned() {
             for _ in 0..left.min(room).min(ELEMENTS_PLANNED) {
-                let Some(promise) = self.earliest(walk, entry) else { break };
+                let Some(promise) = self.earliest(walk, key, entry) else { break };
                 self.reserve(&promise, false);
                 list.push_back(promise);
             }
@@ -413,6 +419,7 @@ impl Ledger {
                 for &(node, amount) in &promise.holds {
                     self.cluster.lift(node, amount, promise.start, promise.end);
                 }
+                self.licenses.lift(&promise.licenses, promise.start, promise.end);
             }
             zone.todo.push((other, elements(list)));
         }
@@ -462,6 +469,7 @@ impl Ledger {
         for &(node, amount) in &promise.holds {
             self.cluster.lift(node, amount, promise.start, promise.end);
         }
+        self.licenses.lift(&promise.licenses, promise.start, promise.end);
     }
 
     /// What a lifted promise held is free now.
@@ -474,6 +482,7 @@ impl Ledger {
     /// Cost: O(steps of the nodes that were planned on + promises × nodes).
     fn relay(&mut self, walk: &mut Walk<'_>) {
         self.cluster.copy_base();
+        self.licenses.copy_base();
         self.cluster.touched.add_all();
         self.cluster.touched_ahead.add_all();
         self.promises.clear();
@@ -487,7 +496,9 @@ impl Ledger {
             let mut lost = None;
             for promise in kept[&key.job].iter() {
                 let class = self.class_in(&entry, promise.partition);
-                let known = class.map(|class| Promise::from_kept(promise, class));
+                let licenses = self.licenses.needs(&walk.state.jobs[&key.job]);
+                let known = class.zip(licenses);
+                let known = known.map(|(class, licenses)| Promise::from_kept(promise, class, licenses));
                 match known.ok_or(Cause::Configuration).and_then(|known| self.sound(walk, known)) {
                     Ok(known) => {
                         self.reserve(&known, false);
@@ -510,6 +521,10 @@ impl Ledger {
         let class = &self.shapes.classes[promise.class as usize];
         if class.forbidden.is_some() {
             return Err(Cause::Configuration);
+        }
+        let from = promise.start.max(walk.now);
+        if promise.end > from && !self.licenses.cover(&promise.licenses, from, promise.end) {
+            return Err(Cause::LimitRaised);
         }
         for (node, amount) in &promise.holds {
             if !self.cluster.is_available(*node) {

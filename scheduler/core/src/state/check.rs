@@ -38,7 +38,10 @@ impl State {
             if node.removed {
                 continue;
             }
-            if used.cpus > definition.cpus {
+            if used.sharing > 0 && used.sharing != used.jobs {
+                faults.push(format!("node {name}: {} of {} jobs share CPUs", used.sharing, used.jobs));
+            }
+            if used.sharing == 0 && used.cpus > definition.cpus {
                 faults.push(format!("node {name}: {} of {} CPUs held", used.cpus, definition.cpus));
             }
             if used.memory > definition.memory {

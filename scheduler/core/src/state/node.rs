@@ -149,10 +149,15 @@ pub struct Node {
 /// What jobs hold of a node. Derived from allocations by `apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Used {
-    /// CPUs.
+    /// CPUs, as jobs hold them: one that several hold counts for each.
     pub cpus: Cpus,
     /// Which CPUs, as bits; empty where CPUs are only counted.
     pub cpu_bits: Vec<u64>,
+    /// Which CPUs have a second, third … holder (OverSubscribe): layer above layer, as many as are needed. A CPU
+    /// that several hold is in all layers up to its number of holders.
+    pub cpu_layers: Vec<Vec<u64>>,
+    /// Jobs of those below that let others beside them on their CPUs.
+    pub sharing: u32,
     /// Memory.
     pub memory: MemoryMib,
     /// By kind of generic resource: how many.
@@ -171,6 +176,8 @@ impl Used {
         self.cpus = Cpus::ZERO;
         self.memory = MemoryMib::ZERO;
         self.cpu_bits.fill(0);
+        self.cpu_layers.clear();
+        self.sharing = 0;
         self.gres.fill(0);
         self.gres_bits.iter_mut().for_each(|bits| bits.fill(0));
         self.jobs = 0;
@@ -188,7 +195,19 @@ impl Node {
     /// CPUs that no job holds.
     #[must_use]
     pub fn free_cpus(&self) -> Cpus {
-        self.definition.cpus.saturating_sub(self.used.cpus)
+        self.definition.cpus.saturating_sub(self.busy_cpus())
+    }
+
+    /// CPUs that some job holds, each once. Cost: O(CPUs / 64) where jobs share them, else O(1).
+    #[must_use]
+    pub fn busy_cpus(&self) -> Cpus {
+        if self.used.sharing == 0 {
+            return self.used.cpus;
+        }
+        if !self.definition.bind {
+            return self.used.cpus.min(self.definition.cpus);
+        }
+        Cpus(self.used.cpu_bits.iter().map(|word| word.count_ones()).sum())
     }
 
     /// Memory that no job holds.

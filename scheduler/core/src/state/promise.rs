@@ -64,7 +64,7 @@ pub enum Cause {
     Clock,
     /// A running job goes on after it was planned to end.
     Outlived,
-    /// Something that is not planned ahead (a license, a user's own node) kept it from starting.
+    /// Something that is not planned ahead (a user's own node, sockets) kept it from starting.
     NotPlanned,
     /// The job itself was changed or held.
     JobChanged,

@@ -184,6 +184,7 @@ impl Random {
             memory: MemoryMib(10),
             gres: Vec::new(),
             tasks: 1,
+            shared: false,
         };
         let run = RunNumber(self.state.jobs[&started].run.0 + 1);
         let (allocation, start): (Allocation, Timestamp) = (Arc::new([share]), self.state.now);

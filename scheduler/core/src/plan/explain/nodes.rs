@@ -50,6 +50,10 @@ pub enum Cause {
     NotIdle,
     /// A job of another user keeps it from others (`--exclusive=user`).
     Owned,
+    /// Jobs share its CPUs, and this one does not (OverSubscribe).
+    Shared,
+    /// Jobs that do not share its CPUs are there, and this one would.
+    Unshared,
     /// Too few CPUs are free.
     Cpus,
     /// Too little memory is free.
@@ -66,7 +70,16 @@ impl Cause {
     /// Whether only jobs that run keep it from the job.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        matches!(self, Self::NotIdle | Self::Owned | Self::Cpus | Self::Memory | Self::Gres(_))
+        matches!(
+            self,
+            Self::NotIdle
+                | Self::Owned
+                | Self::Shared
+                | Self::Unshared
+                | Self::Cpus
+                | Self::Memory
+                | Self::Gres(_)
+        )
     }
 
     /// Whether nothing that is in use keeps it from the job now.
@@ -92,6 +105,8 @@ impl Cause {
             Self::Make => format!("{has} other sockets, cores, threads or scratch space than asked for"),
             Self::NotIdle => format!("{is} in use, and the job wants whole nodes"),
             Self::Owned => format!("{is} kept by jobs of another user"),
+            Self::Shared => format!("{is} shared by jobs (OverSubscribe), and the job shares with none"),
+            Self::Unshared => format!("{is} in use by jobs that share with none"),
             Self::Cpus => format!("{has} too few free CPUs"),
             Self::Memory => format!("{has} too little free memory"),
             Self::Gres(name) => format!("{has} too few free {name}"),
@@ -212,7 +227,13 @@ impl View<'_> {
             Some(other) => return other,
         }
         if !self.board.may_take(self.state, demand, self.job.owner.uid, idx.0) {
-            return if demand.share == Share::Whole { Cause::NotIdle } else { Cause::Owned };
+            let sharing = node.used.sharing > 0;
+            return match demand.share {
+                Share::Whole => Cause::NotIdle,
+                Share::Layers(_) if !sharing => Cause::Unshared,
+                Share::Any | Share::User(_) if sharing => Cause::Shared,
+                Share::Any | Share::User(_) | Share::Layers(_) => Cause::Owned,
+            };
         }
         let free: Vec<u64> = definition
             .gres
@@ -222,7 +243,7 @@ impl View<'_> {
             .collect();
         let now = Free {
             sockets: &[],
-            cpus: node.free_cpus().0,
+            cpus: self.board.free_cpus(self.state, self.settings, demand, idx),
             memory: node.free_memory().0,
             gres: &free,
             idle: node.used.jobs == 0,
