@@ -8,6 +8,7 @@
 mod beside;
 mod hands;
 mod obey;
+mod slices;
 
 pub(crate) use beside::conclude_now;
 
@@ -27,6 +28,9 @@ use crate::cgroup;
 use crate::container::Containers;
 use crate::control::Delivery;
 use crate::crash::{self, Point};
+use crate::gpu::bind::Visible;
+use crate::gpu::node::Gpus;
+use crate::gpu::slices::{Reconciled, Slices};
 use crate::host;
 use crate::key::Key;
 use crate::launch;
@@ -43,6 +47,8 @@ use hands::{Hands, Work};
 const SOON: Duration = Duration::from_millis(50);
 /// Events taken before the journal's next batch is sent off.
 const EVENTS_IN_A_ROW: usize = 512;
+/// Time between looks at the GPUs.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Time between heartbeats until the scheduler names one.
 const HEARTBEAT_FIRST: Duration = Duration::from_secs(10);
 
@@ -84,6 +90,8 @@ pub struct Fixed {
     pub spares: Spares,
     /// Images, and how they are run here.
     pub containers: Containers,
+    /// GPUs that a driver shows.
+    pub gpus: Gpus,
 }
 
 impl Fixed {
@@ -91,7 +99,7 @@ impl Fixed {
         self.run_root.join(key.folder())
     }
 
-    fn context(&self) -> launch::Context<'_> {
+    fn context<'a>(&'a self, gpus: &'a Visible) -> launch::Context<'a> {
         launch::Context {
             node: &self.node,
             hostname: &self.hostname,
@@ -101,6 +109,7 @@ impl Fixed {
             task_epilog: self.task_epilog.as_deref(),
             append: self.append,
             client_grace_ms: self.client_grace_ms,
+            gpus,
         }
     }
 }
@@ -121,6 +130,12 @@ enum Beside {
     Progress(Key, String),
     /// A run's image is ready, or it is known why not.
     Ready(Key, Box<v1::Launch>, Option<Box<Container>>),
+    /// Something of MIG instances is to be logged.
+    Noted(Vec<Record>),
+    /// A run's instances are destroyed: its end, what waits for it, and what else is to be logged.
+    Released(Key, Mark, Option<Event>, Vec<Record>),
+    /// The GPUs were looked at.
+    Looked(slices::Looked),
 }
 
 struct Session {
@@ -148,6 +163,12 @@ pub struct Agent {
     owners: HashMap<Key, (u32, u32)>,
     /// Runs whose images are being made ready: what ends that.
     preparing: HashMap<Key, oneshot::Sender<()>>,
+    /// Runs that are being ended because they have lost a MIG instance, and what to say.
+    doomed: HashMap<Key, String>,
+    /// The GPUs are being looked at.
+    looking: bool,
+    /// Claims of instances on GPUs that are not there: kept for an executor that sees them.
+    kept: Vec<Record>,
     logbook: Logbook,
     epoch_seen: u64,
     session: Option<Session>,
@@ -178,6 +199,10 @@ pub struct Beginning {
     pub held: Vec<Key>,
     /// Highest epoch seen.
     pub epoch_seen: u64,
+    /// What became of claims for MIG instances.
+    pub slices: Reconciled,
+    /// Claims that nobody could look after, as records.
+    pub kept: Vec<Record>,
 }
 
 impl Agent {
@@ -201,6 +226,9 @@ impl Agent {
             outboxes: BTreeMap::new(),
             owners: HashMap::new(),
             preparing: HashMap::new(),
+            doomed: HashMap::new(),
+            looking: false,
+            kept: beginning.kept,
             logbook,
             epoch_seen: beginning.epoch_seen,
             session: None,
@@ -214,8 +242,14 @@ impl Agent {
         for (key, mark, then) in beginning.log {
             agent.logbook.add(&Record::Run(key, mark), then.map(|event| (key, event)));
         }
+        for record in beginning.slices.records {
+            agent.logbook.add(&record, None);
+        }
         for key in beginning.held {
             agent.watch(key);
+        }
+        for (key, why) in beginning.slices.lost {
+            agent.doom(key, why);
         }
         Ok((agent, Ears { signals, committed, beside: beside_events }))
     }
@@ -227,6 +261,8 @@ impl Agent {
     pub async fn run(mut self, mut ears: Ears, mut stop: oneshot::Receiver<()>) -> Result<(), String> {
         let mut again = tokio::time::interval(Duration::from_secs(1));
         again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gpus = tokio::time::interval(LOOK_EVERY);
+        gpus.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut waits = false;
         loop {
             let soon = self.soon.front().map(|(at, _)| *at);
@@ -237,6 +273,7 @@ impl Agent {
                 Some(signal) = ears.signals.recv() => self.signal(signal),
                 _ = self.heartbeat.tick() => self.send(Up::Heartbeat(self.vitals())),
                 _ = again.tick(), if waits => self.logbook.hurry(),
+                _ = gpus.tick(), if self.fixed.gpus.is_observed() => self.look(),
                 () = tokio::time::sleep_until(soon.unwrap_or_else(Instant::now)), if soon.is_some() => self.tell_begun(),
                 () = tokio::time::sleep_until(held.unwrap_or_else(Instant::now)), if held.is_some() => {}
                 _ = &mut stop => break,
@@ -286,7 +323,9 @@ impl Agent {
     fn flush(&mut self) -> bool {
         if self.logbook.wants_checkpoint() {
             let identity = [Record::Epoch(self.epoch_seen), Record::Boot(self.fixed.boot_id)];
-            self.logbook.checkpoint(identity.into_iter().chain(self.runs.records()));
+            let slices = self.fixed.gpus.slices().map(Slices::records).unwrap_or_default();
+            let slices = slices.into_iter().chain(self.kept.iter().cloned());
+            self.logbook.checkpoint(identity.into_iter().chain(self.runs.records()).chain(slices));
         }
         self.logbook.flush()
     }
@@ -310,8 +349,17 @@ impl Agent {
                     self.outboxes.remove(&key);
                 }
                 self.preparing.remove(&key);
+                let event = self.judged(key, event);
                 self.happen(key, event);
             }
+            Beside::Noted(records) => {
+                records.iter().for_each(|record| self.logbook.add(record, None));
+            }
+            Beside::Released(key, mark, then, records) => {
+                records.iter().for_each(|record| self.logbook.add(record, None));
+                self.logbook.add(&Record::Run(key, mark), then.map(|event| (key, event)));
+            }
+            Beside::Looked(looked) => self.looked(looked),
             Beside::Progress(key, text) => {
                 if let Some(report) = self.runs.report(key).filter(|_| self.preparing.contains_key(&key)) {
                     self.send(Up::Report(v1::RunReport { progress: text, ..report }));
@@ -368,6 +416,9 @@ impl Agent {
     fn happen(&mut self, key: Key, event: Event) {
         for action in self.runs.happen(key, event, host::now_ms()) {
             match action {
+                Action::Log(mark @ Mark::Ended(_), then) if self.has_slices(key) => {
+                    self.release(key, mark, then);
+                }
                 Action::Log(mark, then) => {
                     self.logbook.add(&Record::Run(key, mark), then.map(|event| (key, event)));
                 }

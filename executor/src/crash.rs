@@ -7,6 +7,9 @@
 //! | `after-spawn` | when the supervisor runs, before anybody is told |
 //! | `after-outcome` | when an outcome was read, before it is logged |
 //! | `before-report` | when the outcome is durable, before it is reported |
+//! | `before-slice` | when a claim is durable, before a MIG instance is made for it |
+//! | `after-slice` | when a MIG instance is made, before that is logged |
+//! | `after-destroy` | when a MIG instance is destroyed, before that is logged |
 
 /// A point of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,9 @@ pub(crate) enum Point {
     AfterSpawn,
     AfterOutcome,
     BeforeReport,
+    BeforeSlice,
+    AfterSlice,
+    AfterDestroy,
 }
 
 /// Aborts here if the environment says so. Costs one comparison where it does not.
@@ -24,5 +30,8 @@ pub(crate) fn point(here: Point) {
         Point::AfterSpawn => "after-spawn",
         Point::AfterOutcome => "after-outcome",
         Point::BeforeReport => "before-report",
+        Point::BeforeSlice => "before-slice",
+        Point::AfterSlice => "after-slice",
+        Point::AfterDestroy => "after-destroy",
     });
 }

@@ -17,6 +17,7 @@ use crate::agent::{Agent, Fixed};
 use crate::cgroup::policy::{Machine, Policy};
 use crate::cgroup::{Cgroups, attest};
 use crate::container::{self, Containers};
+use crate::gpu::node::Gpus;
 use crate::host;
 use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
@@ -50,7 +51,7 @@ pub async fn run(
     // Files of ours are closed to others where that is not said otherwise.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let spool = spool::open(&identity.state, &identity.node)?;
-    let (cgroups, mut facts) = facts(&arguments, &variables, &identity, named, &spool.id)?;
+    let (cgroups, mut facts, gpus) = facts(&arguments, &variables, &identity, named, &spool.id)?;
     let attested = attest::attest(&cgroups, &supervisor, &spool.run_root).await;
     facts.cgroups = cgroups.describe();
     facts.attested.clone_from(&attested.held);
@@ -99,6 +100,7 @@ pub async fn run(
         accounts: Accounts::default(),
         spares: Spares::default(),
         containers,
+        gpus,
     });
     let memory = spool.memory;
     let recovering = Arc::clone(&fixed);
@@ -175,16 +177,24 @@ fn facts(
     identity: &Identity,
     conf: Option<(&Path, &SlurmConf)>,
     spool_id: &[u8; 16],
-) -> anyhow::Result<(Cgroups, v1::NodeFacts)> {
+) -> anyhow::Result<(Cgroups, v1::NodeFacts, Gpus)> {
     let mut facts = host::observe();
+    let gres_conf = conf.map(|(path, _)| read_gres(path)).transpose()?.flatten();
+    let library = variables.nvml.clone().map(Into::into);
+    let gpus = Gpus::open(conf.is_some(), identity.declared.as_ref(), gres_conf.as_ref(), library);
     let mut machine = Machine::default();
-    if let (Some((path, conf)), Some(node)) = (conf, &identity.declared) {
-        let gres_conf = read_gres(path)?;
-        let (gres, lacks) = host::gres::inventory(node, gres_conf.as_ref(), Path::new("/"));
+    if let (Some((_, conf)), Some(node)) = (conf, &identity.declared) {
+        let mut node = node.clone();
+        let observed = gpus.is_observed();
+        if observed {
+            node.gres.retain(|gres| !gres.is_gpu());
+        }
+        let (gres, lacks) = host::gres::inventory(&node, gres_conf.as_ref(), Path::new("/"));
         facts.gres = gres;
         facts.lacks.extend(lacks);
         machine.devices =
-            gres_conf.as_ref().map_or_else(Vec::new, |conf| host::gres::devices(node, conf, Path::new("/")));
+            gres_conf.as_ref().map_or_else(Vec::new, |conf| host::gres::devices(&node, conf, Path::new("/")));
+        machine.devices.retain(|device| !observed || &*device.gres != "gpu");
         if arguments.node.is_some() || conf.config_overrides {
             facts.declared = true;
             facts.cpus = node.cpus.0;
@@ -201,6 +211,8 @@ fn facts(
             }
         }
     }
+    machine.devices.extend(gpus.devices());
+    machine.capabilities = gpus.capabilities();
     // Another executor on this host has another spool, hence another folder.
     let short: String = spool_id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     machine.memory = facts.memory_mib << 20;
@@ -219,7 +231,7 @@ fn facts(
     for sentence in &facts.lacks {
         tracing::warn!(node = identity.node, "{sentence}");
     }
-    Ok((cgroups, facts))
+    Ok((cgroups, facts, gpus))
 }
 
 /// The commands are installed beside the daemons.

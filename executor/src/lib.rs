@@ -16,6 +16,7 @@ pub mod container;
 pub mod control;
 mod crash;
 pub mod daemon;
+pub mod gpu;
 pub mod host;
 pub mod key;
 pub mod launch;

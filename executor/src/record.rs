@@ -6,6 +6,8 @@
 use executor_supervisor::outcome::Outcome;
 use model::id::StepId;
 
+use crate::gpu::Instance;
+use crate::gpu::slices::{Note, Owner, Place};
 use crate::key::Key;
 
 const VERSION: u8 = 1;
@@ -34,6 +36,8 @@ pub enum Record {
     Run(Key, Mark),
     /// All before this is summed up by what follows.
     Checkpoint,
+    /// Of a place for a MIG instance.
+    Slice(Place, Note),
 }
 
 /// Why a record was refused.
@@ -69,6 +73,7 @@ impl Record {
                 out.extend_from_slice(id);
             }
             Self::Checkpoint => out.push(3),
+            Self::Slice(place, note) => encode_slice(place, note, out),
             Self::Run(key, mark) => {
                 out.push(match mark {
                     Mark::Intent => 16,
@@ -126,14 +131,76 @@ impl Record {
                 };
                 Ok(Self::Run(key, mark))
             }
+            32..=34 => decode_slice(kind, rest).ok_or_else(malformed),
             _ => Err(Error::Unknown { version, kind }),
         }
     }
 }
 
+fn encode_slice(place: &Place, note: &Note, out: &mut Vec<u8>) {
+    let text = |text: &str, out: &mut Vec<u8>| {
+        let length = u8::try_from(text.len()).expect("a UUID of the driver has at most 96 bytes");
+        out.push(length);
+        out.extend_from_slice(text.as_bytes());
+    };
+    out.push(match note {
+        Note::Claimed(..) => 32,
+        Note::Made(..) => 33,
+        Note::Free => 34,
+    });
+    text(&place.gpu, out);
+    let mut numbers = vec![place.start];
+    match note {
+        Note::Free => {}
+        Note::Claimed(owner, profile) => numbers.extend([owner.job_id, owner.run, *profile]),
+        Note::Made(owner, made) => {
+            // No compute instance: a number that none has.
+            let ci = made.ci.unwrap_or(u32::MAX);
+            numbers.extend([owner.job_id, owner.run, made.profile, made.start, made.size, made.gi, ci]);
+        }
+    }
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    if let Note::Made(_, made) = note {
+        text(&made.uuid, out);
+    }
+}
+
+fn decode_slice(kind: u8, bytes: &[u8]) -> Option<Record> {
+    let mut rest = bytes;
+    fn text(rest: &mut &[u8]) -> Option<String> {
+        let (length, after) = rest.split_first()?;
+        let (text, after) = after.split_at_checked(usize::from(*length))?;
+        *rest = after;
+        String::from_utf8(text.to_vec()).ok()
+    }
+    fn number(rest: &mut &[u8]) -> Option<u32> {
+        let (number, after) = rest.split_first_chunk::<4>()?;
+        *rest = after;
+        Some(u32::from_le_bytes(*number))
+    }
+    let place = Place { gpu: text(&mut rest)?, start: number(&mut rest)? };
+    let note = if kind == 34 {
+        Note::Free
+    } else {
+        let owner = Owner { job_id: number(&mut rest)?, run: number(&mut rest)? };
+        let profile = number(&mut rest)?;
+        if kind == 32 {
+            Note::Claimed(owner, profile)
+        } else {
+            let (start, size) = (number(&mut rest)?, number(&mut rest)?);
+            let (gi, ci) = (number(&mut rest)?, number(&mut rest)?);
+            let ci = Some(ci).filter(|ci| *ci != u32::MAX);
+            Note::Made(owner, Instance { profile, start, size, gi, ci, uuid: text(&mut rest)? })
+        }
+    };
+    rest.is_empty().then_some(Record::Slice(place, note))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Error, Mark, Record};
+    use crate::gpu::Instance;
+    use crate::gpu::slices::{Note, Owner, Place};
     use crate::key::Key;
     use crate::step::lifecycle::never_begun;
     use executor_supervisor::outcome::Kind;
@@ -141,6 +208,10 @@ mod tests {
 
     #[test]
     fn records_read_back() {
+        let place = Place { gpu: "GPU-1".to_owned(), start: 4 };
+        let owner = Owner { job_id: 7, run: 2 };
+        let uuid = "MIG-2".to_owned();
+        let made = Instance { profile: 9, start: 4, size: 4, gi: 2, ci: Some(0), uuid };
         let key = |step| Key { job_id: 7, step, run: 3 };
         for record in [
             Record::Epoch(u64::MAX),
@@ -150,6 +221,9 @@ mod tests {
             Record::Run(key(StepId::Number(4)), Mark::Ended(never_begun(Kind::Lost, "why", 4))),
             Record::Run(key(StepId::Interactive), Mark::Tombstone),
             Record::Run(key(StepId::Number(0)), Mark::Gone),
+            Record::Slice(place.clone(), Note::Claimed(owner, 9)),
+            Record::Slice(place.clone(), Note::Made(owner, made)),
+            Record::Slice(place, Note::Free),
         ] {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
@@ -158,5 +232,6 @@ mod tests {
         assert_eq!(Record::decode(&[2, 1]), Err(Error::Unknown { version: 2, kind: 1 }));
         assert_eq!(Record::decode(&[1, 77]), Err(Error::Unknown { version: 1, kind: 77 }));
         assert_eq!(Record::decode(&[1, 1, 0]), Err(Error::Malformed { kind: 1 }));
+        assert_eq!(Record::decode(&[1, 34, 9, 65]), Err(Error::Malformed { kind: 34 }));
     }
 }

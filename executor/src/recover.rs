@@ -19,11 +19,13 @@ use std::fs;
 use std::io;
 
 use crate::agent::{Beginning, Fixed, conclude_now};
+use crate::gpu::Instance;
+use crate::gpu::slices::{Note, Owner, Place, Reconciled};
 use crate::host;
 use crate::key::Key;
 use crate::launch::spares::SPARE_PREFIX;
 use crate::launch::start::{self, Found};
-use crate::record::Mark;
+use crate::record::{Mark, Record};
 use crate::spool::{Known, Memory};
 use crate::step::lifecycle::{Event, State};
 
@@ -38,7 +40,10 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
         log: Vec::new(),
         held: Vec::new(),
         epoch_seen: memory.epoch,
+        slices: Reconciled::default(),
+        kept: Vec::new(),
     };
+    let claims = memory.slices;
     let known: Vec<Key> = memory.runs.keys().copied().collect();
     for (key, state) in memory.runs {
         let state = match state {
@@ -63,7 +68,24 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
         }
     }
     fixed.cgroups.retake(&beginning.held);
+    match fixed.gpus.slices() {
+        Some(slices) => {
+            beginning.slices = slices.reconcile(claims, &beginning.held, same_boot);
+            // What is ours is known as ours from here on.
+            let _ = fixed.gpus.look();
+        }
+        None => {
+            beginning.kept =
+                claims.into_iter().flat_map(|(place, claim)| claim_records(place, claim)).collect()
+        }
+    }
     Ok(beginning)
+}
+
+fn claim_records(place: Place, (owner, profile, made): (Owner, u32, Option<Instance>)) -> Vec<Record> {
+    let claimed = Record::Slice(place.clone(), Note::Claimed(owner, profile));
+    let made = made.map(|made| Record::Slice(place, Note::Made(owner, made)));
+    std::iter::once(claimed).chain(made).collect()
 }
 
 fn intended(

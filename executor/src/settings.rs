@@ -29,6 +29,7 @@ Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlive
 The scheduler's socket: $SLUICE_SOCKET, else /run/sluice/CLUSTER/scheduler.sock as root,
 $XDG_RUNTIME_DIR/sluice/CLUSTER/scheduler.sock as a user.
 $SLUICE_CGROUP: a cgroup v2 directory that was delegated to this executor (default: its own).
+$SLUICE_NVML: the library to look for GPUs with (default: libnvidia-ml.so.1).
 $SLUICE_JOB_PIDS: processes and threads that one job may have (default: half of the machine's).
 ";
 
@@ -125,6 +126,8 @@ pub struct Variables {
     pub job_pids: Option<String>,
     /// `SLUICE_APPTAINER`: as `--apptainer`.
     pub apptainer: Option<String>,
+    /// `SLUICE_NVML`: NVIDIA's library, or one that stands in for it.
+    pub nvml: Option<String>,
     /// `SLUICE_CONTAINER_PROBE=lazy`: how containers run is found out by the first that is wanted.
     pub lazy_probe: bool,
 }
@@ -143,6 +146,7 @@ impl Variables {
             cgroup: set("SLUICE_CGROUP"),
             job_pids: set("SLUICE_JOB_PIDS"),
             apptainer: set("SLUICE_APPTAINER"),
+            nvml: set("SLUICE_NVML"),
             lazy_probe: set("SLUICE_CONTAINER_PROBE").as_deref() == Some("lazy"),
         }
     }

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use executor_supervisor::outcome::Outcome;
 use journal::{FileDisk, Journal, Kind, Log, Options, Sequence};
 
+use crate::gpu::Instance;
+use crate::gpu::slices::{Note, Owner, Place};
 use crate::key::Key;
 use crate::launch::spares::SPARE_PREFIX;
 use crate::record::{self, Mark, Record};
@@ -97,6 +99,8 @@ pub struct Memory {
     pub boot: Option<[u8; 16]>,
     /// The runs.
     pub runs: BTreeMap<Key, Known>,
+    /// Places that are claimed for MIG instances: for whom, of which profile, and what was made.
+    pub slices: BTreeMap<Place, (Owner, u32, Option<Instance>)>,
 }
 
 impl Memory {
@@ -117,6 +121,15 @@ impl Memory {
             }
             Record::Run(key, Mark::Gone) => {
                 self.runs.remove(&key);
+            }
+            Record::Slice(place, Note::Claimed(owner, profile)) => {
+                self.slices.insert(place, (owner, profile, None));
+            }
+            Record::Slice(place, Note::Made(owner, made)) => {
+                self.slices.insert(place, (owner, made.profile, Some(made)));
+            }
+            Record::Slice(place, Note::Free) => {
+                self.slices.remove(&place);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use executor::agent::Fixed;
 use executor::cgroup::Cgroups;
 use executor::container::{Containers, Settings};
+use executor::gpu::node::Gpus;
 use executor::key::Key;
 use executor::launch::spares::Spares;
 use executor::launch::start::prepare;
@@ -59,6 +60,7 @@ fn place(name: &str) -> Place {
             1,
             &[0; 16],
         ),
+        gpus: Gpus::default(),
     };
     Place(path, fixed)
 }
@@ -76,7 +78,12 @@ fn spec() -> Spec {
 }
 
 fn memory(boot: [u8; 16], known: Option<Known>) -> Memory {
-    Memory { epoch: 3, boot: Some(boot), runs: known.into_iter().map(|known| (KEY, known)).collect() }
+    Memory {
+        epoch: 3,
+        boot: Some(boot),
+        runs: known.into_iter().map(|known| (KEY, known)).collect(),
+        ..Memory::default()
+    }
 }
 
 /// The state that comes out, with a folder whose files are these, and its lock held or free.

@@ -10,6 +10,7 @@ pub mod container;
 pub mod depend;
 pub mod exit;
 pub mod gpu;
+pub mod gpu_bind;
 pub mod gres;
 pub mod hostlist;
 pub mod id;

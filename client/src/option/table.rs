@@ -267,7 +267,7 @@ pub(crate) const ROWS: &[Row] = &[
         Ok(())
     }),
     value(0, "gid", SBATCH | SALLOC, "", |draft, _| only_root(draft, "gid")),
-    value(0, "gpu-bind", ALL, "GPU_BIND", rare!(gpu_bind)),
+    value(0, "gpu-bind", ALL, "GPU_BIND", gpu_bind),
     refuse(0, "gpu-freq", Takes::Value, ALL, "GPU_FREQ"),
     value(b'G', "gpus", ALL, "GPUS", gpus!(gpus_per_job)),
     value(0, "gpus-per-node", ALL, "GPUS_PER_NODE", gpus!(gpus_per_node)),
@@ -562,6 +562,14 @@ fn gres_per_node(draft: &mut Draft<'_>, text: &str) -> Outcome {
         return Err(Bad::Print("Valid gres options are:\ngpu[[:type]:count]\n".to_owned()));
     }
     draft.request.gres_per_node = gres::parse_list(text).map_err(|_| Bad::Refused(Refusal::InvalidGres))?;
+    Ok(())
+}
+
+fn gpu_bind(draft: &mut Draft<'_>, text: &str) -> Outcome {
+    if model::gpu_bind::GpuBind::parse(text).is_none() {
+        return Err(Bad::Invalid);
+    }
+    draft.request.rare_mut().gpu_bind = Some(text.into());
     Ok(())
 }
 

@@ -19,6 +19,8 @@ pub mod code {
     pub const INSUFFICIENT_SIZE: u32 = 7;
     /// No driver.
     pub const DRIVER_NOT_LOADED: u32 = 9;
+    /// Nothing happened in the time.
+    pub const TIMEOUT: u32 = 10;
     /// The device fell off the bus.
     pub const GPU_IS_LOST: u32 = 15;
     /// Something still uses it.

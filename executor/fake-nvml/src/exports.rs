@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use nvml_wrapper_sys::bindings::{
     nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstancePlacement_st,
-    nvmlComputeInstanceProfileInfo_t, nvmlDevice_t, nvmlDeviceAttributes_t, nvmlGpuInstance_t,
-    nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlComputeInstanceProfileInfo_t, nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEventData_t, nvmlEventSet_t,
+    nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
     nvmlGpuInstanceProfileInfo_v2_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
     nvmlUtilization_t,
 };
@@ -22,6 +22,11 @@ use nvml_wrapper_sys::bindings::{
 use crate::card::Profile;
 use crate::device::{Answer, Handle, code};
 use crate::state::{ComputeInstance, GpuInstance, Held, State};
+
+/// `nvmlEventTypeXidCriticalError`.
+const XID_CRITICAL: c_ulonglong = 8;
+/// Stands for the only set of events.
+const EVENT_SET: usize = 0xe5;
 
 /// How often `nvmlInit` was called and not undone.
 static USERS: AtomicU32 = AtomicU32::new(0);
@@ -199,6 +204,7 @@ pub extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
         code::NOT_FOUND => c"Not Found",
         code::INSUFFICIENT_SIZE => c"Insufficient Size",
         code::DRIVER_NOT_LOADED => c"Driver Not Loaded",
+        code::TIMEOUT => c"Timeout",
         code::GPU_IS_LOST => c"GPU is lost",
         code::IN_USE => c"In use by another client",
         code::INSUFFICIENT_RESOURCES => c"Insufficient Resources",
@@ -315,6 +321,33 @@ exports! {
     fn nvmlDeviceGetCurrentClocksThrottleReasons(handle: nvmlDevice_t, to: *mut c_ulonglong) |state| {
         gpu(handle, state)?;
         put(to, 0)
+    };
+    /// A set of events. There is one for all: its handle is a constant.
+    fn nvmlEventSetCreate(to: *mut nvmlEventSet_t) |_state| put(to, std::ptr::without_provenance_mut(EVENT_SET));
+    /// Gives it back.
+    fn nvmlEventSetFree(_set: nvmlEventSet_t) |_state| Ok(());
+    /// What a GPU tells of: critical errors.
+    fn nvmlDeviceGetSupportedEventTypes(handle: nvmlDevice_t, to: *mut c_ulonglong) |state| {
+        gpu(handle, state)?;
+        put(to, XID_CRITICAL)
+    };
+    /// All GPUs tell; that this one is asked to changes nothing.
+    fn nvmlDeviceRegisterEvents(handle: nvmlDevice_t, _types: c_ulonglong, _set: nvmlEventSet_t) |state| {
+        gpu(handle, state).map(drop)
+    };
+    /// The oldest critical error that nobody has heard of. Never waits.
+    fn nvmlEventSetWait_v2(_set: nvmlEventSet_t, to: *mut nvmlEventData_t, _timeout: c_uint) |state| {
+        if state.errors.is_empty() {
+            return Err(code::TIMEOUT);
+        }
+        let (index, xid) = state.errors.remove(0);
+        put(to, nvmlEventData_t {
+            device: pointer(Handle::Gpu(index)),
+            eventType: XID_CRITICAL,
+            eventData: c_ulonglong::from(xid),
+            gpuInstanceId: c_uint::MAX,
+            computeInstanceId: c_uint::MAX,
+        })
     };
     /// Whether MIG mode is on, now and after a reset.
     fn nvmlDeviceGetMigMode(handle: nvmlDevice_t, current: *mut c_uint, pending: *mut c_uint) |state| {

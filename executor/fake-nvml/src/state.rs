@@ -5,6 +5,7 @@
 //! gi 0 9 4 17                a GPU instance: GPU, profile id, start, serial number
 //! ci 0 2 0 3 18              a compute instance: GPU, GPU instance, id, slices, serial number
 //! util 0 35                  a GPU's utilisation in percent
+//! xid 0 79                   a critical error, told once to whoever waits for events
 //! fail nvmlDeviceCreateGpuInstanceWithPlacement 23 2     the next two calls answer 23 (without a count: all)
 //! delay nvmlDeviceGetHandleByUUID 500                    each call takes so many milliseconds
 //! serial 18                  the last serial number given
@@ -82,6 +83,8 @@ pub struct State {
     pub gpu_instances: Vec<GpuInstance>,
     /// By GPU, parent and id.
     pub compute_instances: Vec<ComputeInstance>,
+    /// Critical errors that nobody has heard of: GPU and XID.
+    pub errors: Vec<(usize, u32)>,
     /// Injected errors.
     pub faults: Vec<Fault>,
     /// Injected latencies: function, milliseconds.
@@ -129,6 +132,7 @@ impl State {
                 serial: number(serial)?,
             }),
             ["util", on, percent] => self.gpus.get_mut(gpu(on)?)?.utilisation = number(percent)?,
+            ["xid", on, number_of] => self.errors.push((gpu(on)?, number(number_of)?)),
             ["fail", function, code, ref times @ ..] => {
                 let times = times.first().map(|times| number(times)).map_or(Some(None), |n| n.map(Some))?;
                 self.faults.push(Fault { function: function.to_owned(), code: number(code)?, times });
@@ -160,6 +164,9 @@ impl State {
         }
         for ci in &self.compute_instances {
             line(format_args!("ci {} {} {} {} {}", ci.gpu, ci.parent, ci.id, ci.slices, ci.serial));
+        }
+        for (gpu, xid) in &self.errors {
+            line(format_args!("xid {gpu} {xid}"));
         }
         for fault in &self.faults {
             let times = fault.times.map(|times| format!(" {times}")).unwrap_or_default();

@@ -16,9 +16,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::hands::{Hands, Work};
 use super::{Agent, Beside, Fixed};
+use crate::cgroup::Capabilities;
 use crate::container;
 use crate::control;
 use crate::crash::{self, Point};
+use crate::gpu::bind::Visible;
 use crate::host;
 use crate::key::Key;
 use crate::launch::nursery::{Heard, Nursery};
@@ -80,20 +82,31 @@ impl Agent {
             return self.happen(key, failed("the launch is not at hand"));
         };
         self.owners.insert(key, (launch.uid, launch.gid));
-        if !asks_for_container(&launch) {
+        let slices = self.has_slices(key);
+        if !slices && !asks_for_container(&launch) {
             return self.hands.push(Work::Start(key, launch, None));
         }
         let (stop, stopped) = oneshot::channel();
         self.preparing.insert(key, stop);
         let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tokio::spawn(async move {
+            let made = async {
+                if slices {
+                    super::slices::ensure(&fixed, key, &beside).await?;
+                }
+                match asks_for_container(&launch) {
+                    true => Ok(prepare(&fixed, key, &launch, &beside).await),
+                    false => Ok::<_, String>(None),
+                }
+            };
             // A conversion may take minutes: others start meanwhile, and a stop ends it.
             let next = tokio::select! {
-                container = prepare(&fixed, key, &launch, &beside) => Some(container),
+                made = made => Some(made),
                 Ok(()) = stopped => None,
             };
             let next = match next {
-                Some(container) => Beside::Ready(key, launch, container.map(Box::new)),
+                Some(Err(detail)) => Beside::Run(key, failed(&detail)),
+                Some(Ok(container)) => Beside::Ready(key, launch, container.map(Box::new)),
                 None => {
                     let outcome = lifecycle::never_begun(Kind::Cancelled, "", host::now_ms());
                     Beside::Run(key, Event::Gone(outcome))
@@ -224,14 +237,33 @@ fn start_supervisor(
 ) -> Result<(), String> {
     let folder = fixed.folder(key);
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
-    let groups = fixed.cgroups.enter(key, launch)?;
+    let bound = super::slices::bound(fixed, key, launch)?;
+    let constrained = fixed.cgroups.constrain_devices();
+    let visible = match (bound.observed, super::slices::own(launch)) {
+        (true, _) => Visible::observed(&bound.step, constrained),
+        (false, Some(own)) => Visible::declared(own, constrained),
+        (false, None) => Visible::default(),
+    };
+    let (job, step) = (fixed.gpus.open_capabilities(&bound.job)?, fixed.gpus.open_capabilities(&bound.step)?);
+    let groups = fixed.cgroups.enter(key, launch, Capabilities { job: &job, step: &step })?;
     let script_path = folder.join(executor_supervisor::SCRIPT_FILE);
-    let mut spec =
-        launch::compose(&fixed.context(), key, launch, &account, &script_path, groups, host::now_ms())
-            .map_err(|error| error.to_string())?;
+    let mut spec = launch::compose(
+        &fixed.context(&visible),
+        key,
+        launch,
+        &account,
+        &script_path,
+        groups,
+        host::now_ms(),
+    )
+    .map_err(|error| error.to_string())?;
     fixed.cgroups.bind(&mut spec, launch, &fixed.node);
+    launch::environment::bind_gpus(&mut spec, launch, &visible, constrained);
     match container {
-        Some(container) => container::compose::put_into(&mut spec, container, key),
+        Some(mut container) => {
+            container.binds.extend(container::compose::device_binds(&bound.step, &step));
+            container::compose::put_into(&mut spec, container, key);
+        }
         None if launch.tasks.as_ref().is_some_and(|tasks| tasks.container.is_some()) => {
             container::compose::leave(&mut spec, &launch.scheduler_socket);
         }

@@ -21,13 +21,15 @@ use crate::step::table;
 
 impl Agent {
     pub(super) fn registration(&self) -> v1::Register {
+        let mut facts = self.fixed.facts.clone();
+        self.fixed.gpus.tell(&mut facts);
         v1::Register {
             node: self.fixed.node.clone(),
             boot_id: self.fixed.boot_id.to_vec().into(),
             spool_id: self.fixed.spool_id.to_vec().into(),
             epoch_seen: self.epoch_seen,
             runs: self.runs.entries(),
-            facts: Some(self.fixed.facts.clone()),
+            facts: Some(facts),
             run_folder: self.fixed.run_root.display().to_string(),
             uid: self.fixed.uid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -192,8 +194,11 @@ impl Agent {
         } else if !self.logbook.has_room() {
             Some(format!("node {} has no disk space left to log a start", self.fixed.node))
         } else {
-            self.launches.insert(key, Box::new(launch));
-            None
+            let claimed = self.claim(key, &launch);
+            if claimed.is_ok() {
+                self.launches.insert(key, Box::new(launch));
+            }
+            claimed.err()
         };
         match refusal {
             None => self.happen(key, Event::Launch),

@@ -120,6 +120,7 @@ pub(super) fn share(cgroups: &Cgroups) -> Share {
         }),
         pids: policy.pids,
         denied: if policy.devices && can("jobs can open devices") { vec![full] } else { Vec::new() },
+        closed: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use super::policy::Device;
+use super::policy::{Closed, Device};
 use crate::sys;
 
 /// `struct bpf_insn`: 8 bytes each.
@@ -44,6 +44,11 @@ fn skip_unless(register: u8, immediate: i32, skip: i16) -> Instruction {
     instruction(0x55, register, 0, skip, immediate)
 }
 
+/// `if register == immediate, skip`.
+fn skip_if(register: u8, immediate: i32, skip: i16) -> Instruction {
+    instruction(0x15, register, 0, skip, immediate)
+}
+
 /// `r0 = immediate`.
 fn answer(immediate: i32) -> Instruction {
     instruction(0xb7, 0, 0, 0, immediate)
@@ -51,8 +56,8 @@ fn answer(immediate: i32) -> Instruction {
 
 const EXIT: Instruction = Instruction(0x95);
 
-/// The program that denies these devices and nothing else.
-fn program(denied: &[Device]) -> Vec<Instruction> {
+/// The program that denies these devices, what is closed of a major, and nothing else.
+fn program(denied: &[Device], closed: Option<&Closed>) -> Vec<Instruction> {
     // r2: kind, r3: major, r4: minor.
     let mut code =
         vec![load(2, ACCESS_TYPE), instruction(0x57, 2, 0, 0, 0xffff), load(3, MAJOR), load(4, MINOR)];
@@ -66,6 +71,18 @@ fn program(denied: &[Device]) -> Vec<Instruction> {
         code.push(answer(0));
         code.push(EXIT);
     }
+    if let Some(closed) = closed {
+        let number = |value: u32| i32::from_ne_bytes(value.to_ne_bytes());
+        let open = closed.open.len();
+        let far = |skip: usize| i16::try_from(skip).expect("the caller bounds the program's length");
+        code.push(skip_unless(2, CHARACTER, far(open + 3)));
+        code.push(skip_unless(3, number(closed.major), far(open + 2)));
+        for (at, minor) in closed.open.iter().enumerate() {
+            code.push(skip_if(4, number(*minor), far(open - at - 1 + 2)));
+        }
+        code.push(answer(0));
+        code.push(EXIT);
+    }
     code.push(answer(1));
     code.push(EXIT);
     code
@@ -75,11 +92,12 @@ fn program(denied: &[Device]) -> Vec<Instruction> {
 ///
 /// # Errors
 /// The kernel takes no such program (CAP_BPF or CAP_SYS_ADMIN is missing, or it is too long).
-pub(super) fn deny(directory: BorrowedFd<'_>, denied: &[Device]) -> io::Result<()> {
-    if denied.len() * PER_DEVICE > INSTRUCTIONS_MAX - 8 {
+pub(super) fn deny(directory: BorrowedFd<'_>, denied: &[Device], closed: Option<&Closed>) -> io::Result<()> {
+    let open = closed.map_or(0, |closed| closed.open.len() + 4);
+    if denied.len() * PER_DEVICE + open > INSTRUCTIONS_MAX - 8 {
         return Err(io::Error::other("too many devices for one program"));
     }
-    let code: Vec<u64> = program(denied).into_iter().map(|instruction| instruction.0).collect();
+    let code: Vec<u64> = program(denied, closed).into_iter().map(|instruction| instruction.0).collect();
     let loaded = sys::load_device_program(&code)?;
     sys::attach_device_program(directory, &loaded)
 }
@@ -88,7 +106,7 @@ pub(super) fn deny(directory: BorrowedFd<'_>, denied: &[Device]) -> io::Result<(
 pub(super) fn probe(base: &Path) -> Result<(), String> {
     let path = base.join("probe");
     super::place::make(&path).map_err(|error| error.to_string())?;
-    let tried = std::fs::File::open(&path).and_then(|open| deny(std::os::fd::AsFd::as_fd(&open), &[]));
+    let tried = std::fs::File::open(&path).and_then(|open| deny(std::os::fd::AsFd::as_fd(&open), &[], None));
     let _ = std::fs::remove_dir(&path);
     tried.map_err(|error| format!("the kernel takes no device program: {error}"))
 }
@@ -103,7 +121,7 @@ pub fn attached(path: &Path) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::{EXIT, PER_DEVICE, answer, instruction, load, program, skip_unless};
-    use crate::cgroup::policy::Device;
+    use crate::cgroup::policy::{Closed, Device};
 
     /// What the kernel would answer: the few instructions that are used, as their manual says.
     fn run(code: &[super::Instruction], kind: u32, access: u32, major: u32, minor: u32) -> i32 {
@@ -119,6 +137,8 @@ mod tests {
             match code_byte {
                 0x61 => registers[destination] = u64::from(context[usize::try_from(offset / 4).unwrap()]),
                 0x57 => registers[destination] &= immediate,
+                0x15 if registers[destination] == immediate => at += usize::try_from(offset).unwrap(),
+                0x15 => {}
                 0x55 if registers[destination] != immediate => at += usize::try_from(offset).unwrap(),
                 0x55 => {}
                 0xb7 => registers[destination] = immediate,
@@ -131,7 +151,7 @@ mod tests {
     #[test]
     fn denies_what_is_named_and_nothing_else() {
         let device = |block, major, minor| Device { gres: "gpu".into(), index: 0, block, major, minor };
-        let code = program(&[device(false, 195, 0), device(true, 8, 16), device(false, 195, 255)]);
+        let code = program(&[device(false, 195, 0), device(true, 8, 16), device(false, 195, 255)], None);
         assert_eq!(code.len(), 4 + 3 * PER_DEVICE + 2);
         for access in [1, 2, 4, 6] {
             assert_eq!(run(&code, 2, access, 195, 0), 0);
@@ -141,7 +161,23 @@ mod tests {
             assert_eq!(run(&code, 1, access, 195, 0), 1, "a block device of the same number");
             assert_eq!(run(&code, 2, access, 1, 3), 1);
         }
-        assert_eq!(run(&program(&[]), 2, 2, 1, 3), 1);
+        assert_eq!(run(&program(&[], None), 2, 2, 1, 3), 1);
+    }
+
+    #[test]
+    fn a_closed_major_has_its_holes_and_no_others() {
+        let device = Device { gres: "gpu".into(), index: 0, block: false, major: 195, minor: 1 };
+        for open in [vec![], vec![12, 13]] {
+            let closed = Closed { major: 237, all: Vec::new(), open: open.clone() };
+            let code = program(std::slice::from_ref(&device), Some(&closed));
+            for minor in [1, 2, 12, 13, 14, 900] {
+                let expected = i32::from(open.contains(&minor));
+                assert_eq!(run(&code, 2, 2, 237, minor), expected, "{minor} of {open:?}");
+                assert_eq!(run(&code, 1, 2, 237, minor), 1, "a block device");
+                assert_eq!(run(&code, 2, 2, 1, minor), 1, "another major");
+            }
+            assert_eq!(run(&code, 2, 2, 195, 1), 0);
+        }
     }
 
     #[test]

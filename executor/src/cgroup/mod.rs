@@ -46,12 +46,25 @@ pub struct StepGroups {
     pub memory_group: Vec<u8>,
 }
 
+/// Minors of the MIG capabilities that go with a launch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Capabilities<'a> {
+    /// Of all that the job holds here.
+    pub job: &'a [u32],
+    /// Of what the step holds.
+    pub step: &'a [u32],
+}
+
 /// A back end. Errors are sentences: the step is not started.
 pub trait Limits: Send + Sync {
     /// What it is, in a few words, for people.
     fn describe(&self) -> String;
     /// Whether it limits anything.
     fn holds(&self) -> bool;
+    /// Whether it keeps devices from jobs.
+    fn filters_devices(&self) -> bool {
+        false
+    }
     /// What it cannot enforce, a sentence each, for the node's facts.
     fn lacks(&self) -> Vec<String>;
     /// Makes the job's directories with its limits, or changes these.
@@ -216,6 +229,12 @@ impl Cgroups {
         self.limits.lacks()
     }
 
+    /// Whether a job can open the devices only that it was given: it sees them from 0 on.
+    #[must_use]
+    pub fn constrain_devices(&self) -> bool {
+        self.policy.devices && self.limits.filters_devices()
+    }
+
     /// What a probe is to be held to; `None` where nothing is limited.
     fn probe_share(&self) -> Option<Share> {
         (self.policy.limits() && self.limits.holds()).then(|| attest::share(self))
@@ -236,20 +255,26 @@ impl Cgroups {
     ///
     /// # Errors
     /// A limit cannot be set: a sentence; the step must not be started.
-    pub fn enter(&self, key: Key, launch: &wire::Launch) -> Result<StepGroups, String> {
+    pub fn enter(
+        &self,
+        key: Key,
+        launch: &wire::Launch,
+        open: Capabilities<'_>,
+    ) -> Result<StepGroups, String> {
         let (job, step) = (job_name(key), step_name(key));
-        let of = |allocation: Option<&wire::NodeAllocation>| {
-            allocation.map_or_else(Share::default, |allocation| self.policy.share(allocation, &self.machine))
+        let of = |allocation: Option<&wire::NodeAllocation>, open: &[u32]| {
+            let share = |allocation| self.policy.share(allocation, &self.machine, open);
+            allocation.map_or_else(Share::default, share)
         };
         if !self.policy.limits() {
             return self.limits.step(&job, &step, &key.folder(), &Share::default(), &Share::default());
         }
-        let whole = of(launch.allocation.get(launch.node_index as usize));
+        let whole = of(launch.allocation.get(launch.node_index as usize), open.job);
         let share = match key.step {
             StepId::Batch => whole.clone(),
             StepId::Interactive | StepId::Number(_) => {
                 let here = launch.step_nodes.get(launch.step_node_index as usize);
-                let share = of(here.and_then(|node| node.allocation.as_ref()));
+                let share = of(here.and_then(|node| node.allocation.as_ref()), open.step);
                 // What the step does not say is the job's.
                 Share {
                     cpus: share.cpus.or_else(|| whole.cpus.clone()),

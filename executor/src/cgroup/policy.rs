@@ -83,6 +83,53 @@ pub struct Share {
     pub pids: Option<u64>,
     /// Devices that it may not open.
     pub denied: Vec<Device>,
+    /// Character devices of a major of which it may open some only.
+    pub closed: Option<Closed>,
+}
+
+/// A major that is closed but for some minors: the capabilities of MIG, of which more may appear while a job runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// The major.
+    pub major: u32,
+    /// All minors that there can be, where devices can only be denied one by one.
+    pub all: Vec<u32>,
+    /// Those that it may open.
+    pub open: Vec<u32>,
+}
+
+impl Closed {
+    fn device(&self, minor: u32) -> Device {
+        Device { gres: "gpu".into(), index: 0, block: false, major: self.major, minor }
+    }
+
+    /// What may not be opened, one by one.
+    #[must_use]
+    pub fn denied(&self) -> Vec<Device> {
+        let shut = self.all.iter().filter(|minor| !self.open.contains(minor));
+        shut.map(|minor| self.device(*minor)).collect()
+    }
+}
+
+impl Share {
+    /// Whether any device is kept from it.
+    #[must_use]
+    pub fn filters(&self) -> bool {
+        !self.denied.is_empty() || self.closed.is_some()
+    }
+
+    /// Devices that `whole`, which it is a part of, may open and it may not.
+    #[must_use]
+    pub fn denied_beyond(&self, whole: &Self) -> Vec<Device> {
+        let mut further: Vec<Device> =
+            self.denied.iter().filter(|device| !whole.denied.contains(device)).cloned().collect();
+        if let Some(closed) = &whole.closed {
+            let open = self.closed.as_ref().map_or(&[][..], |own| &own.open);
+            let shut = closed.open.iter().filter(|minor| !open.contains(minor));
+            further.extend(shut.map(|minor| closed.device(*minor)));
+        }
+        further
+    }
 }
 
 /// What the machine is, as far as shares depend on it.
@@ -94,6 +141,8 @@ pub struct Machine {
     pub memory: u64,
     /// Device files of generic resources.
     pub devices: Vec<Device>,
+    /// Capabilities of MIG: their major, and all minors that concern this machine's GPUs.
+    pub capabilities: Option<(u32, Vec<u32>)>,
 }
 
 impl Policy {
@@ -157,9 +206,9 @@ impl Policy {
         }
     }
 
-    /// What of `allocation` is a limit. Slurm's rules.
+    /// What of `allocation` is a limit. Slurm's rules. `open` are the minors of the MIG capabilities that go with it.
     #[must_use]
-    pub fn share(&self, allocation: &v1::NodeAllocation, machine: &Machine) -> Share {
+    pub fn share(&self, allocation: &v1::NodeAllocation, machine: &Machine, open: &[u32]) -> Share {
         let mut share = Share { pids: self.pids, ..Share::default() };
         if self.cores {
             share.cpus = kernel_list(&allocation.cpu_ranges, &machine.cpus);
@@ -170,12 +219,16 @@ impl Policy {
         share.memory = self.memory(allocation.memory_mib << 20, machine.memory);
         if self.devices {
             let granted = |device: &&Device| {
-                allocation
-                    .gres
-                    .iter()
-                    .any(|gres| *gres.name == *device.gres && gres.indices.contains(&device.index))
+                // Where slices say where each one lies, they count: a slice's GPU has a device file of its own.
+                let has = |gres: &v1::GresAllocation| match gres.slices.is_empty() {
+                    true => gres.indices.contains(&device.index),
+                    false => gres.slices.iter().any(|slice| slice.gpu == device.index),
+                };
+                allocation.gres.iter().any(|gres| *gres.name == *device.gres && has(gres))
             };
             share.denied = machine.devices.iter().filter(|device| !granted(device)).cloned().collect();
+            let closed = machine.capabilities.clone();
+            share.closed = closed.map(|(major, all)| Closed { major, all, open: open.to_vec() });
         }
         share
     }
@@ -299,9 +352,10 @@ mod tests {
             memory_mib: 1024,
             ..v1::NodeAllocation::default()
         };
-        let machine = Machine { cpus: vec![0, 1], memory: 8 * GIB, devices: vec![device(0)] };
+        let machine =
+            Machine { cpus: vec![0, 1], memory: 8 * GIB, devices: vec![device(0)], capabilities: None };
         let plain = Policy::of(Some(&conf("task/none")), Some(&all), 500);
-        assert_eq!(plain.share(&allocation, &machine), Share::default());
+        assert_eq!(plain.share(&allocation, &machine, &[]), Share::default());
         let on = Policy::of(Some(&conf("task/affinity,task/cgroup")), Some(&all), 500);
         let memory = Some(Memory { hard: Some(GIB), soft: None, swap: None });
         let share = Share {
@@ -310,13 +364,14 @@ mod tests {
             memory,
             pids: Some(500),
             denied: vec![device(0)],
+            closed: None,
         };
-        assert_eq!(on.share(&allocation, &machine), share);
+        assert_eq!(on.share(&allocation, &machine, &[]), share);
         // The quickstart: swap too.
-        let default = Policy::of(None, None, 500).share(&allocation, &machine);
+        let default = Policy::of(None, None, 500).share(&allocation, &machine, &[]);
         assert_eq!(default.memory, Some(Memory { hard: Some(GIB), soft: None, swap: Some(0) }));
         // Processors of another machine: as much time, wherever.
-        let other = Policy::of(None, None, 0).share(&allocation, &Machine::default());
+        let other = Policy::of(None, None, 0).share(&allocation, &Machine::default(), &[]);
         assert_eq!((other.cpus, other.quota, other.pids), (None, Some(1), None));
     }
 
@@ -341,7 +396,25 @@ mod tests {
         let gres =
             v1::GresAllocation { name: "gpu".to_owned(), count: 1, indices: vec![1], ..Default::default() };
         let allocation = v1::NodeAllocation { gres: vec![gres], ..v1::NodeAllocation::default() };
-        let share = Policy::of(None, None, 0).share(&allocation, &machine);
+        let share = Policy::of(None, None, 0).share(&allocation, &machine, &[]);
         assert_eq!(share.denied, [device(0), device(2)]);
+    }
+
+    #[test]
+    fn a_slice_opens_its_gpu_and_its_own_capabilities() {
+        let capabilities = Some((237, vec![1, 2, 12, 13, 21, 22]));
+        let machine = Machine { devices: vec![device(0), device(1)], capabilities, ..Machine::default() };
+        let slice = v1::Slice { gpu: 1, profile: "3g.20gb".to_owned(), start: 4, size: 4 };
+        let gres = v1::GresAllocation { name: "gpu".to_owned(), slices: vec![slice], ..Default::default() };
+        let allocation = v1::NodeAllocation { gres: vec![gres], ..v1::NodeAllocation::default() };
+        let policy = Policy::of(None, None, 0);
+        let job = policy.share(&allocation, &machine, &[12, 13]);
+        assert_eq!(job.denied, [device(0)]);
+        let minors = |devices: Vec<Device>| devices.iter().map(|device| device.minor).collect::<Vec<_>>();
+        assert_eq!(minors(job.closed.clone().unwrap().denied()), [1, 2, 21, 22]);
+        // A step of it without any GPU.
+        let step = policy.share(&v1::NodeAllocation::default(), &machine, &[]);
+        assert_eq!(minors(step.denied_beyond(&job)), [1, 12, 13]);
+        assert_eq!(job.denied_beyond(&job), []);
     }
 }

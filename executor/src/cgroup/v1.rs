@@ -23,7 +23,7 @@ use cgroups_rs::{Controller, MaxValue};
 use executor_supervisor::spec::{Group, Setting};
 
 use super::place::{self, Places};
-use super::policy::{Device, Memory, Policy, Share};
+use super::policy::{Closed, Device, Memory, Policy, Share};
 use super::{Base, Limits, StepGroups};
 
 /// Microseconds in which a quota is counted.
@@ -140,11 +140,13 @@ impl V1 {
         Ok(())
     }
 
-    fn open_devices(&self, job: &str, denied: &[Device]) -> Result<(), String> {
-        let Some(dir) = self.dir("devices", job).filter(|_| !denied.is_empty()) else { return Ok(()) };
+    fn open_devices(&self, job: &str, share: &Share) -> Result<(), String> {
+        let Some(dir) = self.dir("devices", job).filter(|_| share.filters()) else { return Ok(()) };
         let controller = DevicesController::new(dir);
         controller.create();
-        for device in denied {
+        // Version 1 knows no hole in what is denied: each minor by itself.
+        let shut = share.closed.as_ref().map(Closed::denied).unwrap_or_default();
+        for device in share.denied.iter().chain(&shut) {
             let kind = if device.block { DeviceType::Block } else { DeviceType::Char };
             controller
                 .deny_device(
@@ -170,6 +172,10 @@ impl Limits for V1 {
         true
     }
 
+    fn filters_devices(&self) -> bool {
+        self.bases.contains_key("devices")
+    }
+
     fn lacks(&self) -> Vec<String> {
         self.lacks.clone()
     }
@@ -189,7 +195,7 @@ impl Limits for V1 {
         if let Some(dir) = self.dir("freezer", job) {
             place::make(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
         }
-        self.open_devices(job, &share.denied)
+        self.open_devices(job, share)
     }
 
     fn close_job(&self, job: &str) {
@@ -237,14 +243,13 @@ impl Limits for V1 {
         if share.pids.is_some() {
             add("pids", None);
         }
-        if !share.denied.is_empty() {
+        if share.filters() {
             let further: Vec<Setting> = share
-                .denied
+                .denied_beyond(whole)
                 .iter()
-                .filter(|device| !whole.denied.contains(device))
                 .map(|device| setting("devices.deny", &rule(device)))
                 .collect();
-            if whole.denied.is_empty() {
+            if !whole.filters() {
                 let dir = self.dir("devices", job);
                 dir.map_or(Ok(()), |dir| place::make(&dir))
                     .map_err(|error| format!("no directory for the devices of {job}: {error}"))?;

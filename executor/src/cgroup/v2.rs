@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use executor_supervisor::spec::Setting;
 
 use super::place::{self, Places};
-use super::policy::{Device, Memory, Policy, Share};
+use super::policy::{Closed, Device, Memory, Policy, Share};
 use super::{Limits, StepGroups, device};
 
 const PERIOD_US: u64 = 100_000;
@@ -167,12 +167,12 @@ impl V2 {
         settings
     }
 
-    fn deny(&self, dir: &Path, denied: &[Device]) -> Result<(), String> {
-        if denied.is_empty() || !self.devices {
+    fn deny(&self, dir: &Path, denied: &[Device], closed: Option<&Closed>) -> Result<(), String> {
+        if (denied.is_empty() && closed.is_none()) || !self.devices {
             return Ok(());
         }
         let open: std::io::Result<OwnedFd> = fs::File::open(dir).map(Into::into);
-        open.and_then(|open| device::deny(open.as_fd(), denied))
+        open.and_then(|open| device::deny(open.as_fd(), denied, closed))
             .map_err(|error| format!("the device program of {}: {error}", dir.display()))?;
         // The kernel's word for it.
         match device::attached(dir) {
@@ -192,6 +192,10 @@ impl Limits for V2 {
         self.has_controllers() || self.devices
     }
 
+    fn filters_devices(&self) -> bool {
+        self.devices
+    }
+
     fn lacks(&self) -> Vec<String> {
         self.lacks.clone()
     }
@@ -208,7 +212,7 @@ impl Limits for V2 {
             for controller in &self.controllers {
                 enable(&dir, controller)?;
             }
-            self.deny(&dir, &share.denied)?;
+            self.deny(&dir, &share.denied, share.closed.as_ref())?;
         }
         Ok(())
     }
@@ -232,11 +236,12 @@ impl Limits for V2 {
             quota: share.quota.filter(|_| share.quota != whole.quota),
             memory: share.memory.filter(|_| share.memory != whole.memory),
             pids: None,
-            denied: share.denied.iter().filter(|device| !whole.denied.contains(device)).cloned().collect(),
+            denied: share.denied_beyond(whole),
+            closed: None,
         };
         if !less.denied.is_empty() {
             place::make(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-            self.deny(&dir, &less.denied)?;
+            self.deny(&dir, &less.denied, None)?;
         }
         let path = dir.as_os_str().as_bytes().to_vec();
         // The base has the files that every step's directory will have.

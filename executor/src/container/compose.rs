@@ -15,6 +15,8 @@ use super::prepare::Job;
 use super::runner::Who;
 use super::ways::Ways;
 use super::{Containers, Prepared, Wanted, toolbox, wanted};
+use crate::gpu::caps::Caps;
+use crate::gpu::node::Granted;
 use crate::key::Key;
 use crate::launch::user::Account;
 
@@ -109,7 +111,32 @@ pub fn container(parts: &Parts<'_>, key: Key, launch: &v1::Launch, who: &Who) ->
 
 fn has_gpus(launch: &v1::Launch) -> bool {
     let here = launch.allocation.get(launch.node_index as usize);
-    here.is_some_and(|here| here.gres.iter().any(|held| held.name == "gpu" && held.count > 0))
+    let some = |held: &v1::GresAllocation| held.name == "gpu" && (held.count > 0 || !held.slices.is_empty());
+    here.is_some_and(|here| here.gres.iter().any(some))
+}
+
+/// Device files of what a run was given, as far as they are there: those that all GPUs share, the GPU's own, and the
+/// capabilities of its slices (by minor).
+#[must_use]
+pub fn device_binds(granted: &[Granted], capabilities: &[u32]) -> Vec<Bind> {
+    if granted.is_empty() {
+        return Vec::new();
+    }
+    let shared = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"].map(str::to_owned);
+    let mut paths = Vec::from(shared);
+    paths.extend(granted.iter().map(|one| format!("/dev/nvidia{}", one.minor)));
+    paths.extend(capabilities.iter().map(|minor| Caps::path(*minor)));
+    paths.sort();
+    paths.dedup();
+    // One that is missing would keep the container from starting.
+    let there = paths.into_iter().filter(|path| Path::new(path).exists());
+    let bind = |path: String| Bind {
+        source: path.clone().into_bytes(),
+        target: path.into_bytes(),
+        read_only: false,
+        asked: false,
+    };
+    there.map(bind).collect()
 }
 
 /// A container that cannot be had: the task says why and ends.

@@ -4,13 +4,16 @@
 //! node know. Variables that exist only where an option was given are not touched where it was not: the
 //! submitter's own value stays, as in Slurm. Source: the goldens of `env`, `srun`, `array` and `gres`.
 
+use executor_supervisor::spec::Spec;
 use model::binding::Binding;
+use model::gpu_bind::GpuBind;
 use model::id::{JobId, StepId};
 use model::time::Timestamp;
 use proto::v1;
 
 use super::Context;
 use super::user::Account;
+use crate::gpu::bind::Visible;
 
 /// An environment: entries `NAME=value`, one for each name, in order of first appearance.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +86,9 @@ impl Environment {
 const DEVICE_NAMES: [&str; 4] =
     ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
 
+/// What NVIDIA's container tools read: UUIDs. Not one of Slurm's variables.
+const OF_DRIVER: &str = "NVIDIA_VISIBLE_DEVICES";
+
 /// The whole environment of a batch script but for its own pid.
 #[must_use]
 pub fn of_batch(context: &Context<'_>, launch: &v1::Launch, account: &Account) -> Environment {
@@ -105,9 +111,7 @@ pub fn of_batch(context: &Context<'_>, launch: &v1::Launch, account: &Account) -
     environment.set("SLURM_STEPID", "-5");
     environment.set("SLURM_STEP_ID", "-5");
     environment.set_default("SLURM_PRIO_PROCESS", 0);
-    if let Some(here) = here {
-        devices(&mut environment, "SLURM_JOB_GPUS", &gpu_indices(&here.gres));
-    }
+    devices(&mut environment, "SLURM_JOB_GPUS", context.gpus);
     environment.set("ENVIRONMENT", "BATCH");
     environment.set("HOSTNAME", context.hostname);
     environment.set_default("TMPDIR", "/tmp");
@@ -192,34 +196,41 @@ pub fn of_step(
     environment.set_default("SLURM_SRUN_COMM_PORT", 0);
     environment.set_default("SLURM_STEP_LAUNCHER_PORT", 0);
     environment.set_default("SLURM_PRIO_PROCESS", 0);
-    let gpus = held.map_or_else(Vec::new, |held| gpu_indices(&held.gres));
-    if gpus.is_empty() {
-        for name in DEVICE_NAMES.into_iter().chain(["SLURM_GPUS_ON_NODE", "SLURM_STEP_GPUS"]) {
+    if context.gpus.count() == 0 {
+        let names = ["SLURM_GPUS_ON_NODE", "SLURM_STEP_GPUS", OF_DRIVER];
+        for name in DEVICE_NAMES.into_iter().chain(names) {
             environment.remove(name);
         }
     }
-    devices(&mut environment, "SLURM_STEP_GPUS", &gpus);
+    devices(&mut environment, "SLURM_STEP_GPUS", context.gpus);
     environment
 }
 
-/// What differs between the tasks of a step on one node. `local` is the place among them.
+/// What differs between the tasks of a step on one node. `local` is the place among them. GPUs: [`bind_gpus`].
 #[must_use]
-pub fn of_task(launch: &v1::Launch, local: usize, rank: u32) -> Vec<Vec<u8>> {
+pub fn of_task(local: usize, rank: u32) -> Vec<Vec<u8>> {
     let mut own = Environment::default();
     own.set("SLURM_PROCID", rank);
     own.set("SLURM_LOCALID", local);
-    let each: u64 = launch.step.iter().flat_map(|step| &step.gpus_per_task).map(|gres| gres.count).sum();
-    let here = launch.step_nodes.get(launch.step_node_index as usize);
-    let held = here.and_then(|here| here.allocation.as_ref());
-    if let (Some(held), Ok(each @ 1..)) = (held, usize::try_from(each)) {
-        let gpus = gpu_indices(&held.gres);
-        if let Some(mine) = gpus.get(local * each..(local + 1) * each) {
-            for name in DEVICE_NAMES {
-                own.set(name, joined(mine));
-            }
-        }
-    }
     own.into_entries()
+}
+
+/// Tells each task of its own GPUs: by `--gpu-bind`, else by `--gpus-per-task`. After processors are bound.
+pub fn bind_gpus(spec: &mut Spec, launch: &v1::Launch, gpus: &Visible, constrained: bool) {
+    let each: u64 = launch.step.iter().flat_map(|step| &step.gpus_per_task).map(|gres| gres.count).sum();
+    let asked = launch.tasks.as_ref().and_then(|tasks| tasks.gpu_bind.as_deref()).and_then(GpuBind::parse);
+    let implied = || u32::try_from(each).ok().filter(|each| *each > 0).map(GpuBind::per_task);
+    let Some(bind) = asked.or_else(implied) else { return };
+    for (local, task) in spec.tasks.iter_mut().enumerate() {
+        let Some((mine, said)) = gpus.of_task(&bind, local, &task.cpus, constrained) else { continue };
+        let mut own = Environment { entries: std::mem::take(&mut task.environment) };
+        name_devices(&mut own, &mine);
+        task.environment = own.into_entries();
+        // Before the line of the processors, of which the task says the rest.
+        let line = std::mem::take(&mut task.announce);
+        task.announce = said.map_or_else(Vec::new, String::into_bytes);
+        task.announce.extend(line);
+    }
 }
 
 /// What batch scripts and steps have in common.
@@ -304,6 +315,7 @@ fn of_options(
     environment.set_some("SLURM_MEM_PER_CPU", launch.memory_mib_per_cpu.filter(|mib| *mib > 0));
     environment.set_some("SLURM_MEM_PER_NODE", launch.memory_mib_per_node.filter(|mib| *mib > 0));
     environment.set_some("SLURM_DISTRIBUTION", rare.distribution.as_ref());
+    environment.set_some("SLURM_GPU_BIND", rare.gpu_bind.as_ref());
     environment.set_text("SLURM_GPUS", &gres_list(&request.gpus_per_job));
     environment.set_text("SLURM_GPUS_PER_NODE", &gres_list(&request.gpus_per_node));
     environment.set_text("SLURM_GPUS_PER_SOCKET", &gres_list(&request.gpus_per_socket));
@@ -345,27 +357,22 @@ fn login(environment: &mut Environment, context: &Context<'_>, account: &Account
     environment.set_default("PATH", format!("{path}{own}"));
 }
 
-fn devices(environment: &mut Environment, list_name: &str, gpus: &[u32]) {
-    if gpus.is_empty() {
+fn devices(environment: &mut Environment, list_name: &str, gpus: &Visible) {
+    if gpus.count() == 0 {
         return;
     }
-    let list = joined(gpus);
+    name_devices(environment, gpus);
+    environment.set(list_name, gpus.global());
+    environment.set("SLURM_GPUS_ON_NODE", gpus.count());
+}
+
+/// The variables that programs read.
+fn name_devices(environment: &mut Environment, gpus: &Visible) {
+    let names = gpus.names();
     for name in DEVICE_NAMES {
-        environment.set(name, &list);
+        environment.set(name, &names);
     }
-    environment.set(list_name, &list);
-    environment.set("SLURM_GPUS_ON_NODE", gpus.len());
-}
-
-fn gpu_indices(gres: &[v1::GresAllocation]) -> Vec<u32> {
-    let mut indices: Vec<u32> =
-        gres.iter().filter(|held| held.name == "gpu").flat_map(|held| held.indices.iter().copied()).collect();
-    indices.sort_unstable();
-    indices
-}
-
-fn joined(numbers: &[u32]) -> String {
-    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    environment.set_some(OF_DRIVER, gpus.uuids());
 }
 
 /// Slurm's way to write a count for each node: `8(x2),4`.

@@ -1,12 +1,21 @@
 //! The variables against what Slurm 26.05 set in the recorded scenarios (names and values from the goldens).
 
-use super::{of_batch, of_step, of_task, runs};
-use crate::launch::Context;
+use super::{bind_gpus, of_batch, of_step, of_task, runs};
+use crate::cgroup::StepGroups;
+use crate::gpu::bind::Visible;
+use crate::key::Key;
 use crate::launch::user::Account;
+use crate::launch::{Context, compose};
 use model::id::StepId;
 use proto::v1;
 
+/// Without GPUs.
 fn context() -> Context<'static> {
+    static NONE: std::sync::LazyLock<Visible> = std::sync::LazyLock::new(Visible::default);
+    with(&NONE)
+}
+
+fn with(gpus: &Visible) -> Context<'_> {
     Context {
         node: "c1",
         hostname: "host",
@@ -16,6 +25,7 @@ fn context() -> Context<'static> {
         task_epilog: None,
         append: false,
         client_grace_ms: 0,
+        gpus,
     }
 }
 
@@ -171,7 +181,8 @@ fn devices_are_listed_for_those_who_have_some() {
         indices: vec![1, 0],
         slices: Vec::new(),
     }];
-    let mut entries = texts(of_batch(&context(), &launch, &account()).into_entries());
+    let two = Visible::declared(&launch.allocation[0], false);
+    let mut entries = texts(of_batch(&with(&two), &launch, &account()).into_entries());
     entries.retain(|entry| entry.contains("GPU") || entry.contains("VISIBLE") || entry.starts_with("ZE_"));
     let expected = "CUDA_VISIBLE_DEVICES=0,1 GPU_DEVICE_ORDINAL=0,1 ROCR_VISIBLE_DEVICES=0,1 SLURM_GPUS_ON_NODE=2 \
         SLURM_JOB_GPUS=0,1 ZE_AFFINITY_MASK=0,1";
@@ -199,7 +210,7 @@ fn a_step_inside_a_batch_job() {
     let environment: Vec<u8> = inherited.into_iter().flat_map(|entry| [entry, vec![0]].concat()).collect();
     let tasks = v1::TaskLaunch { environment: environment.into(), umask: 0o22, ..Default::default() };
     let entries = of_step(&context(), &launch, &tasks, StepId::Number(0)).into_entries();
-    let own = of_task(&launch, 0, 0);
+    let own = of_task(0, 0);
     let mut found = names(entries);
     found.extend(names(own));
     found.retain(|name| name.starts_with("SLURM"));
@@ -259,10 +270,28 @@ fn each_task_gets_its_own_devices_where_that_was_asked() {
         ..Default::default()
     }];
     let held = v1::NodeAllocation { gres, ..node("c1", 2, 2) };
+    let four = Visible::declared(&held, false);
     launch.step_nodes =
         vec![v1::StepNode { allocation: Some(held), ranks: vec![0, 1], ..Default::default() }];
-    let own = texts(of_task(&launch, 1, 1));
+    let mut tasks = v1::TaskLaunch { arguments: vec![b"true".to_vec().into()], ..Default::default() };
+    let second = |launch: &v1::Launch| {
+        let key = Key { job_id: 1, step: StepId::Number(0), run: 1 };
+        let script = std::path::Path::new("/s");
+        let mut spec =
+            compose(&with(&four), key, launch, &account(), script, StepGroups::default(), 0).unwrap();
+        bind_gpus(&mut spec, launch, &four, false);
+        texts(spec.tasks.remove(1).environment)
+    };
+    launch.tasks = Some(tasks.clone());
+    let own = second(&launch);
     assert!(own.contains(&"CUDA_VISIBLE_DEVICES=2,3".to_owned()), "{own:?}");
+    // The option wins over what the count implies.
+    tasks.gpu_bind = Some("map_gpu:3,1".to_owned());
+    launch.tasks = Some(tasks.clone());
+    assert!(second(&launch).contains(&"CUDA_VISIBLE_DEVICES=1".to_owned()));
+    tasks.gpu_bind = Some("none".to_owned());
+    launch.tasks = Some(tasks);
+    assert!(!second(&launch).iter().any(|entry| entry.starts_with("CUDA")));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use nix::libc;
 use proto::v1;
 
 use crate::cgroup::StepGroups;
+use crate::gpu::bind::Visible;
 use crate::key::Key;
 use pattern::Names;
 use user::Account;
@@ -41,6 +42,8 @@ pub struct Context<'a> {
     pub append: bool,
     /// How long a step lives without its client, ms.
     pub client_grace_ms: u64,
+    /// The GPUs of this run.
+    pub gpus: &'a Visible,
 }
 
 /// Why a launch makes no sense.
@@ -132,7 +135,7 @@ pub fn compose(
     for (local, rank) in here.ranks.iter().enumerate() {
         let names = names(context, key, launch, account, launch.step_node_index, *rank);
         let mut task = step_task(context, tasks, &names, &spec.work_dir)?;
-        task.environment = environment::of_task(launch, local, *rank);
+        task.environment = environment::of_task(local, *rank);
         // A file that several tasks share is emptied by the first of them only.
         for stdio in [&mut task.stdout, &mut task.stderr] {
             if let Stdio::File { path, truncate } = stdio

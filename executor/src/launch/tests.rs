@@ -2,6 +2,7 @@
 
 use super::{Context, compose};
 use crate::cgroup::StepGroups;
+use crate::gpu::bind::Visible;
 use crate::key::Key;
 use crate::launch::user::Account;
 use executor_supervisor::spec::{Rlimit, Spec, Stdio, Warning};
@@ -19,6 +20,7 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
         task_epilog: None,
         append: true,
         client_grace_ms: 5,
+        gpus: &Visible::default(),
     };
     let account =
         Account { name: "alice".into(), groups: vec![2001, 4], home: "/".into(), shell: "/bin/sh".into() };

@@ -77,7 +77,10 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
 /// Binds the task to its processors, and says it where that was asked for. A binding that the kernel refuses is none.
 fn bind(task: &Task) {
     let bound = task.cpus.is_empty() || sys::set_affinity(&task.cpus).is_ok();
-    if !task.announce.is_empty() {
+    if task.announce.ends_with(b"\n") {
+        // Said of GPUs alone.
+        write_all(2, &task.announce);
+    } else if !task.announce.is_empty() {
         let cpus = if task.cpus.is_empty() { sys::affinity() } else { task.cpus.clone() };
         let outcome = match (task.cpus.is_empty(), bound) {
             (true, _) => "",

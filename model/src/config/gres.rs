@@ -47,6 +47,8 @@ pub struct GresLine {
     pub flags: Vec<Box<str>>,
     /// AutoDetect of this line.
     pub auto_detect: AutoDetect,
+    /// `Mig=dynamic`, our key: instances are made for jobs, where it is not said they stay as they are.
+    pub mig_dynamic: bool,
     /// Where the line stands.
     pub place: Place,
 }
@@ -81,6 +83,7 @@ const KEYS: &[&str] = &[
     "Ignore",
     "Link",
     "Links",
+    "Mig",
     "MultipleFiles",
     "Name",
     "NodeName",
@@ -177,6 +180,12 @@ fn build(
     if name.is_empty() && auto_detect == AutoDetect::Unsaid {
         return Err("the line has no Name".to_owned());
     }
+    let mig_dynamic = match get("Mig").map(|text| text.to_ascii_lowercase()).as_deref() {
+        None | Some("fixed") => false,
+        Some("dynamic") if name == "gpu" => true,
+        Some("dynamic") => return Err(format!("Mig=dynamic is for gpu, not for {name}")),
+        Some(other) => return Err(format!("invalid value \"{other}\" for Mig")),
+    };
     let boxed = |name: &str| get(name).map(String::into_boxed_str);
     let flags = get("Flags").unwrap_or_default().to_ascii_lowercase();
     Ok(GresLine {
@@ -190,6 +199,7 @@ fn build(
         links: boxed("Links").or_else(|| boxed("Link")),
         flags: super::settings::comma_list(&flags),
         auto_detect,
+        mig_dynamic,
         place: place.clone(),
     })
 }
@@ -225,6 +235,8 @@ mod tests {
         assert_eq!(conf.lines.iter().map(|line| line.count).collect::<Vec<_>>(), [1, 8, 1]);
         assert_eq!(conf.lines[2].auto_detect, AutoDetect::Off);
         assert_eq!(conf.lines[0].cores.as_deref(), Some("0-3"));
+        assert!(!conf.lines[0].mig_dynamic);
+        assert!(parse("Name=gpu Mig=Dynamic\n").unwrap().lines[0].mig_dynamic);
     }
 
     #[test]
@@ -234,6 +246,8 @@ mod tests {
             ("Name=gpu Count=x", "gres.conf:1: invalid value \"x\" for Count"),
             ("File=/dev/a", "gres.conf:1: the line has no Name"),
             ("AutoDetect=maybe", "gres.conf:1: invalid value \"maybe\" for AutoDetect"),
+            ("Name=gpu Mig=maybe", "gres.conf:1: invalid value \"maybe\" for Mig"),
+            ("Name=shard Mig=dynamic", "gres.conf:1: Mig=dynamic is for gpu, not for shard"),
             ("Name=gpu File=/dev/g[0-1] Count=3", "gres.conf:1: Count=3 and 2 files do not agree"),
         ] {
             assert_eq!(parse(text).err(), Some(vec![message.to_owned()]), "{text}");

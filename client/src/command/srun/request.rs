@@ -132,6 +132,7 @@ impl Plan {
             task_epilog: manner.task_epilog.clone(),
             label: manner.label,
             unbuffered: manner.unbuffered,
+            gpu_bind: request.rare().gpu_bind.as_deref().map(str::to_owned),
             cpu_bind: manner.cpu_bind.clone().filter(|text| !text.is_empty()),
             container: request.rare().container.as_deref().map(str::to_owned),
             container_options: request.rare().container_options.as_deref().map(convert::container_outwards),

@@ -304,9 +304,8 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("container-id", rare.container_id.is_some()),
         ("core-spec", rare.core_spec.is_some()),
         ("thread-spec", rare.thread_spec.is_some()),
-        ("gpu-bind", rare.gpu_bind.is_some()),
         ("tres-bind", rare.tres_bind.is_some()),
-        ("gres-flags", rare.gres_flags.is_some()),
+        ("gres-flags=enforce-binding", has_flag(rare.gres_flags.as_deref(), "enforce-binding")),
         ("network", rare.network.is_some()),
         ("prefer", rare.prefer.is_some()),
         ("bb", rare.burst_buffer.is_some()),
@@ -320,6 +319,12 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
             lines: vec![format!("--{option} is not supported by sluice yet").into()],
         }),
     }
+}
+
+/// Whether a list has that word. The other flags ask for what is so anyway: processors are chosen without regard to
+/// GPUs, and every task of a step can open all GPUs of the step.
+fn has_flag(list: Option<&str>, wanted: &str) -> bool {
+    list.is_some_and(|list| list.split(',').any(|word| word.eq_ignore_ascii_case(wanted)))
 }
 
 /// The text of an image is read by executors: it must be one, whatever client sent it.

@@ -1,0 +1,182 @@
+//! `--gpu-bind`: which of a step's GPUs each task is told of. Pure.
+//!
+//! Source: srun's manual. Only what is visible is bound: a task's variables name its GPUs, the step's cgroup lets all of
+//! the step's be opened.
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuBind {
+    /// Each task says what it is bound to.
+    pub verbose: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// No binding, whatever else would bind.
+    Nothing,
+    /// Those near the task's processors.
+    Closest,
+    /// One, shared by so many tasks.
+    Single(u32),
+    /// So many for each task.
+    PerTask(u32),
+    /// One for each task, by number.
+    Map(Vec<u32>),
+    /// Several for each task, by number.
+    Mask(Vec<Vec<u32>>),
+}
+
+/// The most entries of a list, repeated ones counted each time.
+const LIST_MAX: usize = 4096;
+
+impl GpuBind {
+    /// So many GPUs for each task: what `--gpus-per-task` implies.
+    #[must_use]
+    pub fn per_task(gpus: u32) -> Self {
+        Self { verbose: false, kind: Kind::PerTask(gpus) }
+    }
+
+    /// Reads the option's text; `None` where it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut verbose = false;
+        let mut rest = text.trim();
+        while let Some((word, after)) = rest.split_once(',') {
+            match word.to_ascii_lowercase().as_str() {
+                "verbose" | "v" => verbose = true,
+                "quiet" | "q" => verbose = false,
+                _ => break,
+            }
+            rest = after;
+        }
+        let lower = rest.to_ascii_lowercase();
+        let (name, value) =
+            lower.split_once(':').map_or((lower.as_str(), None), |(name, value)| (name, Some(value)));
+        let kind = match (name, value) {
+            ("none", None) => Kind::Nothing,
+            ("closest", None) => Kind::Closest,
+            ("single", Some(value)) => Kind::Single(positive(value)?),
+            ("per_task", Some(value)) => Kind::PerTask(positive(value)?),
+            ("map_gpu", Some(value)) => Kind::Map(list(value, &|item| item.parse().ok())?),
+            ("mask_gpu", Some(value)) => Kind::Mask(list(value, &mask)?),
+            // The level alone binds nothing.
+            ("verbose" | "v", None) => return Some(Self { verbose: true, kind: Kind::Closest }),
+            ("quiet" | "q", None) => return Some(Self { verbose: false, kind: Kind::Closest }),
+            _ => return None,
+        };
+        Some(Self { verbose, kind })
+    }
+
+    /// The places among the step's `count` devices on this node that the task at place `local` is told of; `None`: all,
+    /// and nothing is said. `near` says whether a device is near the task's processors, `position` where the device of
+    /// a number is. Numbers that the step does not have are left out.
+    #[must_use]
+    pub fn chosen(
+        &self,
+        local: usize,
+        count: usize,
+        near: &dyn Fn(usize) -> bool,
+        position: &dyn Fn(u32) -> Option<usize>,
+    ) -> Option<Vec<usize>> {
+        if count == 0 {
+            return None;
+        }
+        let close = || {
+            let close: Vec<usize> = (0..count).filter(|at| near(*at)).collect();
+            if close.is_empty() { (0..count).collect() } else { close }
+        };
+        let found = match &self.kind {
+            Kind::Nothing => return None,
+            Kind::Closest => close(),
+            Kind::Single(tasks) => {
+                let close = close();
+                vec![close[local / *tasks as usize % close.len()]]
+            }
+            Kind::PerTask(gpus) => {
+                let (first, gpus) = (local * *gpus as usize, *gpus as usize);
+                let mut found: Vec<usize> = (first..first + gpus.min(count)).map(|at| at % count).collect();
+                found.sort_unstable();
+                found
+            }
+            Kind::Map(numbers) => position(numbers[local % numbers.len()]).into_iter().collect(),
+            Kind::Mask(masks) => masks[local % masks.len()].iter().filter_map(|bit| position(*bit)).collect(),
+        };
+        Some(found)
+    }
+}
+
+fn positive(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number > 0)
+}
+
+/// Items between commas, each perhaps with `*N`.
+fn list<T: Clone>(text: &str, read: &dyn Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let mut found = Vec::new();
+    for item in text.split(',') {
+        let (item, times) = item
+            .split_once('*')
+            .map_or(Some((item, 1)), |(item, times)| Some((item, positive(times)? as usize)))?;
+        if found.len() + times > LIST_MAX {
+            return None;
+        }
+        found.extend(std::iter::repeat_n(read(item)?, times));
+    }
+    (!found.is_empty()).then_some(found)
+}
+
+/// The bits of a hexadecimal mask.
+fn mask(text: &str) -> Option<Vec<u32>> {
+    let bits = u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()?;
+    Some((0..64).filter(|bit| bits >> bit & 1 == 1).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GpuBind;
+
+    #[test]
+    fn the_grammar() {
+        for good in [
+            "closest",
+            "none",
+            "single:2",
+            "per_task:1",
+            "map_gpu:0,1",
+            "map_gpu:0*4,1*4",
+            "mask_gpu:0x3,c",
+            "verbose,closest",
+            "v,single:1",
+            "quiet,none",
+            "verbose",
+        ] {
+            assert!(GpuBind::parse(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "nearest",
+            "single",
+            "single:0",
+            "single:x",
+            "map_gpu:",
+            "map_gpu:a",
+            "mask_gpu:0xg",
+            "map_gpu:0*0",
+            "map_gpu:0*99999",
+            "closest:1",
+        ] {
+            assert_eq!(GpuBind::parse(bad), None, "{bad}");
+        }
+        assert!(GpuBind::parse("verbose,none").unwrap().verbose);
+    }
+
+    #[test]
+    fn a_task_beyond_the_gpus_begins_again() {
+        let bind = GpuBind::per_task(2);
+        let chosen = |local| bind.chosen(local, 4, &|_| true, &|_| None).unwrap();
+        assert_eq!((chosen(1), chosen(2)), (vec![2, 3], vec![0, 1]));
+        assert_eq!(bind.chosen(0, 0, &|_| true, &|_| None), None, "a step without GPUs");
+        // More than there are: all of them, once.
+        assert_eq!(GpuBind::per_task(9).chosen(0, 2, &|_| true, &|_| None), Some(vec![0, 1]));
+    }
+}

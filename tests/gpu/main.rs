@@ -1,0 +1,3 @@
+//! GPUs through a pretended `libnvidia-ml.so.1`, loaded as the real one is.
+
+mod driver;
