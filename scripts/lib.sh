@@ -1,7 +1,7 @@
 # Shared by the scripts of this folder (sourced, not run): the client's names, the build, messages.
 
 # Every name under which the one client binary is called; `sluice` itself is the binary.
-SLURM_NAMES="sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sprio sshare sdiag sstat sattach sbcast"
+SLURM_NAMES="sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sprio sshare sdiag sstat seff sattach sbcast"
 DAEMONS="sluice-scheduler sluice-executor sluice-supervisor sluice-simulate"
 
 say() { printf '%s\n' "$*"; }

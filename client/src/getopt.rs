@@ -48,6 +48,23 @@ impl<I> Spec<I> {
     }
 }
 
+/// How an option is written, whatever its command makes of it: for help and completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Single letter, where it has one.
+    pub short: Option<u8>,
+    /// Long name without the dashes; empty where there is none.
+    pub long: &'static str,
+    /// Whether a value follows.
+    pub takes: Takes,
+}
+
+/// The shapes of those options that a command offers, in its order.
+pub fn shapes<I: Copy>(specs: &[Spec<I>], offered: impl Fn(I) -> bool) -> Vec<Shape> {
+    let shown = specs.iter().filter(|spec| offered(spec.id));
+    shown.map(|spec| Shape { short: spec.short, long: spec.long, takes: spec.takes }).collect()
+}
+
 /// One option as given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given<I> {

@@ -4,10 +4,13 @@
 
 mod allocation;
 mod clusters;
+mod completion;
 mod job;
 mod json;
 mod node;
 mod node_verb;
+mod overview;
+mod past;
 mod sacct;
 mod sacctmgr;
 mod salloc;
@@ -15,6 +18,7 @@ mod sbatch;
 mod scancel;
 mod scontrol;
 mod sdiag;
+mod seff;
 mod simulate;
 mod sinfo;
 mod sprio;
@@ -22,6 +26,7 @@ mod squeue;
 mod srun;
 mod sstat;
 mod submit;
+mod top;
 mod up;
 mod whatif;
 mod why;
@@ -143,6 +148,7 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
         "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),
         "sdiag" => sdiag::run(&call),
+        "seff" => seff::run(&call),
         "sinfo" => sinfo::run(&call),
         "sprio" => sprio::run(&call),
         "sstat" => sstat::run(&call),
@@ -179,10 +185,7 @@ fn verb(argv: Vec<OsString>) -> u8 {
         connect::name_conf(Path::new(&conf));
         word = words.next();
     }
-    let Some(word) = word else {
-        say::err(HELP.trim_end());
-        return 2;
-    };
+    let Some(word) = word else { return overview::run() };
     let rest: Vec<OsString> = words.collect();
     let call = |program: &str, argv| Call { program: program.to_owned(), argv };
     match &*word.to_string_lossy() {
@@ -194,6 +197,14 @@ fn verb(argv: Vec<OsString>) -> u8 {
             say::out(format!("sluice {} (texts of slurm {COMPATIBLE})\n", env!("CARGO_PKG_VERSION")));
             0
         }
+        "completion" => completion::run(&call("sluice", rest)),
+        "complete" => {
+            // The words of a line are no options of ours.
+            let words =
+                rest.split_first().filter(|(first, _)| *first == "--").map_or(&rest[..], |(_, words)| words);
+            completion::complete(&call("sluice", words.to_vec()))
+        }
+        "top" => top::run(&call("sluice", rest)),
         "up" => up::run(&call("sluice", rest)),
         "node" => node_verb::run(&call("sluice", rest)),
         "why" => why::run(&call("sluice", rest)),
@@ -213,16 +224,20 @@ fn verb(argv: Vec<OsString>) -> u8 {
 }
 
 const HELP: &str = "\
-Usage: sluice [--conf slurm.conf] VERB …
+Usage: sluice [--conf slurm.conf] [VERB …]
+
+Without a verb it says what runs, what is yours, and what to do next.
 
   up            run a cluster in the foreground: scheduler and executors
   node [NAME]   what is known of a node, and what it cannot enforce
-  why JOB       why a job waits, until when, and what would start it now
+  why JOB       why a job waits and what would start it now, or what became of it
+  top           nodes, queue and own jobs on a screen, with keys
   whatif …      whose start moves if something were otherwise
   simulate …    a recorded workload through the scheduler, in virtual time
+  completion …  what bash, zsh or fish need to complete our commands
   version       versions
   help          this text
 
 and Slurm's commands, by their own names or behind sluice:
-  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sdiag sprio
+  sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sdiag sprio sstat seff
 ";

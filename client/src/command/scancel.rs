@@ -16,8 +16,8 @@ use proto::v1::{CancelJobs, Job, JobFilter, JobSelector};
 use super::job::{self, Selector, list};
 use super::{Call, block_on, clusters};
 use crate::api::Error;
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::{local, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::long(O::WcKey, "wckey", Value),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// What was asked for.
 #[derive(Default)]

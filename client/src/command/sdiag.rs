@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Call, block_on, json};
 use crate::api::Error;
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing};
+use crate::getopt::{self, Spec};
 use crate::{local, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Sort, b'T', "sort-by-time2", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// Runs the command.
 pub(crate) fn run(call: &Call) -> u8 {

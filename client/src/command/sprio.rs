@@ -11,8 +11,8 @@ use proto::v1::{JobFilter, ListPrioritiesReply, ListPrioritiesRequest, PriorityF
 use super::job::list;
 use super::{Call, block_on, clusters};
 use crate::api::Error;
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::table::{self, Field};
 use crate::{local, say};
 
@@ -57,6 +57,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::Help, "help", Nothing),
     Spec::long(O::Usage, "usage", Nothing),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// What was asked for.
 #[derive(Default)]

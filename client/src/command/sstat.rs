@@ -13,8 +13,8 @@ use tokio::net::UnixStream;
 
 use super::job::{self, Selector, list};
 use super::{Call, block_on};
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::say;
 use crate::table::print::{Column, Form};
 use crate::table::units::clock;
@@ -61,6 +61,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Verbose, b'v', "verbose", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 struct Asked {
     all_steps: bool,

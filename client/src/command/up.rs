@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{Call, block_on, job};
 use crate::api::Client;
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::{connect, local, say};
 
 /// How long the scheduler may take until it answers.
@@ -42,6 +42,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::KillJobs, "kill-jobs", Nothing),
     Spec::long(O::State, "state", Value),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// A started daemon.
 struct Daemon {

@@ -7,10 +7,10 @@ use model::refusal::Refusal;
 use proto::v1::{self, ExplainReply, ExplainRequest, Explanation, Job, Outlook, SingleChange, Witness};
 use serde_json::{Value, json};
 
-use super::{Call, block_on, job};
-use crate::api::Error;
-use crate::getopt::Spec;
+use super::{Call, block_on, job, past};
+use crate::api::{Client, Error};
 use crate::getopt::Takes::Nothing;
+use crate::getopt::{self, Spec};
 use crate::table::units::{clock, elapsed, memory};
 use crate::{local, say};
 
@@ -23,6 +23,11 @@ enum O {
 const OPTIONS: &[Spec<O>] =
     &[Spec::new(O::Help, b'h', "help", Nothing), Spec::long(O::Json, "json", Nothing)];
 
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
+
 /// Changes that are shown; the rest stands in `--json`.
 const CHANGES_SHOWN: usize = 6;
 
@@ -31,7 +36,9 @@ Usage: sluice why JOB [--json]
 
 Says why a job waits: the constraint that binds, the nodes by what rules them out, the
 jobs that hold what it needs and until when, its planned start, and the single changes
-of its request that would start it now. JOB is 12, or 12_3 for an element of an array.
+of its request that would start it now. Of a job that has ended: what ended it, what it
+used of what it asked for, where its output is and its last lines, as far as the asker
+may read them. JOB is 12, or 12_3 for an element of an array.
 ";
 
 /// Runs the verb: 0, 1 for a job that is not there or no answer, 2 for words that make no sense.
@@ -47,22 +54,39 @@ pub(crate) fn run(call: &Call) -> u8 {
         return 2;
     };
     let text = word.to_string_lossy();
-    let Some(request) = request(&text) else { return unknown(call, &text) };
+    let Some(request) = request(&text) else { return unknown(call) };
     let answer =
         block_on(async { Ok(super::connect_to_ask().await?.raw().explain(request).await?.into_inner()) });
-    let reply: ExplainReply = match answer {
+    let mut reply: ExplainReply = match answer {
         Ok(reply) => reply,
         Err(error) => return failed(call, &error),
     };
-    if let Some(refused) = reply.refused {
-        if refused.number == Refusal::InvalidJobId.number() {
-            return unknown(call, &text);
+    if let Some(refused) = reply.refused.take() {
+        if refused.number != Refusal::InvalidJobId.number() {
+            return failed(call, &refused.into());
         }
-        return failed(call, &refused.into());
+        // It may have ended a while ago.
+        let Some(selector) = job::Selector::parse(&text) else { return unknown(call) };
+        match block_on(past::find(&selector)) {
+            Ok(jobs) => {
+                reply = ExplainReply { job: jobs.into_iter().next_back(), now_ms: local::now_ms(), ..reply }
+            }
+            Err(error) => return failed(call, &error),
+        }
     }
-    let Some(job) = &reply.job else { return unknown(call, &text) };
+    let Some(job) = &reply.job else { return unknown(call) };
     say::out(if as_json { document(job, &reply) } else { text_of(job, &reply, text.contains('_')) });
     0
+}
+
+/// What is said of a job, in lines.
+pub(super) async fn lines(client: &Client, job_id: u32, task: Option<u32>) -> Result<Vec<String>, Error> {
+    let reply = client.raw().explain(ExplainRequest { job_id, task }).await?.into_inner();
+    match (&reply.refused, &reply.job) {
+        (None, Some(job)) => Ok(text_of(job, &reply, task.is_some()).lines().map(str::to_owned).collect()),
+        (Some(refused), _) => Err(refused.clone().into()),
+        (None, None) => Ok(Vec::new()),
+    }
 }
 
 /// The job, or the element of an array, that a word means.
@@ -76,11 +100,8 @@ fn request(text: &str) -> Option<ExplainRequest> {
     Some(ExplainRequest { job_id: selector.job_id, task })
 }
 
-fn unknown(call: &Call, text: &str) -> u8 {
+fn unknown(call: &Call) -> u8 {
     say::error(&call.program, Refusal::InvalidJobId.text());
-    if job::Selector::parse(text).is_some() {
-        say::err(format!("{}: jobs that ended a while ago are shown by \"sacct -j {text}\"", call.program));
-    }
     1
 }
 
@@ -109,42 +130,36 @@ fn text_of(job: &Job, reply: &ExplainReply, one_element: bool) -> String {
     let head = format!("job {} \"{name}\" of {}", job::id(job), job.user);
     match &reply.waiting {
         Some(waiting) => waits(&head, job, waiting, reply.now_ms, one_element),
-        None => past(&head, job, reply.now_ms),
+        None => past_or_present(&head, job, reply.now_ms),
     }
 }
 
 /// A job that runs or has ended, or that started while it was asked about.
-fn past(head: &str, job: &Job, now_ms: i64) -> String {
+fn past_or_present(head: &str, job: &Job, now_ms: i64) -> String {
     let state = job::state(job);
-    let started = job.start_ms.map(|at| when(at, now_ms)).unwrap_or_default();
     let on = if job.node_list.is_empty() { String::new() } else { format!(" on {}", job.node_list) };
-    let ran = elapsed(job::run_ms(job, now_ms) / 1000);
-    let mut out = if state == JobState::Pending {
-        format!("{head} waits\n")
-    } else if job::is_active(job) && state != JobState::Completing {
-        let mut text =
-            format!("{head} is {state}{on} in {} since {started}\n", job.partition, state = state.long());
-        text.push_str(&match job::end_ms(job) {
-            Some(end) => format!("  it ends at the latest {}\n", when(end, now_ms)),
-            None => "  it has no time limit\n".to_owned(),
-        });
-        text
-    } else if state == JobState::Completing {
-        format!("{head} is ending{on}: its processes are being cleared up\n")
-    } else {
-        let ended = job.end_ms.map(|at| when(at, now_ms)).unwrap_or_default();
-        let mut text = format!("{head} has ended: {}, exit code {}\n", state.long(), job::exit(job.exit));
-        match job.start_ms {
-            Some(_) => text.push_str(&format!("  ran {ran}{on}, started {started}, ended {ended}\n")),
-            None => text.push_str(&format!("  never started, ended {ended}\n")),
-        }
-        text
-    };
     let reason = job::reason(job);
-    if reason != "None" {
-        out.push_str(&format!("  reason    {reason}\n"));
+    let because = if reason == "None" { String::new() } else { format!("  reason    {reason}\n") };
+    match state {
+        JobState::Pending => format!("{head} waits\n{because}"),
+        JobState::Completing => {
+            format!("{head} is ending{on}: its processes are being cleared up\n{because}")
+        }
+        state if job::is_active(job) => {
+            let started = job.start_ms.map(|at| when(at, now_ms)).unwrap_or_default();
+            let end = match job::end_ms(job) {
+                Some(end) => format!("  it ends at the latest {}\n", when(end, now_ms)),
+                None => "  it has no time limit\n".to_owned(),
+            };
+            format!("{head} is {}{on} in {} since {started}\n{end}{because}", state.long(), job.partition)
+        }
+        state => {
+            let ended = job.end_ms.map(|at| when(at, now_ms)).unwrap_or_default();
+            let exit = job::exit(job.exit);
+            let head = format!("{head} has ended: {}, exit code {exit}, {ended}\n", state.long());
+            head + &past::text(job, now_ms)
+        }
     }
-    out
 }
 
 fn waits(head: &str, job: &Job, waiting: &Explanation, now_ms: i64, one_element: bool) -> String {

@@ -200,6 +200,18 @@ fn specs(program: Program) -> Vec<Spec<usize>> {
     rows.map(spec).collect()
 }
 
+/// How the options that a program offers are written, in the order of the table.
+pub(crate) fn shapes(program: Program) -> Vec<getopt::Shape> {
+    let offered = |row: &&Row| row.on & program.mask() != 0 && !matches!(row.effect, Effect::Refuse);
+    let rows = table::ROWS.iter().filter(offered);
+    rows.map(|row| getopt::Shape {
+        short: Some(row.short).filter(|&short| short != 0),
+        long: row.long,
+        takes: row.takes,
+    })
+    .collect()
+}
+
 fn complaint(program: Program, line: String) -> Stop {
     let hint = format!("Try \"{} --help\" for more information", program.name());
     Stop { out: String::new(), err: vec![line, hint], code: 255 }

@@ -14,10 +14,10 @@ use proto::v1::{Job, JobFilter, ListHistoryRequest};
 
 use self::fields::{FIELDS, Field, Row, find};
 use super::job::{self, Selector, list};
-use super::{Call, block_on, clusters};
+use super::{Call, block_on, clusters, past};
 use crate::api::Error;
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::table::print::{Column, Form};
 use crate::{local, say};
 
@@ -128,6 +128,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Unsupported("--associations"), b'x', "associations", Value),
     Spec::long(O::Unsupported("--yaml"), "yaml", Maybe),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |id| !matches!(id, O::Unsupported(_)))
+}
 
 /// What was asked for.
 #[derive(Default)]
@@ -387,18 +392,10 @@ async fn load(asked: &Asked) -> Result<Vec<Job>, Error> {
 
 /// The jobs that match, by id, of each only the last run unless all are wanted.
 fn select(asked: &Asked, mut jobs: Vec<Job>, now_ms: i64) -> Vec<Job> {
-    jobs.sort_by_key(|job| (job.job_id, job.run, job.end_ms.unwrap_or(i64::MAX)));
-    if !asked.duplicates {
-        let mut last: Vec<Job> = Vec::new();
-        for job in jobs {
-            match last.last_mut() {
-                Some(before) if before.job_id == job.job_id && before.array_task_id == job.array_task_id => {
-                    *before = job;
-                }
-                _ => last.push(job),
-            }
-        }
-        jobs = last;
+    if asked.duplicates {
+        jobs.sort_by_key(|job| (job.job_id, job.run, job.end_ms.unwrap_or(i64::MAX)));
+    } else {
+        jobs = past::last_runs(jobs);
     }
     if !asked.jobs.is_empty() {
         let chosen = |job: &Job| asked.jobs.iter().find_map(|selector| selector.select(job));

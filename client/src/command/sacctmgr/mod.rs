@@ -18,8 +18,8 @@ use self::show::Style;
 use self::words::{Words, is};
 use super::{Call, block_on};
 use crate::api::{Client, Error};
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing};
+use crate::getopt::{self, Spec};
 use crate::table::print::Form;
 use crate::{local, say};
 
@@ -54,6 +54,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::long(O::Unsupported, "yaml", Maybe),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |id| id != O::Unsupported)
+}
 
 struct Session {
     program: String,

@@ -17,8 +17,8 @@ pub(super) use self::act::wire;
 use self::show_job::Style;
 use super::{Call, block_on};
 use crate::api::{Client, Error};
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::say;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::long(O::Yaml, "yaml", Maybe),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// What holds for all commands of one run.
 struct Session {

@@ -15,8 +15,8 @@ use self::fields::{FIELDS, Grouping, Row, grouping, names_partition};
 use super::job::list;
 use super::{Call, block_on, clusters, node};
 use crate::api::Error;
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::table::{self, Format};
 use crate::{local, say};
 
@@ -82,6 +82,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::Help, "usage", Nothing),
     Spec::long(O::Yaml, "yaml", Maybe),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// What was asked for.
 #[derive(Default)]

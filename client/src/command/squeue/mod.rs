@@ -18,8 +18,8 @@ use self::fields::{FIELDS, Row};
 use super::job::{self, Selector, list};
 use super::{Call, block_on, clusters};
 use crate::api::{Client, Error};
-use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
+use crate::getopt::{self, Spec};
 use crate::{local, say, table};
 
 const DEFAULT: &str = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R";
@@ -105,6 +105,11 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::ExpandPatterns, "expand-patterns", Nothing),
     Spec::long(O::Yaml, "yaml", Maybe),
 ];
+
+/// How its options are written.
+pub(super) fn shapes() -> Vec<getopt::Shape> {
+    getopt::shapes(OPTIONS, |_| true)
+}
 
 /// Which states are shown.
 enum States {
