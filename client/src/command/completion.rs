@@ -72,6 +72,9 @@ pub(crate) fn complete(call: &Call) -> u8 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Noun {
     Account,
+    /// One that waits, runs, or has ended.
+    AnyJob,
+    /// One that waits or runs.
     Job,
     Node,
     Partition,
@@ -115,7 +118,7 @@ fn verb_words(verb: &str, last: &str, names: &mut dyn FnMut(Noun) -> Vec<String>
         "why" if last.starts_with('-') => chosen(last, super::why::shapes().iter().flat_map(spellings)),
         "top" if last.starts_with('-') => chosen(last, super::top::shapes().iter().flat_map(spellings)),
         "up" if last.starts_with('-') => chosen(last, super::up::shapes().iter().flat_map(spellings)),
-        "why" => listed(last, Noun::Job, names),
+        "why" => listed(last, Noun::AnyJob, names),
         "node" => listed(last, Noun::Node, names),
         _ => Vec::new(),
     }
@@ -168,6 +171,7 @@ fn awaiting(shapes: &[Shape], word: &str) -> Option<Shape> {
 fn noun_of(command: &str, long: &str) -> Option<Noun> {
     Some(match long {
         "account" | "accounts" => Noun::Account,
+        "job" | "jobid" | "jobs" if command == "sacct" => Noun::AnyJob,
         "job" | "jobid" | "jobs" => Noun::Job,
         "nodelist" | "exclude" | "nodes"
             if !(long == "nodes" && matches!(command, "sbatch" | "srun" | "salloc")) =>
@@ -215,7 +219,8 @@ fn operand(command: &str, before: &[&str]) -> Option<Noun> {
         "wait_job",
     ];
     match (command, before) {
-        ("scancel" | "seff", _) => Some(Noun::Job),
+        ("scancel", _) => Some(Noun::Job),
+        ("seff", _) => Some(Noun::AnyJob),
         ("scontrol", []) => Some(Noun::Word(ACTIONS)),
         ("scontrol", ["show"]) => Some(Noun::Word(ENTITIES)),
         ("scontrol", ["show", "job"]) => Some(Noun::Job),
@@ -264,10 +269,13 @@ fn ask(noun: Noun) -> Vec<String> {
     let question = async {
         let client = Client::connect().await.ok()?.with_patience(PATIENCE);
         Some(match noun {
-            Noun::Job => {
+            Noun::AnyJob | Noun::Job => {
                 let uid = nix::unistd::getuid().as_raw();
                 let uids = if uid == 0 { Vec::new() } else { vec![uid] };
-                let jobs = client.jobs(JobFilter { uids, ..JobFilter::default() }, true).await.ok()?;
+                let jobs = client
+                    .jobs(JobFilter { uids, ..JobFilter::default() }, noun == Noun::AnyJob)
+                    .await
+                    .ok()?;
                 jobs.iter()
                     .map(|job| {
                         job::id(job).split('[').next().unwrap_or_default().trim_end_matches('_').to_owned()
@@ -354,7 +362,7 @@ mod tests {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         candidates(&words, &mut |noun| match noun {
             Noun::Partition => vec!["debug".to_owned(), "long".to_owned()],
-            Noun::Job => vec!["7".to_owned(), "71".to_owned(), "8".to_owned()],
+            Noun::AnyJob | Noun::Job => vec!["7".to_owned(), "71".to_owned(), "8".to_owned()],
             Noun::Node => vec!["n1".to_owned()],
             other => vec![format!("{other:?}")],
         })

@@ -61,18 +61,19 @@ pub(crate) fn run(call: &Call) -> u8 {
         Ok(reply) => reply,
         Err(error) => return failed(call, &error),
     };
-    if let Some(refused) = reply.refused.take() {
-        if refused.number != Refusal::InvalidJobId.number() {
-            return failed(call, &refused.into());
-        }
-        // It may have ended a while ago.
-        let Some(selector) = job::Selector::parse(&text) else { return unknown(call) };
+    if let Some(refused) = reply.refused.take()
+        && refused.number != Refusal::InvalidJobId.number()
+    {
+        return failed(call, &refused.into());
+    }
+    // One that has ended is told with its steps, also where it left the scheduler's memory.
+    let over = reply.job.as_ref().is_none_or(|job| !job::is_active(job) && reply.waiting.is_none());
+    if over && let Some(selector) = job::Selector::parse(&text) {
         match block_on(past::find(&selector)) {
-            Ok(jobs) => {
-                reply = ExplainReply { job: jobs.into_iter().next_back(), now_ms: local::now_ms(), ..reply }
-            }
+            Ok(jobs) => reply.job = jobs.into_iter().next_back().or(reply.job),
             Err(error) => return failed(call, &error),
         }
+        reply.now_ms = reply.now_ms.max(local::now_ms());
     }
     let Some(job) = &reply.job else { return unknown(call) };
     say::out(if as_json { document(job, &reply) } else { text_of(job, &reply, text.contains('_')) });

@@ -63,7 +63,8 @@ fn totals(screen: &Screen) -> Line<'static> {
 /// `####......` of a part of a whole.
 fn bar(part: u64, whole: u64) -> String {
     let filled =
-        if whole == 0 { 0 } else { usize::try_from(part * BAR as u64 / whole).unwrap_or(BAR).min(BAR) };
+        (part * BAR as u64).checked_div(whole).map_or(0, |cells| usize::try_from(cells).unwrap_or(BAR));
+    let filled = filled.min(BAR);
     // Something in use shows, however little.
     let filled = if part > 0 { filled.max(1) } else { filled };
     format!("{}{}", "#".repeat(filled), ".".repeat(BAR - filled))
