@@ -73,6 +73,13 @@ pub enum Item {
         /// What became of it.
         report: Report,
     },
+    /// A session looked at its node's GPUs again.
+    Gpus {
+        /// The session.
+        session: u64,
+        /// All of them.
+        gpus: Vec<model::gpu::Gpu>,
+    },
     /// A session is over.
     SessionEnded {
         /// The session.

@@ -262,7 +262,7 @@ structs! {
         max_job_count max_array_size requeue_default requeue_delay def_mem_per_cpu def_mem_per_node licenses
         enforce weights priority_max_age multifactor node_timeout requeue_without_evidence return_to_service
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres
-        lease_grace tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
+        lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
         topology switch_wait_max max_array_tasks
     }
     NodeDefinition {
@@ -295,6 +295,7 @@ enums! {
         8 Plan(plan),
         9 IdsHeld(ids),
         10 ClockSet { wall_ahead },
+        11 GpusObserved { node gpus },
     }
     Command {
         0 Cancel { jobs filter signal batch_only full },
@@ -634,6 +635,7 @@ mod tests {
             Input::Report { node: NodeIdx(1), run, report: Report::Ended(Box::new(outcome)) },
             Input::Report { node: NodeIdx(1), run, report: Report::Begun { at: Timestamp(5) } },
             Input::Disconnected { node: NodeIdx(1) },
+            Input::GpusObserved { node: NodeIdx(1), gpus: vec![crate::sample::gpu()] },
             Input::Deadline,
             Input::Plan(Plan { starts: vec![start], promises: Some(promises) }),
         ];

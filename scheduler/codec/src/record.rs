@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RunNumber, TaskIndex};
 use model::time::{Span, Timestamp};
 use proto::journal_v1 as w;
+use scheduler_core::gpu::mix::Observed;
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
 use scheduler_core::state::aging::Aging;
@@ -132,6 +133,10 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         Record::AccountNumbers { association, qos } => {
             Kind::AccountNumbers(w::AccountNumbers { association: *association, qos: *qos })
         }
+        Record::SlicesAsked { asked, told } => {
+            let (counts, until_fresh) = asked.parts();
+            Kind::SlicesAsked(w::SlicesAsked { counts: counts.to_vec(), until_fresh, told: told.to_vec() })
+        }
         Record::Aging(aging) => Kind::Aging(w::Aging {
             weight: aging.weight,
             max_age_ms: aging.max_age.0,
@@ -244,6 +249,14 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::User(wire) => accounts::user_in(wire)?,
         Kind::Association(wire) => accounts::association_in(wire),
         Kind::Qos(wire) => accounts::qos_in(wire),
+        Kind::SlicesAsked(wire) => {
+            let six = |list: Vec<u32>| <[u32; 6]>::try_from(list).ok();
+            let asked = six(wire.counts).and_then(|counts| Observed::of_parts(counts, wire.until_fresh));
+            Record::SlicesAsked {
+                asked: need("slices_asked.counts", asked)?,
+                told: need("slices_asked.told", six(wire.told))?,
+            }
+        }
         Kind::Aging(wire) => Record::Aging(Aging {
             weight: wire.weight,
             max_age: Span(wire.max_age_ms),

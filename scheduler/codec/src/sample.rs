@@ -74,6 +74,7 @@ fn place(record: &Record) -> usize {
         Record::AccountNumbers { .. } => 33,
         Record::IdWraps(_) => 35,
         Record::Aging(_) => 34,
+        Record::SlicesAsked { .. } => 39,
         Record::Promises { .. } => 36,
         Record::JobConfiguring { .. } => 37,
     }
@@ -108,7 +109,7 @@ pub(crate) fn slice() -> Slice {
     Slice { gpu: 1, profile: "3g.20gb".into(), start: 4, size: 4 }
 }
 
-fn gpu() -> Gpu {
+pub(crate) fn gpu() -> Gpu {
     let name = "3g.20gb";
     Gpu {
         index: 1,
@@ -607,6 +608,9 @@ pub(crate) fn all() -> Vec<Record> {
     samples.push(Record::Owner(Epoch(u64::MAX)));
     samples.push(Record::NextJobId(u32::MAX));
     samples.push(Record::IdWraps(3));
+    let asked =
+        scheduler_core::gpu::mix::Observed::of_parts([1, 2, 3, 4, 5, 6], 7).expect("counts from one on");
+    samples.push(Record::SlicesAsked { asked, told: [6, 5, 4, 3, 2, 1] });
     samples.push(Record::Aging(Aging {
         weight: u32::MAX,
         max_age: Span(5),

@@ -54,6 +54,15 @@ impl CpuIds {
         }
     }
 
+    /// Those that another set has not got. Cost: O(ids of both).
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Self::new();
+        let rest = |id: &u32| !other.0.iter().any(|(first, last)| (first..=last).contains(&id));
+        self.iter().filter(rest).for_each(|id| left.push(id));
+        left
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> u32 {
@@ -122,6 +131,26 @@ pub struct GresShare {
     /// Where each one lies, where GPUs are observed. Of a kind whose GPUs are dynamic these are instances made for
     /// the job: they have no index and are not part of the count.
     pub slices: Vec<Slice>,
+}
+
+impl GresShare {
+    /// Whether it is of slices that were made for the job.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.count == 0 && !self.slices.is_empty()
+    }
+
+    /// How many devices or slices.
+    #[must_use]
+    pub fn amount(&self) -> u64 {
+        if self.is_cut() { self.slices.len() as u64 } else { self.count }
+    }
+
+    /// The memory slices that were made for the job, eight bits for each GPU.
+    #[must_use]
+    pub fn cut_bits(&self) -> u64 {
+        if self.is_cut() { self.slices.iter().fold(0, |all, slice| all | slice.bits()) } else { 0 }
+    }
 }
 
 /// What is held on one node.

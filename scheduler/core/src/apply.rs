@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use model::id::{NodeIdx, PartitionIdx};
 
+use crate::gpu::inventory::Inventory;
 use crate::record::Record;
 use crate::state::State;
 use crate::state::accounts::Accounts;
@@ -52,6 +53,7 @@ pub fn apply(state: &mut State, record: &Record) {
         }
         Record::IdWraps(times) => state.id_wraps = *times,
         Record::Aging(aging) => age(state, *aging),
+        Record::SlicesAsked { asked, told } => state.slices.set(asked.clone(), *told),
         Record::WallAhead(span) => state.wall_ahead = *span,
         Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }
@@ -127,7 +129,8 @@ fn apply_node(state: &mut State, record: &Record) {
     };
     let before = serving(state, node);
     change_node(state, record);
-    if serving(state, node) && (!before || matches!(record, Record::NodeDefined { .. })) {
+    let offers = matches!(record, Record::NodeDefined { .. } | Record::NodeRegistered { .. });
+    if serving(state, node) && (!before || offers) {
         state.promises.give_back(state.now);
     }
 }
@@ -141,6 +144,7 @@ fn change_node(state: &mut State, record: &Record) {
             let node = node_mut(state, *node);
             node.incarnation = Some(*incarnation);
             node.observed = Arc::clone(observed);
+            take_stock(node);
         }
         Record::NodeBusy { node, at } => node_mut(state, *node).last_busy = Some(*at),
         _ => unreachable!("only node records come here"),
@@ -165,6 +169,7 @@ fn define_node(state: &mut State, idx: NodeIdx, definition: &Arc<NodeDefinition>
             incarnation: None,
             observed: Arc::new(Observed::default()),
             last_busy: None,
+            inventory: None,
             used: Used::default(),
         });
     } else {
@@ -173,6 +178,7 @@ fn define_node(state: &mut State, idx: NodeIdx, definition: &Arc<NodeDefinition>
         node.definition = Arc::clone(definition);
         node.removed = removed;
     }
+    take_stock(&mut state.nodes[place]);
     usage::resize(&mut state.nodes[place]);
     let name = &definition.name;
     let partitions = &mut state.partitions;
@@ -180,6 +186,14 @@ fn define_node(state: &mut State, idx: NodeIdx, definition: &Arc<NodeDefinition>
         if partition.definition.nodes.contains(name) && !partition.nodes.contains(&idx) {
             partition.nodes = nodes_of(&state.index.node_by_name, &partition.definition);
         }
+    }
+}
+
+/// What the GPUs of a node offer follows from what it declares and what was observed.
+fn take_stock(node: &mut Node) {
+    let inventory = Inventory::of(&node.definition, &node.observed.gpus);
+    if node.inventory.as_deref() != inventory.as_ref() {
+        node.inventory = inventory.map(Arc::new);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::array::TaskSet;
 use model::exit::ExitStatus;
+use model::gpu::Gpu;
 use model::gres::GresRequest;
 use model::id::{BodyHash, BootId, Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, SpoolId, Uid};
 use model::request::JobRequest;
@@ -36,6 +37,13 @@ pub enum Input {
     },
     /// An executor connected and showed what it has.
     Registered(Box<Registration>),
+    /// An executor looked at its GPUs again: one has a fault, or has none any more.
+    GpusObserved {
+        /// The node.
+        node: NodeIdx,
+        /// All of them.
+        gpus: Vec<Gpu>,
+    },
     /// A session ended.
     Disconnected {
         /// The node.

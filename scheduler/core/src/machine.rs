@@ -114,6 +114,7 @@ impl Machine {
             Input::Submit(submit) => call.submit(*submit),
             Input::Command { reply, asker, command } => call.command(reply, &asker, *command),
             Input::Registered(registration) => call.register(*registration),
+            Input::GpusObserved { node, gpus } => call.gpus_observed(node, gpus),
             Input::Disconnected { node } => call.disconnect(node),
             Input::Report { node, run, report } => call.report(node, run, report),
             Input::IdsHeld(ids) => call.machine.held_ids = Some(*ids),

@@ -10,6 +10,8 @@ pub(crate) mod feature;
 pub(crate) mod fit;
 pub(crate) mod topology;
 
+pub(crate) mod pack;
+
 mod board;
 mod ever;
 
@@ -19,10 +21,12 @@ use model::id::{NodeIdx, PartitionIdx, Uid};
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{Allocation, NodeShare};
+use crate::gpu::inventory::Offer;
 use crate::input::PlannedStart;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
+use crate::state::node::Node;
 use crate::state::partition::Partition;
 
 pub(crate) use board::{Board, candidate as candidate_on};
@@ -77,15 +81,19 @@ pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedSta
             && share.cpus <= definition.cpus
             && share.shared != alone
             && (if alone { node.used.sharing == 0 } else { node.used.sharing == node.used.jobs });
-        let gres_free = share.gres.iter().all(|gres| {
-            let kind = gres.kind as usize;
-            let (Some(held), Some(has)) = (node.used.gres.get(kind), definition.gres.get(kind)) else {
-                return false;
-            };
-            let bits =
-                node.used.gres_bits.get(kind).cloned().map_or_else(assign::Bits::default, assign::Bits);
-            held + gres.count <= has.count && gres.indices.iter().all(|index| bits.is_free(index))
-        });
+        let gres_free = cuts_hold(node, share)
+            && share.gres.iter().all(|gres| {
+                let kind = gres.kind as usize;
+                let (Some(held), Some(has)) = (node.used.gres.get(kind), node.offer().gres.get(kind)) else {
+                    return false;
+                };
+                let serves =
+                    |index| node.inventory.as_ref().is_none_or(|inventory| inventory.in_service(kind, index));
+                let bits =
+                    node.used.gres_bits.get(kind).cloned().map_or_else(assign::Bits::default, assign::Bits);
+                held + gres.count <= has.count
+                    && gres.indices.iter().all(|index| bits.is_free(index) && serves(index))
+            });
         node.is_available()
             && partition.nodes.binary_search(&share.node).is_ok()
             && cpus_free
@@ -93,6 +101,27 @@ pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedSta
             && (!whole || node.used.jobs == 0)
             && share.cpu_ids.iter().all(|id| used.below(layers).is_free(id))
             && gres_free
+    })
+}
+
+/// Whether the slices of a proposal can be made: legal on dynamic GPUs in service, free, apart from each other.
+fn cuts_hold(node: &Node, share: &NodeShare) -> bool {
+    let mut free = node.free_slices();
+    share.gres.iter().filter(|gres| gres.is_cut()).all(|gres| {
+        gres.slices.iter().all(|slice| {
+            let gpus = node.inventory.iter().flat_map(|inventory| &inventory.dynamic);
+            let offers = gpus
+                .filter(|gpu| gpu.index == slice.gpu && gpu.kind == gres.kind)
+                .flat_map(|gpu| &gpu.offers);
+            let legal = |offer: &Offer| {
+                offer.name == slice.profile
+                    && offer.size == slice.size
+                    && offer.starts >> slice.start & 1 == 1
+            };
+            let fits = slice.start < 8 && offers.into_iter().any(legal) && slice.bits() & !free == 0;
+            free &= !slice.bits();
+            fits
+        })
     })
 }
 
@@ -108,7 +137,7 @@ pub(crate) fn place_demand(
     let chosen = choose_nodes(state, settings, partition, demand, |node| {
         board.candidate(state, settings, demand, owner, node)
     })?;
-    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one));
+    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one, u64::MAX));
     let mut shares: Vec<NodeShare> = shares.collect::<Option<_>>()?;
     shares.sort_by_key(|share| share.node);
     Some(shares.into())
@@ -138,6 +167,7 @@ pub(crate) fn choose_nodes(
         let busy = if settings.least_loaded { load(node) } else { 0 };
         (node.definition.weight, busy)
     });
+    prefer_by_rule(state, settings, &mut candidates);
     let choose = |demand: &Demand, list: &[Candidate]| topology::choose(state, settings, demand, list);
     let having = |expression: &Expression| -> Vec<Candidate> {
         let has =
@@ -176,6 +206,25 @@ pub(crate) fn choose_nodes(
             };
             choose(&demand, &candidates)
         }
+    }
+}
+
+/// Of the nodes that are preferred alike the one whose GPU the rule would cut comes first.
+fn prefer_by_rule(state: &State, settings: &Settings, candidates: &mut [Candidate]) {
+    let Some(rule) = state.slices.rule() else { return };
+    let rank = |candidate: &Candidate| {
+        let node = state.node(candidate.node);
+        (node.definition.weight, if settings.least_loaded { load(node) } else { 0 })
+    };
+    let Some(first) = candidates.first() else { return };
+    let (Some((class, _)), best) = (first.state, rank(first)) else { return };
+    let alike = candidates.iter().take_while(|one| rank(one) == best);
+    let states: Vec<_> = alike
+        .map_while(|one| one.state.filter(|(other, _)| *other == class))
+        .map(|(_, taken)| taken)
+        .collect();
+    if let Some((winner, _)) = rule.choose(&states, class) {
+        candidates[..=winner].rotate_right(1);
     }
 }
 

@@ -11,6 +11,7 @@ use model::job::JobState;
 use model::time::{Span, Timestamp};
 
 use crate::allocation::Allocation;
+use crate::gpu;
 use crate::state::ArraySummary;
 use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Qos, User};
 use crate::state::aging::Aging;
@@ -24,6 +25,13 @@ use crate::state::promise::PromiseChange;
 pub enum Record {
     /// Time of the records that follow; never decreases.
     Time(Timestamp),
+    /// What was asked of GPUs that are cut, and the weights by which their starts are chosen from now on.
+    SlicesAsked {
+        /// All of it.
+        asked: gpu::mix::Observed,
+        /// By profile, in table order.
+        told: [u32; 6],
+    },
     /// How priorities grow with age, and when full-grown jobs were compared: the queue is sorted by it.
     Aging(Aging),
     /// A new owner of the journal.

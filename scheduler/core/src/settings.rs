@@ -146,9 +146,19 @@ pub struct Settings {
     pub tres: Vec<Box<str>>,
     /// Grace of a lost client before its allocation ends.
     pub lease_grace: Span,
+    /// How long it takes to make an instance on a dynamic GPU, for planning.
+    pub slice_create: Span,
+    /// How long it takes to remove one.
+    pub slice_destroy: Span,
 }
 
 impl Settings {
+    /// What making and removing its slices adds to the time of a run.
+    #[must_use]
+    pub fn slice_time(&self) -> Span {
+        self.slice_create.saturating_add(self.slice_destroy)
+    }
+
     /// A cluster of that name without nodes or partitions, with the defaults of `man slurm.conf`.
     #[must_use]
     pub fn named(cluster: &str) -> Self {
@@ -193,6 +203,8 @@ impl Settings {
             policy: crate::plan::policy::Policy::default(),
             tres: Vec::new(),
             lease_grace: Span::from_secs(60),
+            slice_create: Span::from_secs(2),
+            slice_destroy: Span::from_secs(1),
         }
     }
 }

@@ -69,6 +69,9 @@ impl Tally {
             for held in &share.gres {
                 if let Some(kind) = kinds.get(held.kind as usize) {
                     tally.add_gres(&kind.name, Some(&kind.kind), held.count);
+                    for slice in held.slices.iter().filter(|_| held.is_cut()) {
+                        tally.add_slice(&kind.name, &kind.kind, &slice.profile);
+                    }
                 }
             }
         }
@@ -118,6 +121,14 @@ impl Tally {
         self.add_one(name, count);
         if let Some(kind) = kind.filter(|kind| !kind.is_empty()) {
             self.add_one(&format!("{name}:{kind}"), count);
+        }
+    }
+
+    /// One slice that was made: under its profile's name, and under that with the type of its GPU.
+    fn add_slice(&mut self, name: &str, gpu: &str, profile: &str) {
+        self.add_gres(name, Some(profile), 1);
+        if !gpu.is_empty() {
+            self.add_one(&format!("{name}:{gpu}_{profile}"), 1);
         }
     }
 

@@ -489,6 +489,11 @@ impl<'a> Owner<'a> {
                     self.handle(Input::Report { node, run, report });
                 }
             }
+            Item::Gpus { session, gpus } => {
+                if let Some(node) = self.node_of(session) {
+                    self.handle(Input::GpusObserved { node, gpus });
+                }
+            }
             Item::SessionEnded { session } => {
                 if let Some(node) = self.node_of(session) {
                     self.current.remove(&node);

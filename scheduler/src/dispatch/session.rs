@@ -153,8 +153,13 @@ async fn listen(
             Some(Up::Register(_)) => {
                 return Err(Status::failed_precondition("a session registers once"));
             }
-            // What a node has is taken from its registration.
-            Some(Up::Node(_)) | None => {}
+            // What else a node has is taken from its registration.
+            Some(Up::Node(v1::NodeReport { facts: Some(facts) })) => {
+                let gpus =
+                    agent::gpus(facts.gpus).map_err(|error| Status::invalid_argument(error.to_string()))?;
+                parts.inbox.send(Item::Gpus { session, gpus }).await.map_err(|_| stopping())?;
+            }
+            Some(Up::Node(v1::NodeReport { facts: None })) | None => {}
         }
     }
 }

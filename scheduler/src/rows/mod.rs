@@ -16,6 +16,8 @@ use model::id::NodeIdx;
 use proto::v1;
 use scheduler_core::allocation::{GresShare, NodeShare, Slice};
 use scheduler_core::state::State;
+use scheduler_core::state::node::Node;
+use std::collections::BTreeMap;
 
 /// Names of the nodes of an allocation, compressed. Cost: O(n log n).
 #[must_use]
@@ -45,7 +47,7 @@ pub fn node_allocation(state: &State, share: &NodeShare) -> v1::NodeAllocation {
         cpus: share.cpus.0,
         cpu_ranges: share.cpu_ids.ranges().iter().flat_map(|&(first, last)| [first, last]).collect(),
         memory_mib: share.memory.0,
-        gres: share.gres.iter().filter_map(|held| gres_allocation(node, held)).collect(),
+        gres: share.gres.iter().flat_map(|held| gres_allocations(node, held)).collect(),
         tasks: share.tasks,
     }
 }
@@ -59,13 +61,35 @@ fn slice(held: &Slice) -> v1::Slice {
     }
 }
 
-fn gres_allocation(node: &scheduler_core::state::node::Node, held: &GresShare) -> Option<v1::GresAllocation> {
-    let kind = node.definition.gres.get(held.kind as usize)?;
-    Some(v1::GresAllocation {
+/// One for a kind, and one for each profile of slices that were made; these have the indices of their GPUs.
+fn gres_allocations(node: &Node, held: &GresShare) -> Vec<v1::GresAllocation> {
+    let Some(kind) = node.definition.gres.get(held.kind as usize) else { return Vec::new() };
+    if held.is_cut() {
+        let mut profiles: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
+        held.slices.iter().for_each(|slice| profiles.entry(&slice.profile).or_default().push(slice));
+        let of = |(profile, slices): (&str, Vec<&Slice>)| {
+            let mut indices: Vec<u32> = slices.iter().map(|slice| slice.gpu).collect();
+            indices.dedup();
+            v1::GresAllocation {
+                name: kind.name.to_string(),
+                r#type: profile.to_owned(),
+                count: slices.len() as u64,
+                indices,
+                slices: slices.into_iter().map(slice).collect(),
+            }
+        };
+        return profiles.into_iter().map(of).collect();
+    }
+    // Slurm numbers the devices of a name over all its types.
+    let before = node.definition.gres[..held.kind as usize].iter();
+    let before: u64 =
+        before.filter(|other| other.name == kind.name && other.indexed).map(|other| other.count).sum();
+    let before = u32::try_from(before).unwrap_or(0);
+    vec![v1::GresAllocation {
         name: kind.name.to_string(),
         r#type: kind.kind.to_string(),
         count: held.count,
-        indices: held.indices.iter().collect(),
+        indices: held.indices.iter().map(|index| index.saturating_add(before)).collect(),
         slices: held.slices.iter().map(slice).collect(),
-    })
+    }]
 }

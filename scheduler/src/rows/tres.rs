@@ -2,6 +2,8 @@
 //!
 //! Generic resources are named only where AccountingStorageTRES names them, typed ones after the plain.
 
+use std::collections::BTreeMap;
+
 use model::gres::GresRequest;
 use model::request::{JobRequest, MemoryRequest};
 use model::tres::{Kind, Tres};
@@ -21,6 +23,14 @@ impl GresSum {
         self.add_one(name.to_owned(), count);
         if let Some(kind) = kind.filter(|kind| !kind.is_empty()) {
             self.add_one(format!("{name}:{kind}"), count);
+        }
+    }
+
+    /// One slice that was made: under its profile's name, and under that with the type of its GPU.
+    fn add_slice(&mut self, name: &str, gpu: &str, profile: &str) {
+        self.add(name, Some(profile), 1);
+        if !gpu.is_empty() {
+            self.add_one(format!("{name}:{gpu}_{profile}"), 1);
         }
     }
 
@@ -96,6 +106,9 @@ pub fn of_allocation(state: &State, shares: &[NodeShare], settings: &Settings) -
         for held in &share.gres {
             if let Some(kind) = kinds.get(held.kind as usize) {
                 sum.add(&kind.name, Some(&kind.kind), held.count);
+                for slice in held.slices.iter().filter(|_| held.is_cut()) {
+                    sum.add_slice(&kind.name, &kind.kind, &slice.profile);
+                }
             }
         }
     }
@@ -139,6 +152,11 @@ pub fn in_use(node: &Node, cpus: u64, settings: &Settings) -> String {
     for (kind, &count) in node.definition.gres.iter().zip(&node.used.gres) {
         sum.add(&kind.name, Some(&kind.kind), count);
     }
+    for (&(gpu, _), slice) in &node.used.cuts {
+        let kind = node.inventory.iter().flat_map(|one| &one.dynamic).find(|one| one.index == gpu);
+        let kind = kind.and_then(|one| node.definition.gres.get(one.kind as usize));
+        sum.add_slice("gpu", kind.map_or("", |kind| &kind.kind), &slice.profile);
+    }
     sum.put(settings, &mut tres);
     tres.to_string()
 }
@@ -178,7 +196,7 @@ pub fn gres_text(kinds: &[GresDefinition]) -> String {
     kinds.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// `gpu:a100:2(IDX:0-1)`, the GresUsed of a node.
+/// `gpu:a100:2(IDX:0-1)`, the GresUsed of a node; slices that were made with the indices of their GPUs.
 #[must_use]
 pub fn gres_used_text(node: &Node) -> String {
     let mut texts = Vec::new();
@@ -196,6 +214,15 @@ pub fn gres_used_text(node: &Node) -> String {
         let indices = scheduler_core::allocation::CpuIds::from_ranges(indices);
         let text = if indices.is_empty() { "N/A".to_owned() } else { indices.text() };
         texts.push(format!("{name}:{used}(IDX:{text})"));
+    }
+    let mut profiles: BTreeMap<&str, Vec<(u32, u32)>> = BTreeMap::new();
+    for (&(gpu, _), slice) in &node.used.cuts {
+        profiles.entry(&slice.profile).or_default().push((gpu, gpu));
+    }
+    for (profile, gpus) in profiles {
+        let count = gpus.len();
+        let gpus = scheduler_core::allocation::CpuIds::from_ranges(gpus);
+        texts.push(format!("gpu:{profile}:{count}(IDX:{})", gpus.text()));
     }
     texts.join(",")
 }

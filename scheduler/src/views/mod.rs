@@ -313,6 +313,7 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::NextJobId(_)
         | Record::IdWraps(_)
         | Record::Aging(_)
+        | Record::SlicesAsked { .. }
         | Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }
         | Record::NodeLink { .. }

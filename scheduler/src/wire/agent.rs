@@ -67,7 +67,10 @@ pub fn registration(from: v1::Register, session: u64) -> Result<Registration, Er
 }
 
 /// The GPUs of a node. Instances of dynamic ones come and go with runs and are no fact about the node.
-fn gpus(from: Vec<v1::Gpu>) -> Result<Vec<Gpu>, Error> {
+///
+/// # Errors
+/// Those of [`gpu::inwards`].
+pub fn gpus(from: Vec<v1::Gpu>) -> Result<Vec<Gpu>, Error> {
     let mut gpus = gpu::inwards(from)?;
     for gpu in gpus.iter_mut().filter(|gpu| gpu.mode == GpuMode::Dynamic) {
         gpu.instances.clear();

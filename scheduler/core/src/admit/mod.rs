@@ -12,6 +12,7 @@ use model::request::{JobRequest, Kind, MemoryRequest, Sharing};
 use model::time::Span;
 
 use crate::effect::{Answer, Refused};
+use crate::gpu::inventory;
 use crate::input::Submit;
 use crate::machine::Call;
 use crate::planted::{self, Bug};
@@ -24,6 +25,9 @@ use crate::state::partition::PartitionState;
 use crate::{authorise, licenses, place, priority};
 
 pub use account::{Charge, charge};
+
+/// The most arrivals that one job counts as: an array of many elements is one wish.
+const ARRIVALS_MAX: u64 = 64;
 
 impl Call<'_> {
     /// A submission: the same key and request give the same job.
@@ -51,6 +55,7 @@ impl Call<'_> {
         if !planted::is(Bug::ForgetId) {
             self.emit(Record::NextJobId(next_id(&self.settings(), id)));
         }
+        self.count_slices(&job);
         self.emit(Record::Job(Arc::new(job)));
         self.refresh(id);
         self.machine.arm(id);
@@ -138,6 +143,37 @@ impl Call<'_> {
             job.priority = priority::priority(state, &settings, &job);
         }
         Ok(job)
+    }
+
+    /// Adds the slices that a job asks for to the mix by which starts are chosen.
+    ///
+    /// Cost: O(nodes) for a job that asks for some, else O(request).
+    fn count_slices(&mut self, job: &Job) {
+        let request = &*job.request;
+        let lists = [
+            &request.gres_per_node,
+            &request.gpus_per_job,
+            &request.gpus_per_node,
+            &request.gpus_per_task,
+            &request.gpus_per_socket,
+        ];
+        let slices = &self.state().slices;
+        let (mut asked, mut told, mut any) = (slices.asked.clone(), slices.told, false);
+        for gres in lists.into_iter().flatten().filter(|gres| gres.is_gpu()) {
+            let Some(kind) = gres.kind.as_deref().filter(|kind| inventory::is_slice(kind)) else { continue };
+            let inventories = self.state().nodes.iter().filter_map(|node| node.inventory.as_deref());
+            let Some(class) = inventories.into_iter().find_map(|one| one.class_of(kind)) else { continue };
+            let arrivals = gres.count.saturating_mul(u64::from(job.elements())).min(ARRIVALS_MAX);
+            for _ in 0..arrivals {
+                any = true;
+                if asked.saw(class) {
+                    told = asked.mix().weights();
+                }
+            }
+        }
+        if any {
+            self.emit(Record::SlicesAsked { asked, told });
+        }
     }
 
     /// The next job id that nothing uses.

@@ -2,7 +2,7 @@
 
 use model::quantity::{Cpus, MemoryMib};
 
-use crate::allocation::{CpuIds, NodeShare};
+use crate::allocation::{CpuIds, GresShare, NodeShare};
 use crate::state::Index;
 use crate::state::node::{Node, Used};
 
@@ -72,6 +72,20 @@ fn set_layered(used: &mut Used, ids: &CpuIds, add: bool) {
     }
 }
 
+/// Notes slices that were made for a job, or forgets them.
+fn cut(used: &mut Used, gres: &GresShare, add: bool) {
+    for slice in &gres.slices {
+        let key = (slice.gpu, slice.start);
+        if add {
+            let overlaps = used.cuts.values().any(|other| other.bits() & slice.bits() != 0);
+            assert!(!overlaps && slice.bits() != 0, "a memory slice of a GPU has one holder");
+            used.cuts.insert(key, slice.clone());
+        } else {
+            assert_eq!(used.cuts.remove(&key).as_ref(), Some(slice), "a slice is given back by its holder");
+        }
+    }
+}
+
 /// Adds one share to what is held of its node, or takes it away.
 pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
     let count = |used: &mut Cpus, amount| if add { *used += amount } else { *used -= amount };
@@ -89,6 +103,9 @@ pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
         let held = &mut used.gres[kind];
         *held = if add { *held + gres.count } else { *held - gres.count };
         set(&mut used.gres_bits[kind], &gres.indices, add);
+        if gres.is_cut() {
+            cut(used, gres, add);
+        }
     }
     used.jobs = if add { used.jobs + 1 } else { used.jobs - 1 };
 }

@@ -34,7 +34,7 @@ impl Mix {
 /// Starts as if a few requests of each profile had been seen, and halves all counts now and then, so that
 /// it follows a queue whose wishes change. Learning says when the mix has changed enough to be worth new tables:
 /// after each eighth more arrivals, and then every [`Observed::FORGET`] / 8.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     counts: [u32; 6],
     until_fresh: u32,
@@ -49,6 +49,19 @@ impl Observed {
     #[must_use]
     pub const fn new() -> Self {
         Self { counts: [Self::PRIOR; 6], until_fresh: 1 }
+    }
+
+    /// The counts, and how many arrivals are left until the mix is worth reading again.
+    #[must_use]
+    pub const fn parts(&self) -> ([u32; 6], u32) {
+        (self.counts, self.until_fresh)
+    }
+
+    /// What [`Self::parts`] said; `None` if no counting ends there.
+    #[must_use]
+    pub fn of_parts(counts: [u32; 6], until_fresh: u32) -> Option<Self> {
+        let counted = counts.iter().all(|&count| (1..=Self::FORGET).contains(&count));
+        (counted && until_fresh > 0).then_some(Self { counts, until_fresh })
     }
 
     /// Counts an arrival; true when the mix is worth reading again.

@@ -1,7 +1,8 @@
 //! GPUs that are cut into slices (MIG): what fits where, and where to put it.
 //!
 //! [`geometry`] knows the legal placements, [`layout`] every state a GPU can be in, [`model`] what a slice is
-//! called and holds on each GPU, [`policy`] how to choose among placements, [`fleet`] finds the chosen one
+//! called and holds on each GPU, [`inventory`] what the GPUs of a
+//! node offer, [`policy`] how to choose among placements, [`fleet`] finds the chosen one
 //! among many GPUs, [`mix`] is what the queue asks for. Nothing here touches a device or knows time.
 //!
 //! Invariants: a GPU's memory slices belong to one instance at most; counting free slices decides nothing,
@@ -9,6 +10,7 @@
 
 pub mod fleet;
 pub mod geometry;
+pub mod inventory;
 pub mod layout;
 pub mod mix;
 pub mod model;

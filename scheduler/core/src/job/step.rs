@@ -11,14 +11,17 @@ use model::quantity::{Cpus, MemoryMib};
 use model::refusal::Refusal;
 use model::request::MemoryRequest;
 
-use crate::allocation::{Allocation, CpuIds, GresShare, NodeShare};
+use crate::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice};
 use crate::authorise::{self, Act};
 use crate::effect::{Answer, Asker, Effect, ReplyTo, RunKey};
+use crate::gpu::inventory::kind_answers;
 use crate::input::StepRequest;
 use crate::machine::Call;
 use crate::record::Record;
 use crate::state::State;
 use crate::state::job::{Active, Job, Phase, RunStage, Step, StepNode, StepSpec, Usage};
+use crate::state::node::NodeDefinition;
+use model::gres::GresRequest;
 
 /// What is left on one node of the allocation.
 struct Room {
@@ -26,7 +29,7 @@ struct Room {
     cpus: Vec<u32>,
     free_cpus: u32,
     memory: MemoryMib,
-    gres: Vec<(u32, Vec<u32>, u64)>,
+    gres: Vec<GresShare>,
 }
 
 enum Why {
@@ -177,8 +180,7 @@ fn room(share: &NodeShare, steps: Option<&Vec<Step>>) -> Room {
     let mut cpus: Vec<u32> = share.cpu_ids.iter().collect();
     let mut free_cpus = share.cpus.0;
     let mut memory = share.memory;
-    let mut gres: Vec<(u32, Vec<u32>, u64)> =
-        share.gres.iter().map(|gres| (gres.kind, gres.indices.iter().collect(), gres.count)).collect();
+    let mut gres = share.gres.clone();
     let holding = steps
         .into_iter()
         .flatten()
@@ -187,10 +189,14 @@ fn room(share: &NodeShare, steps: Option<&Vec<Step>>) -> Room {
         cpus.retain(|cpu| !held.cpu_ids.iter().any(|other| other == *cpu));
         free_cpus = free_cpus.saturating_sub(held.cpus.0);
         memory = memory.saturating_sub(held.memory);
-        for (kind, indices, count) in &mut gres {
-            for other in held.gres.iter().filter(|other| other.kind == *kind) {
-                indices.retain(|index| !other.indices.iter().any(|held| held == *index));
-                *count = count.saturating_sub(other.count);
+        for left in &mut gres {
+            for other in &held.gres {
+                if !same_pool(other, left) {
+                    continue;
+                }
+                left.indices = left.indices.without(&other.indices);
+                left.slices.retain(|slice| !other.slices.contains(slice));
+                left.count = left.count.saturating_sub(other.count);
             }
         }
     }
@@ -293,36 +299,52 @@ fn take_gres(state: &State, room: &Room, request: &StepRequest, tasks: u32) -> R
     let per_task = request.gpus_per_task.iter().map(|gres| (gres, u64::from(tasks)));
     let per_node = request.gres_per_node.iter().chain(&request.gpus_per_job).map(|gres| (gres, 1));
     let asked: Vec<_> = per_task.chain(per_node).collect();
-    let share = |kind: u32, indices: &[u32], count: u64| GresShare {
-        kind,
-        count,
-        indices: CpuIds::from_ranges(indices.iter().map(|index| (*index, *index)).collect()),
-        slices: Vec::new(),
-    };
     if asked.is_empty() {
-        return Ok(room.gres.iter().map(|(kind, indices, count)| share(*kind, indices, *count)).collect());
+        let pairs = room.share.gres.iter().zip(&room.gres);
+        let left = pairs.filter(|(held, left)| !held.is_cut() || left.is_cut()).map(|(_, left)| left.clone());
+        return Ok(left.collect());
     }
-    let definition = &state.node(room.share.node).definition;
+    let definition = state.node(room.share.node).offer();
     let mut taken: Vec<GresShare> = Vec::new();
     for (gres, times) in asked {
         let wanted = gres.count.saturating_mul(times);
-        let offers = |kind: u32| {
-            let offered = &definition.gres[kind as usize];
-            offered.name == gres.name && gres.kind.as_ref().is_none_or(|one| *one == offered.kind)
-        };
-        let held: u64 = room.share.gres.iter().filter(|held| offers(held.kind)).map(|held| held.count).sum();
+        let some = |of: &GresShare| part(of, definition, gres, wanted);
+        let held: u64 = room.share.gres.iter().filter_map(some).map(|part| part.amount()).sum();
         if held < wanted {
             return Err(Why::Never(Refusal::InvalidGres));
         }
-        let Some((kind, indices, count)) =
-            room.gres.iter().find(|(kind, _, count)| offers(*kind) && *count >= wanted)
-        else {
+        let Some(part) = room.gres.iter().filter_map(some).find(|part| part.amount() >= wanted) else {
             return Err(Why::Wait);
         };
-        let some = &indices[..(wanted as usize).min(indices.len())];
-        taken.push(share(*kind, some, wanted.min(*count)));
+        taken.push(part);
     }
     Ok(taken)
+}
+
+/// Whether two shares are of the same devices: of one kind, and both of units or both of slices that were made.
+fn same_pool(one: &GresShare, other: &GresShare) -> bool {
+    one.kind == other.kind
+        && (one.count == 0 && !one.slices.is_empty()) == (other.count == 0 && !other.slices.is_empty())
+}
+
+/// As much of a share as answers a request, at most `wanted`; `None`: it is of something else.
+fn part(of: &GresShare, offered: &NodeDefinition, asked: &GresRequest, wanted: u64) -> Option<GresShare> {
+    let kind = offered.gres.get(of.kind as usize).filter(|kind| kind.name == asked.name)?;
+    let answers = |kind: &str| asked.kind.as_deref().is_none_or(|asked| kind_answers(asked, kind));
+    let most = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if of.is_cut() {
+        let full =
+            |slice: &&Slice| answers(&slice.profile) || answers(&format!("{}_{}", kind.kind, slice.profile));
+        let slices: Vec<Slice> = of.slices.iter().filter(full).take(most).cloned().collect();
+        return (!slices.is_empty()).then(|| GresShare { kind: of.kind, slices, ..GresShare::default() });
+    }
+    if !answers(&kind.kind) {
+        return None;
+    }
+    let mut part = GresShare { kind: of.kind, count: of.count.min(wanted), ..GresShare::default() };
+    of.indices.iter().take(most).for_each(|index| part.indices.push(index));
+    part.slices.extend(of.slices.iter().take(part.indices.len() as usize).cloned());
+    Some(part)
 }
 
 /// How many ranks a node gets in its turn; `None`: as many as fit.

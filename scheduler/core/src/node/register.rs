@@ -9,7 +9,8 @@
 //! | outcome present | record, acknowledge |
 
 use model::exit::ExitStatus;
-use model::id::{JobId, NodeIdx};
+use model::gpu::Gpu;
+use model::id::{JobId, NodeIdx, Uid};
 
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Registration, Report, RunOutcome};
@@ -17,7 +18,7 @@ use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::state::job::{Active, RunStage, StopCause, Usage};
-use crate::state::node::{Admin, Incarnation, Link};
+use crate::state::node::{Admin, Incarnation, Link, Observed};
 
 impl Call<'_> {
     /// An executor's first message of a session.
@@ -51,9 +52,35 @@ impl Call<'_> {
             self.emit(Record::NodeLink { node, link: Link::Up });
         }
         self.back_in_service(node);
+        self.drain_where_short(node);
         self.effect(Effect::Session { session, node: Some(node), refused: None });
         self.reconcile(node, before, incarnation, runs);
         self.out.pass_wanted = true;
+    }
+
+    /// The executor looked at its GPUs again, while its session goes on.
+    pub(crate) fn gpus_observed(&mut self, node: NodeIdx, gpus: Vec<Gpu>) {
+        let known = self.state().node(node);
+        let Some(incarnation) = known.incarnation.filter(|_| known.observed.gpus != gpus) else { return };
+        let observed = Observed { gpus, ..(*known.observed).clone() };
+        self.emit(Record::NodeRegistered { node, incarnation, observed: observed.into() });
+        self.drain_where_short(node);
+        self.out.pass_wanted = true;
+    }
+
+    /// A node that has fewer GPUs than are declared takes no new jobs, as in Slurm; one whose GPUs have a fault does.
+    fn drain_where_short(&mut self, node: NodeIdx) {
+        let known = self.state().node(node);
+        let missing = known.inventory.as_ref().and_then(|inventory| inventory.missing(&known.definition));
+        let Some(reason) = missing.filter(|_| !known.admin.drain && !known.admin.down) else { return };
+        let admin = Admin {
+            drain: true,
+            reason: reason.into(),
+            reason_uid: Some(Uid(0)),
+            reason_at: Some(self.now),
+            ..known.admin.clone()
+        };
+        self.emit(Record::NodeAdmin { node, admin });
     }
 
     /// A node that RESUME waits for, or that ReturnToService brings back, is used again.

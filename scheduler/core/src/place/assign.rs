@@ -3,11 +3,16 @@
 //! CPUs go to the sockets in turn (Slurm's default block:cyclic), lowest free core first, or socket by
 //! socket where `--distribution` says so. Devices are the lowest free ones.
 
+use std::sync::Arc;
+
 use crate::allocation::{CpuIds, GresShare};
+use crate::gpu::inventory::Inventory;
+use crate::gpu::policy::Rule;
 use crate::state::node::{Node, NodeDefinition};
 
 use super::demand::{Demand, GresNeed, Share};
-use super::fit::{answers, cpu_unit};
+use super::fit::{answers, cpu_unit, is_cut, needs_of};
+use super::pack::{Devices, pick};
 
 /// Ids in use, as bits; what lies beyond the words is free.
 #[derive(Clone, Debug, Default)]
@@ -109,29 +114,42 @@ fn in_blocks(sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
 }
 
 /// Devices of a node for `tasks` tasks and the job's own needs (`whole_job`: need and how many here).
-/// `None`: they are not free.
+/// `None`: they are not free. `slices`: memory slices of dynamic GPUs that may be taken.
 pub(crate) fn devices(
     demand: &Demand,
     node: &Node,
     used: &[(u64, Bits)],
     tasks: u32,
     whole_job: &[(&GresNeed, u64)],
+    (slices, rule): (u64, Option<&Rule>),
 ) -> Option<Vec<GresShare>> {
-    let definition = &*node.definition;
+    let definition = node.offer();
     let mut counts = vec![0_u64; definition.gres.len()];
     let free = |kind: usize, counts: &[u64]| {
-        definition.gres[kind].count.saturating_sub(used[kind].0).saturating_sub(counts[kind])
+        definition.gres[kind]
+            .count
+            .saturating_sub(used[kind].0)
+            .saturating_sub(counts.get(kind).copied().unwrap_or(0))
     };
     if demand.share == Share::Whole {
         for (kind, count) in counts.iter_mut().enumerate() {
             *count = definition.gres[kind].count.saturating_sub(used[kind].0);
         }
     }
-    let per_node = demand.gres_per_node.iter().map(|need| (need, need.count));
-    let per_task =
-        demand.gres_per_task.iter().map(|need| (need, need.count.saturating_mul(u64::from(tasks))));
-    let mut needs: Vec<(&GresNeed, u64)> = per_node.chain(per_task).collect();
+    let mut needs: Vec<(&GresNeed, u64)> = needs_of(demand, tasks);
     needs.extend(whole_job.iter().copied());
+    let mut cuts = Vec::new();
+    if needs.iter().any(|(need, _)| is_cut(need)) {
+        let left: Vec<u64> = (0..definition.gres.len()).map(|kind| free(kind, &[0; 0])).collect();
+        let inventory = node.inventory.as_deref();
+        let devices = Devices { offered: definition, counts: &left, inventory, slices, rule };
+        let picked = pick(&needs, &devices)?;
+        cuts = picked.slices;
+        if demand.share != Share::Whole {
+            counts = picked.counts;
+        }
+        needs.clear();
+    }
     // Needs with a type first: the others take what is left.
     needs.sort_by_key(|(need, _)| need.kind.is_none());
     if demand.share != Share::Whole {
@@ -155,15 +173,28 @@ pub(crate) fn devices(
         let gres = &definition.gres[kind];
         let mut indices = CpuIds::new();
         if gres.indexed {
-            let most = u32::try_from(gres.count).unwrap_or(u32::MAX);
-            let lowest = (0..most).filter(|&index| used[kind].1.is_free(index));
+            let most = u32::try_from(node.definition.gres[kind].count).unwrap_or(u32::MAX);
+            let serves =
+                |index| node.inventory.as_ref().is_none_or(|inventory| inventory.in_service(kind, index));
+            let lowest = (0..most).filter(|&index| used[kind].1.is_free(index) && serves(index));
             lowest.take(usize::try_from(count).unwrap_or(usize::MAX)).for_each(|index| indices.push(index));
             if u64::from(indices.len()) < count {
                 return None;
             }
         }
+        let places = |inventory: &Arc<Inventory>| inventory.places(kind, indices.iter());
+        let slices = node.inventory.as_ref().map_or_else(Vec::new, places);
         let kind = u32::try_from(kind).expect("a node has few kinds");
-        shares.push(GresShare { kind, count, indices, slices: Vec::new() });
+        shares.push(GresShare { kind, count, indices, slices });
+    }
+    for (kind, slice) in cuts {
+        match shares.iter_mut().find(|share| share.kind == kind && share.is_cut()) {
+            Some(share) => share.slices.push(slice),
+            None => shares.push(GresShare { kind, slices: vec![slice], ..GresShare::default() }),
+        }
+    }
+    for share in shares.iter_mut().filter(|share| share.is_cut()) {
+        share.slices.sort_by_key(|slice| (slice.gpu, slice.start));
     }
     Some(shares)
 }

@@ -10,11 +10,12 @@ use super::assign::{self, Bits};
 use super::choose::{Candidate, Chosen};
 use super::demand::{Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
-use crate::allocation::NodeShare;
+use super::pack;
+use crate::allocation::{GresShare, NodeShare};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
-use crate::state::node::Used;
+use crate::state::node::{Node, Used};
 
 /// What of one node is held.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ struct Held {
     sharing: u32,
     cpu_bits: Layers,
     gres: Vec<(u64, Bits)>,
+    /// Memory slices of dynamic GPUs.
+    slices: u64,
 }
 
 /// The CPUs of a node that have one holder, two, and so on, as bits.
@@ -109,6 +112,7 @@ impl Board {
                 let (count, bits) = &mut held.gres[gres.kind as usize];
                 *count += gres.count;
                 gres.indices.iter().for_each(|index| bits.take(index));
+                held.slices |= gres.cut_bits();
             }
             if is_owner(job) {
                 self.owned.insert(share.node, job.owner.uid);
@@ -126,7 +130,7 @@ impl Board {
         idx: NodeIdx,
     ) -> Option<Candidate> {
         let node = state.node(idx);
-        let definition = &*node.definition;
+        let definition = node.offer();
         if if self.empty { node.removed } else { !node.is_available() } {
             return None;
         }
@@ -166,8 +170,27 @@ impl Board {
         } else {
             Vec::new()
         };
-        let free = Free { cpus, memory, gres: &gres_free[..kinds], idle: jobs == 0, sockets: &sockets };
+        let free = Free {
+            cpus,
+            memory,
+            gres: &gres_free[..kinds],
+            idle: jobs == 0,
+            sockets: &sockets,
+            slices: self.free_slices(node, idx),
+            inventory: node.inventory.as_deref(),
+            rule: state.slices.rule(),
+        };
         candidate(settings, demand, definition, idx, free)
+    }
+
+    /// Memory slices of dynamic GPUs of a node that nothing holds.
+    pub(crate) fn free_slices(&self, node: &Node, idx: NodeIdx) -> u64 {
+        let Some(inventory) = &node.inventory else { return 0 };
+        match self.touched.get(&idx) {
+            Some(held) => inventory.slices & !held.slices,
+            None if self.empty => inventory.slices,
+            None => node.free_slices(),
+        }
     }
 
     /// CPUs of a node that the demand could have.
@@ -260,25 +283,27 @@ impl Board {
         }
     }
 
-    /// The share of a chosen node, with ids.
+    /// The share of a chosen node, with ids; of dynamic GPUs only what is among `slices`.
     pub(crate) fn share(
         &self,
         state: &State,
         settings: &Settings,
         demand: &Demand,
         chosen: &Chosen,
+        slices: u64,
     ) -> Option<NodeShare> {
         let node = state.node(chosen.node);
-        let definition = &*node.definition;
+        let definition = node.offer();
         let held = match self.touched.get(&chosen.node) {
             Some(held) => held.clone(),
             None if self.empty => nothing_held(definition),
             None => held(state, chosen.node),
         };
         let whole_job = super::whole_job(demand, chosen);
-        let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job)?;
+        let cuts = (slices & self.free_slices(node, chosen.node), state.slices.rule());
+        let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job, cuts)?;
         let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");
-        let gpus = gpus.map(|one| one.count).sum();
+        let gpus = gpus.map(GresShare::amount).sum();
         let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
         // CPUs without a holder first, as the first row of cons_tres; then those with the fewest.
         let cpu_ids = (1..=demand.layers()).find_map(|layer| {
@@ -311,8 +336,16 @@ pub(crate) fn candidate(
     if tasks == 0 {
         return None;
     }
-    let spare = |need: &super::demand::GresNeed| {
-        let devices = fit::free_gres(need, definition, free.gres);
+    let mut before = fit::needs_of(demand, tasks.min(1));
+    let spare = |need| {
+        let devices = if fit::is_cut(need) {
+            // What the needs before it take is not there for this one.
+            let room = pack::room(need, need.count, &before, &free.devices(definition));
+            before.push((need, room));
+            room
+        } else {
+            fit::free_gres(need, definition, free.gres)
+        };
         if &*need.name != "gpu" {
             return devices;
         }
@@ -326,7 +359,8 @@ pub(crate) fn candidate(
     };
     let spare = demand.gres_per_job.iter().map(spare).collect();
     let required = demand.required.binary_search(&node).is_ok();
-    Some(Candidate { node, tasks, spare, required })
+    let state = demand.single_slice().and_then(|need| pack::state_for(need, &free.devices(definition)));
+    Some(Candidate { node, tasks, spare, required, state })
 }
 
 /// Whether the job keeps its nodes from other users' jobs.
@@ -349,5 +383,6 @@ fn held(state: &State, idx: NodeIdx) -> Held {
         sharing: used.sharing,
         cpu_bits: Layers::of(used),
         gres: used.gres.iter().copied().zip(bits).collect(),
+        slices: used.cuts.values().fold(0, |all, slice| all | slice.bits()),
     }
 }

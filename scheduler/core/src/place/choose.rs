@@ -8,6 +8,7 @@
 use model::id::NodeIdx;
 
 use super::demand::{Across, Demand, Share};
+use crate::gpu::geometry::{Occupancy, Profile};
 
 /// A node that can take at least one task.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Candidate {
     pub(crate) spare: Vec<u64>,
     /// It must be part of the answer.
     pub(crate) required: bool,
+    /// Where one slice is asked for: what that is to the rule, and what is taken of the GPU that would be cut here.
+    pub(crate) state: Option<(Profile, Occupancy)>,
 }
 
 /// A chosen node.

@@ -147,6 +147,13 @@ impl Demand {
         self.shape[0] > 0 || self.shape[1] > 1 || self.tasks_per_socket < u32::MAX
     }
 
+    /// The one slice that it asks for, on one node; `None`: it asks for more, or for none.
+    pub(crate) fn single_slice(&self) -> Option<&GresNeed> {
+        let lists = || self.gres_per_node.iter().chain(&self.gres_per_task).chain(&self.gres_per_job);
+        let need = lists().next().filter(|need| need.count == 1 && lists().count() == 1)?;
+        (self.min_nodes == 1 && self.tasks == 1 && super::fit::is_cut(need)).then_some(need)
+    }
+
     /// What `job` needs in `partition`. `None`: its constraint text or node lists make no sense.
     ///
     /// Cost: O(the request's texts).

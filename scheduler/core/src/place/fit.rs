@@ -4,6 +4,9 @@
 //! empty machine: they see a node's definition and the amounts that are free on it.
 
 use super::demand::{Demand, GresNeed, MemoryNeed, Share};
+use super::pack::{self, Devices};
+use crate::gpu::inventory::{Inventory, is_slice, kind_answers};
+use crate::gpu::policy::Rule;
 use crate::state::node::NodeDefinition;
 
 /// What is free on a node at some time.
@@ -19,6 +22,20 @@ pub(crate) struct Free<'a> {
     pub(crate) idle: bool,
     /// Free units (cores, or CPUs where they are the unit) of each socket; empty: not known.
     pub(crate) sockets: &'a [u32],
+    /// Memory slices of dynamic GPUs, eight bits for each GPU.
+    pub(crate) slices: u64,
+    /// The GPUs of the node, where they are observed.
+    pub(crate) inventory: Option<&'a Inventory>,
+    /// How starts on dynamic GPUs are chosen.
+    pub(crate) rule: Option<&'a Rule>,
+}
+
+impl<'a> Free<'a> {
+    /// Devices alone.
+    pub(crate) fn devices(&self, offered: &'a NodeDefinition) -> Devices<'a> {
+        let Self { gres: counts, slices, inventory, rule, .. } = *self;
+        Devices { offered, counts, inventory, slices, rule }
+    }
 }
 
 /// What a job takes of a node if so many of its tasks go there; devices for the whole job apart.
@@ -114,13 +131,34 @@ pub(crate) fn cost(demand: &Demand, whole_cores: bool, node: &NodeDefinition, ta
 
 /// Whether a kind of a node answers a need.
 pub(crate) fn answers(need: &GresNeed, name: &str, kind: &str) -> bool {
-    *need.name == *name && need.kind.as_deref().is_none_or(|wanted| wanted == kind)
+    *need.name == *name && need.kind.as_deref().is_none_or(|wanted| kind_answers(wanted, kind))
 }
 
 /// How many devices are free that answer a need.
 pub(crate) fn free_gres(need: &GresNeed, node: &NodeDefinition, free: &[u64]) -> u64 {
     let kinds = node.gres.iter().zip(free);
     kinds.filter(|(gres, _)| answers(need, &gres.name, &gres.kind)).map(|(_, count)| *count).sum()
+}
+
+/// How many devices or slices a node could give for a need, at most as many as it asks for.
+pub(crate) fn gres_room(need: &GresNeed, node: &NodeDefinition, free: Free<'_>) -> u64 {
+    if is_cut(need) {
+        pack::room(need, need.count, &[], &free.devices(node))
+    } else {
+        free_gres(need, node, free.gres).min(need.count)
+    }
+}
+
+/// Whether slices may have to be made for a need: then counts do not decide.
+pub(crate) fn is_cut(need: &GresNeed) -> bool {
+    &*need.name == "gpu" && need.kind.as_deref().is_some_and(is_slice)
+}
+
+/// The devices for each node and for `tasks` tasks.
+pub(crate) fn needs_of(demand: &Demand, tasks: u32) -> Vec<(&GresNeed, u64)> {
+    let per_node = demand.gres_per_node.iter().map(|need| (need, need.count));
+    let tasks = u64::from(tasks);
+    per_node.chain(demand.gres_per_task.iter().map(|need| (need, need.count.saturating_mul(tasks)))).collect()
 }
 
 /// GPUs that come with `tasks` tasks on a node by the needs for each node and task.
@@ -135,7 +173,11 @@ pub(crate) fn gpus_of(demand: &Demand, tasks: u32) -> u64 {
 ///
 /// Exact: needs by type are disjoint, and those without a type contain them, so that comparing each
 /// need and the sum by name decides.
-fn gres_fit(demand: &Demand, node: &NodeDefinition, free: &[u64], tasks: u32) -> bool {
+fn gres_fit(demand: &Demand, node: &NodeDefinition, free: Free<'_>, tasks: u32) -> bool {
+    if demand.gres_per_node.iter().chain(&demand.gres_per_task).any(is_cut) {
+        return pack::pick(&needs_of(demand, tasks), &free.devices(node)).is_some();
+    }
+    let free = free.gres;
     let all = || {
         let per_node = demand.gres_per_node.iter().map(|need| (need, 1));
         per_node.chain(demand.gres_per_task.iter().map(|need| (need, u64::from(tasks))))
@@ -174,7 +216,7 @@ pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, fr
         cost.cpus <= free_cpus.min(demand.max_cpus_per_node)
             && cost.memory <= free.memory
             && ((demand.gres_per_node.is_empty() && demand.gres_per_task.is_empty())
-                || gres_fit(demand, node, free.gres, tasks))
+                || gres_fit(demand, node, free, tasks))
     };
     if !fits(1) {
         return 0;

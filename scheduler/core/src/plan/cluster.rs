@@ -14,7 +14,8 @@ use model::id::{NodeIdx, PartitionIdx};
 
 use super::profile::{Amount, KINDS, Profile};
 use super::search::Holds;
-use crate::allocation::{NodeShare, Slice};
+use crate::allocation::NodeShare;
+use crate::gpu::inventory::Inventory;
 use crate::place::demand::Demand;
 use crate::place::feature::Constraint;
 use crate::place::fit;
@@ -25,7 +26,10 @@ use crate::state::partition::{OverSubscribe, Partition};
 /// Nodes that differ in nothing but their names.
 #[derive(Debug)]
 pub(super) struct Kind {
+    /// What such a node offers.
     pub(super) definition: Arc<NodeDefinition>,
+    /// Its GPUs, where they are observed.
+    pub(super) inventory: Option<Arc<Inventory>>,
     /// What is planned with: of CPUs as many as [`Self::layers`] jobs may hold at once.
     pub(super) total: Amount,
     /// The most jobs that may hold one CPU of it, in any partition (OverSubscribe).
@@ -33,10 +37,13 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    fn of(definition: &Arc<NodeDefinition>, layers: u32) -> Self {
-        let mut total = total(definition);
+    fn of(node: &Node, layers: u32) -> Self {
+        let inventory = node.inventory.clone();
+        let definition = inventory.as_ref().map_or(&node.definition, |one| &one.offered);
+        let slices = inventory.as_ref().map_or(0, |one| one.slices);
+        let mut total = Amount { slices, ..total(definition) };
         total.cpus = total.cpus.saturating_mul(layers);
-        Self { definition: Arc::clone(definition), total, layers }
+        Self { definition: Arc::clone(definition), inventory, total, layers }
     }
 
     /// What is planned of CPUs that a job of so many layers holds: a job that does not share takes all layers.
@@ -212,9 +219,13 @@ impl Cluster {
         let layered = layers_of(state);
         for (place, node) in (0..).zip(&state.nodes) {
             let layers = layered.get(&place).copied().unwrap_or(1);
-            let like = |kind: &Kind| kind.layers == layers && alike(&kind.definition, &node.definition);
+            let like = |kind: &Kind| {
+                kind.layers == layers
+                    && alike(&kind.definition, node.offer())
+                    && same_devices(&kind.inventory, &node.inventory)
+            };
             let kind = cluster.kinds.iter().position(like).unwrap_or_else(|| {
-                cluster.kinds.push(Kind::of(&node.definition, layers));
+                cluster.kinds.push(Kind::of(node, layers));
                 cluster.kinds.len() - 1
             });
             cluster.kind_of.push(u32::try_from(kind).expect("fewer kinds than nodes"));
@@ -234,18 +245,23 @@ impl Cluster {
     /// All nodes as one pool: they are alike, have one CPU each, work, and are in every partition.
     fn pool_of(state: &State) -> Option<Self> {
         let (first, others) = state.nodes.split_first().filter(|(_, others)| !others.is_empty())?;
-        let same = |node: &Node| node.is_available() && alike(&first.definition, &node.definition);
+        let same = |node: &Node| {
+            node.inventory.is_none() && node.is_available() && alike(&first.definition, &node.definition)
+        };
         let everywhere = |partition: &Partition| {
             partition.nodes.len() == state.nodes.len() && partition_layers(partition) == 1
         };
-        let unit = first.definition.cpus.0 == 1 && first.is_available() && others.iter().all(same);
+        let unit = first.definition.cpus.0 == 1
+            && first.inventory.is_none()
+            && first.is_available()
+            && others.iter().all(same);
         if !unit || !state.partitions.iter().flatten().all(everywhere) {
             return None;
         }
         let cpus = u32::try_from(state.nodes.len()).expect("nodes are counted in 32 bits");
         let profile = Profile::new(Amount { cpus, ..Amount::default() });
         Some(Self {
-            kinds: vec![Kind::of(&first.definition, 1)],
+            kinds: vec![Kind::of(first, 1)],
             kind_of: vec![0],
             available: vec![true],
             base: vec![profile.clone()],
@@ -277,9 +293,12 @@ impl Cluster {
         }
         let one = |share: &NodeShare| {
             let node = share.node.0;
+            let kind = &self.kinds[self.kind(node)];
             let mut amount = amount(share);
             let layers = if share.shared { u32::MAX } else { 1 };
-            amount.cpus = self.kinds[self.kind(node)].planned_cpus(amount.cpus, layers);
+            amount.cpus = kind.planned_cpus(amount.cpus, layers);
+            // What went out of service under a job does not come back with its end.
+            amount.slices &= kind.total.slices;
             (node, amount)
         };
         shares.iter().map(one).collect()
@@ -644,7 +663,7 @@ fn amount(share: &NodeShare) -> Amount {
             *count = u32::try_from(one.count).unwrap_or(u32::MAX);
         }
     }
-    let slices = share.gres.iter().flat_map(|one| &one.slices).map(Slice::bits).fold(0, |all, one| all | one);
+    let slices = share.gres.iter().fold(0, |all, one| all | one.cut_bits());
     Amount { cpus: share.cpus.0, gres, memory: share.memory.0, slices }
 }
 
@@ -654,6 +673,17 @@ fn total(definition: &NodeDefinition) -> Amount {
         *count = u32::try_from(one.count).unwrap_or(u32::MAX);
     }
     Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0, slices: 0 }
+}
+
+fn same_devices(one: &Option<Arc<Inventory>>, other: &Option<Arc<Inventory>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            Arc::ptr_eq(one, other)
+                || (one.units == other.units && one.dynamic == other.dynamic && one.slices == other.slices)
+        }
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 fn alike(one: &NodeDefinition, other: &NodeDefinition) -> bool {

@@ -20,7 +20,7 @@ use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
 use super::search::Holds;
 use super::shape::Shapes;
-use crate::allocation::Allocation;
+use crate::allocation::{Allocation, GresShare};
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
@@ -197,6 +197,7 @@ impl Ledger {
             | Record::JobPurged(job) => self.dirty.push(*job),
             // Full-grown jobs may stand elsewhere in the queue; other limits may concern other jobs.
             Record::Aging(_)
+            | Record::NodeRegistered { .. }
             | Record::Association(..)
             | Record::Qos(..)
             | Record::NodeDefined { .. }
@@ -209,7 +210,7 @@ impl Ledger {
             | Record::Owner(_)
             | Record::NextJobId(_)
             | Record::IdWraps(_)
-            | Record::NodeRegistered { .. }
+            | Record::SlicesAsked { .. }
             | Record::NodeBusy { .. }
             | Record::Array { .. }
             | Record::JobFinishing { .. }
@@ -300,7 +301,7 @@ impl Ledger {
         self.learn();
         for id in &state.index.running {
             let job = &state.jobs[id];
-            self.add_running(job, job.active().expect("the index holds running jobs"), false);
+            self.add_running(settings, job, job.active().expect("the index holds running jobs"), false);
         }
         let mut entries = Vec::with_capacity(state.index.queue.len());
         for key in &state.index.queue {
@@ -378,15 +379,17 @@ impl Ledger {
             Phase::Active(active) => {
                 let as_planned = self.take_proposal(id);
                 changes.full |= !as_planned;
-                self.add_running(job, active, as_planned);
+                self.add_running(settings, job, active, as_planned);
             }
             Phase::Ended(_) => {}
         }
     }
 
-    fn add_running(&mut self, job: &Job, active: &Active, planned: bool) {
+    fn add_running(&mut self, settings: &Settings, job: &Job, active: &Active, planned: bool) {
         let limit = active.limit.map_or(i64::MAX, Span::as_millis);
         let span = self.predicted.get(&job.id).map_or(limit, |predicted| limit.min(predicted.0));
+        let cut = active.allocation.iter().flat_map(|share| &share.gres).any(GresShare::is_cut);
+        let span = if cut { span.saturating_add(settings.slice_time().0) } else { span };
         let end = active.start.0.saturating_add(active.suspended_total.0).saturating_add(span);
         let owner =
             matches!(job.request.sharing, model::request::Sharing::User | model::request::Sharing::Mcs);

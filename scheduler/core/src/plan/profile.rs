@@ -85,6 +85,9 @@ impl Amount {
         gres.iter_mut().zip(self.gres).for_each(|(to, from)| *to = u64::from(from));
         Free {
             sockets: &[],
+            slices: self.slices,
+            inventory: None,
+            rule: None,
             cpus: self.cpus,
             memory: self.memory,
             gres: &gres[..kinds.min(KINDS)],

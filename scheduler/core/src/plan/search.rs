@@ -11,6 +11,7 @@ use super::profile::{Amount, KINDS};
 use super::shape::{Class, Fixed};
 use crate::place::choose::{Candidate, Chosen};
 use crate::place::fit::{self, Free};
+use crate::place::pack::{self, Devices};
 use crate::place::{candidate_on, choose_nodes};
 use crate::settings::Settings;
 use crate::state::State;
@@ -177,7 +178,8 @@ fn earliest_any(
     loop {
         let window = (start, start.saturating_add(span));
         if let Some(chosen) = at(cluster, state, settings, class, window, |_| true) {
-            let holds = chosen.iter().map(|one| (one.node.0, taken(cluster, settings, class, one, window)));
+            let holds =
+                chosen.iter().map(|one| (one.node.0, taken(cluster, state, settings, class, one, window)));
             return Some((start, holds.collect()));
         }
         start = cluster
@@ -244,13 +246,16 @@ fn room(
     let free = cluster.plan(node.0).over(from, to);
     let idle = free.cpus == kind.total.cpus;
     let free = kind.free_for(free, layers);
-    let free = Free { idle, ..free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0) };
+    let (inventory, rule) = (kind.inventory.as_deref(), state.slices.rule());
+    let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
+    let free = Free { idle, inventory, rule, ..free };
     candidate_on(settings, &class.demand, definition, node, free)
 }
 
 /// What a chosen node gives in a window of the future.
 fn taken(
     cluster: &Cluster,
+    state: &State,
     settings: &Settings,
     class: &Class,
     chosen: &Chosen,
@@ -261,10 +266,30 @@ fn taken(
     let (definition, demand) = (&*kind.definition, &class.demand);
     let free = cluster.plan(node).over(window.0, window.1);
     let mut gres = [0_u32; KINDS];
-    let per_node = demand.gres_per_node.iter().map(|need| (need, need.count));
-    let per_task = demand.gres_per_task.iter().map(|need| (need, need.count * u64::from(chosen.tasks)));
     let per_job = demand.gres_per_job.iter().zip(chosen.devices.iter().copied());
-    let mut needs: Vec<_> = per_node.chain(per_task).chain(per_job).collect();
+    let mut needs = fit::needs_of(demand, chosen.tasks);
+    needs.extend(per_job);
+    let mut slices = 0;
+    let mut cuts = 0;
+    if needs.iter().any(|(need, _)| fit::is_cut(need)) {
+        let counts = free.gres.map(u64::from);
+        let devices = Devices {
+            offered: definition,
+            counts: &counts[..definition.gres.len().min(KINDS)],
+            inventory: kind.inventory.as_deref(),
+            slices: free.slices,
+            rule: state.slices.rule(),
+        };
+        // The room was found with the same list: it is there.
+        if let Some(picked) = pack::pick(&needs, &devices) {
+            gres.iter_mut()
+                .zip(&picked.counts)
+                .for_each(|(to, from)| *to = u32::try_from(*from).unwrap_or(u32::MAX));
+            slices = picked.bits();
+            cuts = picked.slices.len() as u64;
+        }
+        needs.clear();
+    }
     needs.sort_by_key(|(need, _)| need.kind.is_none());
     for (need, count) in needs {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
@@ -280,7 +305,7 @@ fn taken(
         gres = kind.total.gres;
     }
     let of_gpus = definition.gres.iter().zip(gres).filter(|(one, _)| &*one.name == "gpu");
-    let gpus = of_gpus.map(|(_, count)| u64::from(count)).sum();
+    let gpus = of_gpus.map(|(_, count)| u64::from(count)).sum::<u64>() + cuts;
     let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
-    Amount { cpus: kind.planned_cpus(cost.cpus, demand.layers()), gres, memory: cost.memory, slices: 0 }
+    Amount { cpus: kind.planned_cpus(cost.cpus, demand.layers()), gres, memory: cost.memory, slices }
 }

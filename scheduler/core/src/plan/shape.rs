@@ -126,7 +126,10 @@ impl Shapes {
                 demand.tasks.saturating_mul(demand.cpus_per_task)
             };
             cpus = cpus.min(least);
-            let span = limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis);
+            let mut span = limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis);
+            if cuts(cluster, &demand) {
+                span = span.saturating_add(settings.slice_time().0);
+            }
             let missing = demand.required.iter().any(|&node| !state.node(node).is_available());
             let few = !cluster.is_pool() && cluster.nodes(list).len() < demand.min_nodes as usize;
             let hopeless = forbidden.is_some() || missing || few;
@@ -254,6 +257,16 @@ impl Hasher for Mix {
     }
 }
 
+/// Whether slices may be made for a demand.
+fn cuts(cluster: &Cluster, demand: &Demand) -> bool {
+    let lists = [&demand.gres_per_node, &demand.gres_per_task, &demand.gres_per_job];
+    let mut kinds =
+        lists.into_iter().flatten().filter(|need| fit::is_cut(need)).filter_map(|need| need.kind.as_deref());
+    kinds.any(|wanted| {
+        cluster.kinds.iter().any(|kind| kind.inventory.as_ref().is_some_and(|one| one.cuts(wanted)))
+    })
+}
+
 /// The demand as the same amount on a fixed number of nodes, where it is that.
 fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Option<Fixed> {
     let layered = |node: &u32| cluster.kinds[cluster.kind(*node)].layers > 1;
@@ -278,7 +291,12 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
     let one_type = |need: &demand::GresNeed| {
         cluster.kinds.iter().all(|kind| {
             let gres = kind.definition.gres.iter();
-            gres.filter(|gres| fit::answers(need, &gres.name, &gres.kind)).count() <= 1
+            let cut = fit::is_cut(need)
+                && kind
+                    .inventory
+                    .as_ref()
+                    .is_some_and(|one| need.kind.as_deref().is_some_and(|k| one.cuts(k)));
+            !cut && gres.filter(|gres| fit::answers(need, &gres.name, &gres.kind)).count() <= 1
         })
     };
     if !bound || !simple || !demand.gres_per_node.iter().chain(&demand.gres_per_task).all(one_type) {

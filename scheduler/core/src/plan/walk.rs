@@ -391,7 +391,12 @@ impl Ledger {
             }
             _ => search::now(&self.cluster, walk.state, walk.settings, class, window, shared),
         }?;
-        let share = |one| walk.board.share(walk.state, walk.settings, &class.demand, one);
+        // A slice must stay free as long as the job may run, not only now.
+        let share = |one: &crate::place::choose::Chosen| {
+            let free =
+                if pool { u64::MAX } else { self.cluster.plan(one.node.0).over(window.0, window.1).slices };
+            walk.board.share(walk.state, walk.settings, &class.demand, one, free)
+        };
         let mut shares = chosen.iter().map(share).collect::<Option<Vec<_>>>()?;
         shares.sort_by_key(|share| share.node);
         Some(shares)

@@ -47,6 +47,15 @@ impl State {
             if used.memory > definition.memory {
                 faults.push(format!("node {name}: {} of {} MiB held", used.memory, definition.memory));
             }
+            if mine_differs(node) {
+                faults.push(format!("node {name}: its inventory is not what definition and observation say"));
+            }
+            let slices: Vec<_> = used.cuts.values().collect();
+            let overlap =
+                |place: usize| slices[..place].iter().any(|one| one.bits() & slices[place].bits() != 0);
+            if (0..slices.len()).any(overlap) {
+                faults.push(format!("node {name}: slices overlap: {slices:?}"));
+            }
             for (held, gres) in used.gres.iter().zip(&definition.gres) {
                 if *held > gres.count {
                     faults.push(format!("node {name}: {held} of {} {} held", gres.count, gres.name));
@@ -113,4 +122,9 @@ impl State {
             }
         }
     }
+}
+
+fn mine_differs(node: &crate::state::node::Node) -> bool {
+    let again = crate::gpu::inventory::Inventory::of(&node.definition, &node.observed.gpus);
+    node.inventory.as_deref() != again.as_ref()
 }

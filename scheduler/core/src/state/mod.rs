@@ -12,6 +12,7 @@ pub mod job;
 pub mod node;
 pub mod partition;
 pub mod promise;
+pub mod slices;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use job::Job;
 use node::Node;
 use partition::Partition;
 use promise::Promises;
+use slices::Slices;
 
 /// The whole state.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +59,8 @@ pub struct State {
     pub aging: Aging,
     /// Promised starts of waiting jobs.
     pub promises: Promises,
+    /// What is asked of GPUs that are cut.
+    pub slices: Slices,
     /// Indexes over the above.
     pub index: Index,
 }

@@ -1,11 +1,15 @@
 //! A node: what it is declared to have, what its executor says, what is in use.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::gpu::Gpu;
 use model::id::{BootId, SpoolId, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
+
+use crate::allocation::Slice;
+use crate::gpu::inventory::Inventory;
 
 /// Devices of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +146,8 @@ pub struct Node {
     pub observed: Arc<Observed>,
     /// When its last job ended.
     pub last_busy: Option<Timestamp>,
+    /// What its GPUs offer, where they are observed. Derived from definition and observation.
+    pub inventory: Option<Arc<Inventory>>,
     /// What jobs hold of it. Derived.
     pub used: Used,
 }
@@ -164,6 +170,8 @@ pub struct Used {
     pub gres: Vec<u64>,
     /// By kind: which ones, as bits.
     pub gres_bits: Vec<Vec<u64>>,
+    /// Slices that were made on dynamic GPUs, by GPU and first memory slice.
+    pub cuts: BTreeMap<(u32, u8), Slice>,
     /// Jobs.
     pub jobs: u32,
     /// Jobs that are ending.
@@ -180,6 +188,7 @@ impl Used {
         self.sharing = 0;
         self.gres.fill(0);
         self.gres_bits.iter_mut().for_each(|bits| bits.fill(0));
+        self.cuts.clear();
         self.jobs = 0;
         self.completing = 0;
     }
@@ -190,6 +199,19 @@ impl Node {
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.link == Link::Up && !self.removed && !self.admin.drain && !self.admin.down
+    }
+
+    /// What it offers: its definition, less the devices that are out of service.
+    #[must_use]
+    pub fn offer(&self) -> &NodeDefinition {
+        self.inventory.as_deref().map_or(&*self.definition, |inventory| &*inventory.offered)
+    }
+
+    /// Memory slices of dynamic GPUs that no job holds, eight bits for each GPU.
+    #[must_use]
+    pub fn free_slices(&self) -> u64 {
+        let Some(inventory) = &self.inventory else { return 0 };
+        self.used.cuts.values().fold(inventory.slices, |free, slice| free & !slice.bits())
     }
 
     /// CPUs that no job holds.

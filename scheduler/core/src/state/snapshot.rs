@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::id::{NodeIdx, PartitionIdx};
 use model::time::Span;
 
+use crate::gpu::mix::Observed;
 use crate::record::Record;
 use crate::state::State;
 use crate::state::aging::Aging;
@@ -26,6 +27,10 @@ impl State {
         }
         if self.aging != Aging::default() {
             each(Record::Aging(self.aging));
+        }
+        if self.slices.asked != Observed::default() {
+            let slices = &self.slices;
+            each(Record::SlicesAsked { asked: slices.asked.clone(), told: slices.told });
         }
         if self.wall_ahead != Span::ZERO {
             each(Record::WallAhead(self.wall_ahead));

@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) reasons: BTreeMap<JobId, Reason>,
     /// Launches get lost on the way.
     pub(crate) deaf: bool,
+    /// Promises that a pass proposes are recorded even where nothing starts.
+    pub(crate) keeps: bool,
     planner: Planner,
     next_reply: u64,
     next_key: u8,
@@ -107,6 +109,7 @@ impl World {
             alive: BTreeMap::new(),
             reasons: BTreeMap::new(),
             deaf: false,
+            keeps: false,
             planner: Planner::new(),
             next_reply: 0,
             next_key: 0,
@@ -158,7 +161,7 @@ impl World {
         let Some(settings) = self.machine.configuration().cloned() else { return };
         let pass = self.planner.pass(self.machine.state(), &settings, self.now);
         self.reasons = pass.verdicts.iter().map(|verdict| (verdict.job, verdict.reason)).collect();
-        if !pass.plan.starts.is_empty() {
+        if !pass.plan.starts.is_empty() || (self.keeps && pass.plan.promises.is_some()) {
             self.handle(Input::Plan(pass.plan));
         }
     }

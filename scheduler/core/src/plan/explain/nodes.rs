@@ -210,7 +210,9 @@ impl View<'_> {
         if let Some(cause) = self.out_of_service(node).or_else(|| self.unwanted(idx, node)) {
             return cause;
         }
-        let definition = &*node.definition;
+        let definition = node.offer();
+        let rule = self.state.slices.rule();
+        let inventory = node.inventory.as_deref();
         let whole: Vec<u64> = definition.gres.iter().map(|gres| gres.count).collect();
         let all = Free {
             cpus: definition.cpus.0,
@@ -218,6 +220,9 @@ impl View<'_> {
             gres: &whole,
             idle: true,
             sockets: &[],
+            slices: inventory.map_or(0, |one| one.slices),
+            inventory,
+            rule,
         };
         match self.short_of(node, all) {
             None => {}
@@ -243,6 +248,9 @@ impl View<'_> {
             .collect();
         let now = Free {
             sockets: &[],
+            slices: node.free_slices(),
+            inventory,
+            rule,
             cpus: self.board.free_cpus(self.state, self.settings, demand, idx),
             memory: node.free_memory().0,
             gres: &free,
@@ -306,14 +314,14 @@ impl View<'_> {
 
     /// What the node has too little of for its least part of the job; `None`: nothing.
     fn short_of(&self, node: &Node, free: Free<'_>) -> Option<Cause> {
-        let (demand, definition) = (self.demand, &*node.definition);
+        let (demand, definition) = (self.demand, node.offer());
         if demand.share == Share::Whole && !free.idle {
             return Some(Cause::NotIdle);
         }
         let tasks = least_tasks(demand);
         if fit::room(demand, self.settings.whole_cores, definition, free) >= tasks {
             let short = |need: &&GresNeed| {
-                demand.max_nodes == 1 && fit::free_gres(need, definition, free.gres) < need.count
+                demand.max_nodes == 1 && fit::gres_room(need, definition, free) < need.count
             };
             return demand.gres_per_job.iter().find(short).map(|need| Cause::Gres(name_of(need)));
         }
@@ -325,7 +333,8 @@ impl View<'_> {
         let per_task = demand.gres_per_task.iter().map(|need| (need, u64::from(tasks)));
         let mut needs = demand.gres_per_node.iter().map(|need| (need, 1)).chain(per_task);
         let short = needs.find(|(need, times)| {
-            fit::free_gres(need, definition, free.gres) < need.count.saturating_mul(*times)
+            let wanted = GresNeed { count: need.count.saturating_mul(*times), ..(*need).clone() };
+            fit::gres_room(&wanted, definition, free) < wanted.count
         });
         if let Some((need, _)) = short {
             return Some(Cause::Gres(name_of(need)));

@@ -1,0 +1,352 @@
+//! GPUs in slices: what is offered, what a request gets, who waits until when, and what never overlaps.
+//!
+//! The world's checks after every input include that slices of a GPU never overlap and that the state which records
+//! rebuild is the same.
+
+mod world;
+
+use std::sync::Arc;
+
+use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
+use model::gres::{parse_gpus, parse_list};
+use model::id::JobId;
+use model::job::JobState;
+use model::quantity::MemoryMib;
+use model::reason::Reason;
+use model::refusal::Refusal;
+use model::request::{JobRequest, MemoryRequest};
+use model::time::Span;
+use scheduler_core::allocation::{GresShare, Slice};
+use scheduler_core::effect::Answer;
+use scheduler_core::gpu::geometry::Profile;
+use scheduler_core::gpu::model::Model;
+use scheduler_core::input::{Input, Plan, PlannedStart};
+use scheduler_core::settings::Settings;
+use scheduler_core::state::node::{GresDefinition, NodeDefinition};
+use scheduler_core::state::promise::Promise;
+use scheduler_core::tally::Tally;
+use world::{ALICE, World, job};
+
+/// An A100 with 40 GB as the driver shows it.
+fn a100(index: u32, mode: GpuMode) -> Gpu {
+    let profile = |(id, profile): (u32, Profile)| MigProfile {
+        id,
+        name: Model::A100With40.name(profile).into(),
+        compute_slices: profile.compute_slices(),
+        memory_slices: profile.memory_slices(),
+        memory_mib: u64::from(profile.memory_slices()) * 4864,
+        starts: profile.starts().iter().copied().map(u32::from).collect(),
+    };
+    let profiles = (0..).zip(Profile::ALL).map(profile).collect();
+    Gpu { index, kind: "a100".into(), mode, profiles, ..Gpu::default() }
+}
+
+fn instance(profile: &str, start: u32, size: u32) -> MigInstance {
+    MigInstance { profile: profile.into(), start, size, ..MigInstance::default() }
+}
+
+fn kinds(text: &str) -> Vec<GresDefinition> {
+    let one = |one: model::gres::GresRequest| GresDefinition {
+        name: one.name,
+        kind: one.kind.unwrap_or_default(),
+        count: one.count,
+        indexed: true,
+    };
+    parse_list(text).unwrap().into_iter().map(one).collect()
+}
+
+/// Nodes of 32 CPUs with what `gres` declares and these GPUs.
+fn world(nodes: &[(&str, &str, Vec<Gpu>)]) -> World {
+    let definition =
+        |name: &str, gres: &str| NodeDefinition { gres: kinds(gres), ..world::node(name, 32, 64_000) };
+    let definitions: Vec<NodeDefinition> =
+        nodes.iter().map(|(name, gres, _)| definition(name, gres)).collect();
+    let settings = Settings { backfill_depth: 100, ..world::settings(&definitions) };
+    let mut world = World::with(settings);
+    world.keeps = true;
+    for (name, _, gpus) in nodes {
+        let node = world.node(name);
+        world.input(Input::GpusObserved { node, gpus: gpus.clone() });
+    }
+    world
+}
+
+fn dynamic(gpus: u32) -> World {
+    let list = (0..gpus).map(|index| a100(index, GpuMode::Dynamic)).collect();
+    world(&[("g1", &format!("gpu:a100:{gpus}"), list)])
+}
+
+/// `--gres=TEXT -t MINUTES`.
+fn wants(gres: &str, minutes: i64) -> JobRequest {
+    JobRequest {
+        gres_per_node: parse_list(gres).unwrap(),
+        time_limit: Some(Some(Span::from_mins(minutes))),
+        ..job()
+    }
+}
+
+fn shares(world: &World, id: JobId) -> Vec<GresShare> {
+    let active = world.machine.state().jobs[&id].active().expect("the test asks of a running job");
+    active.allocation.iter().flat_map(|share| share.gres.clone()).collect()
+}
+
+/// `0:3g.20gb@4 …` of a running job; `wait` of one that waits.
+fn slices(world: &World, id: JobId) -> String {
+    if world.state_of(id) == JobState::Pending {
+        return "wait".to_owned();
+    }
+    let text = |slice: &Slice| match slice.size {
+        0 => format!("{}", slice.gpu),
+        _ => format!("{}:{}@{}", slice.gpu, slice.profile, slice.start),
+    };
+    let shares = shares(world, id);
+    shares.iter().flat_map(|share| &share.slices).map(text).collect::<Vec<_>>().join(" ")
+}
+
+fn promise(world: &World, id: JobId) -> Promise {
+    world.machine.state().promises.of(id).expect("the test asks of a promised job").clone()
+}
+
+fn minutes_until(world: &World, id: JobId) -> f64 {
+    promise(world, id).start.since(world.now).as_millis() as f64 / 60_000.0
+}
+
+#[test]
+fn two_large_slices_share_a_gpu_and_the_third_waits() {
+    let mut world = dynamic(1);
+    let jobs: Vec<JobId> = (0..3).map(|_| world.submit(wants("gpu:3g.20gb:1", 10))).collect();
+    let mut places = [slices(&world, jobs[0]), slices(&world, jobs[1])];
+    places.sort_unstable();
+    assert_eq!(places, ["0:3g.20gb@0", "0:3g.20gb@4"]);
+    assert_eq!(world.reasons[&jobs[2]], Reason::Resources);
+    world.exit(jobs[0], 0);
+    assert_eq!(slices(&world, jobs[2]), places[usize::from(slices(&world, jobs[1]) == places[0])]);
+    let state = world.machine.state();
+    assert_eq!(world.replayed().digest(), state.digest());
+    let tally = Tally::of_allocation(state, &state.jobs[&jobs[2]].active().unwrap().allocation);
+    for name in ["gres/gpu", "gres/gpu:3g.20gb", "gres/gpu:a100_3g.20gb"] {
+        assert_eq!(tally.amount(name), 1, "{name}");
+    }
+    assert_eq!(tally.amount("gres/gpu:a100"), 0, "no whole GPU is held");
+}
+
+#[test]
+fn spellings_of_one_request() {
+    let gpus = |text: &str| JobRequest { gpus_per_job: parse_gpus(text).unwrap(), ..job() };
+    let per_node = |text: &str| JobRequest { gpus_per_node: parse_gpus(text).unwrap(), ..job() };
+    let per_task =
+        |text: &str| JobRequest { gpus_per_task: parse_gpus(text).unwrap(), ntasks: Some(1), ..job() };
+    let socket = |text: &str| JobRequest { gpus_per_socket: parse_gpus(text).unwrap(), ..job() };
+    for request in [
+        wants("gpu:3g.20gb:1", 1),
+        wants("gpu:3g.20gb", 1),
+        wants("gpu:a100_3g.20gb:1", 1),
+        wants("gpu:20gb+:1", 1),
+        wants("gpu:11gb+", 1),
+        gpus("3g.20gb:1"),
+        gpus("20gb+:1"),
+        per_node("a100_3g.20gb"),
+        per_task("3g.20gb"),
+        socket("3g.20gb"),
+    ] {
+        let mut world = dynamic(1);
+        let text = format!("{request:?}");
+        let id = world.submit(request);
+        assert!(slices(&world, id).starts_with("0:3g.20gb@"), "{text}: {}", slices(&world, id));
+    }
+    for impossible in [
+        "gpu:3g.21gb:1",
+        "gpu:h100_3g.20gb:1",
+        "gpu:41gb+:1",
+        "gpu:7g.40gb:2",
+        "gpu:3g.20gb:3",
+        "gpu:1",
+        "gpu:a100:1",
+    ] {
+        match dynamic(1).try_submit(ALICE, wants(impossible, 1)) {
+            Answer::Refused(refused) => assert_eq!(refused.refusal, Refusal::NodeConfigUnavailable),
+            other => panic!("{impossible}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_mixed_request_finds_room_if_there_is_any() {
+    let mut world = dynamic(2);
+    let first = world.submit(wants("gpu:4g.20gb:1,gpu:2g.10gb:1,gpu:1g.5gb:1", 10));
+    assert_eq!(world.state_of(first), JobState::Running);
+    assert_eq!(slices(&world, first).split(' ').count(), 3);
+    let second = world.submit(wants("gpu:7g.40gb:1", 10));
+    assert_eq!(world.state_of(second), JobState::Running, "the first keeps to one GPU");
+}
+
+#[test]
+fn cpus_and_memory_come_with_each_slice() {
+    let mut world = dynamic(1);
+    let mut request =
+        JobRequest { memory: Some(MemoryRequest::PerGpu(MemoryMib(1000))), ..wants("gpu:1g.5gb:3", 10) };
+    request.rare_mut().cpus_per_gpu = Some(2);
+    let id = world.submit(request);
+    let active = world.machine.state().jobs[&id].active().unwrap();
+    assert_eq!((active.allocation[0].cpus.0, active.allocation[0].memory.0), (6, 3000));
+    let mut request = wants("", 10);
+    request.gpus_per_job = parse_gpus("1g.5gb:2").unwrap();
+    request.rare_mut().ntasks_per_gpu = Some(2);
+    let id = world.submit(request);
+    let active = world.machine.state().jobs[&id].active().unwrap();
+    assert_eq!((active.allocation[0].tasks, slices(&world, id).split(' ').count()), (4, 2));
+}
+
+#[test]
+fn whole_fixed_and_dynamic_gpus_of_one_node() {
+    let fixed = Gpu {
+        instances: vec![instance("3g.20gb", 0, 4), instance("2g.10gb", 4, 2)],
+        ..a100(1, GpuMode::Fixed)
+    };
+    let gpus = vec![a100(0, GpuMode::Whole), fixed, a100(2, GpuMode::Dynamic)];
+    let mut world = world(&[("g1", "gpu:a100:2,gpu:3g.20gb:1,gpu:a100_2g.10gb:1", gpus)]);
+    let whole = world.submit(wants("gpu:a100:1", 10));
+    assert_eq!(slices(&world, whole), "0");
+    let refused = world.try_submit(ALICE, wants("gpu:a100:2", 10));
+    assert!(matches!(refused, Answer::Refused(_)), "a dynamic GPU is no whole one: {refused:?}");
+    let existing = world.submit(wants("gpu:3g.20gb:1", 10));
+    assert_eq!(slices(&world, existing), "1:3g.20gb@0", "what exists is taken first");
+    let named = world.submit(wants("gpu:a100_3g.20gb:1", 10));
+    assert!(slices(&world, named).starts_with("2:3g.20gb"), "{}", slices(&world, named));
+    let both = world.submit(wants("gpu:2g.10gb:2", 10));
+    let both = slices(&world, both);
+    assert!(both.starts_with("1:2g.10gb@4 2:2g.10gb@"), "fixed and dynamic in one request: {both}");
+    let any = world.submit(wants("gpu:1", 10));
+    assert_eq!(slices(&world, any), "wait", "without a type: what units are left, and none is");
+}
+
+#[test]
+fn a_fault_takes_its_gpu_out_of_service_and_nothing_else() {
+    let mut world = dynamic(2);
+    let node = world.node("g1");
+    let lost = Gpu { fault: "it fell off the bus".into(), ..a100(0, GpuMode::Dynamic) };
+    world.input(Input::GpusObserved { node, gpus: vec![lost, a100(1, GpuMode::Dynamic)] });
+    assert!(!world.machine.state().node(node).admin.drain);
+    let jobs: Vec<JobId> = (0..2).map(|_| world.submit(wants("gpu:4g.20gb:1", 10))).collect();
+    assert_eq!((slices(&world, jobs[0]), slices(&world, jobs[1])), ("1:4g.20gb@0".into(), "wait".into()));
+    // It comes back, and what waits for it starts.
+    world.input(Input::GpusObserved {
+        node,
+        gpus: vec![a100(0, GpuMode::Dynamic), a100(1, GpuMode::Dynamic)],
+    });
+    assert_eq!(slices(&world, jobs[1]), "0:4g.20gb@0");
+    // Fewer than declared: the node takes no new jobs, as in Slurm.
+    world.input(Input::GpusObserved { node, gpus: vec![a100(0, GpuMode::Dynamic)] });
+    let admin = &world.machine.state().node(node).admin;
+    assert_eq!(
+        (admin.drain, &*admin.reason),
+        (true, "gres/gpu count reported lower than configured (1 < 2)")
+    );
+    world.exit(jobs[1], 0);
+    world.exit(jobs[0], 0);
+}
+
+#[test]
+fn a_fixed_gpu_with_a_fault_bars_its_units() {
+    let fixed = |index, fault: &str| Gpu {
+        instances: vec![instance("3g.20gb", 0, 4), instance("3g.20gb", 4, 4)],
+        fault: fault.into(),
+        ..a100(index, GpuMode::Fixed)
+    };
+    let gpus = vec![fixed(0, "xid 79"), fixed(1, "")];
+    let mut world = world(&[("g1", "gpu:3g.20gb:4", gpus)]);
+    let jobs: Vec<JobId> = (0..3).map(|_| world.submit(wants("gpu:3g.20gb:1", 10))).collect();
+    let places: Vec<String> = jobs.iter().map(|id| slices(&world, *id)).collect();
+    assert_eq!(places, ["1:3g.20gb@0", "1:3g.20gb@4", "wait"]);
+}
+
+#[test]
+fn a_proposal_that_overlaps_is_not_carried_out() {
+    let mut world = dynamic(1);
+    let holder = world.submit(wants("gpu:3g.20gb:1", 10));
+    let start: u8 = slices(&world, holder).rsplit('@').next().unwrap().parse().unwrap();
+    let waiting = world.submit(JobRequest { hold: true, ..wants("gpu:1g.5gb:1", 10) });
+    world.outcomes(world::ROOT, scheduler_core::input::Command::Release(vec![world::whole(waiting)]));
+    assert_eq!(world.state_of(waiting), JobState::Running, "it has room beside the first");
+    world.exit(waiting, 0);
+    let late = world.submit(JobRequest { hold: true, ..wants("gpu:1g.5gb:1", 10) });
+    let partition = world.machine.state().jobs[&late].partitions[0];
+    for (profile, start, size) in [("1g.5gb", start, 1), ("1g.5gb", 7, 1), ("2g.10gb", 3, 2), ("9g", 0, 8)] {
+        let slice = Slice { gpu: 0, profile: profile.into(), start, size };
+        let gres = vec![GresShare { kind: 0, slices: vec![slice], ..GresShare::default() }];
+        let share = scheduler_core::place::single(world.node("g1"), 1)[0].clone();
+        let allocation = Arc::from([scheduler_core::allocation::NodeShare { gres, ..share }]);
+        let start = PlannedStart { job: late, partition, allocation };
+        let settings = world.machine.configuration().cloned().unwrap();
+        let state = world.machine.state();
+        assert!(
+            !scheduler_core::place::recheck(state, &settings, &state.jobs[&late], &start),
+            "{profile} is taken, or no start of it"
+        );
+        world.input(Input::Plan(Plan { starts: vec![start], ..Plan::default() }));
+        assert_eq!(world.state_of(late), JobState::Pending);
+    }
+}
+
+#[test]
+fn a_large_slice_is_promised_its_window_and_small_ones_run_around_it() {
+    let mut world = dynamic(1);
+    let small = world.submit(wants("gpu:1g.5gb:1", 60));
+    let large = world.submit(wants("gpu:7g.40gb:1", 30));
+    // An hour, and the three seconds that making and removing the small one's slice take.
+    assert!((minutes_until(&world, large) - 60.05).abs() < 1e-9, "{}", minutes_until(&world, large));
+    assert_eq!(promise(&world, large).holds[0].slices, 0xff);
+    let long = world.submit(wants("gpu:1g.5gb:1", 61));
+    let short = world.submit(wants("gpu:2g.10gb:1", 59));
+    assert_eq!(slices(&world, long), "wait", "it would delay the large one");
+    assert!(slices(&world, short).starts_with("0:2g.10gb@"), "it ends before");
+    assert!((minutes_until(&world, long) - 90.1).abs() < 1e-9, "after the large one");
+    world.exit(small, 0);
+    world.exit(short, 0);
+    assert_eq!(slices(&world, large), "0:7g.40gb@0", "time was given back");
+}
+
+#[test]
+fn the_window_is_found_on_the_gpu_that_is_free_first() {
+    let mut world = dynamic(2);
+    let first = world.submit(wants("gpu:4g.20gb:1", 60));
+    let second = world.submit(wants("gpu:4g.20gb:1", 20));
+    let third = world.submit(wants("gpu:4g.20gb:1", 10));
+    assert_eq!(world.state_of(first), JobState::Running);
+    assert!((minutes_until(&world, third) - 20.05).abs() < 1e-9);
+    let gpu: u32 = slices(&world, second).split(':').next().unwrap().parse().unwrap();
+    assert_eq!(promise(&world, third).holds[0].slices, 0x0f << (8 * gpu));
+    // Beside it there is room for a 3g all the time.
+    let beside = world.submit(wants("gpu:3g.20gb:1", 600));
+    assert!(slices(&world, beside).ends_with("@4"), "{}", slices(&world, beside));
+}
+
+#[test]
+fn steps_share_the_slices_of_their_job() {
+    use scheduler_core::input::{Command, StepRequest};
+    let mut world = dynamic(1);
+    let id = world.submit(JobRequest { ntasks: Some(4), ..wants("gpu:1g.5gb:2,gpu:3g.20gb:1", 10) });
+    let mut step = |gres: &str| {
+        let request = StepRequest {
+            ntasks: Some(1),
+            gres_per_node: parse_list(gres).unwrap(),
+            ..StepRequest::default()
+        };
+        match world.command(ALICE, Command::CreateStep { job: id, step: Box::new(request) }) {
+            Answer::StepCreated { allocation, .. } => allocation[0]
+                .gres
+                .iter()
+                .flat_map(|share| &share.slices)
+                .map(|slice| slice.profile.to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+            Answer::StepMustWait => "wait".to_owned(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(step("gpu:3g.20gb:1"), "3g.20gb");
+    assert_eq!(step("gpu:a100_1g.5gb:1"), "1g.5gb");
+    assert_eq!(step("gpu:3g.20gb:1"), "wait");
+    assert_eq!(step("gpu:1g.5gb:1"), "1g.5gb");
+    assert_eq!(step("gpu:1"), "wait");
+}
