@@ -21,6 +21,11 @@ pub(crate) fn name_conf(path: &Path) {
     let _ = NAMED.set(path.to_owned());
 }
 
+/// What [`name_conf`] named.
+pub(crate) fn named_conf() -> Option<&'static Path> {
+    NAMED.get().map(PathBuf::as_path)
+}
+
 /// The configuration that this process would read: the named one, `SLURM_CONF`, else Slurm's own place if a
 /// file is there.
 pub(crate) fn conf_path() -> Option<PathBuf> {

@@ -76,6 +76,8 @@ pub struct Fixed {
     pub task_epilog: Option<String>,
     /// JobFileAppend.
     pub append: bool,
+    /// The submitter's resource limits that jobs get.
+    pub propagated: launch::rlimits::Propagated,
     /// How long a step lives without its client, ms.
     pub client_grace_ms: u64,
     /// This kernel.
@@ -108,6 +110,7 @@ impl Fixed {
             task_prolog: self.task_prolog.as_deref(),
             task_epilog: self.task_epilog.as_deref(),
             append: self.append,
+            propagated: self.propagated,
             client_grace_ms: self.client_grace_ms,
             gpus,
         }

@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Agent, Fixed};
 use crate::cgroup::policy::{Machine, Policy};
-use crate::cgroup::{Cgroups, attest};
+use crate::cgroup::{self, Cgroups, attest};
 use crate::container::{self, Containers};
 use crate::gpu::node::Gpus;
 use crate::host;
+use crate::launch::rlimits::Propagated;
 use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
 use crate::logbook::Logbook;
@@ -93,6 +94,9 @@ pub async fn run(
         task_prolog: conf.as_ref().and_then(|conf| conf.programs.task_prolog.as_deref().map(str::to_owned)),
         task_epilog: conf.as_ref().and_then(|conf| conf.programs.task_epilog.as_deref().map(str::to_owned)),
         append: conf.as_ref().is_some_and(|conf| conf.job_file_append),
+        propagated: conf.as_ref().map_or(Propagated::ALL, |conf| {
+            Propagated::of(&conf.propagate_limits, &conf.propagate_limits_except)
+        }),
         client_grace_ms: CLIENT_GRACE_MS,
         boot_id: host::boot_id().context("cannot read the kernel's boot id")?,
         spool_id: spool.id,
@@ -213,8 +217,6 @@ fn facts(
     }
     machine.devices.extend(gpus.devices());
     machine.capabilities = gpus.capabilities();
-    // Another executor on this host has another spool, hence another folder.
-    let short: String = spool_id[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     machine.memory = facts.memory_mib << 20;
     machine.cpus =
         Some(host::usable_cpus()).filter(|cpus| cpus.len() == facts.cpus as usize).unwrap_or_default();
@@ -226,7 +228,7 @@ fn facts(
     };
     let policy = Policy::of(conf.map(|(_, conf)| conf), cgroup_conf.as_ref(), pids);
     let root = variables.cgroup.as_deref().map(Path::new);
-    let cgroups = Cgroups::choose(policy, machine, &format!("sluice-{}-{short}", identity.node), root);
+    let cgroups = Cgroups::choose(policy, machine, &cgroup::name_of(&identity.node, spool_id), root);
     facts.lacks.extend(cgroups.lacks());
     for sentence in &facts.lacks {
         tracing::warn!(node = identity.node, "{sentence}");

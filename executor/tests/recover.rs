@@ -35,6 +35,7 @@ fn place(name: &str) -> Place {
     let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).unwrap();
     let fixed = Fixed {
+        propagated: executor::launch::rlimits::Propagated::ALL,
         node: "n1".to_owned(),
         hostname: "n1".to_owned(),
         commands: String::new(),

@@ -193,8 +193,6 @@ reasons! {
     AssocMaxGRESPerNode = "AssocMaxGRESPerNode",
     /// The QOS's limit of run time is exceeded.
     QOSMaxWallDurationPerJobLimit = "QOSMaxWallDurationPerJobLimit",
-    /// The job waits for evidence of what became of its run on a node that does not answer.
-    NodeUnknown = "NodeUnknown",
     /// The job was put back and held after its launch failed.
     LaunchFailedRequeuedHeld = "launch_failed_requeued_held",
     /// The job was put back and held (`scontrol requeuehold`).

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod lease;
 pub mod mail;
 pub mod metrics;
+pub mod offline;
 pub mod rows;
 pub mod rpc;
 pub mod settings;

@@ -41,8 +41,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some("compact") {
-        return compact(words);
+    match words.next().as_deref() {
+        Some("compact") => return compact(words),
+        Some(command @ ("restore" | "journal")) => {
+            return ExitCode::from(scheduler::offline::run(command, words));
+        }
+        _ => {}
     }
     let arguments = Arguments::parse();
     start_log(&arguments);

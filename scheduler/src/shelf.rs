@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::store::Store;
 use crate::store::bodies::Bodies;
+use crate::store::compact::Images;
 use crate::store::history::History;
 
 /// The present parts.
-pub struct Shelf(RwLock<(Arc<Bodies>, Arc<History>)>);
+pub struct Shelf(RwLock<(Arc<Bodies>, Arc<History>, Images)>);
 
 impl Shelf {
     /// Of this store.
@@ -29,6 +30,12 @@ impl Shelf {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).0)
     }
 
+    /// Images of the state.
+    #[must_use]
+    pub fn images(&self) -> Images {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).2.clone()
+    }
+
     /// Finished jobs.
     #[must_use]
     pub fn history(&self) -> Arc<History> {
@@ -36,6 +43,6 @@ impl Shelf {
     }
 }
 
-fn parts(store: &Store) -> (Arc<Bodies>, Arc<History>) {
-    (Arc::clone(store.bodies()), Arc::clone(store.history()))
+fn parts(store: &Store) -> (Arc<Bodies>, Arc<History>, Images) {
+    (Arc::clone(store.bodies()), Arc::clone(store.history()), store.images())
 }

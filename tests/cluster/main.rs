@@ -2,9 +2,11 @@
 //!
 //! One file per promise. Each test has a cluster of its own in a temporary folder; all run side by side.
 
+mod backup;
 mod input;
 mod install;
 mod life;
+mod limits;
 mod mail;
 mod record;
 mod restart;

@@ -77,3 +77,25 @@ fn a_second_scheduler_on_the_same_state_is_refused_and_names_it() {
     assert!(said.contains(state.to_str().unwrap()) || said.contains(&owner.to_string()), "{said}");
     assert!(cluster.answers(), "the first one goes on");
 }
+
+/// PROTOCOL §3.7: a run of which nothing is known is neither given up nor started again, and the job says so.
+#[test]
+fn a_run_without_evidence_waits_and_says_so() {
+    let (mut cluster, id) = running_job();
+    cluster.executor("n1").unwrap().kill();
+    cluster.lose_spool("n1").unwrap();
+    fs::remove_dir_all(cluster.state("n1").join("executor-n1/run")).unwrap();
+    cluster.start_executor("n1", &[]).unwrap();
+    wait_for("the job to say that its run is unknown", SOON, || {
+        cluster
+            .ok("squeue", &["-h", "-o", "%T %r"])
+            .is_ok_and(|line| line == "RUNNING NodeDown, RunUnknownOn:n1")
+    })
+    .unwrap();
+    let shown = cluster.ok("scontrol", &["show", "job", &id]).unwrap();
+    assert!(shown.contains("Reason=NodeDown,_RunUnknownOn:n1 "), "{shown}");
+    let why = cluster.ok("sluice", &["why", &id]).unwrap();
+    assert!(why.contains("scontrol update NodeName=n1 State=DOWN"), "{why}");
+    cluster.ok("scontrol", &["update", "NodeName=n1", "State=DOWN", "Reason=confirmed"]).unwrap();
+    assert_eq!(cluster.wait_ended(&id, "State", SOON).unwrap(), "NODE_FAIL");
+}

@@ -1,6 +1,5 @@
 //! What is done to the daemons: each kind of fault, carried out once, and the daemon running again afterwards.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -122,8 +121,7 @@ pub(crate) fn lost_spool(cluster: &mut Cluster, node: &str, outcome: &mut Outcom
         jobs.map(|ran| ran.stdout.lines().map(str::to_owned).collect()).unwrap_or_default()
     };
     cluster.executor(node).with_context(|| format!("an executor of {node} runs"))?.kill();
-    let spool = cluster.state(node).join(format!("executor-{node}/spool"));
-    fs::remove_dir_all(&spool).with_context(|| format!("remove {}", spool.display()))?;
+    cluster.lose_spool(node)?;
     let before = on_node(cluster);
     cluster.start_executor(node, &[])?;
     let told = wait_for("the runs of the lost spool to be accounted for", Duration::from_secs(8), || {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::binaries::Binaries;
 use crate::poll::wait_for;
 use crate::process::{Daemon, is_nursery, runs, sweep, users_of};
+use crate::traces::Traces;
 
 /// How long daemons may take to answer or register, also on a loaded machine.
 const START: Duration = Duration::from_secs(60);
@@ -59,6 +60,7 @@ pub struct Cluster {
     conf: Option<PathBuf>,
     scheduler: Option<Daemon>,
     executors: BTreeMap<String, Daemon>,
+    traces: Traces,
     scheduler_arguments: Vec<String>,
 }
 
@@ -91,6 +93,7 @@ impl Cluster {
             conf,
             scheduler: None,
             executors: BTreeMap::new(),
+            traces: Traces::default(),
             scheduler_arguments: Vec::new(),
         })
     }
@@ -209,6 +212,17 @@ impl Cluster {
         let log = self.folder.join(format!("executor-{node}.log"));
         self.executors.insert(node.to_owned(), Daemon::start(&format!("executor {node}"), command, &log)?);
         Ok(())
+    }
+
+    /// Removes the spool of a node whose executor does not run, as if its disk had been lost.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn lose_spool(&mut self, node: &str) -> Result<()> {
+        let state = self.state(node);
+        self.traces.note(node, &state);
+        let spool = state.join(format!("executor-{node}/spool"));
+        fs::remove_dir_all(&spool).with_context(|| format!("remove {}", spool.display()))
     }
 
     /// Whether a client gets an answer.
@@ -346,10 +360,14 @@ impl Drop for Cluster {
             eprintln!("{}\nthe folder {} is kept", self.last_words(), self.folder.display());
         }
         self.scheduler = None;
-        self.executors.clear();
+        for node in std::mem::take(&mut self.executors).into_keys() {
+            self.traces.note(&node, &self.state(&node));
+        }
         if let Err(error) = sweep(&self.folder) {
             eprintln!("{error:#}");
         }
+        let left = self.traces.remove();
+        assert!(left.is_empty() || std::thread::panicking(), "the executors leave {left:?}");
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
         }

@@ -10,6 +10,7 @@ pub mod guest;
 mod poll;
 mod process;
 mod random;
+mod traces;
 
 pub use binaries::{Binaries, workspace_root};
 pub use cluster::{Cluster, Conf, Ran};

@@ -3,8 +3,10 @@
 //! A command reads its words, asks the scheduler, prints, and gives an exit status. It keeps nothing.
 
 mod allocation;
+mod backup;
 mod clusters;
 mod completion;
+mod config;
 mod job;
 mod json;
 mod node;
@@ -210,6 +212,9 @@ fn verb(argv: Vec<OsString>) -> u8 {
         "why" => why::run(&call("sluice", rest)),
         "whatif" => whatif::run(&call("sluice", rest)),
         "simulate" => simulate::run(rest),
+        "config" => config::run(&call("sluice", rest)),
+        "backup" => backup::run(&call("sluice", rest)),
+        verb @ ("restore" | "journal") => backup::hand_over(verb, rest),
         "gpus" => {
             say::error("sluice", "sluice gpus is not supported yet");
             1
@@ -233,6 +238,10 @@ Without a verb it says what runs, what is yours, and what to do next.
   why JOB       why a job waits and what would start it now, or what became of it
   top           nodes, queue and own jobs on a screen, with keys
   whatif …      whose start moves if something were otherwise
+  config check  what is made of every key of a slurm.conf
+  backup FILE   the running scheduler's state in one file
+  restore FILE  a state made of such a file, where there is none
+  journal …     what stands in the scheduler's journal: check, show
   simulate …    a recorded workload through the scheduler, in virtual time
   completion …  what bash, zsh or fish need to complete our commands
   version       versions

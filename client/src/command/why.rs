@@ -144,7 +144,7 @@ fn past_or_present(head: &str, job: &Job, now_ms: i64) -> String {
     match state {
         JobState::Pending => format!("{head} waits\n{because}"),
         JobState::Completing => {
-            format!("{head} is ending{on}: its processes are being cleared up\n{because}")
+            format!("{head} is ending{on}: its processes are being cleared up\n{because}") + &evidence(job)
         }
         state if job::is_active(job) => {
             let started = job.start_ms.map(|at| when(at, now_ms)).unwrap_or_default();
@@ -152,7 +152,8 @@ fn past_or_present(head: &str, job: &Job, now_ms: i64) -> String {
                 Some(end) => format!("  it ends at the latest {}\n", when(end, now_ms)),
                 None => "  it has no time limit\n".to_owned(),
             };
-            format!("{head} is {}{on} in {} since {started}\n{end}{because}", state.long(), job.partition)
+            let text = format!("{head} is {}{on} in {} since {started}\n", state.long(), job.partition);
+            text + &end + &because + &evidence(job)
         }
         state => {
             let ended = job.end_ms.map(|at| when(at, now_ms)).unwrap_or_default();
@@ -161,6 +162,24 @@ fn past_or_present(head: &str, job: &Job, now_ms: i64) -> String {
             head + &past::text(job, now_ms)
         }
     }
+}
+
+/// What a run waits for of which nobody knows what became of it.
+fn evidence(job: &Job) -> String {
+    let (nodes, what) = match job.reason_detail.split_once(':') {
+        Some(("RunUnknownOn", nodes)) => (
+            nodes,
+            "the executor has come back without its spool, so nobody knows whether the job runs there",
+        ),
+        Some(("NotResponding", nodes)) => (nodes, "the executor is not heard of; the job may well run on"),
+        _ => return String::new(),
+    };
+    format!(
+        "  waits     for evidence from {nodes}: {what}\n  \
+           it is neither given up nor run again before the executor or a new boot of the node tells, or an\n  \
+           administrator confirms that nothing of it runs there:\n    \
+             scontrol update NodeName={nodes} State=DOWN Reason=confirmed\n"
+    )
 }
 
 fn waits(head: &str, job: &Job, waiting: &Explanation, now_ms: i64, one_element: bool) -> String {

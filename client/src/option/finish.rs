@@ -90,10 +90,6 @@ fn describe(
     if request.rare().mail_type.is_some() && request.rare().mail_user.is_none() {
         request.rare_mut().mail_user = Some(world.user.as_str().into());
     }
-    if let Some(names) = &draft.manner.propagate {
-        let wanted = |name: &str| names.split(',').any(|word| word == "ALL" || word == name);
-        request.rare_mut().rlimits = world.rlimits.iter().filter(|(name, _)| wanted(name)).cloned().collect();
-    }
 }
 
 /// `--nodefile`, and SLURM_HOSTFILE where tasks are laid out by it.
@@ -179,6 +175,9 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
             export::set(&mut variables, &name.to_string_lossy(), value);
         });
     }
+    if program != Program::Salloc {
+        limits(&mut variables, first.manner.propagate.as_deref(), world);
+    }
     if program != Program::Srun {
         export::set(&mut variables, "SLURM_SUBMIT_DIR", &world.cwd);
         export::set(&mut variables, "SLURM_SUBMIT_HOST", &world.host);
@@ -199,4 +198,20 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
         }
     }
     Ok(variables)
+}
+
+/// The soft limits of this process, as Slurm passes them on: those that `--propagate` names with a `U`, or all of them
+/// for the node's configuration to choose from.
+fn limits(variables: &mut Variables, chosen: Option<&str>, world: &World<'_>) {
+    variables.retain(|(name, _)| !name.as_encoded_bytes().starts_with(b"SLURM_RLIMIT_"));
+    for (name, soft) in &world.rlimits {
+        let value = match chosen {
+            None => soft.to_string(),
+            Some(names) if names.split(',').any(|word| word == "ALL" || word == &**name) => {
+                format!("U{soft}")
+            }
+            Some(_) => continue,
+        };
+        variables.push((format!("SLURM_RLIMIT_{name}").into(), value.into()));
+    }
 }

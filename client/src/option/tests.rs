@@ -270,7 +270,6 @@ fn good_values() {
     assert_eq!(request("sbatch -a '' --wrap true").array, None);
     assert_eq!(request("sbatch -a [1-2] --wrap true").array.unwrap().tasks.len(), 2);
     assert_eq!(request("sbatch --delay-boot=5 --wrap true").rare().delay_boot, Some(Span::from_mins(5)));
-    assert_eq!(request("sbatch --propagate=CORE --wrap true").rare().rlimits, [("CORE".into(), 0)]);
     let mail = request("sbatch --mail-type=ALL --wrap true");
     assert_eq!(mail.rare().mail_type.as_deref(), Some("INVALID_DEPEND,BEGIN,END,FAIL,REQUEUE,STAGE_OUT"));
     assert_eq!(mail.rare().mail_user.as_deref(), Some("alice"));
@@ -416,7 +415,9 @@ fn exported_variables() {
         let parsed = run_with(line, &env, &Fake::default()).unwrap();
         let login = parsed.first().request.rare().get_user_env;
         let own = |name: &OsString| {
-            !["SLURM_SUBMIT_DIR", "SLURM_SUBMIT_HOST", "SLURM_PRIO_PROCESS"].contains(&name.to_str().unwrap())
+            let name = name.to_str().unwrap();
+            let added = ["SLURM_SUBMIT_DIR", "SLURM_SUBMIT_HOST", "SLURM_PRIO_PROCESS"];
+            !added.contains(&name) && !name.starts_with("SLURM_RLIMIT_")
         };
         let shown: Vec<String> = parsed
             .environment
@@ -499,4 +500,25 @@ fn every_option_of_the_manual_pages_is_known() {
     for name in table::STORED {
         assert!(table::ROWS.iter().any(|row| row.long == *name), "--{name} is no option");
     }
+}
+
+#[test]
+fn limits_go_with_the_environment() {
+    #[track_caller]
+    fn check(line: &str, expected: &[(&str, &str)]) {
+        let variables = run_with(line, &[("SLURM_RLIMIT_AS", "3")], &Fake::default()).unwrap().environment;
+        let found = variables.iter().filter(|(name, _)| name.to_string_lossy().starts_with("SLURM_RLIMIT_"));
+        let found: Vec<(&str, &str)> =
+            found.map(|(name, value)| (name.to_str().unwrap(), value.to_str().unwrap())).collect();
+        assert_eq!(found, expected, "{line}");
+    }
+    let all = [("SLURM_RLIMIT_CORE", "0"), ("SLURM_RLIMIT_NOFILE", "1024")];
+    check("sbatch --wrap true", &all);
+    check("sbatch --export=NONE --wrap true", &all);
+    check("sbatch --propagate=CORE --wrap true", &[("SLURM_RLIMIT_CORE", "U0")]);
+    check("sbatch --propagate=RLIMIT_NOFILE,AS --wrap true", &[("SLURM_RLIMIT_NOFILE", "U1024")]);
+    check("sbatch --propagate=NONE --wrap true", &[]);
+    check("srun --propagate true", &[("SLURM_RLIMIT_CORE", "U0"), ("SLURM_RLIMIT_NOFILE", "U1024")]);
+    check("srun true", &all);
+    check("salloc true", &[("SLURM_RLIMIT_AS", "3")]);
 }

@@ -393,14 +393,22 @@ fn choose(policy: &Policy, name: &str, root: Option<&Path>) -> Box<dyn Limits> {
 }
 
 /// Removes what is empty of the directories of this name below this process's own, in every hierarchy: what an executor
-/// leaves that is killed and never started again.
-pub fn remove_named(name: &str) {
-    let Ok(places) = Places::read() else { return };
+/// leaves that is killed and never started again. Answers those that are still there.
+#[must_use]
+pub fn remove_named(name: &str) -> Vec<PathBuf> {
+    let Ok(places) = Places::read() else { return Vec::new() };
     let controllers = ["cpuset", "cpu", "memory", "pids", "devices", "freezer"];
     let own = controllers.iter().filter_map(|controller| places.of_controller(controller));
-    for folder in own.chain(places.unified().map(|(own, _)| own)) {
-        place::sweep(&folder.join(name), &|_| false);
-    }
+    let folders = own.chain(places.unified().map(|(own, _)| own)).map(|folder| folder.join(name));
+    let swept = folders.inspect(|folder| place::sweep(folder, &|_| false));
+    swept.filter(|folder| folder.exists()).collect()
+}
+
+/// The name of an executor's directories: of its node and its spool.
+#[must_use]
+pub fn name_of(node: &str, spool_id: &[u8]) -> String {
+    let short: String = spool_id.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("sluice-{node}-{short}")
 }
 
 /// Kills everything in a directory and removes it. Blocking, at most `patience`.

@@ -81,6 +81,12 @@ impl Environment {
             self.entries.remove(at);
         }
     }
+
+    /// Takes a variable out, and answers its value.
+    pub(super) fn take(&mut self, name: &str) -> Option<Vec<u8>> {
+        let mut entry = self.entries.remove(self.find(name)?);
+        Some(entry.split_off(name.len() + 1))
+    }
 }
 
 const DEVICE_NAMES: [&str; 4] =

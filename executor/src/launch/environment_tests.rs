@@ -24,6 +24,7 @@ fn with(gpus: &Visible) -> Context<'_> {
         task_prolog: None,
         task_epilog: None,
         append: false,
+        propagated: crate::launch::rlimits::Propagated::ALL,
         client_grace_ms: 0,
         gpus,
     }

@@ -6,15 +6,15 @@
 pub mod environment;
 pub mod nursery;
 pub mod pattern;
+pub mod rlimits;
 pub mod spares;
 pub mod start;
 pub mod user;
 
 use std::path::Path;
 
-use executor_supervisor::spec::{Rlimit, Spec, Stdio, Task, Warning};
+use executor_supervisor::spec::{Spec, Stdio, Task, Warning};
 use model::id::StepId;
-use nix::libc;
 use proto::v1;
 
 use crate::cgroup::StepGroups;
@@ -40,6 +40,8 @@ pub struct Context<'a> {
     pub task_epilog: Option<&'a str>,
     /// Output files are appended to where the submitter does not say (JobFileAppend).
     pub append: bool,
+    /// The submitter's resource limits that jobs get.
+    pub propagated: rlimits::Propagated,
     /// How long a step lives without its client, ms.
     pub client_grace_ms: u64,
     /// The GPUs of this run.
@@ -83,7 +85,7 @@ pub fn compose(
         groups: account.groups.clone(),
         work_dir: request.work_dir.clone().into_bytes(),
         umask: request.umask,
-        rlimits: rare.rlimits.iter().filter_map(rlimit).collect(),
+        rlimits: Vec::new(),
         cgroup: groups.cgroup,
         cgroup_holds: groups.cgroup_holds,
         cgroup_settings: groups.cgroup_settings,
@@ -105,7 +107,9 @@ pub fn compose(
     let warning = rare.warn_signal.filter(|warn| warn.signal > 0);
     if key.step == StepId::Batch {
         let names = names(context, key, launch, account, launch.node_index, 0);
-        spec.environment = environment::of_batch(context, launch, account).into_entries();
+        let mut environment = environment::of_batch(context, launch, account);
+        spec.rlimits = rlimits::take(&mut environment, &rare.rlimits, context.propagated);
+        spec.environment = environment.into_entries();
         spec.tasks = vec![batch_task(context, request, &names, script)];
         // Without `B:` the signal is for the steps; the batch script gets none.
         spec.warning = warning.filter(|warn| warn.batch_only).and_then(|warn| {
@@ -125,7 +129,9 @@ pub fn compose(
     spec.window = (small(tasks.pty_rows), small(tasks.pty_columns));
     spec.task_prologs.extend(tasks.task_prolog.iter().map(|path| path.as_bytes().to_vec()));
     spec.task_epilogs.extend(tasks.task_epilog.iter().map(|path| path.as_bytes().to_vec()));
-    spec.environment = environment::of_step(context, launch, tasks, key.step).into_entries();
+    let mut environment = environment::of_step(context, launch, tasks, key.step);
+    spec.rlimits = rlimits::take(&mut environment, &rare.rlimits, context.propagated);
+    spec.environment = environment.into_entries();
     spec.warning = warning.filter(|warn| !warn.batch_only).and_then(|warn| {
         let at = launch.end_ms?.checked_sub(warn.before_ms)?;
         let after_ms = u64::try_from(at.checked_sub(now_ms)?).ok()?;
@@ -273,25 +279,6 @@ fn named_file(pattern: &str, names: &Names<'_>, work_dir: &[u8], truncate: bool)
     let name = names.expand(pattern).into_bytes();
     let path = if name.starts_with(b"/") { name } else { [work_dir, b"/", &name].concat() };
     Stdio::File { path, truncate }
-}
-
-/// A limit of the submitter's shell, by Slurm's name; unknown names are of another kernel.
-fn rlimit(limit: &v1::Rlimit) -> Option<Rlimit> {
-    let name = limit.name.strip_prefix("RLIMIT_").unwrap_or(&limit.name);
-    let resource = match name {
-        "CPU" => libc::RLIMIT_CPU,
-        "FSIZE" => libc::RLIMIT_FSIZE,
-        "DATA" => libc::RLIMIT_DATA,
-        "STACK" => libc::RLIMIT_STACK,
-        "CORE" => libc::RLIMIT_CORE,
-        "RSS" => libc::RLIMIT_RSS,
-        "NPROC" => libc::RLIMIT_NPROC,
-        "NOFILE" => libc::RLIMIT_NOFILE,
-        "MEMLOCK" => libc::RLIMIT_MEMLOCK,
-        "AS" => libc::RLIMIT_AS,
-        _ => return None,
-    };
-    Some(Rlimit { resource, soft: limit.value })
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
         task_prolog: Some("/site/prolog"),
         task_epilog: None,
         append: true,
+        propagated: crate::launch::rlimits::Propagated::ALL,
         client_grace_ms: 5,
         gpus: &Visible::default(),
     };
@@ -84,7 +85,7 @@ fn limits_and_warnings() {
     });
     let spec = made(StepId::Batch, &launch);
     assert_eq!(spec.warning, Some(Warning { signal: 10, after_ms: 40_000, first_process_only: true }));
-    assert_eq!(spec.rlimits, [Rlimit { resource: 7, soft: 64 }]);
+    assert_eq!(spec.rlimits, [Rlimit { resource: 7, soft: 64, chosen: true }]);
     assert_eq!((spec.limit_ms, spec.groups, spec.cookie.is_empty()), (Some(60_000), vec![2001, 4], true));
     launch.time_limit_ms = -1;
     let spec = made(StepId::Batch, &launch);

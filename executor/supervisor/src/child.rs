@@ -55,15 +55,14 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
         }
         None => sys::new_group(),
     }
-    for limit in &spec.rlimits {
-        sys::set_limit(limit.resource, limit.soft);
-    }
+    let refused = set_limits(spec);
     sys::become_user(spec.uid, spec.gid, &spec.groups)
         .map_err(|error| format!("cannot become user {}: {}", spec.uid, words(&error)))?;
     sys::set_umask(spec.umask);
     let missing_dir = enter_work_dir(spec)?;
     open_streams(task, ends)?;
     bind(task);
+    refused.iter().for_each(|line| say(line));
     if let Some(error) = missing_dir {
         let dir = String::from_utf8_lossy(&spec.work_dir);
         let line = format!("couldn't chdir to `{dir}': {}: going to /tmp instead", words(&error));
@@ -72,6 +71,36 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
         say(&line);
     }
     Ok(merged_environment(spec, task))
+}
+
+/// Sets the resource limits; answers what is to be said of those that the submitter chose and cannot have.
+fn set_limits(spec: &Spec) -> Vec<String> {
+    let mut refused = Vec::new();
+    for limit in &spec.rlimits {
+        if let Err(error) = sys::set_limit(limit.resource, limit.soft)
+            && limit.chosen
+        {
+            let (name, soft) = (limit_name(limit.resource), limit.soft);
+            refused.push(format!("Can't propagate {name} of {soft} from submit host: {}", words(&error)));
+        }
+    }
+    refused
+}
+
+fn limit_name(resource: u32) -> &'static str {
+    match resource {
+        libc::RLIMIT_CPU => "RLIMIT_CPU",
+        libc::RLIMIT_FSIZE => "RLIMIT_FSIZE",
+        libc::RLIMIT_DATA => "RLIMIT_DATA",
+        libc::RLIMIT_STACK => "RLIMIT_STACK",
+        libc::RLIMIT_CORE => "RLIMIT_CORE",
+        libc::RLIMIT_RSS => "RLIMIT_RSS",
+        libc::RLIMIT_NPROC => "RLIMIT_NPROC",
+        libc::RLIMIT_NOFILE => "RLIMIT_NOFILE",
+        libc::RLIMIT_MEMLOCK => "RLIMIT_MEMLOCK",
+        libc::RLIMIT_AS => "RLIMIT_AS",
+        _ => "limit",
+    }
 }
 
 /// Binds the task to its processors, and says it where that was asked for. A binding that the kernel refuses is none.

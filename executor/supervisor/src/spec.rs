@@ -60,6 +60,8 @@ pub struct Rlimit {
     pub resource: u32,
     /// Soft limit; `u64::MAX` is no limit. The hard limit is raised to it where that is allowed.
     pub soft: u64,
+    /// The submitter asked for this one: that it cannot be had is told.
+    pub chosen: bool,
 }
 
 /// A value for a file of a cgroup's directory.
@@ -178,6 +180,7 @@ impl Spec {
         out.list(&self.rlimits, |out, limit| {
             out.u32(limit.resource);
             out.u64(limit.soft);
+            out.bool(limit.chosen);
         });
         out.bytes(&self.cgroup);
         out.bool(self.cgroup_holds);
@@ -238,7 +241,8 @@ impl Spec {
             work_dir: fields.bytes("working directory")?,
             umask: fields.u32("umask")?,
             rlimits: fields.list("limits", |fields| {
-                Ok(Rlimit { resource: fields.u32("resource")?, soft: fields.u64("limit")? })
+                let (resource, soft) = (fields.u32("resource")?, fields.u64("limit")?);
+                Ok(Rlimit { resource, soft, chosen: fields.bool("choice")? })
             })?,
             cgroup: fields.bytes("cgroup")?,
             cgroup_holds: fields.bool("hold")?,
@@ -361,7 +365,7 @@ mod tests {
             groups: vec![4, 2001],
             work_dir: b"/tmp/\xff".to_vec(),
             umask: 0o27,
-            rlimits: vec![Rlimit { resource: 7, soft: u64::MAX }],
+            rlimits: vec![Rlimit { resource: 7, soft: u64::MAX, chosen: true }],
             cgroup: b"/c".to_vec(),
             cgroup_holds: true,
             cgroup_settings: vec![Setting { file: b"memory.max".to_vec(), value: b"1".to_vec() }],

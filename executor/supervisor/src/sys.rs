@@ -337,20 +337,21 @@ pub(crate) fn set_umask(mask: u32) -> u32 {
     unsafe { libc::umask(mask & 0o777) }
 }
 
-/// Sets a soft limit; raises the hard limit to it where allowed, else stays below it.
-pub(crate) fn set_limit(resource: u32, soft: u64) {
+/// Sets a soft limit; raises the hard limit to it where allowed, else stays below it and answers the kernel's refusal.
+pub(crate) fn set_limit(resource: u32, soft: u64) -> io::Result<()> {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is valid for writes; an unknown resource is refused.
-    if unsafe { libc::getrlimit(resource, &raw mut old) } != 0 {
-        return;
+    check(unsafe { libc::getrlimit(resource, &raw mut old) })?;
+    if old.rlim_cur == soft {
+        return Ok(());
     }
     let wanted = libc::rlimit { rlim_cur: soft, rlim_max: old.rlim_max.max(soft) };
     // SAFETY: the struct is valid for reads.
-    if unsafe { libc::setrlimit(resource, &raw const wanted) } != 0 {
+    check(unsafe { libc::setrlimit(resource, &raw const wanted) }).map(drop).inspect_err(|_| {
         let less = libc::rlimit { rlim_cur: soft.min(old.rlim_max), rlim_max: old.rlim_max };
         // SAFETY: the struct is valid for reads. Refused: the limit stays as it is.
         unsafe { libc::setrlimit(resource, &raw const less) };
-    }
+    })
 }
 
 pub(crate) fn change_dir(path: &CStr) -> io::Result<()> {

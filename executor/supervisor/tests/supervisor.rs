@@ -75,7 +75,7 @@ fn files_are_the_submitters() {
     let place = Place::new("files");
     let mut spec = place.batch("id -u; id -G; umask; ulimit -n; pwd");
     spec.umask = 0o027;
-    spec.rlimits = vec![Rlimit { resource: 7, soft: 99 }];
+    spec.rlimits = vec![Rlimit { resource: 7, soft: 99, chosen: false }];
     spec.tasks[0].stdout = Stdio::File { path: bytes(&place.work("deep/er/out")), truncate: true };
     let outcome = place.end(&spec);
     assert_eq!(outcome.exit, code(0), "{}", outcome.detail);

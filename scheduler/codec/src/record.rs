@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RunNumber, TaskIndex};
 use model::time::{Span, Timestamp};
 use proto::journal_v1 as w;
+use scheduler_core::effect::RunKey;
 use scheduler_core::gpu::mix::Observed;
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
@@ -27,6 +28,14 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         Record::Owner(epoch) => Kind::Owner(epoch.0),
         Record::NextJobId(id) => Kind::NextJobId(*id),
         Record::IdWraps(times) => Kind::IdWraps(*times),
+        Record::Restored(below) => Kind::Restored(*below),
+        Record::Stranger { node, run, there } => Kind::Stranger(w::Stranger {
+            node: node.0,
+            job: run.job.0,
+            step: Some(step::id_out(run.step)),
+            run: run.run.0,
+            there: *there,
+        }),
         Record::WallAhead(span) => Kind::WallAheadMs(span.0),
 
         Record::NodeDefined { node, definition, removed } => {
@@ -160,6 +169,12 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::Owner(epoch) => Record::Owner(Epoch(epoch)),
         Kind::NextJobId(id) => Record::NextJobId(id),
         Kind::IdWraps(times) => Record::IdWraps(times),
+        Kind::Restored(below) => Record::Restored(below),
+        Kind::Stranger(wire) => Record::Stranger {
+            node: NodeIdx(wire.node),
+            run: RunKey { job: JobId(wire.job), step: step::id_in(wire.step)?, run: RunNumber(wire.run) },
+            there: wire.there,
+        },
         Kind::WallAheadMs(ms) => Record::WallAhead(Span(ms)),
 
         Kind::NodeDefined(wire) => node::defined_in(wire)?,

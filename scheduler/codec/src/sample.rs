@@ -17,6 +17,7 @@ use model::reason::Reason;
 use model::request::{JobRequest, MemoryRequest, Rare};
 use model::time::{Span, Timestamp};
 use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice};
+use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
 use scheduler_core::state::accounts::{
@@ -32,7 +33,7 @@ use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, Parti
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 39;
+const VARIANTS: usize = 42;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
@@ -77,6 +78,8 @@ fn place(record: &Record) -> usize {
         Record::SlicesAsked { .. } => 39,
         Record::Promises { .. } => 36,
         Record::JobConfiguring { .. } => 37,
+        Record::Restored(_) => 40,
+        Record::Stranger { .. } => 41,
     }
 }
 
@@ -611,6 +614,12 @@ pub(crate) fn all() -> Vec<Record> {
     let asked =
         scheduler_core::gpu::mix::Observed::of_parts([1, 2, 3, 4, 5, 6], 7).expect("counts from one on");
     samples.push(Record::SlicesAsked { asked, told: [6, 5, 4, 3, 2, 1] });
+    samples.push(Record::Restored(9));
+    samples.push(Record::Stranger {
+        node: NodeIdx(2),
+        run: RunKey { job: JobId(5), step: StepId::Number(0), run: RunNumber(7) },
+        there: true,
+    });
     samples.push(Record::Aging(Aging {
         weight: u32::MAX,
         max_age: Span(5),

@@ -23,7 +23,7 @@ pub(crate) fn id_out(id: StepId) -> w::StepId {
     w::StepId { id: Some(id) }
 }
 
-fn id_in(wire: Option<w::StepId>) -> Result<StepId, Error> {
+pub(crate) fn id_in(wire: Option<w::StepId>) -> Result<StepId, Error> {
     use w::step_id::Id;
     Ok(match need("step", wire.and_then(|wire| wire.id))? {
         Id::Batch(_) => StepId::Batch,

@@ -52,6 +52,14 @@ pub fn apply(state: &mut State, record: &Record) {
             state.next_job_id = *id;
         }
         Record::IdWraps(times) => state.id_wraps = *times,
+        Record::Restored(below) => state.restored = Some(*below),
+        Record::Stranger { node, run, there: true } => {
+            assert!((node.0 as usize) < state.nodes.len(), "a stranger's node is known");
+            state.strangers.insert((*run, *node));
+        }
+        Record::Stranger { node, run, there: false } => {
+            state.strangers.remove(&(*run, *node));
+        }
         Record::Aging(aging) => age(state, *aging),
         Record::SlicesAsked { asked, told } => state.slices.set(asked.clone(), *told),
         Record::WallAhead(span) => state.wall_ahead = *span,

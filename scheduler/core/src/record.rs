@@ -11,6 +11,7 @@ use model::job::JobState;
 use model::time::{Span, Timestamp};
 
 use crate::allocation::Allocation;
+use crate::effect::RunKey;
 use crate::gpu;
 use crate::state::ArraySummary;
 use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Qos, User};
@@ -38,6 +39,18 @@ pub enum Record {
     Owner(Epoch),
     /// The id that is tried first for the next job.
     NextJobId(u32),
+    /// The state was restored from a backup; ids below this one may have been issued since that was made, and runs of
+    /// them that the state does not know are left alone.
+    Restored(u32),
+    /// An executor shows a run that the restored state does not know, or shows it no more.
+    Stranger {
+        /// Where.
+        node: NodeIdx,
+        /// Which.
+        run: RunKey,
+        /// Whether it is there.
+        there: bool,
+    },
     /// The wall clock was set, or the machine slept: wall time is so far ahead of the times in these records (behind,
     /// if negative), from now on.
     WallAhead(Span),

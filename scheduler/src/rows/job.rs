@@ -14,7 +14,9 @@ use proto::v1;
 use scheduler_core::allocation::NodeShare;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{Active, ArrayRole, Ended, Hold, Job, Limit, Pending, Phase, Step};
+use scheduler_core::state::job::{
+    Active, ArrayRole, Ended, Hold, Job, Limit, Pending, Phase, RunStage, Step, StepNode,
+};
 use scheduler_core::state::node::Link;
 use scheduler_core::state::partition::OverSubscribe;
 
@@ -182,6 +184,10 @@ fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<
     if let Some(what) = &active.configuring {
         row.reason_detail = what.to_string();
     }
+    if let Some(detail) = without_evidence(active, context.state) {
+        row.reason = Reason::NodeDown.text().to_owned();
+        row.reason_detail = detail;
+    }
     if let Some(since) = active.suspended_since {
         row.suspend_ms = Some(since.0);
         let before: Span = since.since(active.start).saturating_sub(active.suspended_total);
@@ -198,6 +204,30 @@ fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<
         }
     }
     fill_steps(row, job, &active.steps, context);
+}
+
+/// On which nodes it is not known what became of the job's run, or nobody answers for it: nothing of it is started again
+/// or given up without evidence (PROTOCOL §3.7). `NodeDown` is Slurm's word for it.
+fn without_evidence(active: &Active, state: &State) -> Option<String> {
+    let parts =
+        || active.steps.iter().flat_map(|step| &step.nodes).filter(|part| part.stage != RunStage::Ended);
+    let named = |wanted: &dyn Fn(&StepNode) -> bool| {
+        let mut names: Vec<String> = parts()
+            .filter(|part| wanted(part))
+            .map(|part| super::node_name(state, part.node).to_owned())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    let unknown = named(&|part| part.stage == RunStage::Unknown);
+    let silent = named(&|part| matches!(state.node(part.node).link, Link::Silent { timed_out: true, .. }));
+    let (word, names) = match (unknown.is_empty(), silent.is_empty()) {
+        (false, _) => ("RunUnknownOn", unknown),
+        (true, false) => ("NotResponding", silent),
+        (true, true) => return None,
+    };
+    Some(format!("{word}:{}", hostlist::compress(&names)))
 }
 
 fn fill_ended(row: &mut v1::Job, job: &Job, ended: &Ended, context: &Context<'_>) {

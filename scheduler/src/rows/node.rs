@@ -38,6 +38,18 @@ pub fn suspended_cpus(state: &State) -> BTreeMap<NodeIdx, u32> {
     held
 }
 
+/// Sentences about runs on a node that a restored state does not know.
+pub fn strangers(state: &State, node: NodeIdx) -> impl Iterator<Item = String> + '_ {
+    let here = state.strangers.iter().filter(move |(_, at)| *at == node);
+    here.map(|(run, _)| {
+        format!(
+            "run {} of job {}.{} was started after the backup that this state was restored from, and is left alone; \
+             scancel {} ends it",
+            run.run.0, run.job, run.step, run.job
+        )
+    })
+}
+
 /// Names of the partitions of each node, in the order of the partitions.
 #[must_use]
 pub fn partitions_by_node(state: &State) -> BTreeMap<NodeIdx, Vec<String>> {

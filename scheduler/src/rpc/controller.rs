@@ -9,7 +9,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Api, allocation, body, control, diagnostics, explain, invalid, peer, priority, query, step, submit,
+    Api, allocation, backup, body, control, diagnostics, explain, invalid, peer, priority, query, step,
+    submit,
 };
 use crate::wire;
 
@@ -122,6 +123,16 @@ impl Controller for Api {
     ) -> Result<Response<v1::GetBodyReply>, Status> {
         let asker = peer::asker(self.views.directory(), &request).await?;
         body::get(self, &asker, request.into_inner()).await.map(Response::new)
+    }
+
+    type BackupStream = ReceiverStream<Result<v1::BackupPiece, Status>>;
+
+    async fn backup(
+        &self,
+        request: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let asker = peer::asker(self.views.directory(), &request).await?;
+        Ok(Response::new(ReceiverStream::new(backup::start(self, &asker))))
     }
 
     async fn diagnostics(

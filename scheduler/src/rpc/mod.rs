@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod allocation;
+pub mod backup;
 pub mod body;
 pub mod control;
 pub mod controller;

@@ -86,7 +86,7 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
         if node.removed || (!wanted.is_empty() && !wanted.contains(&*node.definition.name)) {
             continue;
         }
-        let row = rows::node::row(
+        let mut row = rows::node::row(
             node,
             &view.settings,
             suspended.get(&idx).copied().unwrap_or(0),
@@ -95,6 +95,7 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
             view.resumed.contains(&idx),
             view.state.wall_ahead,
         );
+        row.lacks.extend(rows::node::strangers(&view.state, idx));
         found.push(row);
     }
     drop(view);

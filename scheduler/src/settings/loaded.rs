@@ -43,6 +43,7 @@ pub fn without_files() -> Loaded {
         private_data: Vec::new(),
         state_save_location: None,
         mail: mail_of(&conf, None),
+        metrics_port: None,
         notices: Vec::new(),
     }
 }
@@ -85,6 +86,7 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         private_data: conf.private_data.clone(),
         state_save_location: Some(PathBuf::from(&*conf.state_save_location)),
         mail: mail_of(conf, slurm_user),
+        metrics_port: None,
         notices,
     })
 }
@@ -166,7 +168,7 @@ mod tests {
             std::fs::write(&path, &guide).unwrap();
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == guide, "run this test once with SLUICE_BLESS=1 and commit {}", path.display());
+        assert!(written == guide, "cargo xtask bless renews {}", path.display());
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use model::config::SlurmConf;
 use model::config::gres::GresConf;
+use model::config::own::{self, OwnConf};
+use model::config::report;
 use model::config::topology::{Plugin, Topology};
 use scheduler_core::settings::Settings;
 
@@ -30,6 +32,8 @@ pub struct Loaded {
     pub state_save_location: Option<PathBuf>,
     /// How mail leaves.
     pub mail: mail::Settings,
+    /// Port of 127.0.0.1 for figures and health.
+    pub metrics_port: Option<u16>,
     /// What the administrator should know, with file and line.
     pub notices: Vec<String>,
 }
@@ -59,6 +63,7 @@ impl Configuration {
             private_data: Vec::new(),
             state_save_location: None,
             mail: mail::Settings { program: "/bin/mail".into(), domain: None, user: None },
+            metrics_port: None,
             notices: Vec::new(),
         };
         Self { source: None, in_force: RwLock::new(loaded) }
@@ -120,8 +125,11 @@ fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
     let conf = SlurmConf::parse(&text, path, &mut |included: &Path| read_file(included))
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let gres = load_gres(path)?;
+    let own = load_own(path)?;
+    refuse_unacknowledged(&conf, path, &own)?;
     let topology = load_topology(path, &conf)?;
     let mut loaded = loaded::loaded(&conf, &gres, path)?;
+    loaded.metrics_port = own.metrics_port;
     if let Some(topology) = topology {
         loaded.notices.extend(topology.notices.iter().map(ToString::to_string));
         Arc::make_mut(&mut loaded.settings).topology = Some(Arc::new(topology));
@@ -160,6 +168,45 @@ fn wrong(conf: &SlurmConf, slurm_conf: &Path, message: &str) -> String {
         Some(place) => place.error(message).to_string(),
         None => format!("{}: {message}", slurm_conf.display()),
     }
+}
+
+/// sluice.conf beside slurm.conf.
+fn load_own(slurm_conf: &Path) -> Result<OwnConf, Vec<String>> {
+    let path = slurm_conf.with_file_name(own::FILE_NAME);
+    if !path.exists() {
+        return Ok(OwnConf::default());
+    }
+    let text = read_file(&path).map_err(|error| vec![error])?;
+    OwnConf::parse(&text, &path, &mut |included: &Path| read_file(included))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// A key that enforces something and is not supported stops the start, unless the administrator says that he knows.
+fn refuse_unacknowledged(conf: &SlurmConf, slurm_conf: &Path, own: &OwnConf) -> Result<(), Vec<String>> {
+    let mut open: Vec<(String, &str)> = Vec::new();
+    for key in report::enforcing(conf) {
+        let value = conf.settings.text(key).unwrap_or_default();
+        let place = conf.settings.place(key).map(|place| format!("{place}: ")).unwrap_or_default();
+        open.push((format!("{place}{key}={value} is not supported"), key));
+    }
+    let plugstack = slurm_conf.with_file_name("plugstack.conf");
+    let default = conf.settings.text("PlugStackConfig").is_none();
+    if default && read_file(&plugstack).is_ok_and(|text| report::loads_plugins(&text)) {
+        open.push((format!("{}: SPANK plugins are not supported", plugstack.display()), "PlugStackConfig"));
+    }
+    open.retain(|(_, key)| !own.acknowledged.contains(key));
+    if open.is_empty() {
+        return Ok(());
+    }
+    let file = slurm_conf.with_file_name(own::FILE_NAME);
+    let lines = open.into_iter().map(|(what, key)| {
+        format!(
+            "{what}, and it enforces something that would be missing\n  \
+             to start without it, put Acknowledge={key} into {}",
+            file.display()
+        )
+    });
+    Err(lines.collect())
 }
 
 fn load_gres(slurm_conf: &Path) -> Result<GresConf, Vec<String>> {

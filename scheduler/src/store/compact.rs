@@ -17,8 +17,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use journal::{
-    ClosedSegment, Committer, Disk, FileDisk, FrameReader, Journal, Lineage, Log, Payload, SegmentId,
-    SegmentSource, Sequence, segment_name,
+    ClosedSegment, Committer, Disk, DiskFile, FileDisk, FrameReader, Journal, Lineage, Log, Payload,
+    SegmentId, SegmentSource, Sequence, segment_name,
 };
 use scheduler_codec::{Entry, Header};
 use scheduler_core::state::State;
@@ -203,12 +203,45 @@ pub struct Behind {
     pub newest_bytes: u64,
 }
 
+/// The files that stand for the state after a frame: identity, the segment that ends with it, the snapshot, and history up
+/// to it. Opened, so that what goes meanwhile can still be read.
+pub struct Image {
+    /// The frame.
+    pub sequence: u64,
+    /// Lineage of them all.
+    pub lineage: Lineage,
+    /// Name and content.
+    pub files: Vec<(String, Arc<dyn DiskFile>)>,
+}
+
+/// Asks for images of the state from any thread.
+#[derive(Clone)]
+pub struct Images(SyncSender<Ask>);
+
+impl Images {
+    /// An image of everything that is durable now. Waits for a snapshot that is being made, and for its own.
+    ///
+    /// # Errors
+    /// Anything that cannot be read or written; the store is stopped.
+    pub fn take(&self) -> Result<Image, Error> {
+        let (answer, wait) = sync_channel(1);
+        self.0.send(Ask::Image(answer)).map_err(|_| Error::Stopped)?;
+        wait.recv().map_err(|_| Error::Stopped)?
+    }
+}
+
+/// Tries until the views have seen every frame of an image, and the pause between them.
+const IMAGE_TRIES: u32 = 500;
+const IMAGE_PAUSE: Duration = Duration::from_millis(10);
+
 enum Ask {
     Look,
     /// Make one now, of all closed segments; the answer says whether there was something to do.
     Now(SyncSender<Result<bool, Error>>),
     /// How far the next one is.
     Behind(SyncSender<Result<Behind, Error>>),
+    /// A snapshot of now, with the files that stand for it.
+    Image(SyncSender<Result<Image, Error>>),
     Stop,
 }
 
@@ -283,6 +316,10 @@ impl Compactor {
         self.poke.clone()
     }
 
+    pub(super) fn images(&self) -> Images {
+        Images(self.poke.asks.clone())
+    }
+
     /// Makes a snapshot of all closed segments now, and waits for it.
     pub(super) fn compact_now(&self) -> Result<bool, Error> {
         let (answer, wait) = sync_channel(1);
@@ -336,6 +373,7 @@ impl Worker {
                     let _ = answer.send(self.compact(true).map(|done| done == Look::Done));
                 }
                 Ask::Behind(answer) => drop(answer.send(self.behind())),
+                Ask::Image(answer) => drop(answer.send(self.image())),
                 Ask::Look => {
                     if let Some(left) =
                         rests_until.and_then(|until: Instant| until.checked_duration_since(now))
@@ -431,6 +469,36 @@ impl Worker {
         self.clean_up()?;
         tracing::info!(frame = through, rows, "snapshot made");
         Ok(Look::Done)
+    }
+
+    /// A snapshot of now, and its files opened.
+    fn image(&self) -> Result<Image, Error> {
+        let mut tries = 0;
+        // The views follow the disk by an instant.
+        while self.compact(true)? == Look::TooEarly {
+            tries += 1;
+            if tries > IMAGE_TRIES || self.stopped.load(Ordering::SeqCst) != 0 {
+                return Err(Error::Compaction("queries do not see what is on disk".to_owned()));
+            }
+            std::thread::sleep(IMAGE_PAUSE);
+        }
+        let none = || Error::Compaction("there is no snapshot yet".to_owned());
+        let sequence = snapshot::list(&*self.disk)?.last().copied().ok_or_else(none)?;
+        let closed = self.ask_log(|log| log.closed_segments())?;
+        let last = closed.iter().find(|segment| segment.last.0 == sequence).ok_or_else(none)?;
+        let mut names = vec!["identity".to_owned(), segment_name(last.id), layout::snapshot_name(sequence)];
+        let history = layout::list(&*self.disk)?;
+        names.extend(
+            history
+                .into_iter()
+                .filter(|name| layout::history_of(name).is_some_and(|(_, last)| last <= sequence)),
+        );
+        let open = |name: String| {
+            let file = self.disk.open(&name).map_err(|error| Error::io("open", &name, error))?;
+            Ok((name, file))
+        };
+        let files = names.into_iter().map(open).collect::<Result<_, Error>>()?;
+        Ok(Image { sequence, lineage: lineage(&*self.disk)?, files })
     }
 
     fn make_in_child(&self, program: &PathBuf, state: &PathBuf, task: &Task) -> Result<(), Error> {

@@ -12,6 +12,7 @@
 //! After an error of a commit the store is dead: the controller drops it with its machine ([`Store::close`])
 //! and opens it anew in the same process.
 
+pub mod backup;
 pub mod bodies;
 mod commit;
 pub mod compact;
@@ -21,6 +22,8 @@ pub mod index;
 mod layout;
 mod recovery;
 mod replay;
+pub mod restore;
+pub mod show;
 mod snapshot;
 
 use std::path::PathBuf;
@@ -168,6 +171,12 @@ impl Store {
     #[must_use]
     pub fn history(&self) -> &Arc<History> {
         &self.history
+    }
+
+    /// Images of the state, for backups.
+    #[must_use]
+    pub fn images(&self) -> compact::Images {
+        self.compactor.images()
     }
 
     /// What space the journal has.

@@ -312,6 +312,8 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::Owner(_)
         | Record::NextJobId(_)
         | Record::IdWraps(_)
+        | Record::Restored(_)
+        | Record::Stranger { .. }
         | Record::Aging(_)
         | Record::SlicesAsked { .. }
         | Record::NodeDefined { .. }

@@ -64,6 +64,10 @@ pub(crate) fn run(
         }
         all.extend(verdicts(&output));
         cgroup.remove();
+        if let Some(left) = cgroup.folder.filter(|folder| folder.exists()) {
+            broken = true;
+            eprintln!("a shard leaves {}", left.display());
+        }
     }
     if broken || all.iter().any(|verdict| !verdict.passed) {
         println!("logs are in {}", logs.display());

@@ -48,6 +48,12 @@ impl Call<'_> {
         };
         let mut outcomes = Vec::with_capacity(jobs.len());
         for selector in jobs {
+            let whole = signal.is_none_or(|signal| signal.number == KILL) && selector.step.is_none();
+            let strangers = named && whole && self.end_strangers(selector.job, asker);
+            if strangers && select::records(self.state(), selector.job).is_empty() {
+                outcomes.push(Outcome { object: selector.text(), refused: None });
+                continue;
+            }
             let outcome = match selector.step {
                 Some(step) => self.for_each(selector, |call, id| call.cancel_step(id, step, signal, asker)),
                 None if !named => {

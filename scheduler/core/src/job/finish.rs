@@ -70,16 +70,6 @@ impl Call<'_> {
         Some(if job.ended().is_some() { RunStage::Ended } else { part.stage })
     }
 
-    /// A run that the state does not expect there: an outcome may be collected, a live one is ended.
-    fn report_of_stranger(&mut self, node: NodeIdx, run: RunKey, report: &Report) {
-        match report {
-            Report::Ended(_) => self.effect(Effect::Acknowledge { node, run }),
-            Report::Intended | Report::Preparing(_) | Report::Begun { .. } | Report::Unknown => {
-                self.terminate_on(node, run, StopCause::JobEnd);
-            }
-        }
-    }
-
     pub(crate) fn terminate_on(&mut self, node: NodeIdx, run: RunKey, cause: StopCause) {
         let kill_wait = self.settings().kill_wait;
         self.effect(Effect::Terminate { node, run, cause, kill_wait, note: "".into() });

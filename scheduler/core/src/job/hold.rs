@@ -6,6 +6,7 @@ use model::refusal::Refusal;
 use crate::authorise::{self, Act};
 use crate::effect::{Asker, Refused};
 use crate::machine::Call;
+use crate::node::stranger;
 use crate::priority;
 use crate::record::Record;
 use crate::state::accounts::AdminLevel;
@@ -47,6 +48,14 @@ impl Call<'_> {
         }
         if job.hold == Hold::None {
             return Ok(());
+        }
+        if let [(run, node), ..] = stranger::of_job(state, id)[..] {
+            let name = &state.node(node).definition.name;
+            let line = format!(
+                "run {} of the job goes on on node {name}; cancel it, or wait for its end",
+                run.run.0
+            );
+            return Err(Refused { refusal: Refusal::TransitionState, lines: vec![line.into()] });
         }
         let priority = priority::priority(state, &settings, job);
         let kept = job.pending().filter(|pending| pending.kept_reason.is_some()).cloned();

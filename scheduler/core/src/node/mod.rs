@@ -1,4 +1,5 @@
 //! Nodes: their executors come and go, administrators change them.
 
 pub(crate) mod register;
+pub(crate) mod stranger;
 pub(crate) mod update;

@@ -5,7 +5,7 @@
 //! | run absent, same boot, same spool | launch again |
 //! | run absent, new boot | lost; requeue as the job allows |
 //! | run absent, same boot, new spool | unknown: nothing is sent, the job waits for evidence |
-//! | run present, not expected | end it |
+//! | run present, not expected | end it; after a restore it is left alone (`stranger`) |
 //! | outcome present | record, acknowledge |
 
 use model::exit::ExitStatus;
@@ -104,6 +104,7 @@ impl Call<'_> {
             self.report(node, run, report);
             self.repeat_orders(node, run);
         }
+        self.forget_strangers(node, &shown);
         for run in self.expected(node) {
             if shown.contains(&run) {
                 continue;

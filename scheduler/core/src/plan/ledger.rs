@@ -211,6 +211,8 @@ impl Ledger {
             | Record::NextJobId(_)
             | Record::IdWraps(_)
             | Record::SlicesAsked { .. }
+            | Record::Restored(_)
+            | Record::Stranger { .. }
             | Record::NodeBusy { .. }
             | Record::Array { .. }
             | Record::JobFinishing { .. }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use model::id::{Epoch, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, TaskIndex, Uid};
 use model::time::{Span, Timestamp};
 
+use crate::effect::RunKey;
 use accounts::Accounts;
 use aging::Aging;
 use job::Job;
@@ -44,6 +45,10 @@ pub struct State {
     pub next_job_id: u32,
     /// How often that has gone back to the first one: ids are used again since then.
     pub id_wraps: u32,
+    /// Set by a restore: ids below were, or may have been, issued before it.
+    pub restored: Option<u32>,
+    /// Runs that executors show and that the restored state does not know: left alone until an administrator ends them.
+    pub strangers: BTreeSet<(RunKey, NodeIdx)>,
     /// Jobs that wait, run, or ended less than MinJobAge ago. Shared with other states (the views') until one of them
     /// changes.
     pub jobs: BTreeMap<JobId, Arc<Job>>,
@@ -128,6 +133,11 @@ pub struct QueueKey {
 }
 
 impl State {
+    /// Ids that a restore passes over: more were hardly issued since the backup.
+    pub const IDS_SKIPPED_BY_RESTORE: u32 = 10_000;
+    /// Run numbers that a restore passes over for each waiting job: it may have been started since the backup.
+    pub const RUNS_SKIPPED_BY_RESTORE: u32 = 1_000;
+
     /// The run number before the first start of a new job: runs of one id are told apart for ever, also those of the job
     /// that had the id before the ids came round.
     #[must_use]

@@ -25,6 +25,9 @@ impl State {
         if self.id_wraps > 0 {
             each(Record::IdWraps(self.id_wraps));
         }
+        if let Some(below) = self.restored {
+            each(Record::Restored(below));
+        }
         if self.aging != Aging::default() {
             each(Record::Aging(self.aging));
         }
@@ -37,6 +40,9 @@ impl State {
         }
         for (place, node) in (0..).zip(&self.nodes) {
             node_records(NodeIdx(place), node, &mut each);
+        }
+        for &(run, node) in &self.strangers {
+            each(Record::Stranger { node, run, there: true });
         }
         self.partition_records(&mut each);
         self.account_records(&mut each);

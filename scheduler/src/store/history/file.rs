@@ -76,7 +76,7 @@ pub(super) fn write(
 }
 
 /// What a file's first frame says.
-pub(super) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<FileFacts, Error> {
+pub(crate) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<FileFacts, Error> {
     let bytes =
         disk.open(name).and_then(|file| file.size()).map_err(|error| Error::io("open", name, error))?;
     let mut reader = FrameReader::open(disk, name, Some(lineage))?.glancing();
