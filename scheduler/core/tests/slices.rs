@@ -350,3 +350,18 @@ fn steps_share_the_slices_of_their_job() {
     assert_eq!(step("gpu:1g.5gb:1"), "1g.5gb");
     assert_eq!(step("gpu:1"), "wait");
 }
+
+#[test]
+fn why_names_the_slices_that_are_in_the_way() {
+    let mut world = dynamic(1);
+    let small = world.submit(wants("gpu:1g.5gb:1", 60));
+    let large = world.submit(wants("gpu:7g.40gb:1", 30));
+    let settings = world.machine.configuration().cloned().unwrap();
+    let why =
+        scheduler_core::plan::explain::explain(world.machine.state().clone(), &settings, large, world.now);
+    let text = format!("{why:?}");
+    let place = slices(&world, small);
+    let start = place.rsplit('@').next().unwrap();
+    assert!(text.contains(&format!("GPU 0 slice {start} gpu:1g.5gb")), "{text}");
+    assert!(text.contains("gpu:7g.40gb"), "{text}");
+}

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use model::gres::GresRequest;
 use model::id::{JobId, NodeIdx, StepId};
 use model::job::JobState;
 use model::quantity::{Cpus, MemoryMib};
@@ -21,7 +22,6 @@ use crate::record::Record;
 use crate::state::State;
 use crate::state::job::{Active, Job, Phase, RunStage, Step, StepNode, StepSpec, Usage};
 use crate::state::node::NodeDefinition;
-use model::gres::GresRequest;
 
 /// What is left on one node of the allocation.
 struct Room {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value, json};
 
 use super::stream::{Contender, Percents};
-use super::{churn, exact, fill};
+use super::{churn, exact, fill, queue};
 
 /// Which benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Kind {
     Fill,
     /// Slices come and go.
     Churn,
+    /// The same with a queue.
+    Queue,
 }
 
 /// What was asked on the command line.
@@ -44,13 +46,14 @@ pub fn answer(question: &Question) -> Result<Vec<Value>, String> {
     if question.gpus == 0 {
         return Err("--gpus 0: there must be one at least".into());
     }
-    if question.load.is_some() && question.kind != Kind::Churn {
-        return Err("--load belongs to --mig churn".into());
+    if question.load.is_some() && !matches!(question.kind, Kind::Churn | Kind::Queue) {
+        return Err("--load belongs to --mig churn and --mig queue".into());
     }
     match question.kind {
         Kind::Exact => answer_exact(question, &percents),
         Kind::Fill => answer_fill(question, &percents).map(|object| vec![object]),
         Kind::Churn => answer_churn(question, &percents).map(|object| vec![object]),
+        Kind::Queue => answer_queue(question, &percents).map(|object| vec![object]),
     }
 }
 
@@ -107,12 +110,41 @@ fn answer_fill(question: &Question, percents: &Percents) -> Result<Value, String
     Ok(Value::Object(object))
 }
 
-fn answer_churn(question: &Question, percents: &Percents) -> Result<Value, String> {
-    let contender = Contender::named(&question.policy)?;
-    let load = question.load.ok_or("--mig churn needs --load")?;
+fn load_of(question: &Question, kind: &str) -> Result<f64, String> {
+    let load = question.load.ok_or_else(|| format!("--mig {kind} needs --load"))?;
     if !load.is_finite() || load <= 0.0 {
         return Err(format!("--load {load}: it must be more than 0"));
     }
+    Ok(load)
+}
+
+fn answer_queue(question: &Question, percents: &Percents) -> Result<Value, String> {
+    let server = queue::Server::named(&question.policy)?;
+    let load = load_of(question, "queue")?;
+    queue::check_gpus(question.gpus)?;
+    let run = |server, seed| {
+        queue::run(server, question.gpus, percents, load, seed, crate::trace::replay::Planning::Following)
+    };
+    let pairs: Vec<_> = seeds(question, 1..=3)?
+        .map(|seed| (run(server, seed), run(queue::Server::Rule(Contender::Repack), seed)))
+        .collect();
+    let mean = |of: &dyn Fn(&(queue::Outcome, queue::Outcome)) -> f64| {
+        rounded(pairs.iter().map(of).sum::<f64>() / pairs.len() as f64)
+    };
+    let mut object = head(question);
+    object.insert("load".into(), json!(load));
+    object.insert("policy".into(), json!(question.policy));
+    object.insert("jobs".into(), json!(queue::JOBS));
+    object.insert("wait_mean_s".into(), mean(&|(one, _)| one.wait_mean));
+    object.insert("wait_max_7g_s".into(), mean(&|(one, _)| one.wait_max_7g as f64));
+    object.insert("makespan_s".into(), mean(&|(one, _)| one.makespan as f64));
+    object.insert("of_bound".into(), mean(&|(one, bound)| one.served as f64 / bound.served as f64));
+    Ok(Value::Object(object))
+}
+
+fn answer_churn(question: &Question, percents: &Percents) -> Result<Value, String> {
+    let contender = Contender::named(&question.policy)?;
+    let load = load_of(question, "churn")?;
     let seeds = seeds(question, 1..=3)?;
     let first = *seeds.start();
     let outcomes: Vec<churn::Outcome> =

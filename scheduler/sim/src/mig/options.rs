@@ -25,13 +25,13 @@ struct Mig {
     /// uniform, skew-small, skew-big, bimodal, or percentages w1,w2,w3,w4,w5,w6 of 1g, double-memory 1g, 2g, 3g, 4g, 7g.
     #[arg(long)]
     mix: String,
-    /// Demand over capacity (churn).
+    /// Demand over capacity (churn, queue).
     #[arg(long)]
     load: Option<f64>,
-    /// The placement policy, or a bound.
+    /// The placement policy, or a bound; for queue also planner, planner-DEPTH, static.
     #[arg(long)]
     policy: String,
-    /// Seeds, A-B or A [default: 1-50 for fill, 1-3 for churn].
+    /// Seeds, A-B or A [default: 1-50 for fill, 1-3 for churn and queue].
     #[arg(long, value_parser = parse_seeds)]
     seeds: Option<RangeInclusive<u64>>,
     /// Print one JSON object a line.
@@ -47,6 +47,8 @@ enum KindName {
     Fill,
     /// Slices come and go.
     Churn,
+    /// The same with a queue: who finds no room waits.
+    Queue,
 }
 
 /// Measures how GPUs are shared on the openb trace.
@@ -137,6 +139,7 @@ fn slices(options: Mig) -> Result<Answer, String> {
         KindName::Exact => Kind::Exact,
         KindName::Fill => Kind::Fill,
         KindName::Churn => Kind::Churn,
+        KindName::Queue => Kind::Queue,
     };
     let Mig { gpus, mix, load, policy, seeds, json, .. } = options;
     answer(&Question { kind, gpus, mix, load, policy, seeds }).map(|objects| Answer::Objects(objects, json))

@@ -149,6 +149,16 @@ impl Placer {
 
     /// Places a request, or rejects it with `None`.
     pub fn place(&mut self, profile: Profile) -> Option<Place> {
+        if let Hands::Rule { fleet, policy: policy @ Policy::DemandObserved, observed, .. } = &mut self.hands
+            && observed.saw(profile)
+        {
+            fleet.set_rule(Rule::new(*policy, &observed.mix()));
+        }
+        self.place_again(profile)
+    }
+
+    /// Places a request that is no arrival: it was rejected before, and waited.
+    pub fn place_again(&mut self, profile: Profile) -> Option<Place> {
         match &mut self.hands {
             Hands::Repack { counts, gpus } => {
                 let mut more = *counts;
@@ -156,10 +166,7 @@ impl Placer {
                 counts_fit(&more, *gpus).then(|| *counts = more)?;
                 Some((0, Placement { profile, start: 0 }))
             }
-            Hands::Rule { fleet, policy, source, observed } => {
-                if *policy == Policy::DemandObserved && observed.saw(profile) {
-                    fleet.set_rule(Rule::new(*policy, &observed.mix()));
-                }
+            Hands::Rule { fleet, policy, source, .. } => {
                 let (gpu, start) = if *policy == Policy::Random {
                     let places = fleet.places(profile);
                     let index = (places > 0).then(|| below(source, places))?;

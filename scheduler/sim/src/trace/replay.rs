@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
+use model::gpu::Gpu;
 use model::id::{BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, RequestKey, SpoolId, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::request::{JobRequest, MemoryRequest};
@@ -124,7 +125,7 @@ pub fn run(jobs: &[TraceJob], options: Options) -> Vec<i64> {
 /// # Panics
 /// As [`run`].
 pub fn run_watched(jobs: &[TraceJob], options: Options, watch: &mut impl Watch) -> Vec<i64> {
-    let mut replay = Replay::new(jobs, &[], options, settings(options), false, watch);
+    let mut replay = Replay::new(jobs, &[], options, (settings(options), &[]), false, watch);
     replay.run();
     replay.starts
 }
@@ -137,6 +138,20 @@ pub fn run_watched(jobs: &[TraceJob], options: Options, watch: &mut impl Watch) 
 /// # Panics
 /// If the scheduler starts a job that it was not given: a bug.
 pub fn run_on_cluster(trace: &Trace, cluster: Settings, options: Options, watch: &mut impl Watch) -> Outcome {
+    run_on_gpus(trace, cluster, &[], options, watch)
+}
+
+/// The same where each node's executor observes these GPUs.
+///
+/// # Panics
+/// As [`run_on_cluster`].
+pub fn run_on_gpus(
+    trace: &Trace,
+    cluster: Settings,
+    gpus: &[Gpu],
+    options: Options,
+    watch: &mut impl Watch,
+) -> Outcome {
     let mut cluster = Settings {
         min_job_age: Span::ZERO,
         max_job_count: u32::MAX,
@@ -150,7 +165,7 @@ pub fn run_on_cluster(trace: &Trace, cluster: Settings, options: Options, watch:
         let users: BTreeSet<u32> = trace.jobs.iter().map(|job| job.user).collect();
         cluster.administrators.extend(users.into_iter().map(|user| Uid(user + FIRST_USER)));
     }
-    let mut replay = Replay::new(&trace.jobs, &trace.needs, options, cluster, true, watch);
+    let mut replay = Replay::new(&trace.jobs, &trace.needs, options, (cluster, gpus), true, watch);
     replay.run();
     let Replay { starts, refused, .. } = replay;
     Outcome { starts, refused }
@@ -188,7 +203,7 @@ impl<'a, W: Watch> Replay<'a, W> {
         jobs: &'a [TraceJob],
         needs: &'a [Need],
         options: Options,
-        settings: Settings,
+        (settings, gpus): (Settings, &[Gpu]),
         site: bool,
         watch: &'a mut W,
     ) -> Self {
@@ -229,7 +244,7 @@ impl<'a, W: Watch> Replay<'a, W> {
                 boot: BootId([1; 16]),
                 spool: SpoolId([1; 16]),
                 runs: Vec::new(),
-                observed: Arc::new(Observed::default()),
+                observed: Arc::new(Observed { gpus: gpus.to_vec(), ..Observed::default() }),
                 definition: Arc::new(definition),
             })));
         }

@@ -7,7 +7,7 @@ use model::time::{Span, Timestamp};
 
 use super::nodes::{Cause, PartitionView};
 use super::{LicenseNeed, Outlook, outlook_of};
-use crate::allocation::NodeShare;
+use crate::allocation::{NodeShare, Slice};
 use crate::job::start::limit_of_run;
 use crate::plan::Pass;
 use crate::state::State;
@@ -255,6 +255,14 @@ pub(super) fn names(state: &State, nodes: impl Iterator<Item = NodeIdx>) -> Box<
     model::hostlist::compress_sorted(&names).into()
 }
 
+/// `GPU 0 slices 4-7 gpu:3g.20gb`: the count follows.
+fn slice_name(slice: &Slice) -> Box<str> {
+    let last = (slice.start + slice.size).saturating_sub(1);
+    let run =
+        if last == slice.start { format!("slice {last}") } else { format!("slices {}-{last}", slice.start) };
+    format!("GPU {} {run} gpu:{}", slice.gpu, slice.profile).into()
+}
+
 fn devices(state: &State, shares: &[&NodeShare]) -> Vec<(Box<str>, u64)> {
     let mut held: BTreeMap<Box<str>, u64> = BTreeMap::new();
     for share in shares {
@@ -266,7 +274,11 @@ fn devices(state: &State, shares: &[&NodeShare]) -> Vec<(Box<str>, u64)> {
             } else {
                 format!("{}:{}", kind.name, kind.kind).into()
             };
-            *held.entry(name).or_default() += gres.count;
+            if gres.is_cut() {
+                gres.slices.iter().for_each(|slice| *held.entry(slice_name(slice)).or_default() += 1);
+            } else {
+                *held.entry(name).or_default() += gres.count;
+            }
         }
     }
     held.into_iter().collect()
