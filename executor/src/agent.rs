@@ -29,6 +29,7 @@ use crate::container::Containers;
 use crate::control::Delivery;
 use crate::crash::{self, Point};
 use crate::gpu::bind::Visible;
+use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::Gpus;
 use crate::gpu::slices::{Reconciled, Slices};
 use crate::host;
@@ -94,6 +95,8 @@ pub struct Fixed {
     pub containers: Containers,
     /// GPUs that a driver shows.
     pub gpus: Gpus,
+    /// Where dcgm-exporter is told of the jobs on each.
+    pub job_mapping: Option<JobMapping>,
 }
 
 impl Fixed {
@@ -320,7 +323,8 @@ impl Agent {
     }
 
     fn vitals(&self) -> v1::Heartbeat {
-        v1::Heartbeat { containers: self.fixed.containers.describe(), ..host::heartbeat() }
+        let containers = self.fixed.containers.describe();
+        v1::Heartbeat { containers, gpus: self.fixed.gpus.vitals(), ..host::heartbeat() }
     }
 
     fn flush(&mut self) -> bool {

@@ -17,6 +17,7 @@ use crate::agent::{Agent, Fixed};
 use crate::cgroup::policy::{Machine, Policy};
 use crate::cgroup::{self, Cgroups, attest};
 use crate::container::{self, Containers};
+use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::Gpus;
 use crate::host;
 use crate::launch::rlimits::Propagated;
@@ -79,6 +80,14 @@ pub async fn run(
             .map_or(asked.cache_bytes, |mib| mib.saturating_mul(1 << 20)),
         tmp: tmp.replace("%h", &hostname).into(),
     };
+    let lives = |job: u32| spool.memory.runs.keys().any(|key| key.job_id == job);
+    let job_mapping = match &arguments.job_mapping {
+        Some(folder) => Some(
+            JobMapping::open(folder.clone(), lives)
+                .with_context(|| format!("cannot use {} for dcgm-exporter", folder.display()))?,
+        ),
+        None => None,
+    };
     let commands = own_folder();
     let containers =
         Containers::new(asked, &supervisor, Path::new(&commands), &spool.run_root, uid, &spool.id);
@@ -105,6 +114,7 @@ pub async fn run(
         spares: Spares::default(),
         containers,
         gpus,
+        job_mapping,
     });
     let memory = spool.memory;
     let recovering = Arc::clone(&fixed);

@@ -22,6 +22,8 @@ Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlive
                              login finds it)
       --container-cache DIR  where converted images are kept (default: beside the run folders)
       --container-cache-mib N    what they may take, in MiB (default: 20480)
+      --dcgm-job-mapping DIR  where dcgm-exporter is told which jobs have which GPU
+                              (its option --hpc-job-mapping-dir)
       --log-json     log as JSON
   -V, --version      print the version and exit
   -h, --help         print this and exit
@@ -46,6 +48,8 @@ pub struct Arguments {
     pub supervisor: Option<PathBuf>,
     /// `--log-json`.
     pub json: bool,
+    /// `--dcgm-job-mapping`.
+    pub job_mapping: Option<PathBuf>,
     /// `--apptainer`.
     pub apptainer: Option<PathBuf>,
     /// `--container-cache`.
@@ -91,6 +95,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--conf" => found.conf = Some(value()?.into()),
             "--state" => found.state = Some(value()?.into()),
             "--supervisor" => found.supervisor = Some(value()?.into()),
+            "--dcgm-job-mapping" => found.job_mapping = Some(value()?.into()),
             "--log-json" => found.json = true,
             "--apptainer" => found.apptainer = Some(value()?.into()),
             "--container-cache" => found.container_cache = Some(value()?.into()),

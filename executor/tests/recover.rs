@@ -62,6 +62,7 @@ fn place(name: &str) -> Place {
             &[0; 16],
         ),
         gpus: Gpus::default(),
+        job_mapping: None,
     };
     Place(path, fixed)
 }

@@ -7,6 +7,7 @@ mod backup;
 mod clusters;
 mod completion;
 mod config;
+mod gpus;
 mod job;
 mod json;
 mod node;
@@ -215,10 +216,7 @@ fn verb(argv: Vec<OsString>) -> u8 {
         "config" => config::run(&call("sluice", rest)),
         "backup" => backup::run(&call("sluice", rest)),
         verb @ ("restore" | "journal") => backup::hand_over(verb, rest),
-        "gpus" => {
-            say::error("sluice", "sluice gpus is not supported yet");
-            1
-        }
+        "gpus" => gpus::run(&call("sluice", rest)),
         command if command.starts_with('s') && command != "sluice" => dispatch(command, rest),
         other => {
             say::error("sluice", format!("unknown verb \"{other}\""));
@@ -235,6 +233,7 @@ Without a verb it says what runs, what is yours, and what to do next.
 
   up            run a cluster in the foreground: scheduler and executors
   node [NAME]   what is known of a node, and what it cannot enforce
+  gpus [NODE]   every GPU's slices, who has them, and until when
   why JOB       why a job waits and what would start it now, or what became of it
   top           nodes, queue and own jobs on a screen, with keys
   whatif …      whose start moves if something were otherwise

@@ -49,7 +49,7 @@ pub(super) fn hands(fixed: &Arc<Fixed>, beside: &mpsc::Sender<Beside>) -> std::i
                 (key, start_supervisor(&place, &nursery, key, &launch, container))
             }
             Work::Again(key, attempt) => (key, hand_again(&place, &nursery, key, attempt)),
-            Work::Collect(key, owner) => return collect(&place, key, owner),
+            Work::Collect(key, owner, last) => return collect(&place, key, owner, last),
         };
         let event = match started {
             Ok(()) => {
@@ -187,7 +187,8 @@ impl Agent {
 
     pub(super) fn collect(&mut self, key: Key) {
         let owner = self.owners.remove(&key);
-        self.hands.push(Work::Collect(key, owner));
+        let last = self.runs.is_last(key);
+        self.hands.push(Work::Collect(key, owner, last));
     }
 }
 
@@ -195,7 +196,10 @@ fn failed(detail: &str) -> Event {
     Event::Gone(lifecycle::never_begun(Kind::LaunchFailed, detail, host::now_ms()))
 }
 
-fn collect(fixed: &Fixed, key: Key, owner: Option<(u32, u32)>) {
+fn collect(fixed: &Fixed, key: Key, owner: Option<(u32, u32)>, last: bool) {
+    if let Some(mapping) = &fixed.job_mapping {
+        mapping.leave(key, last);
+    }
     fixed.cgroups.leave(key);
     fixed.containers.release(key);
     match fixed.spares.collect(&fixed.folder(key), owner) {
@@ -238,6 +242,9 @@ fn start_supervisor(
     let folder = fixed.folder(key);
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
     let bound = super::slices::bound(fixed, key, launch)?;
+    if let Some(mapping) = &fixed.job_mapping {
+        mapping.enter(key, &bound.step);
+    }
     let constrained = fixed.cgroups.constrain_devices();
     let visible = match (bound.observed, super::slices::own(launch)) {
         (true, _) => Visible::observed(&bound.step, constrained),

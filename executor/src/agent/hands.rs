@@ -19,8 +19,8 @@ pub(super) enum Work {
     Start(Key, Box<v1::Launch>, Option<Box<Container>>),
     /// Its folder is there; it is handed over for the so-manieth time.
     Again(Key, u32),
-    /// It is over; its submitter's ids, where this process started it.
-    Collect(Key, Option<(u32, u32)>),
+    /// It is over; its submitter's ids, where this process started it, and whether no other run of its job is here.
+    Collect(Key, Option<(u32, u32)>, bool),
 }
 
 #[derive(Default)]

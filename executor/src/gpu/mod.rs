@@ -12,6 +12,7 @@
 
 pub mod bind;
 pub mod caps;
+pub mod dcgm;
 pub mod inventory;
 pub mod node;
 pub mod nvml;

@@ -64,6 +64,7 @@ pub struct Gpus {
     shown: Mutex<Inventory>,
     /// Critical errors that were heard of.
     fatal: Mutex<BTreeMap<u32, u64>>,
+    vitals: Mutex<Vec<v1::GpuVitals>>,
     /// A sentence where GPUs are wanted and no driver is there.
     missing: Option<String>,
 }
@@ -189,6 +190,8 @@ impl Gpus {
         let uuids = |gpu: &super::Gpu| gpu.instances.iter().map(|there| there.uuid.clone()).collect();
         let there = observed.iter().flatten().map(|gpu| (gpu.uuid.clone(), uuids(gpu))).collect();
         let missing = setting.slices.missing(&there);
+        *locked(&self.vitals) =
+            observed.iter().enumerate().filter_map(|(at, gpu)| setting.vitals(at, gpu)).collect();
         let mut shown = locked(&self.shown);
         let changed = *shown != found;
         for lack in found.lacks.iter().filter(|lack| !shown.lacks.contains(lack)) {
@@ -308,17 +311,31 @@ impl Gpus {
         Ok(minors)
     }
 
-    /// How each GPU does. Blocking.
+    /// How each GPU did when it was last looked at.
     #[must_use]
-    pub fn vitals(&self) -> Vec<(u32, Vitals)> {
-        let Some(setting) = &self.setting else { return Vec::new() };
-        let indices: Vec<u32> = locked(&self.shown).gpus.iter().map(|gpu| gpu.index).collect();
-        let of = |index: u32| Some((index, setting.driver.vitals(index as usize).ok()?));
-        indices.into_iter().filter_map(of).collect()
+    pub fn vitals(&self) -> Vec<v1::GpuVitals> {
+        locked(&self.vitals).clone()
     }
 }
 
 impl Setting {
+    fn vitals(&self, at: usize, gpu: &super::Observed) -> Option<v1::GpuVitals> {
+        let gpu = gpu.as_ref().ok()?;
+        let Vitals { utilisation, memory_used_mib, temperature, throttle } = self.driver.vitals(at).ok()?;
+        let slice = |there: &super::Instance| {
+            let memory_used_mib = self.driver.instance_memory_used_mib(at, there).ok()?;
+            Some(v1::SliceVitals { start: there.start, memory_used_mib, uuid: there.uuid.clone() })
+        };
+        Some(v1::GpuVitals {
+            index: u32::try_from(at).ok()?,
+            utilisation,
+            memory_used_mib,
+            temperature,
+            throttle,
+            slices: gpu.instances.iter().filter_map(slice).collect(),
+        })
+    }
+
     fn compare(&self, observed: &[super::Observed], fatal: &BTreeMap<u32, u64>) -> Inventory {
         let stuck = self.slices.faults();
         let judge = |gpu: &Gpu| match (fatal.get(&gpu.index), stuck.get(&gpu.index)) {

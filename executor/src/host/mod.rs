@@ -148,7 +148,7 @@ pub fn heartbeat() -> v1::Heartbeat {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0);
     let free = meminfo("MemAvailable").unwrap_or(0);
-    v1::Heartbeat { load, memory_free_mib: free >> 20, containers: String::new() }
+    v1::Heartbeat { load, memory_free_mib: free >> 20, containers: String::new(), gpus: Vec::new() }
 }
 
 #[cfg(test)]

@@ -44,6 +44,12 @@ impl Table {
         self.runs.range(key..=later).any(|(known, _)| known.run > key.run)
     }
 
+    /// Whether no other run of the same job is here.
+    #[must_use]
+    pub fn is_last(&self, key: Key) -> bool {
+        !self.runs.keys().any(|other| other.job_id == key.job_id && *other != key)
+    }
+
     /// Every run, for a registration.
     #[must_use]
     pub fn entries(&self) -> Vec<v1::RunEntry> {

@@ -139,6 +139,7 @@ async fn listen(
                         load: Some(heartbeat.load),
                         memory_free_mib: Some(heartbeat.memory_free_mib),
                         containers: agent::sentence(heartbeat.containers),
+                        gpus: agent::gpu_vitals(heartbeat.gpus),
                     };
                     parts.views.set_vitals(node, vitals);
                 }

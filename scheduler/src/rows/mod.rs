@@ -4,6 +4,7 @@
 //! time (node states, TRES texts, counts of a waiting job) is derived here, in one place.
 
 pub mod accounts;
+pub mod gpu;
 pub mod job;
 pub mod node;
 pub mod partition;

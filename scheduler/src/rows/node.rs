@@ -20,6 +20,8 @@ pub struct Vitals {
     pub memory_free_mib: Option<u64>,
     /// How containers are run there, or why not; empty: not known.
     pub containers: Box<str>,
+    /// Of its GPUs.
+    pub gpus: Vec<v1::GpuVitals>,
 }
 
 /// CPUs that suspended jobs hold, by node: Slurm counts them as free.
@@ -127,6 +129,8 @@ pub fn row(
         last_busy_ms: node.last_busy.map(|at| at.saturating_add(wall_ahead).0),
         load: vitals.load,
         containers: vitals.containers.into(),
+        gpus: proto::convert::gpu::outwards(&observed.gpus),
+        gpu_vitals: vitals.gpus,
         os: observed.os.to_string(),
         version: observed.version.to_string(),
         architecture: observed.architecture.to_string(),

@@ -16,6 +16,7 @@ use tonic::server::NamedService;
 use tonic::transport::Server;
 
 use super::{Api, MESSAGE_MAX, diagnostics};
+use crate::rows;
 
 /// Largest message of an executor: a registration that shows a million runs.
 const AGENT_MESSAGE_MAX: usize = 256 << 20;
@@ -89,7 +90,9 @@ impl Service<http::Request<Body>> for Router {
 /// Plain HTTP: figures and health.
 fn plain(api: &Api, request: &http::Request<Body>) -> http::Response<Body> {
     let (status, text) = match request.uri().path() {
-        "/metrics" => (200, api.metrics.text(diagnostics::gauges(api))),
+        "/metrics" => {
+            (200, api.metrics.text(diagnostics::gauges(api)) + &rows::gpu::metrics(&api.views.read()))
+        }
         "/livez" => (200, "ok\n".to_owned()),
         "/readyz" if api.shutdown.is_triggered() => (503, "stopping\n".to_owned()),
         "/readyz" => (200, "ok\n".to_owned()),

@@ -78,6 +78,15 @@ pub fn gpus(from: Vec<v1::Gpu>) -> Result<Vec<Gpu>, Error> {
     Ok(gpus)
 }
 
+/// How GPUs do: bounded, or dropped.
+#[must_use]
+pub fn gpu_vitals(from: Vec<v1::GpuVitals>) -> Vec<v1::GpuVitals> {
+    let fits = |gpu: &v1::GpuVitals| {
+        gpu.slices.len() <= LIST_MAX && gpu.slices.iter().all(|slice| slice.uuid.len() <= NAME_MAX)
+    };
+    if from.len() <= LIST_MAX && from.iter().all(fits) { from } else { Vec::new() }
+}
+
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
