@@ -33,7 +33,8 @@ const COMMANDS: [&str; 13] = [
     "sbatch", "srun", "salloc", "squeue", "scancel", "sinfo", "scontrol", "sacct", "sacctmgr", "sdiag",
     "sprio", "sstat", "seff",
 ];
-const VERBS: [&str; 9] = ["completion", "help", "node", "simulate", "top", "up", "version", "whatif", "why"];
+const VERBS: [&str; 11] =
+    ["completion", "gpus", "help", "node", "simulate", "top", "up", "validate", "version", "whatif", "why"];
 
 /// Prints a shell's script: 0, 2 for a shell that is not known.
 pub(crate) fn run(call: &Call) -> u8 {

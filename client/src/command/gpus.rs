@@ -44,6 +44,9 @@ struct Piece<'a> {
     job: Option<&'a Job>,
 }
 
+/// One box: first slice, slices, what it is, whose.
+type Cell = (u32, u32, String, String);
+
 /// Runs the verb: 0, 1 where nobody answers or a node is not there, 2 for words that make no sense.
 pub(crate) fn run(call: &Call) -> u8 {
     let Ok(words) = call.split(OPTIONS) else { return 2 };
@@ -192,7 +195,7 @@ fn head(node: &Node, gpu: &Gpu) -> String {
 
 /// The memory slices of a GPU in a row: one box for each piece, dots for what is free.
 fn boxes(gpu: &Gpu, pieces: &[Piece<'_>]) -> String {
-    let mut cells: Vec<(u32, u32, String, String)> = Vec::new();
+    let mut cells: Vec<Cell> = Vec::new();
     let mut at = 0;
     let free = if gpu.mode() == GpuMode::GpuDynamic { "" } else { "no slice" };
     for piece in pieces {
@@ -210,7 +213,7 @@ fn boxes(gpu: &Gpu, pieces: &[Piece<'_>]) -> String {
         let bars: Vec<String> = cells.iter().map(|(_, size, _, _)| "─".repeat(width(*size))).collect();
         format!("    {left}{}{right}\n", bars.join(&cross.to_string()))
     };
-    let row = |text: &dyn Fn(&(u32, u32, String, String)) -> String| {
+    let row = |text: &dyn Fn(&Cell) -> String| {
         let parts: Vec<String> = cells
             .iter()
             .map(|cell| {

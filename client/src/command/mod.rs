@@ -31,6 +31,7 @@ mod sstat;
 mod submit;
 mod top;
 mod up;
+mod validate;
 mod whatif;
 mod why;
 
@@ -217,6 +218,7 @@ fn verb(argv: Vec<OsString>) -> u8 {
         "backup" => backup::run(&call("sluice", rest)),
         verb @ ("restore" | "journal") => backup::hand_over(verb, rest),
         "gpus" => gpus::run(&call("sluice", rest)),
+        "validate" => validate::run(&call("sluice", rest)),
         command if command.starts_with('s') && command != "sluice" => dispatch(command, rest),
         other => {
             say::error("sluice", format!("unknown verb \"{other}\""));
@@ -241,6 +243,7 @@ Without a verb it says what runs, what is yours, and what to do next.
   backup FILE   the running scheduler's state in one file
   restore FILE  a state made of such a file, where there is none
   journal …     what stands in the scheduler's journal: check, show
+  validate …    a job on each GPU or slice: does it see that device, and no other?
   simulate …    a recorded workload through the scheduler, in virtual time
   completion …  what bash, zsh or fish need to complete our commands
   version       versions

@@ -16,11 +16,14 @@ use std::sync::{Mutex, PoisonError};
 use super::node::Granted;
 use crate::key::Key;
 
+/// Jobs with their runs; no run where an earlier executor left the file.
+type Jobs = BTreeSet<(u32, Option<Key>)>;
+
 /// See the module comment.
 pub struct JobMapping {
     folder: PathBuf,
     /// Runs by file: a job is named while one of its runs has the device.
-    files: Mutex<BTreeMap<String, BTreeSet<(u32, Option<Key>)>>>,
+    files: Mutex<BTreeMap<String, Jobs>>,
 }
 
 impl JobMapping {
@@ -39,7 +42,7 @@ impl JobMapping {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             let jobs = text.lines().filter_map(|line| line.trim().parse().ok()).filter(|job| lives(*job));
             // Which runs they were is not known any more: they go with the last one that is.
-            let jobs: BTreeSet<(u32, Option<Key>)> = jobs.map(|job| (job, None)).collect();
+            let jobs: Jobs = jobs.map(|job| (job, None)).collect();
             mapping.write(&name, &jobs)?;
             mapping.files.lock().unwrap_or_else(PoisonError::into_inner).insert(name, jobs);
         }
@@ -76,7 +79,7 @@ impl JobMapping {
         }
     }
 
-    fn change(&self, name: &str, change: impl FnOnce(&mut BTreeSet<(u32, Option<Key>)>)) {
+    fn change(&self, name: &str, change: impl FnOnce(&mut Jobs)) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let jobs = files.entry(name.to_owned()).or_default();
         change(jobs);
@@ -88,7 +91,7 @@ impl JobMapping {
         }
     }
 
-    fn write(&self, name: &str, jobs: &BTreeSet<(u32, Option<Key>)>) -> io::Result<()> {
+    fn write(&self, name: &str, jobs: &Jobs) -> io::Result<()> {
         let path = self.folder.join(name);
         if jobs.is_empty() {
             return match fs::remove_file(path) {
