@@ -42,6 +42,8 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Size in bytes.
     fn size(&self) -> io::Result<u64>;
+    /// All of it will be read soon, in order: a hint, which may do nothing and never fails.
+    fn read_ahead(&self) {}
 }
 
 /// The right to write; given back when dropped.

@@ -131,6 +131,12 @@ impl DiskFile for OpenFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+
+    fn read_ahead(&self) {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        // It only begins to read: waits for no more than a place in the disk's queue.
+        let _ = posix_fadvise(&self.0, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    }
 }
 
 struct FileOwnership {

@@ -246,6 +246,43 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// A frame with bytes of its own: for another thread than its reader's.
+#[derive(Debug)]
+pub struct OwnedFrame {
+    header: Header,
+    payload: Vec<u8>,
+}
+
+impl Frame<'_> {
+    /// The same with bytes of its own. Cost: a copy of them.
+    #[must_use]
+    pub fn to_owned(&self) -> OwnedFrame {
+        OwnedFrame { header: self.header, payload: self.payload.to_vec() }
+    }
+}
+
+impl OwnedFrame {
+    /// The frame.
+    #[must_use]
+    pub fn frame(&self) -> Frame<'_> {
+        Frame::new(self.header, &self.payload)
+    }
+
+    /// Its last records, for whose beginning `left` bytes are left (see [`Records::left`]).
+    #[must_use]
+    pub fn last_records(&self, left: usize) -> Records<'_> {
+        Records { rest: &self.payload[self.payload.len() - left..] }
+    }
+}
+
+impl Records<'_> {
+    /// Bytes of the payload that are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+}
+
 /// The records of one frame, each as the bytes that were pushed.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {

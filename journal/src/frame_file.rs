@@ -140,6 +140,11 @@ impl FrameReader {
         self
     }
 
+    /// Asks the disk for the whole file ahead of the reading.
+    pub fn read_ahead(&self) {
+        self.window.file().read_ahead();
+    }
+
     /// The next frame with records; `None` behind the last one, which was then found and is the right one.
     #[expect(clippy::should_implement_trait, reason = "a frame borrows the reader")]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {

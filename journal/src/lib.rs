@@ -42,7 +42,7 @@ pub use disk::{Disk, DiskFile, LockError, Ownership, read_full_at, write_all_at}
 pub use error::{Error, Evidence};
 pub use file_disk::FileDisk;
 pub use frame::{
-    FORMAT_VERSION, Frame, HEADER_BYTES, Kind, OLDEST_READER, Records, SECTOR_BYTES, frame_bytes,
+    FORMAT_VERSION, Frame, HEADER_BYTES, Kind, OLDEST_READER, OwnedFrame, Records, SECTOR_BYTES, frame_bytes,
 };
 pub use frame_file::{FrameReader, FrameWriter};
 pub use ids::{Epoch, Lineage, SegmentId, Sequence};

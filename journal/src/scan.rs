@@ -10,6 +10,9 @@ use crate::ids::{Epoch, Lineage, SegmentId, Sequence};
 use crate::reader::{Link, Probe, Window};
 use crate::segment::{segment_name, segment_of};
 
+/// A sector as it is filled ahead.
+static BLANK: [u8; SECTOR_BYTES as usize] = [0; SECTOR_BYTES as usize];
+
 /// One segment file as it was found.
 pub(crate) struct Found {
     pub(crate) id: SegmentId,
@@ -105,6 +108,7 @@ pub(crate) fn scan(mut segments: Vec<Found>, lineage: Lineage, covered: Sequence
         return Err(damage(SegmentId(1), 0, Evidence::SegmentMissing));
     };
     let (begin, first) = skip_covered(&mut segments, lineage, covered)?;
+    segments[begin..].iter().for_each(|found| found.window.file().read_ahead());
     let mut scan = Scan { segments, frames: 0, first: None, tail: None, end: (0, 0), link: Link::FIRST };
     if begin > 0 {
         scan.first = scan.segments[0].frames.map(|(first, _)| first);
@@ -220,7 +224,7 @@ fn judge_rest(scan: &mut Scan, lineage: Lineage) -> Result<(), Error> {
         let mut offset = if index == end_index { end_offset } else { 0 };
         while offset < found.window.size() {
             let sector = found.window.get(offset, SECTOR_BYTES)?;
-            let blank = sector.is_some_and(|sector| sector.iter().all(|byte| *byte == 0));
+            let blank = sector.is_some_and(|sector| sector == BLANK);
             if !blank {
                 let junk = found.junk.get_or_insert(offset..offset);
                 junk.end = offset + SECTOR_BYTES;

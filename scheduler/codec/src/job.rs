@@ -262,7 +262,7 @@ pub(crate) fn job_out(job: &Job) -> w::Job {
         uid: job.owner.uid.0,
         gid: job.owner.gid.0,
         key: key_out(Some(job.key)),
-        request: Some(wire_request),
+        request: Some(Box::new(wire_request)),
         request_array,
         request_dependency: dependency_out(&job.request.dependency),
         script: hash_out(job.bodies.script),
@@ -305,11 +305,11 @@ pub(crate) fn job_out(job: &Job) -> w::Job {
 }
 
 fn request_in(
-    wire: Option<proto::v1::JobRequest>,
+    wire: Option<Box<proto::v1::JobRequest>>,
     array: Option<w::ArraySpec>,
     dependency: Option<w::Dependency>,
 ) -> Result<JobRequest, Error> {
-    let mut read = request::inwards(need("request", wire)?).map_err(Error::Request)?;
+    let mut read = request::inwards(*need("request", wire)?).map_err(Error::Request)?;
     let spec = |spec: w::ArraySpec| {
         Ok::<_, Error>(ArraySpec { tasks: tasks_in(&spec.tasks)?, throttle: spec.throttle, step: spec.step })
     };

@@ -53,7 +53,7 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         }
         Record::PartitionRemoved(idx) => Kind::PartitionRemoved(idx.0),
 
-        Record::Job(job) => Kind::Job(job_out(job)),
+        Record::Job(job) => Kind::Job(Box::new(job_out(job))),
         Record::Array { array, summary } => Kind::Array(w::Array {
             array: array.0,
             total: summary.total,
@@ -186,7 +186,7 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         Kind::PartitionDefined(wire) => partition::defined_in(wire)?,
         Kind::PartitionRemoved(idx) => Record::PartitionRemoved(PartitionIdx(idx)),
 
-        Kind::Job(wire) => Record::Job(Arc::new(job_in(wire)?)),
+        Kind::Job(wire) => Record::Job(Arc::new(job_in(*wire)?)),
         Kind::Array(wire) => Record::Array {
             array: JobId(wire.array),
             summary: ArraySummary {

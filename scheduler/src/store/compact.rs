@@ -24,7 +24,7 @@ use scheduler_codec::{Entry, Header};
 use scheduler_core::state::State;
 
 use super::history::History;
-use super::replay::{Piece, Replay, pipelined};
+use super::replay::{Decoders, Raw, Replay, apply_all, pipelined};
 use super::{Error, layout, snapshot};
 use crate::crash::{self, Point};
 
@@ -151,9 +151,10 @@ pub fn make(disk: &Arc<dyn Disk>, task: &Task) -> Result<u64, Error> {
     let first = task.segments.first().map_or(1, |segment| segment.first.0);
     let mut snapshots = snapshot::list(&**disk)?;
     snapshots.retain(|sequence| *sequence <= task.through());
+    let decoders = Decoders::start()?;
     let mut base = (0, None);
     for sequence in snapshots.into_iter().rev() {
-        if let Ok(state) = snapshot::read(&**disk, lineage, sequence) {
+        if let Ok(state) = snapshot::read_by(&decoders, &**disk, lineage, sequence) {
             base = (sequence, Some(state));
             break;
         }
@@ -163,23 +164,28 @@ pub fn make(disk: &Arc<dyn Disk>, task: &Task) -> Result<u64, Error> {
         return Err(Error::NoSnapshot { first, tried: 1 });
     }
     let source = SegmentSource::new(Arc::clone(disk), lineage);
-    let (replay, ()) = pipelined(Replay::new(state.unwrap_or_default(), None), |send| {
+    let frames = |send: &mut super::replay::Send<'_>| {
         for segment in task.segments.iter().filter(|segment| segment.last.0 > base) {
             let file: Arc<str> = segment_name(segment.id).into();
             let mut frames = source.read(segment)?;
             while let Some(frame) = frames.next()? {
-                if frame.sequence().0 > base && send(Piece::decode(&frame, &file)?).is_break() {
+                if frame.sequence().0 <= base {
+                    continue;
+                }
+                if send(Raw::whole(&file, &frame, false)).is_break() {
                     return Ok(());
                 }
             }
         }
         Ok(())
-    })?;
+    };
+    let replay = Replay::new(state.unwrap_or_default(), None);
+    let replay = pipelined(&decoders, frames, Raw::decode, |pieces| apply_all(replay, pieces))?;
     let bytes = snapshot::write(disk, lineage, &replay.state, task.through())?;
     let expected = scheduler_codec::digest(&replay.state);
     // One state at a time: memory is what this process was made for.
     drop(replay);
-    let read_back: State = snapshot::read(&**disk, lineage, task.through())?;
+    let read_back: State = snapshot::read_by(&decoders, &**disk, lineage, task.through())?;
     if scheduler_codec::digest(&read_back) != expected {
         let file = layout::snapshot_name(task.through());
         layout::remove_if_there(&**disk, &file)?;

@@ -83,6 +83,11 @@ pub(super) fn is_unfinished(name: &str) -> bool {
     })
 }
 
+/// Whether all bytes are zero.
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
+}
+
 /// Makes a durable file of `bytes` zeros under its final name. On failure nothing is left behind, as far as
 /// the disk allows.
 pub(super) fn make_filled(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Arc<dyn DiskFile>, Error> {

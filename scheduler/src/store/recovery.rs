@@ -3,8 +3,8 @@
 //! Replay and live running use the same `apply`. A record that cannot be read or does not fit stops the
 //! start with its place; nothing is written before everything was read.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use journal::{Disk, Journal, Kind, Recovered, SegmentId, Sequence, segment_name};
@@ -14,8 +14,9 @@ use scheduler_core::state::job::Phase;
 
 use super::bodies::{Bodies, each_body};
 use super::history::{History, RowMaker};
-use super::replay::{Piece, Replay, pipelined};
-use super::{Error, Settings, layout, snapshot};
+use super::replay::{Decoders, Raw, Replay, apply_all, pipelined};
+use super::snapshot::{self, Early};
+use super::{Error, Settings, layout};
 
 /// What was found at the opening.
 #[derive(Debug)]
@@ -57,10 +58,21 @@ pub(super) fn open(
 ) -> Result<Found, Error> {
     // Only for the report.
     let begun = Instant::now();
+    let names = layout::list(&**disk)?;
     // What the newest snapshot covers need not be read; where that one cannot be read, it is, and is checked then.
-    let covered = Sequence(snapshot::list(&**disk)?.last().copied().unwrap_or(0));
-    let options = journal::Options { covered, ..settings.journal.clone() };
-    let mut recovered = Recovered::open(Arc::clone(disk), options)?;
+    let newest = names.iter().filter_map(|name| layout::snapshot_of(name)).max();
+    let options = journal::Options { covered: Sequence(newest.unwrap_or(0)), ..settings.journal.clone() };
+    // Nothing of it counts before the journal has said so.
+    let decoders = Decoders::start()?;
+    let early = newest.and_then(|sequence| Early::begin(disk, &decoders, sequence));
+    let ahead = read_ahead(disk, names);
+    let mut recovered = match Recovered::open(Arc::clone(disk), options) {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            early.into_iter().for_each(Early::abandon);
+            return Err(error.into());
+        }
+    };
     for name in layout::list(&**disk)?.iter().filter(|name| layout::is_unfinished(name)) {
         layout::remove_if_there(&**disk, name)?;
     }
@@ -70,12 +82,11 @@ pub(super) fn open(
     // Headers of bodies are read beside all of it; only the last frame asks for them.
     let (bodies, replayed) = std::thread::scope(|scope| {
         let bodies = scope.spawn(|| Bodies::open(Arc::clone(disk), settings.body_file_bytes));
-        let replayed = newest_snapshot(&**disk, &recovered, &mut unreadable).and_then(|(base, state)| {
-            let replay = Replay::new(state, Some((&history, maker)));
-            Ok((base, replay_behind(base.unwrap_or(0), &recovered, replay)?))
-        });
+        let replayed = replay_all((disk, &decoders), &recovered, early, (&history, maker), &mut unreadable);
         (bodies.join().unwrap_or(Err(Error::Stopped)), replayed)
     });
+    // Only hints were given there.
+    let _ = ahead.map(JoinHandle::join);
     let (bodies, (base, mut replay)) = (bodies?, replayed?);
     let given_up = !replay.settle(&bodies)?;
     let Replay { state, frames, records, .. } = replay;
@@ -110,6 +121,7 @@ fn tell(error: &Error) -> String {
 /// The newest snapshot that can be read, with its frame; an empty state where the journal is whole without one.
 fn newest_snapshot(
     disk: &dyn Disk,
+    decoders: &Decoders,
     recovered: &Recovered,
     unreadable: &mut Vec<String>,
 ) -> Result<(Option<u64>, State), Error> {
@@ -124,7 +136,7 @@ fn newest_snapshot(
         if sequence + 1 < first {
             break;
         }
-        match snapshot::read(disk, found.lineage, sequence) {
+        match snapshot::read_by(decoders, disk, found.lineage, sequence) {
             Ok(state) => return Ok((Some(sequence), state)),
             // What a newer version wrote, and what does not fit, is not skipped: an older snapshot would be no better.
             Err(error @ (Error::Record { .. } | Error::Apply { .. })) => return Err(error),
@@ -139,39 +151,93 @@ fn newest_snapshot(
     Ok((None, State::default()))
 }
 
-/// Replays the frames behind `base`; the last one may be given up.
-fn replay_behind<'a, 'b>(
-    base: u64,
+/// The state after the last frame, with the snapshot that it is built on: the one that was begun early if it counts.
+fn replay_all<'a, 'b>(
+    (disk, decoders): (&Arc<dyn Disk>, &Decoders),
     recovered: &Recovered,
-    replay: Replay<'a, 'b>,
-) -> Result<Replay<'a, 'b>, Error> {
+    early: Option<Early>,
+    (history, maker): (&'a History, &'a mut RowMaker<'b>),
+    unreadable: &mut Vec<String>,
+) -> Result<(Option<u64>, Replay<'a, 'b>), Error> {
+    let found = recovered.recovery();
+    let first = found.first_sequence.map_or(1, |first| first.0);
+    let counts = |early: &Early| {
+        let newest = snapshot::list(&**disk).is_ok_and(|all| all.last() == Some(&early.sequence));
+        newest && early.sequence <= found.last_sequence.0 && early.sequence + 1 >= first
+    };
+    let mut state = None;
+    match early {
+        Some(early) if counts(&early) => {
+            // The frames behind it are read and decoded while it is still being applied.
+            let base = early.sequence;
+            let lineage = found.lineage;
+            let rows = &mut *maker;
+            let replayed = pipelined(
+                decoders,
+                |send| frames_behind(base, recovered, send),
+                Raw::decode,
+                |pieces| match early.finish(lineage) {
+                    Some(state) => apply_all(Replay::new(state, Some((history, rows))), pieces).map(Some),
+                    None => Ok(None),
+                },
+            )?;
+            if let Some(Replay { state: done, in_doubt, frames, records, .. }) = replayed {
+                state = Some((base, done, in_doubt, frames, records));
+            }
+        }
+        Some(early) => early.abandon(),
+        None => {}
+    }
+    if let Some((base, state, in_doubt, frames, records)) = state {
+        let replay = Replay { in_doubt, frames, records, ..Replay::new(state, Some((history, maker))) };
+        return Ok((Some(base), replay));
+    }
+    let (base, state) = newest_snapshot(&**disk, decoders, recovered, unreadable)?;
+    let replay = Replay::new(state, Some((history, maker)));
+    let from = base.unwrap_or(0);
+    let replay = pipelined(
+        decoders,
+        |send| frames_behind(from, recovered, send),
+        Raw::decode,
+        |pieces| apply_all(replay, pieces),
+    )?;
+    Ok((base, replay))
+}
+
+/// Sends the frames behind `base`; the last one may be given up.
+fn frames_behind(base: u64, recovered: &Recovered, send: &mut super::replay::Send<'_>) -> Result<(), Error> {
     let last = recovered.recovery().last_sequence;
     // Something torn behind the last frame proves that it was durable.
     let ambiguous = recovered.recovery().torn.is_none();
-    let (replay, ()) = pipelined(replay, |send| {
-        let mut file: (SegmentId, Arc<str>) = (SegmentId(0), "".into());
-        let mut failed = None;
-        recovered.replay(Sequence(base + 1), &mut |frame| {
-            if file.0 != frame.segment() {
-                file = (frame.segment(), segment_name(frame.segment()).into());
-            }
-            match Piece::decode(frame, &file.1) {
-                Ok(mut piece) => {
-                    piece.in_doubt = frame.sequence() == last && frame.kind() == Kind::Batch && ambiguous;
-                    send(piece)
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        failed.map_or(Ok(()), Err)
+    let mut file: (SegmentId, Arc<str>) = (SegmentId(0), "".into());
+    recovered.replay(Sequence(base + 1), &mut |frame| {
+        if file.0 != frame.segment() {
+            file = (frame.segment(), segment_name(frame.segment()).into());
+        }
+        let in_doubt = frame.sequence() == last && frame.kind() == Kind::Batch && ambiguous;
+        send(Raw::whole(&file.1, frame, in_doubt))
     })?;
-    Ok(replay)
+    Ok(())
+}
+
+/// Asks the disk, on a thread of its own, for the files of bodies that will be read: lists, and the newest two, of which
+/// one is in use and one is filled ahead. The journal and the snapshot see to theirs.
+fn read_ahead(disk: &Arc<dyn Disk>, names: Vec<String>) -> Option<JoinHandle<()>> {
+    let disk = Arc::clone(disk);
+    let work = move || {
+        let mut newest: Vec<u32> = names.iter().filter_map(|name| layout::bodies_of(name)).collect();
+        newest.sort_unstable_by(|one, other| other.cmp(one));
+        let lists = names.into_iter().filter(|name| layout::body_list_of(name).is_some());
+        let newest = newest.into_iter().take(2).map(layout::bodies_name);
+        for file in lists.chain(newest).filter_map(|name| disk.open(&name).ok()) {
+            file.read_ahead();
+        }
+    };
+    std::thread::Builder::new().name("ahead".to_owned()).spawn(work).ok()
 }
 
 fn jobs_without_bodies(state: &State, bodies: &Bodies) -> Vec<JobId> {
+    let bodies = bodies.holding();
     let lacks = |job: &&Arc<scheduler_core::state::job::Job>| {
         let mut lacks = false;
         if !matches!(job.phase, Phase::Ended(_)) {

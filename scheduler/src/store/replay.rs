@@ -1,13 +1,14 @@
-//! Applying stored records: one thread reads and decodes, this one's partner applies, in order.
+//! Applying stored records: one thread reads, some decode, one applies, in order.
 //!
 //! Live running and recovery use the same `apply`; what it asserts becomes an error that names the place.
 
-use std::ops::ControlFlow;
+use std::num::NonZeroUsize;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use journal::Frame;
+use journal::{Frame, OwnedFrame};
 use model::id::BodyHash;
 use scheduler_core::apply::apply_owned;
 use scheduler_core::record::Record;
@@ -17,8 +18,22 @@ use super::Error;
 use super::bodies::{Bodies, each_body};
 use super::history::{History, RecordPlace, RowMaker};
 
-/// Pieces that wait to be applied.
+/// Frames that wait to be applied, decoded or not. A frame is at most a few megabytes, as a rule some tens of kilobytes.
 const WAITING_MAX: usize = 32;
+/// More threads that decode would wait for the one that applies.
+const DECODERS_MAX: usize = 4;
+
+/// A frame as it was read, or some of its records, with its file's name.
+pub(super) struct Raw {
+    file: Arc<str>,
+    frame: Arc<OwnedFrame>,
+    /// Which of its records,
+    part: Range<usize>,
+    /// and how much of the frame is left where they begin.
+    left: usize,
+    /// See [`Piece::in_doubt`].
+    in_doubt: bool,
+}
 
 /// Records of one frame, decoded.
 pub(super) struct Piece {
@@ -28,25 +43,58 @@ pub(super) struct Piece {
     /// With the place in the frame.
     pub(super) records: Vec<(usize, Record)>,
     /// The last one, which is given up if it refers to a body that is not there.
-    pub(super) in_doubt: bool,
+    in_doubt: bool,
 }
 
-impl Piece {
-    pub(super) fn new(file: &Arc<str>, offset: u64, sequence: u64) -> Self {
-        Self { file: Arc::clone(file), offset, sequence, records: Vec::new(), in_doubt: false }
+impl Raw {
+    /// A frame with all of its records.
+    pub(super) fn whole(file: &Arc<str>, frame: &Frame<'_>, in_doubt: bool) -> Self {
+        let (part, left) = (0..frame.record_count(), frame.records().left());
+        Self { file: Arc::clone(file), frame: Arc::new(frame.to_owned()), part, left, in_doubt }
     }
 
-    /// A frame of the journal.
-    pub(super) fn decode(frame: &Frame<'_>, file: &Arc<str>) -> Result<Self, Error> {
-        let mut piece = Self::new(file, frame.offset(), frame.sequence().0);
-        piece.records.reserve(frame.record_count());
-        for (place, bytes) in frame.records().enumerate() {
-            let record = scheduler_codec::read_record(bytes).map_err(|source| Error::Record {
-                file: file.to_string(),
-                offset: frame.offset(),
-                record: place,
-                source,
-            })?;
+    /// The same in parts of at most so many records: none keeps one thread busy for long.
+    pub(super) fn in_parts(self, records: usize) -> Vec<Self> {
+        let mut walk = self.frame.last_records(self.left);
+        let mut parts = Vec::with_capacity(self.part.len() / records + 1);
+        for first in self.part.clone().step_by(records) {
+            let part = first..self.part.end.min(first + records);
+            let (left, count) = (walk.left(), part.len());
+            let (file, frame) = (Arc::clone(&self.file), Arc::clone(&self.frame));
+            parts.push(Self { file, frame, part, left, in_doubt: self.in_doubt });
+            walk.nth(count - 1);
+        }
+        parts
+    }
+
+    /// The records, each with its place in the frame.
+    pub(super) fn records(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.part.clone().zip(self.frame.last_records(self.left))
+    }
+
+    /// What an error of this record says.
+    pub(super) fn unreadable(&self, record: usize, source: scheduler_codec::Error) -> Error {
+        Error::Record { file: self.file.to_string(), offset: self.frame.frame().offset(), record, source }
+    }
+
+    /// A piece for the records.
+    pub(super) fn piece(&self) -> Piece {
+        let frame = self.frame.frame();
+        Piece {
+            file: Arc::clone(&self.file),
+            offset: frame.offset(),
+            sequence: frame.sequence().0,
+            records: Vec::with_capacity(self.part.len()),
+            in_doubt: self.in_doubt,
+        }
+    }
+
+    /// The records of a frame of the journal.
+    pub(super) fn decode(self) -> Result<Piece, Error> {
+        let mut piece = self.piece();
+        for (place, bytes) in self.records() {
+            let record =
+                scheduler_codec::read_record(bytes).map_err(|source| self.unreadable(place, source))?;
             piece.records.extend(record.map(|record| (place, record)));
         }
         Ok(piece)
@@ -56,8 +104,8 @@ impl Piece {
 /// A state to which records are applied, with the rows of jobs that end on the way.
 pub(super) struct Replay<'a, 'b> {
     pub(super) state: State,
-    rows: Option<(&'a History, &'a mut RowMaker<'b>)>,
-    in_doubt: Option<Piece>,
+    pub(super) rows: Option<(&'a History, &'a mut RowMaker<'b>)>,
+    pub(super) in_doubt: Option<Piece>,
     pub(super) frames: u64,
     pub(super) records: u64,
 }
@@ -77,7 +125,7 @@ impl<'a, 'b> Replay<'a, 'b> {
         self.apply(Piece { in_doubt: false, ..piece }).map(|()| true)
     }
 
-    fn apply(&mut self, piece: Piece) -> Result<(), Error> {
+    pub(super) fn apply(&mut self, piece: Piece) -> Result<(), Error> {
         assert!(self.in_doubt.is_none(), "nothing follows the piece in doubt");
         if piece.in_doubt {
             self.in_doubt = Some(piece);
@@ -121,35 +169,94 @@ impl<'a, 'b> Replay<'a, 'b> {
     }
 }
 
-/// Runs `source` on this thread, which sends pieces, and applies them on another; both must succeed.
-pub(super) fn pipelined<'a, 'b, T>(
-    replay: Replay<'a, 'b>,
-    source: impl FnOnce(&mut dyn FnMut(Piece) -> ControlFlow<()>) -> Result<T, Error>,
-) -> Result<(Replay<'a, 'b>, T), Error> {
-    let (sender, pieces) = sync_channel(WAITING_MAX);
+/// Hands a frame to the threads that decode; `Break`: an error has ended the work.
+pub(super) type Send<'a> = dyn FnMut(Raw) -> ControlFlow<()> + 'a;
+
+type Task = Box<dyn FnOnce() + std::marker::Send>;
+
+/// The threads that decode. They end when the last handle is gone.
+///
+/// One set for all of a recovery: what one thread has allocated is used again by that thread alone, and of the jobs of a
+/// snapshot many are replaced by the journal's.
+#[derive(Clone)]
+pub(super) struct Decoders {
+    work: SyncSender<Task>,
+}
+
+impl Decoders {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub(super) fn start() -> Result<Self, Error> {
+        let (work, waiting) = sync_channel::<Task>(WAITING_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(DECODERS_MAX);
+        for _ in 0..count {
+            let waiting = Arc::clone(&waiting);
+            let run = move || {
+                loop {
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(task) = next else { break };
+                    task();
+                }
+            };
+            std::thread::Builder::new()
+                .name("decode".to_owned())
+                .spawn(run)
+                .map_err(|error| Error::io("start the threads of", "recovery", error))?;
+        }
+        Ok(Self { work })
+    }
+}
+
+/// Runs `source` on this thread, which sends frames; has them decoded, and applied on another thread, in the order in
+/// which they were sent. All must succeed; of several errors the one that is first in the files is told.
+pub(super) fn pipelined<P: std::marker::Send + 'static, A: std::marker::Send>(
+    decoders: &Decoders,
+    source: impl FnOnce(&mut Send<'_>) -> Result<(), Error>,
+    decode: fn(Raw) -> Result<P, Error>,
+    apply: impl FnOnce(&mut dyn Iterator<Item = Result<P, Error>>) -> Result<A, Error> + std::marker::Send,
+) -> Result<A, Error> {
+    // Each frame has a place in the order, into which whoever decodes it puts what came of it.
+    let (order, places) = sync_channel::<Receiver<Result<P, Error>>>(WAITING_MAX);
     std::thread::scope(|scope| {
-        let applying = scope.spawn(move || apply_all(replay, &pieces));
-        // A partner that is gone has met an error, which is the one to tell.
-        let sent = source(&mut |piece| match sender.send(piece) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        let applying = scope.spawn(move || {
+            // A decoder that panicked has let go of its place.
+            let mut decoded = places.into_iter().map(|place| place.recv().unwrap_or(Err(Error::Stopped)));
+            apply(&mut decoded)
         });
-        drop(sender);
-        let applied = applying.join().unwrap_or(Err(Error::Stopped));
-        // An error of the source comes later in the journal than one of what was sent before.
-        let replay = applied?;
-        Ok((replay, sent?))
+        let sent = source(&mut |raw| {
+            let (slot, place) = sync_channel(1);
+            let task = move || {
+                // Whoever applies may have given up.
+                let _ = slot.send(decode(raw));
+            };
+            // A partner that is gone has met an error, which is the one to tell.
+            match order.send(place).is_ok() && decoders.work.send(Box::new(task)).is_ok() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        drop(order);
+        let applied = applying.join().unwrap_or(Err(Error::Stopped))?;
+        // An error of the source comes later in the files than one of what was sent before.
+        sent.map(|()| applied)
     })
 }
 
-fn apply_all<'a, 'b>(mut replay: Replay<'a, 'b>, pieces: &Receiver<Piece>) -> Result<Replay<'a, 'b>, Error> {
-    while let Ok(piece) = pieces.recv() {
-        replay.apply(piece)?;
+/// The usual end of [`pipelined`].
+pub(super) fn apply_all<'a, 'b>(
+    mut replay: Replay<'a, 'b>,
+    pieces: &mut dyn Iterator<Item = Result<Piece, Error>>,
+) -> Result<Replay<'a, 'b>, Error> {
+    for piece in pieces {
+        replay.apply(piece?)?;
     }
     Ok(replay)
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+fn message(panic: &(dyn std::any::Any + std::marker::Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an assertion").to_owned()
 }

@@ -160,12 +160,17 @@ fn change(state: &mut State, id: JobId, change: impl FnOnce(&mut Job)) {
 }
 
 pub(super) fn put(state: &mut State, job: Arc<Job>) {
-    match state.jobs.remove(&job.id) {
+    let old = state.jobs.get(&job.id).map(Arc::clone);
+    let mut stays = false;
+    match old {
         Some(old) => {
             if job.pending().is_none() || !asks_as(&old, &job) {
                 state.promises.drop_of(job.id, false, state.now);
             }
-            unindex(state, &old);
+            stays = Beside::of(state).indexes_alike(&old, &job);
+            if !stays {
+                unindex(state, &old);
+            }
         }
         None => {
             if let Some(array) = job.array_id() {
@@ -180,7 +185,9 @@ pub(super) fn put(state: &mut State, job: Arc<Job>) {
             }
         }
     }
-    index(state, &job);
+    if !stays {
+        index(state, &job);
+    }
     state.jobs.insert(job.id, job);
 }
 
@@ -362,14 +369,35 @@ impl<'a> Beside<'a> {
         self.phase(job, add);
     }
 
+    /// Whether the entries of a waiting job stay what they are: as a rule when one is changed by its owner.
+    fn indexes_alike(&self, old: &Job, new: &Job) -> bool {
+        let (Phase::Pending(before), Phase::Pending(after)) = (&old.phase, &new.phase) else { return false };
+        let facts = |job: &Job| (job.owner.uid, job.key, job.association);
+        let place = |job: &Job| QueueKey::of(job, self.partitions, self.aging);
+        facts(old) == facts(new)
+            && old.array == new.array
+            && old.request.name == new.request.name
+            && old.qos == new.qos
+            && before.dependency.terms == after.dependency.terms
+            && place(old) == place(new)
+    }
+
     /// The entry that `singleton` looks for: of jobs that have not ended.
     fn name(&mut self, job: &Job, add: bool) {
         put_set(&mut self.index.named, (job.owner.uid, job.request.name.clone(), job.id), add);
         let key = (Arc::clone(&job.qos), job.association, job.owner.uid);
-        let count = self.index.submitted.entry(key.clone()).or_default();
-        *count = if add { *count + job.elements() } else { *count - job.elements() };
-        if *count == 0 {
-            self.index.submitted.remove(&key);
+        match self.index.submitted.get_mut(&key) {
+            Some(count) if add => *count += job.elements(),
+            Some(count) => {
+                *count -= job.elements();
+                if *count == 0 {
+                    self.index.submitted.remove(&key);
+                }
+            }
+            None => {
+                assert!(add, "a job that is taken away was counted");
+                self.index.submitted.insert(key, job.elements());
+            }
         }
     }
 

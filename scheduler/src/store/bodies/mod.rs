@@ -15,6 +15,7 @@
 
 mod collect;
 mod entry;
+mod keyed;
 mod list;
 mod open;
 mod space;
@@ -80,7 +81,7 @@ struct BodyFile {
 }
 
 struct Inner {
-    index: HashMap<Short, Place>,
+    index: HashMap<Short, Place, keyed::Key>,
     /// By number; spares stand above the current one.
     files: BTreeMap<u32, BodyFile>,
     current: u32,
@@ -111,6 +112,16 @@ pub struct Bodies {
 pub struct Pins {
     bodies: Arc<Bodies>,
     hashes: Vec<Short>,
+}
+
+/// See [`Bodies::holding`].
+pub(super) struct Holding<'a>(MutexGuard<'a, Inner>);
+
+impl Holding<'_> {
+    /// Whether there is a durable body of that hash.
+    pub(super) fn contains(&self, hash: &BodyHash) -> bool {
+        self.0.index.contains_key(&short(hash))
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -149,6 +160,11 @@ impl Bodies {
     #[must_use]
     pub fn contains(&self, hash: &BodyHash) -> bool {
         locked(&self.inner).index.contains_key(&short(hash))
+    }
+
+    /// The same for many look-ups under one lock: for as long as nothing else uses the bodies.
+    pub(super) fn holding(&self) -> Holding<'_> {
+        Holding(locked(&self.inner))
     }
 
     /// How many bodies there are, and the bytes of their files.

@@ -42,7 +42,7 @@ impl Bodies {
         ids.sort_unstable();
         let mut lists: BTreeSet<u32> = names.iter().filter_map(|name| layout::body_list_of(name)).collect();
         let mut kept = BTreeMap::new();
-        let mut index = HashMap::new();
+        let mut index = HashMap::default();
         // The newest in use is found first: more is appended to it, so what a list says of it may be old.
         let mut in_use = None;
         for id in ids.into_iter().rev() {
@@ -187,7 +187,7 @@ fn clear_behind(file: &dyn DiskFile, name: &str, start: u64, end: u64) -> Result
         if read == 0 {
             break;
         }
-        if buffer[..read].iter().any(|byte| *byte != 0) {
+        if !layout::is_blank(&buffer[..read]) {
             layout::write_zeros(file, offset, read as u64)
                 .map_err(|error| Error::io("clear", name, error))?;
             cleared = true;
