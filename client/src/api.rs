@@ -25,10 +25,15 @@ use crate::connect;
 const MESSAGE_MAX: usize = 64 << 20;
 /// How long a call is repeated where the scheduler does not answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Pause before the first repetition; doubled up to a second.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Shortest pause before a repetition; see [`pause_after`].
+const PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause between two repetitions.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The pause before the next try of somebody who has waited so long: a restart seems an eighth longer than it is.
+fn pause_after(waited: Duration) -> Duration {
+    (waited / 8).clamp(PAUSE, PAUSE_MAX)
+}
 /// Submissions that may wait for their answers on one stream.
 const PIPELINE_DEPTH: usize = 1024;
 
@@ -228,21 +233,21 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`]: at once where there is no socket at all, else after `patience`.
     pub async fn connect_within(patience: Duration) -> Result<Self, Error> {
-        let deadline = Instant::now() + patience;
-        let (mut pause, mut was_there) = (PAUSE, false);
+        let begun = Instant::now();
+        let deadline = begun + patience;
+        let mut was_there = false;
         loop {
             match Self::connect().await {
                 Ok(client) => return Ok(client.with_patience(patience)),
                 Err(error) => {
                     // Between two schedulers the socket is missing for an instant.
                     was_there |= connect::was_there(&connect::candidates());
-                    if !was_there || Instant::now() + pause >= deadline {
+                    if !was_there || Instant::now() + pause_after(begun.elapsed()) >= deadline {
                         return Err(error);
                     }
                 }
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            sleep(pause_after(begun.elapsed())).await;
         }
     }
 
@@ -311,17 +316,16 @@ impl Client {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let deadline = Instant::now() + self.patience;
-        let mut pause = PAUSE;
+        let begun = Instant::now();
+        let deadline = begun + self.patience;
         loop {
             match timeout_at(deadline, call(self.inner.clone())).await {
                 Ok(Err(Error::Failed(status)))
-                    if is_passing(&status) && Instant::now() + pause < deadline => {}
+                    if is_passing(&status) && Instant::now() + pause_after(begun.elapsed()) < deadline => {}
                 Ok(answer) => return answer,
                 Err(_) => return Err(Error::TimedOut),
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            sleep(pause_after(begun.elapsed())).await;
         }
     }
 
