@@ -9,7 +9,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use executor_supervisor::frame::{self, ALL_RANKS, CHUNK, Decoder, Frame, Position, Stream, VERSION, WINDOW};
+use executor_supervisor::frame::{
+    self, ALL_RANKS, CHUNK, Decoder, Frame, OUTPUT_CHUNK, Position, Stream, VERSION, WINDOW,
+};
 use executor_supervisor::outcome::Exit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -22,6 +24,8 @@ const EVENTS: usize = 64;
 const ORDERS: usize = 8;
 /// Tries to come back to a supervisor that was there before it counts as lost.
 const RETURNS: u32 = 50;
+/// Bytes read at once: two full frames of output.
+const READ: usize = 2 * OUTPUT_CHUNK;
 /// Pause between two tries to connect.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -220,7 +224,7 @@ impl Line {
         }
         let (mut read, mut write) = stream.split();
         let mut decoder = Decoder::default();
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; READ];
         let (mut welcome, mut orders_over) = (false, false);
         loop {
             let wants_orders = welcome && !orders_over && self.input.has_room();
@@ -295,7 +299,10 @@ impl Line {
                 // What came before a broken connection may come again.
                 if end > have {
                     let skip = usize::try_from(have.saturating_sub(position.offset)).unwrap_or(usize::MAX);
-                    let bytes = bytes.get(skip..).unwrap_or_default().to_vec();
+                    let bytes = match skip {
+                        0 => bytes,
+                        _ => bytes.get(skip..).unwrap_or_default().to_vec(),
+                    };
                     let event = Event::Data { rank: position.rank, stream: position.stream, bytes };
                     self.events.send(event).await.ok()?;
                     self.received.insert(key, end);

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Offsets count the bytes of one stream of one rank from its start. What is not acknowledged is kept
-//! (at most [`WINDOW`] bytes a stream; a full stream blocks its own task and nobody else), so that a
+//! (at most [`WINDOW`] bytes of input and [`OUTPUT_WINDOW`] of an output; a full stream blocks its own task and nobody else), so that a
 //! client that comes back says what it has and misses nothing. `Exited` and `Note` are sent again to a
 //! client that comes back: they carry a number, and a client drops what it has seen.
 
@@ -31,10 +31,14 @@ pub use crate::wire::Error;
 
 /// Version of the frames, said by whoever speaks first.
 pub const VERSION: u16 = 1;
-/// Unacknowledged bytes of one stream that either side keeps.
+/// Unacknowledged bytes of a step's input that either side keeps.
 pub const WINDOW: usize = 64 * 1024;
-/// Bytes of a stream in one frame.
+/// Bytes of input in one frame.
 pub const CHUNK: usize = 16 * 1024;
+/// Unacknowledged bytes of one output that a supervisor keeps; memory is taken as they come.
+pub const OUTPUT_WINDOW: usize = 256 * 1024;
+/// Bytes of an output in one frame: what a pipe holds.
+pub const OUTPUT_CHUNK: usize = 64 * 1024;
 /// Longest frame without its length; a longer one ends the connection.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;
 /// The rank of the step's one input stream, which the supervisor hands to the tasks that take input.

@@ -12,7 +12,7 @@ use executor_supervisor::frame::{Decoder, Frame};
 use crate::sys;
 
 /// Bytes that may wait for the peer before streams stop being sent.
-const BACKLOG: usize = 64 * 1024;
+const BACKLOG: usize = 128 * 1024;
 
 /// Bytes of answers that may wait for a peer that does not read; then it loses its connection.
 const ANSWERS_MAX: usize = 256 * 1024;

@@ -1,6 +1,6 @@
 //! Bounded buffers between the tasks' pipes and the client.
 //!
-//! Output: what was read from a pipe and is not acknowledged, at most `WINDOW` bytes a stream; a full
+//! Output: what was read from a pipe and is not acknowledged, at most `OUTPUT_WINDOW` bytes a stream; a full
 //! buffer is not read into, which blocks its task. Input: one stream for all tasks that take input, kept
 //! until the slowest of them has taken it. Neither knows about connections; `sent` is where the
 //! present client stands.
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use executor_supervisor::frame::{ALL_RANKS, CHUNK, Frame, Position, Stream, WINDOW};
+use executor_supervisor::frame::{ALL_RANKS, Frame, OUTPUT_CHUNK, OUTPUT_WINDOW, Position, Stream, WINDOW};
 
 use crate::sys;
 
@@ -52,14 +52,14 @@ impl Output {
 
     /// The descriptor, while there is room for what it may say.
     pub(crate) fn wants(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref().filter(|_| self.buffer.len() < WINDOW)
+        self.fd.as_ref().filter(|_| self.buffer.len() < OUTPUT_WINDOW)
     }
 
     /// Reads what is there. True: nothing more is in the pipe now, or will ever be.
     pub(crate) fn fill(&mut self) -> bool {
         let Some(fd) = &self.fd else { return true };
-        let mut bytes = [0_u8; CHUNK];
-        let room = CHUNK.min(WINDOW - self.buffer.len());
+        let mut bytes = [0_u8; OUTPUT_CHUNK];
+        let room = OUTPUT_CHUNK.min(OUTPUT_WINDOW - self.buffer.len());
         if room == 0 {
             return false;
         }
@@ -80,7 +80,7 @@ impl Output {
     /// Takes the rest once no process of the step is left. Somebody outside may hold the pipe open for
     /// ever (a descriptor can be passed on); what the step wrote is in it already.
     pub(crate) fn finish(&mut self) {
-        while self.fd.is_some() && self.buffer.len() < WINDOW {
+        while self.fd.is_some() && self.buffer.len() < OUTPUT_WINDOW {
             if self.fill() {
                 self.fd = None;
             }
@@ -108,11 +108,25 @@ impl Output {
         }
     }
 
+    /// At most so many bytes of the buffer from a place on. In pieces: byte by byte it would be most of the work.
+    fn copy(&self, start: usize, most: usize) -> Vec<u8> {
+        let end = self.buffer.len().min(start + most);
+        let (front, back) = self.buffer.as_slices();
+        let cut = |slice: &[u8], before: usize| {
+            let (from, to) = (start.saturating_sub(before), end.saturating_sub(before));
+            from.min(slice.len())..to.min(slice.len())
+        };
+        let mut bytes = Vec::with_capacity(end - start);
+        bytes.extend_from_slice(&front[cut(front, 0)]);
+        bytes.extend_from_slice(&back[cut(back, front.len())]);
+        bytes
+    }
+
     /// The next frame for the client, if there is one.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         if self.sent < self.end() {
             let start = usize::try_from(self.sent - self.base).expect("within the buffer");
-            let bytes: Vec<u8> = self.buffer.iter().skip(start).take(CHUNK).copied().collect();
+            let bytes = self.copy(start, OUTPUT_CHUNK);
             let position = self.position(self.sent);
             self.sent += bytes.len() as u64;
             return Some(Frame::Data { position, bytes });
