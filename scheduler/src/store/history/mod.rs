@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use journal::{Disk, Lineage, read_full_at};
+use journal::{Disk, DiskFile, Lineage, read_full_at};
 use model::array::TaskSet;
 use model::id::{JobId, RequestKey, Uid};
 use model::request::JobRequest;
@@ -310,7 +310,9 @@ impl History {
             .into_iter()
             .filter(|(_, file)| query.in_window(file.begin.earliest_submit_ms, file.begin.latest_end_ms))
             .collect();
-        let looked_up = self.index().and_then(|index| index.look_up(query));
+        // Rows of other files are not meant, and in these none is later.
+        let latest = files.values().map(|file| file.begin.latest_end_ms).max();
+        let looked_up = latest.and_then(|latest| self.index().and_then(|index| index.look_up(query, latest)));
         let mut matching = |row: HistoryRow| {
             if query.matches(&row) { visit(row) } else { ControlFlow::Continue(()) }
         };
@@ -339,9 +341,17 @@ impl History {
         visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         let (places, indexed) = looked_up.unwrap_or_default();
+        // They are in the order of their files.
+        let mut open: Option<(u64, Option<Arc<dyn DiskFile>>)> = None;
         for place in places {
             let Some(facts) = files.get(&place.file) else { continue };
-            let Some(row) = self.read_place(facts, place)? else { continue };
+            let file = match &open {
+                Some((first, file)) if *first == place.file => file,
+                _ => &open.insert((place.file, self.open_file(facts)?)).1,
+            };
+            // Its file may be gone.
+            let Some(file) = file else { continue };
+            let row = read_place(&**file, facts, place)?;
             if visit(row).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -363,17 +373,14 @@ impl History {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The row at a place that the index named; `None` if its file is gone.
-    fn read_place(&self, facts: &FileFacts, place: RowPlace) -> Result<Option<HistoryRow>, Error> {
+    /// A history file; `None` if it was purged meanwhile.
+    fn open_file(&self, facts: &FileFacts) -> Result<Option<Arc<dyn DiskFile>>, Error> {
         let name = facts.name();
-        let file = match self.disk.open(&name) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", &name, error)),
-        };
-        let mut bytes = vec![0; place.length as usize];
-        read_full_at(&*file, place.offset, &mut bytes).map_err(|error| Error::io("read", &name, error))?;
-        read_row(&bytes).map(Some)
+        match self.disk.open(&name) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", &name, error)),
+        }
     }
 
     /// The last run of the job that a call made, if it ended less than [`KEY_KEPT`] ago.
@@ -457,6 +464,13 @@ impl History {
         })?;
         Ok(holds)
     }
+}
+
+/// The row at a place that the index named.
+fn read_place(file: &dyn DiskFile, facts: &FileFacts, place: RowPlace) -> Result<HistoryRow, Error> {
+    let mut bytes = vec![0; place.length as usize];
+    read_full_at(file, place.offset, &mut bytes).map_err(|error| Error::io("read", facts.name(), error))?;
+    read_row(&bytes)
 }
 
 fn read_row(bytes: &[u8]) -> Result<HistoryRow, Error> {

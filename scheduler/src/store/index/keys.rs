@@ -47,21 +47,47 @@ pub(super) fn job(id: u32) -> Vec<u8> {
     join(JOB, &[&id.to_be_bytes()])
 }
 
-/// Begin of the keys of a user's rows that ended at `from` or later, and of all the user's rows.
-pub(super) fn user(uid: u32, from: Option<i64>) -> (Vec<u8>, Vec<u8>) {
-    let all = join(USER, &[&uid.to_be_bytes()]);
-    (from.map_or_else(|| all.clone(), |from| join(USER, &[&uid.to_be_bytes(), &time(from)])), all)
+/// Keys that are looked at in a row.
+pub(super) struct Range {
+    /// From this one on,
+    pub(super) start: Vec<u8>,
+    /// as long as they begin so,
+    prefix: Vec<u8>,
+    /// and are not above this one, as far as that goes.
+    last: Vec<u8>,
+}
+
+impl Range {
+    /// All keys that begin so.
+    pub(super) fn all_of(prefix: Vec<u8>) -> Self {
+        Self { start: prefix.clone(), last: prefix.clone(), prefix }
+    }
+
+    /// Those of rows that ended from `from` to `latest`, both included.
+    fn of_time(prefix: Vec<u8>, from: Option<i64>, latest: i64) -> Self {
+        let with = |at: i64| [&prefix[..], &time(at)].concat();
+        Self { start: from.map_or_else(|| prefix.clone(), with), last: with(latest), prefix }
+    }
+
+    /// Whether a key is still one of them.
+    pub(super) fn goes_on(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.prefix) && key[..key.len().min(self.last.len())] <= self.last[..]
+    }
+}
+
+/// Keys of a user's rows that ended from `from`, or ever, to `latest`.
+pub(super) fn user(uid: u32, from: Option<i64>, latest: i64) -> Range {
+    Range::of_time(join(USER, &[&uid.to_be_bytes()]), from, latest)
 }
 
 /// The same for an account.
-pub(super) fn account(name: &str, from: Option<i64>) -> (Vec<u8>, Vec<u8>) {
-    let all = join(ACCOUNT, &[name.as_bytes(), &[0]]);
-    (from.map_or_else(|| all.clone(), |from| join(ACCOUNT, &[name.as_bytes(), &[0], &time(from)])), all)
+pub(super) fn account(name: &str, from: Option<i64>, latest: i64) -> Range {
+    Range::of_time(join(ACCOUNT, &[name.as_bytes(), &[0]]), from, latest)
 }
 
 /// The same for all rows.
-pub(super) fn ended(from: i64) -> (Vec<u8>, Vec<u8>) {
-    (join(END, &[&time(from)]), vec![END])
+pub(super) fn ended(from: i64, latest: i64) -> Range {
+    Range::of_time(vec![END], Some(from), latest)
 }
 
 /// Begin of the keys of what a call made.

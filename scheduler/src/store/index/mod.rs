@@ -131,34 +131,34 @@ impl Index {
     }
 
     /// Places of the rows that may be meant, in order, and the files that the answer covers; `None` while the
-    /// index is closed, or where reading files is as good.
-    pub(super) fn look_up(&self, query: &Query) -> Option<(Vec<RowPlace>, Vec<u64>)> {
-        let ranges: Vec<(Vec<u8>, Vec<u8>)> = if !query.job_ids.is_empty() {
-            query.job_ids.iter().map(|id| (keys::job(*id), keys::job(*id))).collect()
+    /// index is closed, or where reading files is as good. Of rows that ended after `latest_ms` none is wanted.
+    ///
+    /// Cost: one entry for each row of the job, user, account or time that is asked, up to `latest_ms`.
+    pub(super) fn look_up(&self, query: &Query, latest_ms: i64) -> Option<(Vec<RowPlace>, Vec<u64>)> {
+        let ranges: Vec<keys::Range> = if !query.job_ids.is_empty() {
+            query.job_ids.iter().map(|id| keys::Range::all_of(keys::job(*id))).collect()
         } else if !query.uids.is_empty() {
-            query.uids.iter().map(|uid| keys::user(*uid, query.from_ms)).collect()
+            query.uids.iter().map(|uid| keys::user(*uid, query.from_ms, latest_ms)).collect()
         } else if !query.accounts.is_empty() {
-            query.accounts.iter().map(|name| keys::account(name, query.from_ms)).collect()
+            query.accounts.iter().map(|name| keys::account(name, query.from_ms, latest_ms)).collect()
         } else {
-            vec![keys::ended(query.from_ms?)]
+            vec![keys::ended(query.from_ms?, latest_ms)]
         };
         self.places(&ranges)
     }
 
     pub(super) fn look_up_key(&self, uid: Uid, key: RequestKey) -> Option<(Vec<RowPlace>, Vec<u64>)> {
-        let prefix = keys::call(uid, key);
-        self.places(&[(prefix.clone(), prefix)])
+        self.places(&[keys::Range::all_of(keys::call(uid, key))])
     }
 
-    /// Rows from `start` on, as long as their key begins with the prefix.
-    fn places(&self, ranges: &[(Vec<u8>, Vec<u8>)]) -> Option<(Vec<RowPlace>, Vec<u64>)> {
+    fn places(&self, ranges: &[keys::Range]) -> Option<(Vec<RowPlace>, Vec<u64>)> {
         let (tree, files) = self.seen()?;
         let mut places = Vec::new();
-        for (start, prefix) in ranges {
-            for found in tree.range(start.clone()..) {
+        for range in ranges {
+            for found in tree.range(range.start.clone()..) {
                 // After an error here the files are read instead; the writer will meet it too.
                 let (key, value) = found.ok()?;
-                if !key.starts_with(prefix) {
+                if !range.goes_on(&key) {
                     break;
                 }
                 places.extend(keys::place(&key, &value).filter(|place| files.contains(&place.file)));
