@@ -393,6 +393,14 @@ impl Client {
         .await
     }
 
+    pub(crate) async fn list_reservations(&self) -> Result<Vec<v1::Reservation>, Error> {
+        self.repeat(|mut inner| async move {
+            let reply = inner.list_reservations(v1::ListReservationsRequest {}).await?;
+            Ok(reply.into_inner().reservations)
+        })
+        .await
+    }
+
     /// The one job of that id, where the scheduler still knows it.
     ///
     /// # Errors

@@ -187,6 +187,70 @@ reasons! {
     AssocMaxCpuPerNode = "AssocMaxCpuPerNode",
     /// Memory on one node: the association's limit.
     AssocMaxMemPerNode = "AssocMaxMemPerNode",
+    /// CPUs: the QOS's minutes for all its jobs are used up.
+    QOSGrpCPUMinutesLimit = "QOSGrpCPUMinutesLimit",
+    /// Memory: the QOS's minutes for all its jobs are used up.
+    QOSGrpMemoryMinutes = "QOSGrpMemoryMinutes",
+    /// Nodes: the QOS's minutes for all its jobs are used up.
+    QOSGrpNodeMinutes = "QOSGrpNodeMinutes",
+    /// Billing: the QOS's minutes for all its jobs are used up.
+    QOSGrpBillingMinutes = "QOSGrpBillingMinutes",
+    /// Generic resources: the QOS's minutes for all its jobs are used up.
+    QOSGrpGRESMinutes = "QOSGrpGRESMinutes",
+    /// CPUs: the minutes that the QOS's jobs may still run.
+    QOSGrpCPURunMinutesLimit = "QOSGrpCPURunMinutesLimit",
+    /// Memory: the minutes that the QOS's jobs may still run.
+    QOSGrpMemoryRunMinutes = "QOSGrpMemoryRunMinutes",
+    /// Nodes: the minutes that the QOS's jobs may still run.
+    QOSGrpNodeRunMinutes = "QOSGrpNodeRunMinutes",
+    /// Billing: the minutes that the QOS's jobs may still run.
+    QOSGrpBillingRunMinutes = "QOSGrpBillingRunMinutes",
+    /// Generic resources: the minutes that the QOS's jobs may still run.
+    QOSGrpGRESRunMinutes = "QOSGrpGRESRunMinutes",
+    /// CPUs: the QOS's minutes for one job.
+    QOSMaxCpuMinutesPerJobLimit = "QOSMaxCpuMinutesPerJobLimit",
+    /// Memory: the QOS's minutes for one job.
+    QOSMaxMemoryMinutesPerJob = "QOSMaxMemoryMinutesPerJob",
+    /// Nodes: the QOS's minutes for one job.
+    QOSMaxNodeMinutesPerJob = "QOSMaxNodeMinutesPerJob",
+    /// Billing: the QOS's minutes for one job.
+    QOSMaxBillingMinutesPerJob = "QOSMaxBillingMinutesPerJob",
+    /// Generic resources: the QOS's minutes for one job.
+    QOSMaxGRESMinutesPerJob = "QOSMaxGRESMinutesPerJob",
+    /// CPUs: the association's minutes for all its jobs are used up.
+    AssocGrpCPUMinutesLimit = "AssocGrpCPUMinutesLimit",
+    /// Memory: the association's minutes for all its jobs are used up.
+    AssocGrpMemMinutes = "AssocGrpMemMinutes",
+    /// Nodes: the association's minutes for all its jobs are used up.
+    AssocGrpNodeMinutes = "AssocGrpNodeMinutes",
+    /// Billing: the association's minutes for all its jobs are used up.
+    AssocGrpBillingMinutes = "AssocGrpBillingMinutes",
+    /// Generic resources: the association's minutes for all its jobs are used up.
+    AssocGrpGRESMinutes = "AssocGrpGRESMinutes",
+    /// CPUs: the minutes that the association's jobs may still run.
+    AssocGrpCPURunMinutesLimit = "AssocGrpCPURunMinutesLimit",
+    /// Memory: the minutes that the association's jobs may still run.
+    AssocGrpMemRunMinutes = "AssocGrpMemRunMinutes",
+    /// Nodes: the minutes that the association's jobs may still run.
+    AssocGrpNodeRunMinutes = "AssocGrpNodeRunMinutes",
+    /// Billing: the minutes that the association's jobs may still run.
+    AssocGrpBillingRunMinutes = "AssocGrpBillingRunMinutes",
+    /// Generic resources: the minutes that the association's jobs may still run.
+    AssocGrpGRESRunMinutes = "AssocGrpGRESRunMinutes",
+    /// CPUs: the association's minutes for one job.
+    AssocMaxCpuMinutesPerJobLimit = "AssocMaxCpuMinutesPerJobLimit",
+    /// Memory: the association's minutes for one job.
+    AssocMaxMemMinutesPerJob = "AssocMaxMemMinutesPerJob",
+    /// Nodes: the association's minutes for one job.
+    AssocMaxNodeMinutesPerJob = "AssocMaxNodeMinutesPerJob",
+    /// Billing: the association's minutes for one job.
+    AssocMaxBillingMinutesPerJob = "AssocMaxBillingMinutesPerJob",
+    /// Generic resources: the association's minutes for one job.
+    AssocMaxGRESMinutesPerJob = "AssocMaxGRESMinutesPerJob",
+    /// Wall time: the QOS's minutes for all its jobs are used up.
+    QOSGrpWallLimit = "QOSGrpWallLimit",
+    /// Wall time: the association's minutes for all its jobs are used up.
+    AssocGrpWallLimit = "AssocGrpWallLimit",
     /// Billing on one node: the association's limit.
     AssocMaxBillingPerNode = "AssocMaxBillingPerNode",
     /// Generic resources on one node: the association's limit.

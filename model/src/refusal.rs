@@ -31,6 +31,8 @@ macro_rules! refusals {
 }
 
 refusals! {
+    /// Slurm says no more than this.
+    Unspecified = 4_294_967_295, "Unspecified error";
     /// The partition does not exist.
     InvalidPartitionName = 2000, "Invalid partition name specified";
     /// No partition was named and there is no default one.
@@ -103,8 +105,16 @@ refusals! {
     InvalidQos = 2066, "Invalid qos specification";
     /// The generic resource is not known.
     InvalidGres = 2072, "Invalid generic resource (gres) specification";
+    /// The user or account may not use the reservation.
+    ReservationAccess = 2052, "Access denied to requested reservation";
     /// The reservation is not there.
     ReservationInvalid = 2053, "Requested reservation is invalid";
+    /// A time that makes no sense.
+    InvalidTimeValue = 2054, "Invalid time specified";
+    /// Jobs use the reservation.
+    ReservationBusy = 2055, "Requested reservation is in use";
+    /// Another reservation has the nodes then.
+    ReservationOverlap = 2058, "Requested reservation overlaps with another reservation";
     /// The array text makes no sense or an index is too large.
     InvalidArray = 2081, "Invalid job array specification";
     /// The scheduler has as many jobs as it may hold.

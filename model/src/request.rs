@@ -180,6 +180,8 @@ pub struct Rare {
     pub spread_job: bool,
     /// `--use-min-nodes`.
     pub use_min_nodes: bool,
+    /// `--segment`: so many nodes at a time are in one block.
+    pub segment: Option<u32>,
     /// `--overcommit`.
     pub overcommit: bool,
     /// `--no-kill`.
@@ -312,6 +314,7 @@ static NOTHING_RARE: Rare = Rare {
     contiguous: false,
     spread_job: false,
     use_min_nodes: false,
+    segment: None,
     overcommit: false,
     no_kill: false,
     reboot: false,

@@ -400,7 +400,7 @@ pub(crate) const ROWS: &[Row] = &[
         draft.request.rare_mut().resv_ports = Some(natural(text.unwrap_or("0"))?);
         Ok(())
     }),
-    refuse(0, "segment", Takes::Value, ALL, "SEGMENT_SIZE"),
+    value(0, "segment", ALL, "SEGMENT_SIZE", rare_count!(segment)),
     refuse(0, "send-libs", Takes::Maybe, SRUN, "SEND_LIBS"),
     flag(0, "share", ALL, "", |draft, _| { draft.request.sharing = Sharing::Oversubscribe; Ok(()) }),
     value(0, "signal", ALL, "SIGNAL", |draft, text| {

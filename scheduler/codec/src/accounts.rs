@@ -5,6 +5,8 @@ use scheduler_core::record::Record;
 use scheduler_core::state::accounts::{
     Account, AdminLevel, Association, AssociationKey, Attributes, Qos, User,
 };
+use scheduler_core::state::spent::Charge;
+use scheduler_core::tally::Tally;
 
 use crate::allocation::{words_in, words_out};
 use crate::error::Error;
@@ -115,4 +117,30 @@ pub(crate) fn qos_out(name: &str, row: Option<&Qos>) -> w::QosRow {
 pub(crate) fn qos_in(wire: w::QosRow) -> Record {
     let row = wire.row.map(|row| Box::new(Qos { id: row.id, attributes: pairs_in(row.attributes) }));
     Record::Qos(wire.name.into(), row)
+}
+
+pub(crate) fn charge_out(charge: &Charge) -> w::Charged {
+    let tres = &charge.tres_s;
+    let gres = tres.gres().map(|(name, amount)| w::GresSeconds { name: name.to_owned(), amount });
+    w::Charged {
+        associations: charge.associations.clone(),
+        qos: charge.qos.clone(),
+        wall_s: charge.wall_s,
+        cpu_s: tres.cpus,
+        memory_mib_s: tres.memory,
+        node_s: tres.nodes,
+        gres: gres.collect(),
+    }
+}
+
+pub(crate) fn charge_in(wire: w::Charged) -> Record {
+    let mut tres_s = Tally::default();
+    (tres_s.cpus, tres_s.memory, tres_s.nodes) = (wire.cpu_s, wire.memory_mib_s, wire.node_s);
+    let gres = wire.gres.into_iter().map(|one| (one.name.into(), one.amount));
+    Record::Charged(Box::new(Charge {
+        associations: wire.associations,
+        qos: wire.qos,
+        wall_s: wire.wall_s,
+        tres_s: tres_s.with_gres(gres),
+    }))
 }

@@ -263,6 +263,7 @@ structs! {
         enforce weights priority_max_age multifactor node_timeout requeue_without_evidence return_to_service
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres
         lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
+        pack_nodes
         topology switch_wait_max max_array_tasks
     }
     NodeDefinition {
@@ -312,6 +313,8 @@ enums! {
         11 Notify { job text },
         12 CreateStep { job step },
         13 ChangeAccounts(changes),
+        14 UpdateReservation { name changes create },
+        15 DeleteReservation(name),
     }
     AccountChange {
         0 Cluster(name row),

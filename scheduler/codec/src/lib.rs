@@ -18,6 +18,7 @@ mod node;
 mod partition;
 mod promise;
 mod record;
+mod reservation;
 #[cfg(test)]
 mod sample;
 mod step;

@@ -19,7 +19,7 @@ use crate::job::{
     ended_in, ended_out, finish_in, finish_out, hold_in, hold_out, job_in, job_out, limit_in, limit_out,
     pending_in, pending_out,
 };
-use crate::{accounts, node, partition, promise, step};
+use crate::{accounts, node, partition, promise, reservation, step};
 
 /// The message of a record.
 pub(crate) fn outwards(record: &Record) -> Kind {
@@ -52,6 +52,8 @@ pub(crate) fn outwards(record: &Record) -> Kind {
             Kind::PartitionDefined(partition::defined_out(*partition, definition, *changed_at_run_time))
         }
         Record::PartitionRemoved(idx) => Kind::PartitionRemoved(idx.0),
+        Record::Charged(charge) => Kind::Charged(accounts::charge_out(charge)),
+        Record::Reservation(name, row) => Kind::Reservation(reservation::out(name, row.as_deref())),
 
         Record::Job(job) => Kind::Job(Box::new(job_out(job))),
         Record::Array { array, summary } => Kind::Array(w::Array {
@@ -185,6 +187,8 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
 
         Kind::PartitionDefined(wire) => partition::defined_in(wire)?,
         Kind::PartitionRemoved(idx) => Record::PartitionRemoved(PartitionIdx(idx)),
+        Kind::Charged(wire) => accounts::charge_in(wire),
+        Kind::Reservation(wire) => reservation::inwards(wire)?,
 
         Kind::Job(wire) => Record::Job(Arc::new(job_in(*wire)?)),
         Kind::Array(wire) => Record::Array {

@@ -31,9 +31,12 @@ use scheduler_core::state::job::{
 use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
+use scheduler_core::state::reservation::{Repeat, Reservation};
+use scheduler_core::state::spent::Charge;
+use scheduler_core::tally::Tally;
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 42;
+const VARIANTS: usize = 44;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
@@ -80,6 +83,8 @@ fn place(record: &Record) -> usize {
         Record::JobConfiguring { .. } => 37,
         Record::Restored(_) => 40,
         Record::Stranger { .. } => 41,
+        Record::Reservation(..) => 42,
+        Record::Charged(_) => 43,
     }
 }
 
@@ -604,6 +609,35 @@ fn account_samples(each: &mut impl FnMut(Record)) {
     each(Record::AccountNumbers { association: 7, qos: 8 });
 }
 
+fn charge_samples(each: &mut impl FnMut(Record)) {
+    let mut tres_s = Tally::default();
+    (tres_s.cpus, tres_s.memory, tres_s.nodes) = (1, u64::MAX, 3);
+    let tres_s = tres_s.with_gres([("gpu".into(), 4), ("gpu:a100".into(), 2)]);
+    each(Record::Charged(Box::new(Charge { associations: vec![5, 1], qos: vec![2], wall_s: 60, tres_s })));
+    each(Record::Charged(Box::default()));
+}
+
+fn reservation_samples(each: &mut impl FnMut(Record)) {
+    for repeat in [Repeat::Once, Repeat::Daily, Repeat::Weekly] {
+        let row = Reservation {
+            start: Timestamp(5),
+            end: Timestamp(1 << 41),
+            repeat,
+            nodes: vec![NodeIdx(0), NodeIdx(3)],
+            named_nodes: true,
+            partition: "p".into(),
+            users: vec![("u".into(), Uid(7))],
+            accounts: words(&["a", "b"]),
+            maintenance: true,
+            overlap: true,
+            ignore_jobs: true,
+        };
+        each(Record::Reservation("r".into(), Some(Arc::new(row))));
+    }
+    each(Record::Reservation("r".into(), Some(Arc::new(Reservation::default()))));
+    each(Record::Reservation("r".into(), None));
+}
+
 /// All samples; panics if a variant has none.
 pub(crate) fn all() -> Vec<Record> {
     let mut samples = vec![Record::Time(Timestamp(-1)), Record::Time(Timestamp(1 << 41))];
@@ -633,6 +667,8 @@ pub(crate) fn all() -> Vec<Record> {
     life_samples(&mut each);
     step_samples(&mut each);
     account_samples(&mut each);
+    reservation_samples(&mut each);
+    charge_samples(&mut each);
     for wanted in 0..VARIANTS {
         assert!(samples.iter().any(|record| place(record) == wanted), "variant {wanted} has a sample");
     }

@@ -75,6 +75,14 @@ pub fn apply(state: &mut State, record: &Record) {
             let old = state.partitions[idx.0 as usize].take().expect("a partition is removed once");
             state.index.partition_by_name.remove(&old.definition.name);
         }
+        Record::Charged(charge) => state.spending.charge(charge),
+        Record::Reservation(name, row) => {
+            match row {
+                Some(row) => state.reservations.insert(name.clone(), Arc::clone(row)),
+                None => state.reservations.remove(name),
+            };
+            state.promises.give_back(state.now);
+        }
         Record::Promises { changes, given_back } => {
             for change in changes {
                 let waits = state.jobs.get(&change.job).is_some_and(|job| job.pending().is_some());

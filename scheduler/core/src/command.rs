@@ -53,6 +53,10 @@ impl Call<'_> {
             Command::DeletePartition(name) => {
                 self.administrate(asker, &name.clone(), |call| call.delete_partition(&name))
             }
+            Command::UpdateReservation { name, changes, create } => {
+                self.update_reservation(&name, &changes, create, asker)
+            }
+            Command::DeleteReservation(name) => self.delete_reservation(&name, asker),
             Command::ChangeAccounts(changes) => {
                 let own = changes.iter().all(|change| self.is_own_default_account(change, asker));
                 let done = match own {

@@ -155,6 +155,17 @@ pub enum Command {
     },
     /// `scontrol delete partition`.
     DeletePartition(Box<str>),
+    /// Make or change a reservation.
+    UpdateReservation {
+        /// Its name; empty for a new one: one is found.
+        name: Box<str>,
+        /// scontrol's keys (full) and values; moments as `@` and milliseconds of wall time, users as `name:uid`.
+        changes: Vec<(Box<str>, Box<str>)>,
+        /// It must not be there yet.
+        create: bool,
+    },
+    /// Delete a reservation.
+    DeleteReservation(Box<str>),
     /// The command of an allocation has ended.
     EndAllocation {
         /// The job.

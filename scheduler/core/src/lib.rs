@@ -25,6 +25,7 @@ pub mod plan;
 pub mod planted;
 pub mod priority;
 pub mod record;
+mod reservation;
 pub mod settings;
 pub mod state;
 pub mod tally;

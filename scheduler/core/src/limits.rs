@@ -4,8 +4,8 @@
 //! within that QOS, and for its association and all above. Limits stand in the attributes as sacctmgr
 //! writes them. Of the job's QOS and its partition's, the partition's limit comes first unless the job's has
 //! the flag OverPartQOS; a limit that the QOS sets hides the association's of the same kind. Source: the
-//! resource limits guide, measured behaviour (goldens `limits/*`). Minutes of use (GrpTRESMins and its kin)
-//! are not looked at: nothing is charged yet.
+//! resource limits guide, measured behaviour (goldens `limits/*`). Minutes of use are
+//! looked at in [`minutes`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,14 +15,19 @@ use model::reason::Reason;
 use model::time::Span;
 use model::tres::Tres;
 
+use crate::job::start::limit_of_run;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::accounts::{Accounts, Association, AssociationKey, Attributes, Qos};
 use crate::state::job::Job;
 use crate::state::partition::Partition;
+use crate::state::spent::Spent;
 use crate::tally::Tally;
 
+mod minutes;
 mod words;
+
+pub use minutes::{charge, passes_with_time};
 
 use words::Of;
 
@@ -34,6 +39,10 @@ type Submitter = (Arc<str>, u32, Uid);
 struct Held {
     jobs: u64,
     tally: Tally,
+    /// TRES × seconds that these jobs may still run.
+    left_s: Tally,
+    /// What these runs have used so far.
+    used: Spent,
 }
 
 impl Held {
@@ -66,7 +75,7 @@ pub struct Candidate<'a> {
 }
 
 impl Charged {
-    /// What the running jobs of a state hold. Cost: O(nodes of all running jobs).
+    /// What the running jobs of a state hold, and how long still, as of the state's last record. Cost: O(nodes of all running jobs).
     #[must_use]
     pub fn of(state: &State, settings: &Settings) -> Self {
         let mut usage = Self::default();
@@ -75,7 +84,11 @@ impl Charged {
             let active = job.active().expect("the index holds running jobs");
             let Some(partition) = state.partition(active.partition) else { continue };
             let tally = Tally::of_allocation(state, &active.allocation);
-            usage.add(state, settings, job, partition, &tally);
+            let ran = minutes::ran(active, state.now);
+            let factor = minutes::factor(&state.accounts, job);
+            let used = Spent { wall_s: ran.saturating_mul(factor) / 1000, tres_s: tally.times(ran, factor) };
+            let left = active.limit.map(|limit| limit.as_secs().unsigned_abs().saturating_sub(ran));
+            usage.count(state, settings, (job, partition), &tally, left, &used);
         }
         usage
     }
@@ -89,13 +102,32 @@ impl Charged {
         partition: &Partition,
         tally: &Tally,
     ) {
+        let limit = limit_of_run(job, partition).map(|limit| limit.as_secs().unsigned_abs());
+        self.count(state, settings, (job, partition), tally, limit, &Spent::default());
+    }
+
+    fn count(
+        &mut self,
+        state: &State,
+        settings: &Settings,
+        (job, partition): (&Job, &Partition),
+        tally: &Tally,
+        left_s: Option<u64>,
+        used: &Spent,
+    ) {
+        let left_s = tally.times(left_s.unwrap_or(minutes::FOR_EVER), minutes::factor(&state.accounts, job));
+        let count = |held: &mut Held| {
+            held.add(tally);
+            held.left_s.add(&left_s);
+            held.used.add(used.wall_s, &used.tres_s);
+        };
         for (_, row) in chain(&state.accounts, settings, job) {
-            self.associations.entry(row.id).or_default().add(tally);
+            count(self.associations.entry(row.id).or_default());
         }
         let own = state.accounts.qos.contains_key(&*job.qos).then_some(&*job.qos);
         let of_partition = partition_qos(partition).filter(|name| Some(*name) != own);
         for name in own.into_iter().chain(of_partition) {
-            self.qos.entry(name.into()).or_default().add(tally);
+            count(self.qos.entry(name.into()).or_default());
             self.qos_user.entry((name.into(), job.owner.uid)).or_default().add(tally);
             self.qos_account.entry((name.into(), (&*job.account).into())).or_default().add(tally);
         }
@@ -110,6 +142,8 @@ impl Charged {
             .or_else(|| self.counts_of_associations(&chain, &qos, candidate))
             .or_else(|| self.amounts_of_qos(&qos, candidate))
             .or_else(|| self.amounts_of_associations(&chain, &qos, candidate))
+            .or_else(|| self.minutes_of_qos(state, &qos, candidate))
+            .or_else(|| self.minutes_of_associations(state, &chain, &qos, candidate))
     }
 
     fn counts_of_qos(&self, qos: &[(&str, &Qos)], candidate: &Candidate<'_>) -> Option<Reason> {

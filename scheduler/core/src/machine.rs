@@ -48,6 +48,8 @@ pub(crate) enum Timer {
     Node(NodeIdx),
     /// Jobs whose priority has stopped growing are compared anew with those whose grows.
     Aging,
+    /// A reservation begins or ends.
+    Reservation,
 }
 
 /// Owns the state and decides.
@@ -134,6 +136,7 @@ impl Machine {
         }
         self.arm_purge();
         self.arm_aging();
+        self.arm_reservations(self.state.now);
         for (place, node) in (0..).zip(&self.state.nodes) {
             if let (Link::Silent { since, timed_out: false }, Some(settings)) = (node.link, &self.settings) {
                 let at = since.saturating_add(settings.node_timeout);
@@ -278,6 +281,7 @@ impl Call<'_> {
                 Timer::Purge => self.purge(),
                 Timer::Node(node) => self.node_timer(node),
                 Timer::Aging => self.age(),
+                Timer::Reservation => self.reservation_timer(),
             }
         }
     }

@@ -161,13 +161,13 @@ pub(crate) fn choose_nodes(
     if required < demand.required.len() {
         return None;
     }
+    let least_loaded = settings.least_loaded || partition.is_least_loaded();
     // Stable: the order of the configuration stays within a weight.
     candidates.sort_by_key(|candidate| {
-        let node = state.node(candidate.node);
-        let busy = if settings.least_loaded { load(node) } else { 0 };
-        (node.definition.weight, busy)
+        let busy = if least_loaded { candidate.load } else { 0 };
+        (state.node(candidate.node).definition.weight, busy)
     });
-    prefer_by_rule(state, settings, &mut candidates);
+    prefer_by_rule(state, least_loaded, &mut candidates);
     let choose = |demand: &Demand, list: &[Candidate]| topology::choose(state, settings, demand, list);
     let having = |expression: &Expression| -> Vec<Candidate> {
         let has =
@@ -210,11 +210,11 @@ pub(crate) fn choose_nodes(
 }
 
 /// Of the nodes that are preferred alike the one whose GPU the rule would cut comes first.
-fn prefer_by_rule(state: &State, settings: &Settings, candidates: &mut [Candidate]) {
+fn prefer_by_rule(state: &State, by_load: bool, candidates: &mut [Candidate]) {
     let Some(rule) = state.slices.rule() else { return };
     let rank = |candidate: &Candidate| {
         let node = state.node(candidate.node);
-        (node.definition.weight, if settings.least_loaded { load(node) } else { 0 })
+        (node.definition.weight, if by_load { candidate.load } else { 0 })
     };
     let Some(first) = candidates.first() else { return };
     let (Some((class, _)), best) = (first.state, rank(first)) else { return };
@@ -226,11 +226,6 @@ fn prefer_by_rule(state: &State, settings: &Settings, candidates: &mut [Candidat
     if let Some((winner, _)) = rule.choose(&states, class) {
         candidates[..=winner].rotate_right(1);
     }
-}
-
-/// How much of a node's CPUs is held, in thousandths.
-fn load(node: &crate::state::node::Node) -> u64 {
-    u64::from(node.busy_cpus().0) * 1000 / u64::from(node.definition.cpus.0.max(1))
 }
 
 /// The whole-job needs of a demand with what is taken of each on one node.

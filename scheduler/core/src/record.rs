@@ -20,6 +20,8 @@ use crate::state::job::{Ended, Finish, Hold, Job, Limit, Pending, Step, StopCaus
 use crate::state::node::{Admin, Incarnation, Link, NodeDefinition, Observed};
 use crate::state::partition::PartitionDefinition;
 use crate::state::promise::PromiseChange;
+use crate::state::reservation::Reservation;
+use crate::state::spent::Charge;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +108,12 @@ pub enum Record {
     },
     /// The partition is gone.
     PartitionRemoved(PartitionIdx),
+
+    /// A run has ended that used so much (in snapshots: all runs so far).
+    Charged(Box<Charge>),
+
+    /// This is the reservation of that name now; `None`: it is gone.
+    Reservation(Box<str>, Option<Arc<Reservation>>),
 
     /// How often ids have come round (snapshots; else `NextJobId` says it).
     IdWraps(u32),

@@ -130,6 +130,8 @@ pub struct Settings {
     pub block_cores: bool,
     /// At most one task on a core where `--ntasks-per-core` does not say (CR_ONE_TASK_PER_CORE).
     pub one_task_per_core: bool,
+    /// Tasks of a step fill one node after the other where `--distribution` does not say (CR_Pack_Nodes).
+    pub pack_nodes: bool,
     /// Nodes with the largest share of idle CPUs come first (CR_LLN).
     pub least_loaded: bool,
     /// How nodes are connected (topology.conf); `None`: all alike.
@@ -195,6 +197,7 @@ impl Settings {
             track_memory: true,
             block_cores: false,
             one_task_per_core: false,
+            pack_nodes: false,
             least_loaded: false,
             topology: None,
             switch_wait_max: Span::from_secs(300),

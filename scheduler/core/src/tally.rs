@@ -93,6 +93,35 @@ impl Tally {
         tally
     }
 
+    /// The amounts of generic resources, by name.
+    pub fn gres(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.gres.iter().map(|(name, count)| (&**name, *count))
+    }
+
+    /// A tally of these generic resources beside the amounts that are set.
+    #[must_use]
+    pub fn with_gres(mut self, gres: impl IntoIterator<Item = (Box<str>, u64)>) -> Self {
+        for (name, count) in gres {
+            self.add_one(&name, count);
+        }
+        self
+    }
+
+    /// Every amount times `seconds` times so many thousandths.
+    #[must_use]
+    pub fn times(&self, seconds: u64, thousandths: u64) -> Self {
+        let times = |amount: u64| {
+            let exact = u128::from(amount) * u128::from(seconds) * u128::from(thousandths) / 1000;
+            u64::try_from(exact).unwrap_or(u64::MAX)
+        };
+        Self {
+            cpus: times(self.cpus),
+            memory: times(self.memory),
+            nodes: times(self.nodes),
+            gres: self.gres.iter().map(|(name, count)| (name.clone(), times(*count))).collect(),
+        }
+    }
+
     /// Adds what another holds.
     pub fn add(&mut self, other: &Self) {
         self.cpus = self.cpus.saturating_add(other.cpus);

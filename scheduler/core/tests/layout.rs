@@ -13,6 +13,7 @@ use model::request::{JobRequest, MemoryRequest, Sharing};
 use model::time::Span;
 use proptest::prelude::*;
 use scheduler_core::effect::Answer;
+use scheduler_core::input::{Command, StepRequest};
 use scheduler_core::settings::Settings;
 use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use world::{ALICE, World, job};
@@ -57,6 +58,8 @@ fn request(text: &str) -> JobRequest {
             "per-task" => {
                 request.rare_mut().tres_per_task = Some(value.replace('/', "=").replace('|', "/").into())
             }
+            "segment" => request.rare_mut().segment = Some(number()),
+            "min-nodes" => request.rare_mut().use_min_nodes = number() == 1,
             "switches" => request.rare_mut().switches = Some((number(), None)),
             _ => panic!("{word}"),
         }
@@ -223,6 +226,87 @@ fn blocks_are_filled_by_aggregates() {
     assert_eq!(nodes(&blocks, "n=16 w=n0;N=3"), "n1 n2 n3");
     assert_eq!(nodes(&blocks, "n=16 w=n0;n=16 w=n4;N=4"), "Resources");
     assert_eq!(nodes(&blocks, "N=5"), "n0 n1 n2 n3 n4");
+}
+
+#[test]
+fn segments_lie_in_one_block_each() {
+    let text =
+        "BlockName=a Nodes=n[0-3]\nBlockName=b Nodes=n[4-7]\nBlockName=c Nodes=n[8-11]\nBlockSizes=4\n";
+    let blocks = with_topology(12, text, Plugin::Block, false);
+    assert_eq!(nodes(&blocks, "N=4 segment=2"), "n0 n1 n2 n3");
+    // Three nodes of a are free: one segment of two fits there, or two in b.
+    assert_eq!(nodes(&blocks, "n=16 w=n0;N=6 segment=2"), "n4 n5 n6 n7 n8 n9");
+    assert_eq!(nodes(&blocks, "n=16 w=n0;n=16 w=n4;n=16 w=n8;N=6 segment=2"), "n1 n2 n5 n6 n9 n10");
+    assert_eq!(nodes(&blocks, "n=16 w=n0;n=16 w=n4;n=16 w=n8;N=8 segment=2"), "Resources");
+    assert_eq!(nodes(&blocks, "n=16 w=n0;n=16 w=n4;n=16 w=n8;N=6 segment=3"), "n1 n2 n3 n5 n6 n7");
+    assert_eq!(nodes(&blocks, "n=16 w=n0;n=16 w=n4;n=16 w=n8;N=9 segment=3"), "n1 n2 n3 n5 n6 n7 n9 n10 n11");
+    assert_eq!(nodes(&blocks, "N=5 segment=2"), "refused ");
+    assert_eq!(nodes(&blocks, "N=10 segment=5"), "refused ");
+}
+
+#[test]
+fn the_least_loaded_nodes_come_first() {
+    // By request of one node and of two, of a fixed shape and of a loose one; started in one pass and in several.
+    let by_site = Settings { least_loaded: true, ..settings(3) };
+    let mut by_partition = settings(3);
+    by_partition.partitions[0].shown = vec![("LLN".into(), "YES".into())];
+    for least in [&by_site, &by_partition] {
+        assert_eq!(nodes(least, "n=4"), "n0");
+        assert_eq!(nodes(least, "n=4;n=4"), "n1");
+        assert_eq!(nodes(least, "n=4;n=2;n=4"), "n2");
+        assert_eq!(nodes(least, "n=4;n=2;n=4;n=2"), "n1");
+        assert_eq!(nodes(least, "n=4;n=2;N=2"), "n1 n2");
+        assert_eq!(nodes(least, "n=4;n=2;gpus=1"), "n2");
+    }
+    assert_eq!(nodes(&settings(3), "n=4;n=4"), "n0");
+    // What starts in one pass counts: three jobs come free at once.
+    let mut world = World::with(by_site);
+    let all = world.submit(request("N=3 x=1"));
+    let waiting: Vec<_> = (0..3).map(|_| world.submit(request("n=4"))).collect();
+    world.exit(all, 0);
+    let places: Vec<String> = waiting.iter().map(|id| world.nodes_of(*id)).collect();
+    assert_eq!(places, ["n0", "n1", "n2"]);
+}
+
+#[test]
+fn few_or_many_nodes() {
+    let mut few = request("n=4 min-nodes=1");
+    few.nodes = Some((1, Some(3)));
+    let mut world = World::with(settings(3));
+    let id = world.submit(few);
+    assert_eq!(world.nodes_of(id), "n0");
+    let mut many = request("n=4");
+    many.nodes = Some((1, Some(3)));
+    many.rare_mut().spread_job = true;
+    let id = world.submit(many);
+    assert_eq!(world.nodes_of(id), "n[0-2]");
+}
+
+/// Tasks on each node of a step in a job that has three nodes whole.
+#[track_caller]
+fn step_tasks(pack_nodes: bool, tasks: u32, distribution: &str) -> Vec<u32> {
+    let mut world = World::with(Settings { pack_nodes, ..settings(3) });
+    let job = world.submit(request("N=3 x=1"));
+    let step = StepRequest {
+        ntasks: Some(tasks),
+        nodes: Some((3, None)),
+        distribution: (!distribution.is_empty()).then(|| distribution.into()),
+        ..StepRequest::default()
+    };
+    match world.command(ALICE, Command::CreateStep { job, step: Box::new(step) }) {
+        Answer::StepCreated { allocation, .. } => allocation.iter().map(|share| share.tasks).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn tasks_of_a_step_are_spread_or_packed() {
+    assert_eq!(step_tasks(false, 10, ""), [4, 3, 3]);
+    assert_eq!(step_tasks(false, 10, "block"), [4, 3, 3]);
+    assert_eq!(step_tasks(false, 10, "block,Pack"), [8, 1, 1]);
+    assert_eq!(step_tasks(true, 10, "block:cyclic"), [8, 1, 1]);
+    assert_eq!(step_tasks(true, 10, "block:cyclic:cyclic,NoPack"), [4, 3, 3]);
+    assert_eq!(step_tasks(false, 10, "cyclic"), [4, 3, 3]);
 }
 
 proptest! {

@@ -226,6 +226,66 @@ fn an_association_limits_its_jobs_and_those_below() {
 }
 
 #[test]
+fn limits_in_minutes_that_jobs_may_still_run() {
+    let q = |pairs: &[(&str, &str)]| vec![qos("q", pairs)];
+    // Each job may run for ten minutes.
+    check(q(&[("grptresrunmins", "cpu=25")]), &[(ALICE, "q:1"), (BOB, "q:2")], "QOSGrpCPURunMinutesLimit");
+    check(q(&[("grptresrunmins", "cpu=30")]), &[(ALICE, "q:1"), (BOB, "q:2")], "runs");
+    check(q(&[("grptresrunmins", "node=15")]), &[(ALICE, "q:1"), (BOB, "q:1")], "QOSGrpNodeRunMinutes");
+    check(q(&[("maxtresmins", "cpu=15")]), &[(ALICE, "q:2")], "QOSMaxCpuMinutesPerJobLimit");
+    check(q(&[("maxtresmins", "cpu=15"), ("usagefactor", "0.5")]), &[(ALICE, "q:2")], "runs");
+    let dept = |pairs: &[(&str, &str)]| {
+        vec![AccountChange::Association(key("dept", ""), Some(association("root", pairs)))]
+    };
+    check(dept(&[("grptresrunmins", "cpu=25")]), &[(ALICE, ":1"), (BOB, ":2")], "AssocGrpCPURunMinutesLimit");
+    check(dept(&[("maxtresmins", "mem=999")]), &[(ALICE, ":1")], "AssocMaxMemMinutesPerJob");
+    // The QOS's limit hides the account's of the same TRES.
+    let both = [dept(&[("maxtresmins", "cpu=5")]), q(&[("maxtresmins", "cpu=20")])].concat();
+    check(both, &[(ALICE, "q:2")], "runs");
+}
+
+#[test]
+fn minutes_that_are_used_up_stay_so() {
+    for (limit, factor, reason) in [
+        (("grptresmins", "cpu=10"), "1", Some("QOSGrpCPUMinutesLimit")),
+        (("grptresmins", "cpu=10"), "0.4", None),
+        (("grptresmins", "cpu=11"), "1", None),
+        (("grpwall", "5"), "1", Some("QOSGrpWallLimit")),
+        (("grpwall", "6"), "1", None),
+    ] {
+        let mut world = accounted(vec![qos("q", &[limit, ("usagefactor", factor)])]);
+        let request = || JobRequest { qos: Some("q".into()), ntasks: Some(2), ..job() };
+        let first = world.submit(request());
+        world.wait(Span::from_mins(5));
+        world.exit(first, 0);
+        let second = world.submit(request());
+        let runs = world.machine.state().jobs[&second].active().is_some();
+        let said = (!runs).then(|| world.reasons[&second].text());
+        assert_eq!(said, reason, "{limit:?} {factor}");
+        let replayed = world.replayed();
+        assert_eq!(replayed.spending, world.machine.state().spending);
+        assert!(!replayed.spending.qos.is_empty() && !replayed.spending.associations.is_empty());
+    }
+}
+
+#[test]
+fn minutes_that_become_less_let_the_next_job_start() {
+    let mut world = accounted(vec![qos("q", &[("grptresrunmins", "cpu=15")])]);
+    let request =
+        || JobRequest { qos: Some("q".into()), time_limit: Some(Some(Span::from_mins(10))), ..job() };
+    world.submit(request());
+    let second = world.submit(request());
+    assert_eq!(world.reasons[&second].text(), "QOSGrpCPURunMinutesLimit");
+    let settings = world.machine.configuration().cloned().unwrap();
+    let pass = scheduler_core::plan::Planner::new().pass(world.machine.state(), &settings, world.now);
+    let wake = pass.wake.expect("it is looked at again when time has passed");
+    assert_eq!(wake.since(world.now), Span::from_mins(1));
+    world.wait(Span::from_mins(5));
+    world.submit(JobRequest { hold: true, ..job() });
+    assert!(world.machine.state().jobs[&second].active().is_some());
+}
+
+#[test]
 fn a_limit_that_is_lifted_lets_the_job_start() {
     let mut world = accounted(vec![qos("q", &[("maxtresperuser", "cpu=2")])]);
     let request = |cpus| JobRequest { qos: Some("q".into()), ntasks: Some(cpus), ..job() };

@@ -8,6 +8,7 @@ pub mod gpu;
 pub mod job;
 pub mod node;
 pub mod partition;
+pub mod reservation;
 pub mod shape;
 pub mod step;
 pub mod tres;

@@ -24,13 +24,41 @@ const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// A message that is none, the daemon is stopping, the outcome is unknown.
 pub async fn control(api: &Api, asker: Asker, from: v1::ControlRequest) -> Result<v1::ControlReply, Status> {
     match wire::control::inwards(from).map_err(|error| invalid(&error))? {
-        Asked::Command(command) => {
+        Asked::Command(mut command) => {
+            if let Command::UpdateReservation { changes, .. } = &mut command
+                && !with_user_numbers(changes).await?
+            {
+                return Ok(refuse(Refusal::Unspecified.into()));
+            }
             let answer = api.command(asker, command, None).await?;
             outcomes(answer).map(reply)
         }
         Asked::Reconfigure(dry_run) => reconfigure(api, &asker, dry_run).await,
         Asked::Shutdown(kill_jobs) => shutdown(api, &asker, kill_jobs).await,
     }
+}
+
+/// Puts the number beside the name of each user of a reservation (`alice:2001`); `false`: somebody is unknown.
+async fn with_user_numbers(changes: &mut [(Box<str>, Box<str>)]) -> Result<bool, Status> {
+    for (key, value) in changes {
+        if !key.eq_ignore_ascii_case("users") {
+            continue;
+        }
+        let names = value.to_string();
+        // A directory on the network may be asked.
+        let found = tokio::task::spawn_blocking(move || {
+            let number = |name: &str| {
+                let user = nix::unistd::User::from_name(name).ok().flatten()?;
+                Some(format!("{}:{}", user.name, user.uid))
+            };
+            names.split(',').filter(|name| !name.is_empty()).map(number).collect::<Option<Vec<String>>>()
+        });
+        match found.await.map_err(|error| Status::internal(error.to_string()))? {
+            Some(users) => *value = users.join(",").into(),
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 fn outcomes(answer: Answer) -> Result<Vec<Outcome>, Status> {

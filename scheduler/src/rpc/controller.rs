@@ -80,6 +80,13 @@ impl Controller for Api {
         Ok(Response::new(query::partitions(self)))
     }
 
+    async fn list_reservations(
+        &self,
+        _: Request<v1::ListReservationsRequest>,
+    ) -> Result<Response<v1::ListReservationsReply>, Status> {
+        Ok(Response::new(query::reservations(self)))
+    }
+
     async fn list_priorities(
         &self,
         request: Request<v1::ListPrioritiesRequest>,

@@ -79,6 +79,7 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
     let wanted: BTreeSet<&str> = from.names.iter().map(String::as_str).collect();
     let view = api.views.read();
     let suspended = rows::node::suspended_cpus(&view.state);
+    let reserved = rows::reservation::nodes(&view.state, api.views.wall());
     let partitions = rows::node::partitions_by_node(&view.state);
     let no_partitions = Vec::new();
     let mut found = Vec::new();
@@ -96,6 +97,9 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
             view.state.wall_ahead,
         );
         row.lacks.extend(rows::node::strangers(&view.state, idx));
+        if let Some(maintenance) = reserved.get(&idx) {
+            (row.reserved, row.maintenance) = (true, *maintenance);
+        }
         found.push(row);
     }
     drop(view);
@@ -109,6 +113,16 @@ pub fn nodes(api: &Api, from: v1::ListNodesRequest) -> Vec<v1::NodePage> {
             return pages;
         }
     }
+}
+
+/// Lists reservations by name.
+#[must_use]
+pub fn reservations(api: &Api) -> v1::ListReservationsReply {
+    let now = api.views.wall();
+    let view = api.views.read();
+    let rows = view.state.reservations.iter();
+    let reservations = rows.map(|(name, row)| rows::reservation::row(&view.state, name, row, now)).collect();
+    v1::ListReservationsReply { reservations, now_ms: now.0 }
 }
 
 /// Lists partitions in the order of the configuration.

@@ -323,6 +323,8 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::NodeBusy { .. }
         | Record::PartitionDefined { .. }
         | Record::PartitionRemoved(_)
+        | Record::Reservation(..)
+        | Record::Charged(_)
         | Record::Array { .. }
         | Record::Promises { .. }
         | Record::Cluster(..)

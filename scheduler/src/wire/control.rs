@@ -62,6 +62,12 @@ pub fn inwards(from: v1::ControlRequest) -> Result<Asked, Error> {
             create: true,
         },
         Act::DeletePartition(delete) => Command::DeletePartition(delete.name.into()),
+        Act::UpdateReservation(update) => Command::UpdateReservation {
+            name: update.name.into(),
+            changes: changes(update.changes)?,
+            create: update.create,
+        },
+        Act::DeleteReservation(delete) => Command::DeleteReservation(delete.name.into()),
         Act::EndAllocation(end) => {
             Command::EndAllocation { job: JobId(end.job_id), exit: exit::inwards(end.exit) }
         }

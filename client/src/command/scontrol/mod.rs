@@ -5,6 +5,7 @@
 
 mod act;
 mod hosts;
+mod reservation;
 mod show;
 mod show_job;
 mod show_node;
@@ -14,6 +15,7 @@ mod update;
 use std::io::BufRead;
 
 pub(super) use self::act::wire;
+pub(super) use self::reservation::{duration as reservation_duration, state as reservation_state};
 use self::show_job::Style;
 use super::{Call, block_on};
 use crate::api::{Client, Error};

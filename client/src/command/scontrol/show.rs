@@ -4,7 +4,7 @@ use model::refusal::Refusal;
 use proto::v1::{Job, JobFilter, ListJobsRequest};
 
 use super::super::job::{self, Selector};
-use super::{Session, hosts, is, show_job, show_node, topology};
+use super::{Session, hosts, is, reservation, show_job, show_node, topology};
 use crate::api::Error;
 use crate::command::json;
 use crate::{local, say};
@@ -37,7 +37,7 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
     } else if is(entity, "licenses", 3) {
         licenses(session, value).await;
     } else if is(entity, "reservations", 1) || is(entity, "reservationname", 12) {
-        reservations(session, value).await;
+        reservation::show(session, value).await;
     } else if is(entity, "assoc_mgr", 2) {
         associations(session, &words[1..]).await;
     } else if is(entity, "topology", 1) {
@@ -289,20 +289,6 @@ fn parse_licenses(text: &str) -> Vec<(String, u64)> {
         None => (item.to_owned(), 1),
     };
     text.split([',', ';']).filter(|item| !item.is_empty()).map(one).collect()
-}
-
-/// Reservations cannot be made yet, so there are none.
-async fn reservations(session: &mut Session, value: Option<&str>) {
-    if let Err(error) = session.client().await {
-        return session.fail_call("slurm_load_reservations", &error);
-    }
-    match value {
-        Some(name) => {
-            session.status = 1;
-            say::out(format!("Reservation {name} not found\n"));
-        }
-        None => say::out("No reservations in the system\n"),
-    }
 }
 
 /// `show assoc_mgr`: what the scheduler holds of users, as far as it is kept.

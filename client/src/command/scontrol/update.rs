@@ -13,8 +13,8 @@ use proto::v1::{
 
 use super::super::job::{self, Selector};
 use super::act::{refusal, send, wire};
-use super::{Session, is};
-use crate::{local, say};
+use super::{Session, is, reservation};
+use crate::local;
 
 /// A key of `update JobId=…`, and the least number of letters that name it.
 const JOB_KEYS: [(&str, usize); 52] = [
@@ -112,11 +112,11 @@ fn object(pairs: &[(String, String)]) -> Option<Object> {
     if let Some(names) = of("NodeName", 5) {
         return Some(Object::Nodes(names));
     }
-    if let Some(name) = of("PartitionName", 10) {
-        return Some(Object::Partition(name));
-    }
     if of("ReservationName", 3).is_some() {
         return Some(Object::Reservation);
+    }
+    if let Some(name) = of("PartitionName", 10) {
+        return Some(Object::Partition(name));
     }
     if of("StepId", 4).is_some() {
         return Some(Object::Unsupported("update StepId"));
@@ -135,9 +135,7 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
         Some(Object::JobsNamed(name)) => jobs_named(session, &name, &pairs).await,
         Some(Object::Nodes(names)) => nodes(session, names, &pairs).await,
         Some(Object::Partition(name)) => partition(session, name, &pairs).await,
-        Some(Object::Reservation) => {
-            session.fail(format!("slurm_update error: {}", Refusal::ReservationInvalid));
-        }
+        Some(Object::Reservation) => reservation::update(session, words).await,
         Some(Object::Unsupported(what)) => {
             session.fail_with_name(format!("{what} is not supported by sluice yet"))
         }
@@ -190,7 +188,7 @@ fn job_changes(session: &mut Session, pairs: &[(String, String)], skip_name: boo
     Some(changes)
 }
 
-fn moment_text(value: &str) -> Result<String, moment::Error> {
+pub(super) fn moment_text(value: &str) -> Result<String, moment::Error> {
     let now = Timestamp(local::now_ms());
     let at = moment::parse(value, now, &local::offset_s, Sense::Future)?;
     Ok(format!("@{}", at.as_millis()))
@@ -410,7 +408,9 @@ pub(super) async fn create(session: &mut Session, words: &[String]) {
     let named = |word: &str, least| {
         pairs.iter().find(|(key, _)| is(key, word, least)).map(|(_, value)| value.clone())
     };
-    if let Some(name) = named("PartitionName", 9) {
+    if words[0].get(..3).is_some_and(|head| head.eq_ignore_ascii_case("res")) {
+        reservation::create(session, words).await;
+    } else if let Some(name) = named("PartitionName", 9) {
         let Some(attributes) = partition_changes(session, &pairs) else { return };
         let act = Act::CreatePartition(CreatePartition { name, attributes });
         let Some(outcomes) = send(session, "slurm_create_partition", act).await else { return };
@@ -418,8 +418,6 @@ pub(super) async fn create(session: &mut Session, words: &[String]) {
             refused.lines.iter().for_each(|line| session.fail_with_name(line));
             session.fail(format!("Error creating the partition: {}", refusal(refused.number)));
         }
-    } else if words[0].get(..3).is_some_and(|head| head.eq_ignore_ascii_case("res")) {
-        session.fail_with_name("reservations are not supported by sluice yet");
     } else if named("NodeName", 5).is_some() {
         session.fail_with_name("create NodeName is not supported by sluice yet");
     } else {
@@ -439,12 +437,7 @@ pub(super) async fn delete(session: &mut Session, words: &[String]) {
             session.fail(format!("delete_partition {}: {}", words[0], refusal(refused.number)));
         }
     } else if is(key, "ReservationName", 1) {
-        match session.client().await {
-            Ok(_) => {
-                session.fail(format!("delete_reservation {}: {}", words[0], Refusal::ReservationInvalid))
-            }
-            Err(error) => session.fail(format!("delete_reservation {}: {}", words[0], say::reason(&error))),
-        }
+        reservation::delete(session, &words[0], value).await;
     } else if is(key, "NodeName", 1) {
         session.fail_with_name("delete NodeName is not supported by sluice yet");
     } else {

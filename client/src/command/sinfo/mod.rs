@@ -13,7 +13,7 @@ use proto::v1::{Node, Partition};
 
 use self::fields::{FIELDS, Grouping, Row, grouping, names_partition};
 use super::job::list;
-use super::{Call, block_on, clusters, node};
+use super::{Call, block_on, clusters, node, scontrol};
 use crate::api::Error;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
 use crate::getopt::{self, Spec};
@@ -268,11 +268,32 @@ async fn show(call: &Call, asked: &Asked) -> u8 {
     }
 }
 
+/// The table of `-T`. Source: golden `sinfo/reservation-list`.
+fn reservations(rows: &[proto::v1::Reservation], no_header: bool) -> String {
+    if rows.is_empty() {
+        return "No reservations in the system\n".to_owned();
+    }
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(9);
+    let line = |name: &str, state: &str, start: &str, end: &str, duration: &str, nodes: &str| {
+        format!("{name:<width$}  {state:>8}  {start:>19}  {end:>19}  {duration:>11}  {nodes}\n")
+    };
+    let mut out = String::new();
+    if !no_header {
+        out += &line("RESV_NAME", "STATE", "START_TIME", "END_TIME", "DURATION", "NODELIST");
+    }
+    for row in rows {
+        let (start, end) = (local::date(row.start_ms), local::date(row.end_ms));
+        let state = scontrol::reservation_state(row);
+        out += &line(&row.name, state, &start, &end, &scontrol::reservation_duration(row), &row.nodes);
+    }
+    out
+}
+
 async fn show_once(call: &Call, asked: &Asked) -> Result<(), Error> {
     let client = super::connect_to_ask().await?;
     let partitions = client.list_partitions().await?;
     if asked.reservations {
-        say::out("No reservations in the system\n");
+        say::out(reservations(&client.list_reservations().await?, asked.no_header));
         return Ok(());
     }
     let nodes = client.list_nodes(Vec::new()).await?;

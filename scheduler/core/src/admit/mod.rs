@@ -97,6 +97,9 @@ impl Call<'_> {
         check_supported(request)?;
         check_words(state, &settings, request)?;
         check_dependency(state, submit)?;
+        if let Some(name) = request.rare().reservation.as_deref() {
+            crate::reservation::check_access(state, name, submit.asker.uid, &charge.account)?;
+        }
         let id = self.free_id().ok_or(Refused::from(Refusal::TooManyJobs))?;
         let mut job = Job {
             id,
@@ -393,9 +396,6 @@ fn check_words(state: &State, settings: &Settings, request: &JobRequest) -> Resu
         if !known {
             return Err(Refusal::InvalidLicenses.into());
         }
-    }
-    if rare.reservation.is_some() {
-        return Err(Refusal::ReservationInvalid.into());
     }
     let lists = [
         &request.gres_per_node,

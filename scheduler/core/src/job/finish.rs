@@ -11,6 +11,7 @@ use model::time::Span;
 
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Report, RunOutcome};
+use crate::limits;
 use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;
@@ -171,6 +172,9 @@ impl Call<'_> {
         }
         let requeue = finish.requeue;
         let ended = ended_of(active, finish, self.now);
+        if let Some(charge) = limits::charge(self.state(), &self.settings(), self.job(id), self.now) {
+            self.emit(Record::Charged(Box::new(charge)));
+        }
         match requeue {
             None => self.emit(Record::JobEnded { job: id, ended: Box::new(ended) }),
             Some(how) => self.put_back(id, ended, how),

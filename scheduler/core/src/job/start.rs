@@ -13,6 +13,7 @@ use crate::limits::{self, Candidate, Charged};
 use crate::machine::Call;
 use crate::place;
 use crate::record::Record;
+use crate::reservation::limit_within;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Hold, Job, Limit, RunStage, Step, StepNode, Usage};
@@ -109,6 +110,11 @@ impl Call<'_> {
         let Some(partition) = state.partition(start.partition) else { return false };
         job.partitions.contains(&start.partition)
             && may_start(state, &settings, job, partition)
+            && self.lets_start(
+                job,
+                start.allocation.iter().map(|share| share.node),
+                limit_within(state, job, limit_of_run(job, partition), self.now),
+            )
             && place::recheck(state, &settings, job, start)
     }
 
@@ -144,7 +150,7 @@ impl Call<'_> {
         let partition = self.state().partition(start.partition).expect("the proposal was checked");
         let run =
             RunNumber(job.run.0.checked_add(1).expect("a job is not started four thousand million times"));
-        let limit = limit_of_run(job, partition);
+        let limit = limit_within(self.state(), job, limit_of_run(job, partition), self.now);
         let batch = job.has_batch_step();
         self.emit(Record::JobStarted {
             job: id,

@@ -59,7 +59,7 @@ impl Call<'_> {
             let (step, allocation, ranks) = (step.id, Arc::clone(&step.allocation), spec.ranks.clone());
             return self.answer(reply, Answer::StepCreated { step, allocation, ranks, run });
         }
-        let (allocation, spec) = match lay_out(state, job, active, request) {
+        let (allocation, spec) = match lay_out(state, job, active, request, self.settings().pack_nodes) {
             Ok(found) => found,
             Err(Why::Wait) => return self.answer(reply, Answer::StepMustWait),
             Err(Why::Never(refusal)) => return self.refuse(reply, refusal),
@@ -98,6 +98,7 @@ fn lay_out(
     job: &Job,
     active: &Active,
     request: &StepRequest,
+    pack_by_default: bool,
 ) -> Result<(Allocation, StepSpec), Why> {
     let named = eligible_nodes(state, active, request)?;
     let cpus_per_task = request.cpus_per_task.unwrap_or(1).max(1);
@@ -111,7 +112,7 @@ fn lay_out(
     let order = arbitrary(state, &named, request, tasks);
     let place = |rooms: &[Room]| match &order {
         Some(order) => counts_of(rooms, request, order, cpus_per_task),
-        None => choose(rooms, request, tasks, cpus_per_task),
+        None => choose(rooms, request, tasks, cpus_per_task, pack_by_default),
     };
     let Some(counts) = place(&free) else {
         return match place(&whole) {
@@ -204,7 +205,16 @@ fn room(share: &NodeShare, steps: Option<&Vec<Step>>) -> Room {
 }
 
 /// How many tasks on each node; `None` if they do not fit.
-fn choose(rooms: &[Room], request: &StepRequest, tasks: u32, cpus_per_task: u32) -> Option<Vec<u32>> {
+///
+/// In blocks the numbers are those of dealing the tasks out in turn, as Slurm's; packed, one node is filled after the
+/// other. Source: `man srun` (distribution), task_layout.
+fn choose(
+    rooms: &[Room],
+    request: &StepRequest,
+    tasks: u32,
+    cpus_per_task: u32,
+    pack_by_default: bool,
+) -> Option<Vec<u32>> {
     let capacity = |room: &Room| {
         let by_cpu = if request.overcommit { tasks } else { room.free_cpus / cpus_per_task };
         by_cpu.min(request.ntasks_per_node.unwrap_or(u32::MAX)).min(tasks)
@@ -224,7 +234,9 @@ fn choose(rooms: &[Room], request: &StepRequest, tasks: u32, cpus_per_task: u32)
     if chosen.len() < spread.max(1) {
         return None;
     }
-    let turn = turn_size(request.distribution.as_deref());
+    let distribution = request.distribution.as_deref();
+    let pack = packs(distribution).unwrap_or(pack_by_default);
+    let turn = turn_size(distribution).or((!pack).then_some(1));
     // Every chosen node gets a task, unless planes are dealt out whole.
     if turn.is_none_or(|size| size == 1) {
         for &place in &chosen {
@@ -349,12 +361,21 @@ fn part(of: &GresShare, offered: &NodeDefinition, asked: &GresRequest, wanted: u
 
 /// How many ranks a node gets in its turn; `None`: as many as fit.
 fn turn_size(distribution: Option<&str>) -> Option<u32> {
-    let word = distribution.unwrap_or("block").split(':').next().unwrap_or("block");
+    let word = distribution.unwrap_or("block").split([':', ',']).next().unwrap_or("block");
     match word.split_once('=') {
         Some(("plane", size)) => Some(size.parse().unwrap_or(1).max(1)),
         _ if word == "cyclic" => Some(1),
         _ => None,
     }
+}
+
+/// `Pack` or `NoPack` at the end of a distribution; `None`: neither.
+fn packs(distribution: Option<&str>) -> Option<bool> {
+    distribution?.split(',').skip(1).find_map(|word| match word.trim().to_ascii_lowercase().as_str() {
+        "pack" => Some(true),
+        "nopack" => Some(false),
+        _ => None,
+    })
 }
 
 /// The node of each rank (its place among `named`) where `-m arbitrary` names one for every task.

@@ -104,6 +104,7 @@ impl Draft<'_> {
         match key.to_ascii_lowercase().as_str() {
             "timelimit" => self.time_limit(value),
             "partition" => self.partition(value),
+            "reservationname" | "reservation" => self.reservation(value),
             "numnodes" | "numnodes-list" | "minnodes" => self.nodes(value),
             "numtasks" | "numcpus" | "mincpus" | "reqcores" | "reqprocs" => {
                 self.request.ntasks = Some(number(value)?);
@@ -258,6 +259,15 @@ impl Draft<'_> {
         self.job.partitions = chosen.into();
         self.request.partition = Some(value.into());
         Ok(())
+    }
+
+    fn reservation(&mut self, value: &str) -> Result<(), Refused> {
+        self.waiting()?;
+        if !value.is_empty() {
+            let (uid, account) = (self.job.owner.uid, &self.job.account);
+            crate::reservation::check_access(self.state, value, uid, account)?;
+        }
+        self.rare(|rare| rare.reservation = text(value))
     }
 
     fn nodes(&mut self, value: &str) -> Result<(), Refused> {

@@ -23,6 +23,18 @@ pub(super) enum Of {
     AssocJob,
     /// MaxTRESPerNode of an association.
     AssocNode,
+    /// GrpTRESMins of a QOS.
+    QosMinutes,
+    /// GrpTRESRunMins of a QOS.
+    QosRunMinutes,
+    /// MaxTRESMinsPerJob of a QOS.
+    QosJobMinutes,
+    /// GrpTRESMins of an association.
+    AssocMinutes,
+    /// GrpTRESRunMins of an association.
+    AssocRunMinutes,
+    /// MaxTRESMinsPerJob of an association.
+    AssocJobMinutes,
 }
 
 /// The reason for too much (or too little) of a TRES.
@@ -90,6 +102,48 @@ pub(super) fn reason(of: Of, tres: &str) -> Reason {
             Reason::AssocMaxNodePerJobLimit,
             Reason::AssocMaxBillingPerNode,
             Reason::AssocMaxGRESPerNode,
+        ],
+        Of::QosMinutes => [
+            Reason::QOSGrpCPUMinutesLimit,
+            Reason::QOSGrpMemoryMinutes,
+            Reason::QOSGrpNodeMinutes,
+            Reason::QOSGrpBillingMinutes,
+            Reason::QOSGrpGRESMinutes,
+        ],
+        Of::QosRunMinutes => [
+            Reason::QOSGrpCPURunMinutesLimit,
+            Reason::QOSGrpMemoryRunMinutes,
+            Reason::QOSGrpNodeRunMinutes,
+            Reason::QOSGrpBillingRunMinutes,
+            Reason::QOSGrpGRESRunMinutes,
+        ],
+        Of::QosJobMinutes => [
+            Reason::QOSMaxCpuMinutesPerJobLimit,
+            Reason::QOSMaxMemoryMinutesPerJob,
+            Reason::QOSMaxNodeMinutesPerJob,
+            Reason::QOSMaxBillingMinutesPerJob,
+            Reason::QOSMaxGRESMinutesPerJob,
+        ],
+        Of::AssocMinutes => [
+            Reason::AssocGrpCPUMinutesLimit,
+            Reason::AssocGrpMemMinutes,
+            Reason::AssocGrpNodeMinutes,
+            Reason::AssocGrpBillingMinutes,
+            Reason::AssocGrpGRESMinutes,
+        ],
+        Of::AssocRunMinutes => [
+            Reason::AssocGrpCPURunMinutesLimit,
+            Reason::AssocGrpMemRunMinutes,
+            Reason::AssocGrpNodeRunMinutes,
+            Reason::AssocGrpBillingRunMinutes,
+            Reason::AssocGrpGRESRunMinutes,
+        ],
+        Of::AssocJobMinutes => [
+            Reason::AssocMaxCpuMinutesPerJobLimit,
+            Reason::AssocMaxMemMinutesPerJob,
+            Reason::AssocMaxNodeMinutesPerJob,
+            Reason::AssocMaxBillingMinutesPerJob,
+            Reason::AssocMaxGRESMinutesPerJob,
         ],
     };
     match tres {

@@ -360,7 +360,9 @@ pub(crate) fn candidate(
     let spare = demand.gres_per_job.iter().map(spare).collect();
     let required = demand.required.binary_search(&node).is_ok();
     let state = demand.single_slice().and_then(|need| pack::state_for(need, &free.devices(definition)));
-    Some(Candidate { node, tasks, spare, required, state })
+    let cpus = definition.cpus.0.max(1);
+    let load = 1000 - free.cpus.min(cpus).saturating_mul(1000) / cpus;
+    Some(Candidate { node, tasks, spare, required, load, state })
 }
 
 /// Whether the job keeps its nodes from other users' jobs.

@@ -23,6 +23,8 @@ pub(crate) struct Candidate {
     pub(crate) required: bool,
     /// Where one slice is asked for: what that is to the rule, and what is taken of the GPU that would be cut here.
     pub(crate) state: Option<(Profile, Occupancy)>,
+    /// How much of its CPUs is in use, in thousandths.
+    pub(crate) load: u32,
 }
 
 /// A chosen node.

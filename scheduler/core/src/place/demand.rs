@@ -121,10 +121,14 @@ pub(crate) struct Demand {
     pub(crate) across: Across,
     /// Most leaf switches; `None`: any number, or it has waited long enough for them.
     pub(crate) switches: Option<u32>,
+    /// So many nodes at a time are in one block; the rest of the job may be anywhere (topology/block).
+    pub(crate) segment: Option<u32>,
     /// CPUs that come with each GPU.
     pub(crate) cpus_per_gpu: u32,
     /// Most CPUs on one node, by the partition.
     pub(crate) max_cpus_per_node: u32,
+    /// The reservation whose nodes it takes, while that is in force.
+    pub(crate) reservation: Option<Box<str>>,
 }
 
 impl Demand {
@@ -252,8 +256,10 @@ impl Demand {
             },
             across: across(state, &distribution, rare.nodelist.as_deref(), tasks),
             switches: rare.switches.filter(|(_, wait)| *wait != Some(Span::ZERO)).map(|(count, _)| count),
+            segment: rare.segment,
             cpus_per_gpu: rare.cpus_per_gpu.unwrap_or(0),
             max_cpus_per_node: partition.definition.max_cpus_per_node.unwrap_or(u32::MAX),
+            reservation: rare.reservation.clone(),
         })
     }
 }

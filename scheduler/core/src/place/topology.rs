@@ -126,6 +126,9 @@ fn blocks(
     ways: &[&str],
 ) -> Option<Vec<Chosen>> {
     let number: BTreeMap<&str, u32> = topology.units.iter().map(|unit| &*unit.name).zip(0..).collect();
+    if let Some(size) = demand.segment {
+        return segments(demand, candidates, ways, &number, size);
+    }
     let base = topology.block_sizes.first().copied().unwrap_or(1).max(1);
     for &size in &topology.block_sizes {
         if demand.min_nodes > size {
@@ -153,4 +156,40 @@ fn blocks(
     let named: Vec<usize> = (0..ways.len()).filter(|&place| number.contains_key(ways[place])).collect();
     let spans = demand.max_nodes > largest;
     spans.then(|| choose::choose(demand, &pick(candidates, &by_leaf(demand, &named, ways)))).flatten()
+}
+
+/// `--segment`: whole segments of `size` nodes, each within one block; blocks that are filled best come first.
+///
+/// The number of nodes must be a multiple of the segment. Source: `man sbatch`, the topology guide.
+fn segments(
+    demand: &Demand,
+    candidates: &[Candidate],
+    ways: &[&str],
+    number: &BTreeMap<&str, u32>,
+    size: u32,
+) -> Option<Vec<Chosen>> {
+    if !demand.min_nodes.is_multiple_of(size) {
+        return None;
+    }
+    let size = size as usize;
+    let mut blocks: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (place, way) in ways.iter().enumerate() {
+        if let Some(block) = number.get(way) {
+            blocks.entry(*block).or_default().push(place);
+        }
+    }
+    let mut order: Vec<Vec<usize>> = blocks.into_values().filter(|members| members.len() >= size).collect();
+    order.sort_by_key(|members| (members.len() % size, members.len(), members[0]));
+    let mut picked = Vec::new();
+    let mut wanted = demand.min_nodes as usize / size;
+    for members in &order {
+        let whole = (members.len() / size).min(wanted);
+        picked.extend(&members[..whole * size]);
+        wanted -= whole;
+    }
+    if wanted > 0 {
+        return None;
+    }
+    let exact = Demand { max_nodes: demand.min_nodes, ..demand.clone() };
+    choose::choose(&exact, &pick(candidates, &picked)).filter(|found| found.len() == picked.len())
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::id::{NodeIdx, PartitionIdx};
+use model::time::Timestamp;
 
 use super::profile::{Amount, KINDS, Profile};
 use super::search::Holds;
@@ -22,6 +23,7 @@ use crate::place::fit;
 use crate::state::State;
 use crate::state::node::{Node, NodeDefinition};
 use crate::state::partition::{OverSubscribe, Partition};
+use crate::state::reservation::Reservation;
 
 /// Nodes that differ in nothing but their names.
 #[derive(Debug)]
@@ -132,6 +134,10 @@ pub(super) struct Cluster {
     takes: u32,
     /// Nodes whose CPUs may be shared.
     layered: BTreeMap<u32, Sorts>,
+    /// Reservations, in the machine's time.
+    closures: Vec<(Box<str>, Arc<Reservation>)>,
+    /// When the next of them begins or ends.
+    next_closure: i64,
 }
 
 /// So many nodes are looked at one by one, more as if it were all.
@@ -236,6 +242,7 @@ impl Cluster {
             cluster.floor.push(cluster.kinds[kind].total);
             cluster.floor_until.push(i64::MAX);
         }
+        cluster.closures = closures(state);
         cluster.layered = layered.into_keys().map(|node| (node, Sorts::default())).collect();
         cluster.touched = Touched::of(cluster.floor.len());
         cluster.touched_ahead = Touched::of(cluster.floor.len());
@@ -255,7 +262,7 @@ impl Cluster {
             && first.inventory.is_none()
             && first.is_available()
             && others.iter().all(same);
-        if !unit || !state.partitions.iter().flatten().all(everywhere) {
+        if !unit || !state.reservations.is_empty() || !state.partitions.iter().flatten().all(everywhere) {
             return None;
         }
         let cpus = u32::try_from(state.nodes.len()).expect("nodes are counted in 32 bits");
@@ -302,6 +309,59 @@ impl Cluster {
             (node, amount)
         };
         shares.iter().map(one).collect()
+    }
+
+    /// Whether there are reservations.
+    pub(super) fn is_reserved(&self) -> bool {
+        !self.closures.is_empty()
+    }
+
+    /// Whether some node of a list belongs to a reservation, now or later.
+    pub(super) fn has_closures(&self, list: u32) -> bool {
+        let reserved = self.closures.iter().flat_map(|(_, row)| &row.nodes);
+        reserved.into_iter().any(|node| self.is_member(list, node.0))
+    }
+
+    /// Whether reservations let a job of reservation `own` (`None`: of none) run on a node in `[from, to)`.
+    pub(super) fn is_open(&self, node: u32, own: Option<&str>, from: i64, to: i64) -> bool {
+        let (node, from, to) = (NodeIdx(node), Timestamp(from), Timestamp(to));
+        let mine = own.map(|name| self.closure(name));
+        if let Some(mine) = mine
+            && !mine.is_some_and(|mine| mine.has(node) && mine.is_active(from))
+        {
+            return false;
+        }
+        let over = mine.flatten().is_some_and(|mine| mine.lies_over());
+        over || self
+            .closures
+            .iter()
+            .all(|(name, other)| own == Some(&**name) || !other.has(node) || !other.meets(from, to))
+    }
+
+    fn closure(&self, name: &str) -> Option<&Reservation> {
+        self.closures.iter().find(|(known, _)| **known == *name).map(|(_, row)| &**row)
+    }
+
+    /// The end of a run that starts at `from`: not beyond its reservation's.
+    pub(super) fn clip(&self, own: Option<&str>, from: i64, to: i64) -> i64 {
+        let end = own.and_then(|name| self.closure(name)?.occurrence(Timestamp(from)));
+        end.map_or(to, |(_, end)| to.min(end.0))
+    }
+
+    /// Whether a reservation has some of these nodes now, and lets no other job have them.
+    pub(super) fn is_kept(&self, nodes: &[NodeIdx], own: Option<&str>) -> bool {
+        self.is_reserved()
+            && nodes.iter().any(|node| !self.is_open(node.0, own, self.now, self.now.saturating_add(1)))
+    }
+
+    /// Whether a reservation has not begun.
+    pub(super) fn is_ahead(&self, own: &str) -> bool {
+        self.closure(own).is_some_and(|row| !row.is_active(Timestamp(self.now)))
+    }
+
+    /// The first begin or end of a reservation after an instant.
+    pub(super) fn next_closure(&self, after: i64) -> Option<i64> {
+        self.closures.iter().filter_map(|(_, row)| row.next_change(Timestamp(after))).map(|at| at.0).min()
     }
 
     /// Whether CPUs of some node may be shared.
@@ -618,6 +678,12 @@ impl Cluster {
                 changed = true;
             }
         }
+        if self.is_reserved() && self.next_closure <= now {
+            self.next_closure = self.next_closure(now).unwrap_or(i64::MAX);
+            self.touched.add_all();
+            self.touched_ahead.add_all();
+            changed = true;
+        }
         if changed {
             self.raise();
         }
@@ -653,6 +719,18 @@ fn layers_of(state: &State) -> BTreeMap<u32, u32> {
         }
     }
     layers
+}
+
+/// Reservations in the machine's time, as the wall clock is set now.
+fn closures(state: &State) -> Vec<(Box<str>, Arc<Reservation>)> {
+    let own = |row: &Arc<Reservation>| {
+        let (start, end) = (state.own_time(row.start), state.own_time(row.end));
+        if (start, end) == (row.start, row.end) {
+            return Arc::clone(row);
+        }
+        Arc::new(Reservation { start, end, ..(**row).clone() })
+    };
+    state.reservations.iter().map(|(name, row)| (name.clone(), own(row))).collect()
 }
 
 /// What a share takes.

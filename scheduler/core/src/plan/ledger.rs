@@ -154,6 +154,8 @@ pub(super) struct Ledger {
     /// Last entry in order that has a planned start.
     pub(super) last_protected: Option<OrderKey>,
     pub(super) protected: u32,
+    /// When jobs are looked at again that a limit holds back which gives way with time; `i64::MAX`: there are none.
+    pub(super) retry_at: i64,
     /// Earliest planned start of a protected job.
     pub(super) next_due: i64,
 }
@@ -204,9 +206,12 @@ impl Ledger {
             | Record::NodeAdmin { .. }
             | Record::NodeLink { .. }
             | Record::PartitionDefined { .. }
-            | Record::PartitionRemoved(_) => self.ready = false,
+            | Record::PartitionRemoved(_)
+            | Record::Reservation(..) => self.ready = false,
+            // What is reserved is reserved by the wall clock.
+            Record::WallAhead(_) => self.ready &= !self.cluster.is_reserved(),
             Record::Time(_)
-            | Record::WallAhead(_)
+            | Record::Charged(_)
             | Record::Owner(_)
             | Record::NextJobId(_)
             | Record::IdWraps(_)
@@ -272,6 +277,7 @@ impl Ledger {
     }
 
     fn rebuild(&mut self, state: &State, settings: &Settings) {
+        self.retry_at = i64::MAX;
         self.policy = settings.policy;
         self.topology = settings.topology.clone();
         self.cluster = Cluster::of(state, !self.unpooled);

@@ -16,6 +16,9 @@ use crate::place::{candidate_on, choose_nodes};
 use crate::settings::Settings;
 use crate::state::State;
 
+/// After so long, milliseconds, repeated reservations have been looked at in every way they can meet: two weeks.
+const REPEATS: i64 = 14 * 24 * 3_600_000;
+
 /// What is taken of each node, by place.
 pub(super) type Holds = Vec<(u32, Amount)>;
 
@@ -175,6 +178,7 @@ fn earliest_any(
     from: i64,
 ) -> Option<(i64, Holds)> {
     let mut start = from;
+    let mut quiet_since = None;
     loop {
         let window = (start, start.saturating_add(span));
         if let Some(chosen) = at(cluster, state, settings, class, window, |_| true) {
@@ -182,11 +186,13 @@ fn earliest_any(
                 chosen.iter().map(|one| (one.node.0, taken(cluster, state, settings, class, one, window)));
             return Some((start, holds.collect()));
         }
-        start = cluster
-            .nodes(class.list)
-            .iter()
-            .filter_map(|&node| cluster.plan(node).next_change(start))
-            .min()?;
+        let nodes = cluster.nodes(class.list).iter();
+        let change = nodes.filter_map(|&node| cluster.plan(node).next_change(start)).min();
+        if change.is_none() && start > quiet_since.get_or_insert(start).saturating_add(REPEATS) {
+            // Nothing but repeated reservations is ahead, and none of their times would do.
+            return None;
+        }
+        start = [change, cluster.next_closure(start)].into_iter().flatten().min()?;
     }
 }
 
@@ -239,6 +245,11 @@ fn room(
     let kind = &cluster.kinds[cluster.kind(node.0)];
     let definition = &kind.definition;
     let layers = class.demand.layers();
+    let own = class.demand.reservation.as_deref();
+    let to = cluster.clip(own, from, to);
+    if cluster.is_reserved() && !cluster.is_open(node.0, own, from, to) {
+        return None;
+    }
     if !fit::shape_fits(&class.demand, definition) || !cluster.lets_in(node.0, layers, from) {
         return None;
     }

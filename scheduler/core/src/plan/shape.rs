@@ -116,9 +116,15 @@ impl Shapes {
         let mut cpus = u32::MAX;
         for (idx, partition) in demand::partitions(state, job) {
             let Some(demand) = Demand::of(state, settings, job, partition) else { continue };
-            let forbidden = eligible::partition_reason(job, partition, &demand, cluster.cpus_of(state, idx));
+            let gone = demand.reservation.as_ref().filter(|name| !state.reservations.contains_key(*name));
+            let forbidden = match gone {
+                Some(_) => Some(Reason::ReservationDeleted),
+                None => eligible::partition_reason(job, partition, &demand, cluster.cpus_of(state, idx)),
+            };
             let list = cluster.list_for(state, idx, &demand);
-            let fixed = fixed(settings, cluster, list, &demand);
+            // Which nodes are least loaded is not a matter of one order for all time.
+            let by_load = settings.least_loaded || partition.is_least_loaded();
+            let fixed = if by_load { None } else { fixed(settings, cluster, list, &demand) };
             self.has_loose |= fixed.is_none() || !demand.required.is_empty() || !demand.excluded.is_empty();
             let least = if demand.overcommit {
                 demand.min_nodes
@@ -194,7 +200,7 @@ fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
             rare.cpus_per_gpu,
             rare.contiguous,
             rare.spread_job,
-            rare.overcommit,
+            (rare.overcommit, &rare.reservation, rare.segment),
             rare.switches.map(|(n, wait)| (n, wait.map(|wait| wait.0))),
         ),
     )
@@ -270,6 +276,10 @@ fn cuts(cluster: &Cluster, demand: &Demand) -> bool {
 /// The demand as the same amount on a fixed number of nodes, where it is that.
 fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Option<Fixed> {
     let layered = |node: &u32| cluster.kinds[cluster.kind(*node)].layers > 1;
+    if cluster.has_closures(list) || demand.reservation.is_some() {
+        // Amounts do not say for whom.
+        return None;
+    }
     if cluster.has_layers() && cluster.nodes(list).iter().any(layered) {
         // Whom a node lets in depends on who is there.
         return None;

@@ -79,6 +79,14 @@ impl Ledger {
                 reason = reason.or(class.forbidden).or(Some(Reason::ReqNodeNotAvail));
                 continue;
             }
+            if class.demand.reservation.as_deref().is_some_and(|own| self.cluster.is_ahead(own)) {
+                reason = reason.or(Some(Reason::Reservation));
+                continue;
+            }
+            if self.cluster.is_kept(&class.demand.required, class.demand.reservation.as_deref()) {
+                reason = reason.or(Some(Reason::ReqNodeNotAvail));
+                continue;
+            }
             behind |= self.first_in[class.partition.0 as usize] != Some(key);
             reason = Some(Reason::Resources);
         }

@@ -29,6 +29,9 @@ use crate::state::job::{ArrayRole, Job};
 use crate::state::promise::{Cause, PromiseChange};
 use crate::tally::Tally;
 
+/// Jobs that wait for minutes that running ones may still use are looked at again after so long, milliseconds.
+const RETRY: i64 = 60_000;
+
 /// What a pass carries along.
 pub(super) struct Walk<'a> {
     pub(super) state: &'a State,
@@ -46,6 +49,8 @@ pub(super) struct Walk<'a> {
     usage: Option<Charged>,
     /// The limit by which the last start failed that had the nodes.
     pub(super) limit: Option<Reason>,
+    /// Some job is held back by a limit that gives way with time alone.
+    pub(super) time_bound: bool,
     /// Partitions in which a job waits already; without backfill.
     pub(super) blocked: Vec<PartitionIdx>,
     /// What is said of entries that were looked at.
@@ -86,7 +91,12 @@ impl Ledger {
         verdicts: bool,
         budget: u32,
     ) -> Pass {
-        let changes = self.catch_up(state, settings, now);
+        let mut changes = self.catch_up(state, settings, now);
+        if self.retry_at <= now.0 {
+            // What running jobs may still use has become less.
+            changes.full = true;
+        }
+        self.retry_at = i64::MAX;
         self.again |= changes.full && !self.worked_off.is_empty();
         let policy = self.policy();
         let mut walk = Walk {
@@ -101,6 +111,7 @@ impl Ledger {
             licenses: None,
             usage: None,
             limit: None,
+            time_bound: false,
             blocked: Vec::new(),
             said: BTreeMap::new(),
             changes: Vec::new(),
@@ -136,7 +147,7 @@ impl Ledger {
         if walk.verdicts {
             self.give_verdicts(&mut walk, changes);
         }
-        let Walk { state, keep, changes: mut promised, given_back, mut out, now, .. } = walk;
+        let Walk { state, keep, changes: mut promised, given_back, mut out, now, time_bound, .. } = walk;
         if keep {
             // A job that starts takes its promise along.
             promised.retain(|change| {
@@ -152,8 +163,16 @@ impl Ledger {
             let sweep = given_back.map_or(i64::MAX, |since| {
                 since.saturating_add(self.policy().sweep_after).0.max(now.saturating_add(1))
             });
-            let wake = self.next_due.min(sweep);
+            let closure = self.cluster.next_closure(now).unwrap_or(i64::MAX);
+            let wake = self.next_due.min(sweep).min(closure);
             out.wake = (wake < i64::MAX).then_some(Timestamp(wake));
+        } else {
+            out.wake = self.cluster.next_closure(now).map(Timestamp);
+        }
+        if time_bound {
+            self.retry_at = now.saturating_add(RETRY);
+            let wake = out.wake.map_or(self.retry_at, |wake| wake.0.min(self.retry_at));
+            out.wake = Some(Timestamp(wake));
         }
         let again = whole && std::mem::take(&mut self.again);
         out.more = !whole || again || self.swept_to.is_some() || !self.candidates.is_empty();
@@ -247,8 +266,14 @@ impl Ledger {
             }
         }
         let (start, class, holds) = best?;
-        let end = start.saturating_add(self.span(entry, class));
+        let end = self.end_of(class, start, self.span(entry, class));
         Some(Promise { start, end, class, holds, licenses })
+    }
+
+    /// When a run of a class that starts then is believed to end.
+    fn end_of(&self, class: u32, start: i64, span: i64) -> i64 {
+        let own = self.shapes.classes[class as usize].demand.reservation.as_deref();
+        self.cluster.clip(own, start, start.saturating_add(span))
     }
 
     /// The earliest start in one class at which the licenses are free too.
@@ -300,7 +325,7 @@ impl Ledger {
             if known.hopeless || failed || cold {
                 continue;
             }
-            let end = walk.now.saturating_add(span);
+            let end = self.end_of(class, walk.now, span);
             let touched = hot && !owners && !self.shapes.families.members[class as usize].full;
             // A look at what is free now is cheap, and most searches end soon.
             walk.spend(if touched { 0 } else { self.cluster.nodes(known.list).len() / 8 });
@@ -493,7 +518,10 @@ impl Walk<'_> {
         let usage = self.usage.get_or_insert_with(|| Charged::of(self.state, self.settings));
         let partition = self.state.partition(partition)?;
         let limit = limit_of_run(job, partition);
-        usage.broken(self.state, self.settings, &LimitCandidate { job, partition, tally, limit })
+        let candidate = LimitCandidate { job, partition, tally, limit };
+        let broken = usage.broken(self.state, self.settings, &candidate);
+        self.time_bound |= broken.is_some_and(crate::limits::passes_with_time);
+        broken
     }
 
     /// Whether the licenses that a job asks for are free.

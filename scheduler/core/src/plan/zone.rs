@@ -530,6 +530,10 @@ impl Ledger {
             if !self.cluster.is_available(*node) {
                 return Err(Cause::NodeLost);
             }
+            let own = class.demand.reservation.as_deref();
+            if promise.end > from && !self.cluster.is_open(*node, own, from, promise.end) {
+                return Err(Cause::Reservation);
+            }
             let needed = class.fixed.as_ref().map(|fixed| fixed.needs[self.cluster.kind(*node)]);
             if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(*amount))
             {

@@ -91,6 +91,7 @@ pub fn common(conf: &SlurmConf) -> Settings {
     let option = |name: &str| conf.select_options.iter().any(|option| **option == *name);
     settings.block_cores = option("CR_CORE_DEFAULT_DIST_BLOCK");
     settings.one_task_per_core = option("CR_ONE_TASK_PER_CORE");
+    settings.pack_nodes = option("CR_PACK_NODES");
     settings.least_loaded = option("CR_LLN");
     if !conf.backfill {
         settings.backfill_depth = 0;

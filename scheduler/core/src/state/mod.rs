@@ -12,8 +12,10 @@ pub mod job;
 pub mod node;
 pub mod partition;
 pub mod promise;
+pub mod reservation;
 pub mod slices;
 pub mod snapshot;
+pub mod spent;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +30,9 @@ use job::Job;
 use node::Node;
 use partition::Partition;
 use promise::Promises;
+use reservation::Reservations;
 use slices::Slices;
+use spent::Spending;
 
 /// The whole state.
 #[derive(Clone, Debug, Default)]
@@ -60,12 +64,16 @@ pub struct State {
     pub partitions: Vec<Option<Partition>>,
     /// Accounting data.
     pub accounts: Accounts,
+    /// What ended runs have used, by association and QOS.
+    pub spending: Spending,
     /// How priorities grow with age.
     pub aging: Aging,
     /// Promised starts of waiting jobs.
     pub promises: Promises,
     /// What is asked of GPUs that are cut.
     pub slices: Slices,
+    /// Nodes that belong to some users or accounts for a time.
+    pub reservations: Reservations,
     /// Indexes over the above.
     pub index: Index,
 }

@@ -156,3 +156,12 @@ impl PartitionDefinition {
         }
     }
 }
+
+impl Partition {
+    /// `LLN=YES`: nodes with the largest share of idle CPUs come first for its jobs.
+    #[must_use]
+    pub fn is_least_loaded(&self) -> bool {
+        let mut shown = self.definition.shown.iter();
+        shown.any(|(key, value)| key.eq_ignore_ascii_case("LLN") && value.eq_ignore_ascii_case("YES"))
+    }
+}

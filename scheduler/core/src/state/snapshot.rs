@@ -45,7 +45,13 @@ impl State {
             each(Record::Stranger { node, run, there: true });
         }
         self.partition_records(&mut each);
+        for (name, row) in &self.reservations {
+            each(Record::Reservation(name.clone(), Some(Arc::clone(row))));
+        }
         self.account_records(&mut each);
+        for charge in self.spending.as_charges() {
+            each(Record::Charged(Box::new(charge)));
+        }
         for job in self.jobs.values() {
             each(Record::Job(Arc::clone(job)));
         }

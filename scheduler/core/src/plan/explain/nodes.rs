@@ -50,6 +50,8 @@ pub enum Cause {
     NotIdle,
     /// A job of another user keeps it from others (`--exclusive=user`).
     Owned,
+    /// A reservation has it, and the job is not of it; or the job's own has not begun, or has not got it.
+    Reserved,
     /// Jobs share its CPUs, and this one does not (OverSubscribe).
     Shared,
     /// Jobs that do not share its CPUs are there, and this one would.
@@ -105,6 +107,7 @@ impl Cause {
             Self::Make => format!("{has} other sockets, cores, threads or scratch space than asked for"),
             Self::NotIdle => format!("{is} in use, and the job wants whole nodes"),
             Self::Owned => format!("{is} kept by jobs of another user"),
+            Self::Reserved => format!("{is} not open to the job by reservations"),
             Self::Shared => format!("{is} shared by jobs (OverSubscribe), and the job shares with none"),
             Self::Unshared => format!("{is} in use by jobs that share with none"),
             Self::Cpus => format!("{has} too few free CPUs"),
@@ -207,7 +210,9 @@ struct View<'a> {
 impl View<'_> {
     fn cause(&self, idx: NodeIdx) -> Cause {
         let (demand, node) = (self.demand, self.state.node(idx));
-        if let Some(cause) = self.out_of_service(node).or_else(|| self.unwanted(idx, node)) {
+        if let Some(cause) =
+            self.out_of_service(node).or_else(|| self.unwanted(idx, node)).or_else(|| self.reserved(idx))
+        {
             return cause;
         }
         let definition = node.offer();
@@ -272,6 +277,14 @@ impl View<'_> {
             return Some(Cause::NotResponding);
         }
         (!node.is_available()).then_some(Cause::Drained)
+    }
+
+    /// Whether a reservation keeps it from the job now.
+    fn reserved(&self, idx: NodeIdx) -> Option<Cause> {
+        let now = self.state.now;
+        let soon = now.saturating_add(Span(1));
+        let own = self.demand.reservation.as_deref();
+        (!self.state.is_open(idx, own, now, soon)).then_some(Cause::Reserved)
     }
 
     fn unwanted(&self, idx: NodeIdx, node: &Node) -> Option<Cause> {
