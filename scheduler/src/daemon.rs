@@ -5,6 +5,7 @@
 //! released, the socket removed, unless another scheduler is expected there. Jobs go on.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
@@ -26,8 +27,9 @@ use crate::keys::Keys;
 use crate::lease::Leases;
 use crate::mail::Mailer;
 use crate::metrics::Metrics;
+use crate::rpc;
 use crate::rpc::socket::{self, Bound};
-use crate::rpc::{Api, server};
+use crate::rpc::{Api, plain, server};
 use crate::settings::{Configuration, dynamic};
 use crate::shelf::Shelf;
 use crate::shutdown::Shutdown;
@@ -72,6 +74,15 @@ pub enum Error {
     /// The socket.
     #[error(transparent)]
     Socket(#[from] socket::Error),
+    /// The port of 127.0.0.1 for figures.
+    #[error("MetricsPort={port} of 127.0.0.1 cannot be listened on")]
+    MetricsPort {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The recording of inputs.
     #[error("inputs cannot be recorded to {path}")]
     Recording {
@@ -127,6 +138,14 @@ fn load_keys(keys: &Arc<Keys>, shelf: &Arc<Shelf>, clock: Clock) {
     });
 }
 
+/// Only this machine can reach it: there is no authentication on it.
+fn listen_for_figures(port: u16) -> Result<tokio::net::TcpListener, Error> {
+    let failed = |source| Error::MetricsPort { port, source };
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    tokio::net::TcpListener::from_std(listener).map_err(failed)
+}
+
 impl Daemon {
     /// Starts a daemon within the present runtime.
     ///
@@ -157,6 +176,8 @@ impl Daemon {
         tell(&found);
         let settings = dynamic::with_known(&configuration.current().settings, &state);
         let views = Arc::new(Views::new(state, settings, directory, clock));
+        let metrics_port = configuration.current().metrics_port;
+        let figures = metrics_port.map(listen_for_figures).transpose()?;
         let (listener, bound) = socket::listen(&socket)?;
         let inbox = Inbox::default();
         let shelf = Arc::new(Shelf::new(&store));
@@ -211,6 +232,14 @@ impl Daemon {
                 tracing::error!("the socket failed: {error:?}");
             }
         });
+        if let Some(listener) = figures {
+            let serving = api.clone();
+            tokio::spawn(async move {
+                if let Err(error) = plain::serve(serving, listener).await {
+                    tracing::error!("the port for figures failed: {error:?}");
+                }
+            });
+        }
         let keep_socket = Arc::default();
         Ok(Self { api, socket, bound: Some(bound), controller: Some(controller), server, keep_socket })
     }
@@ -219,6 +248,15 @@ impl Daemon {
     #[must_use]
     pub fn socket(&self) -> &std::path::Path {
         &self.socket
+    }
+
+    /// Reads the configuration again and puts it in force whole, as `scontrol reconfigure` does; the log says what came of it.
+    pub fn reconfigurer(&self) -> impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + 'static {
+        let api = self.api.clone();
+        move || {
+            let api = api.clone();
+            Box::pin(async move { rpc::control::reconfigure_on_signal(&api).await })
+        }
     }
 
     /// How to tell it to stop.

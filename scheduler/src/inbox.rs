@@ -291,6 +291,12 @@ impl Inbox {
         self.0.kib.close();
     }
 
+    /// Whether callers have to wait for a place, or nothing is taken any more.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.0.places.is_closed() || self.0.places.available_permits() == 0
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {

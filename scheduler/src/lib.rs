@@ -19,6 +19,7 @@ pub mod lease;
 pub mod mail;
 pub mod metrics;
 pub mod offline;
+pub mod privilege;
 pub mod rows;
 pub mod rpc;
 pub mod settings;

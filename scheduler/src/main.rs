@@ -119,6 +119,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = source.is_some().then_some(&*loaded.settings.cluster);
     let socket = environment.socket(cluster);
     let state = environment.state(arguments.state.as_deref(), loaded.state_save_location.as_deref());
+    let user = scheduler::privilege::become_slurm_user(loaded.slurm_user, &state, &socket)?;
+    if let Some(user) = user {
+        tracing::info!(user, "running as SlurmUser");
+    }
     // The program that runs now, also after an upgrade has put another one in its place.
     let compactor = Some(PathBuf::from("/proc/self/exe"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -128,6 +132,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .context("the runtime cannot be started")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+        let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
         let daemon = Daemon::start(Options {
             configuration,
@@ -147,6 +152,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             state = %state.display(),
             "the scheduler is up"
         );
+        let reconfigure = daemon.reconfigurer();
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reconfigure().await;
+            }
+        });
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {

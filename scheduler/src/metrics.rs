@@ -131,6 +131,10 @@ pub struct Metrics {
     pub pass: Histogram,
     /// From the arrival of a submission to the release of its answer.
     pub submit: Histogram,
+    /// From the release of a command for an executor to its hand-over to the stream.
+    pub dispatch: Histogram,
+    /// From the hand-over of a launch to the executor's word that it began.
+    pub launch: Histogram,
 }
 
 /// What is true at the moment of the question.
@@ -188,6 +192,8 @@ impl Metrics {
         self.commit.show("sluice_commit_seconds", "From hand-over to sync of a batch.", &mut out);
         self.pass.show("sluice_pass_seconds", "Planning passes.", &mut out);
         self.submit.show("sluice_submit_seconds", "From arrival to answer of a submission.", &mut out);
+        self.dispatch.show("sluice_dispatch_seconds", "From release to stream of a command.", &mut out);
+        self.launch.show("sluice_launch_seconds", "From the stream to the begin of a launch.", &mut out);
         out
     }
 }

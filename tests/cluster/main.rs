@@ -8,6 +8,7 @@ mod install;
 mod life;
 mod limits;
 mod mail;
+mod monitoring;
 mod record;
 mod restart;
 mod signal;

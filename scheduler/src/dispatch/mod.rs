@@ -9,6 +9,7 @@ pub mod session;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use model::id::NodeIdx;
 use scheduler_core::effect::Effect;
@@ -24,8 +25,8 @@ pub enum Order {
     Accepted(NodeIdx),
     /// The session is over, for this reason.
     End(Box<str>),
-    /// Something for the executor.
-    Do(Effect),
+    /// Something for the executor, and when it was released.
+    Do(Effect, Instant),
 }
 
 /// The queue of one session.
@@ -127,7 +128,7 @@ impl Dispatch {
         let mut table = self.lock();
         let Some(&session) = table.by_node.get(&node) else { return };
         let Some(orders) = table.sessions.get(&session) else { return };
-        if orders.try_send(Order::Do(effect)).is_err() {
+        if orders.try_send(Order::Do(effect, Instant::now())).is_err() {
             // It takes nothing, or has gone: without its sender the session ends.
             tracing::warn!(node = node.0, "the executor does not take its commands; its session is ended");
             table.sessions.remove(&session);
@@ -162,10 +163,10 @@ mod tests {
         dispatch.release(accepted(second, 0));
         dispatch.release(acknowledge(0));
         assert!(matches!(first_orders.try_recv(), Ok(Order::Accepted(NodeIdx(0)))));
-        assert!(matches!(first_orders.try_recv(), Ok(Order::Do(_))));
+        assert!(matches!(first_orders.try_recv(), Ok(Order::Do(..))));
         assert!(matches!(first_orders.try_recv(), Ok(Order::End(_))));
         assert!(matches!(second_orders.try_recv(), Ok(Order::Accepted(_))));
-        assert!(matches!(second_orders.try_recv(), Ok(Order::Do(_))));
+        assert!(matches!(second_orders.try_recv(), Ok(Order::Do(..))));
         dispatch.close(first);
         assert_eq!(dispatch.connected(), 1);
         dispatch.close(second);

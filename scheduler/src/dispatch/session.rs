@@ -6,7 +6,8 @@
 //! The reader and the writer are tasks of their own, so that a slow stream in one direction does not hold
 //! the other. Whichever ends first ends the session, and the machine is told once.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::id::{BodyHash, Epoch, NodeIdx};
@@ -23,7 +24,9 @@ use tonic::{Status, Streaming};
 
 use super::launch::{Composed, Draft, Site, compose, finish};
 use super::{Dispatch, Order, Orders};
+use crate::clock;
 use crate::inbox::{Inbox, Item};
+use crate::metrics::Metrics;
 use crate::rows::node::Vitals;
 use crate::shelf::Shelf;
 use crate::store::bodies::Bodies;
@@ -36,11 +39,12 @@ const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_S: u32 = 5;
 /// Silence after which a session is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(HEARTBEAT_S as u64 * 6);
+/// Launches whose begin is waited for.
+const LAUNCHES_MAX: usize = 16_384;
 /// Messages that wait for the connection.
 const MESSAGES_MAX: usize = 64;
 
 /// What a session works with.
-#[derive(Clone)]
 pub struct Parts {
     /// The sessions' table.
     pub dispatch: Arc<Dispatch>,
@@ -52,6 +56,34 @@ pub struct Parts {
     pub shelf: Arc<Shelf>,
     /// What launches say of the site.
     pub site: Arc<Site>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Launches that are on their way, and since when.
+    pub launches: Launches,
+}
+
+/// Launches that were handed to a stream and whose begin was not told yet. Those of an executor that never tells are
+/// forgotten with its session, and beyond a number none is noted.
+#[derive(Default)]
+pub struct Launches(Mutex<HashMap<RunKey, Timestamp>>);
+
+impl Launches {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunKey, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self, run: RunKey) {
+        let mut launches = self.lock();
+        if launches.len() < LAUNCHES_MAX {
+            launches.insert(run, clock::wall());
+        }
+    }
+
+    /// How long the launch took, by the executor's word on when it began; it may be told late.
+    fn told(&self, run: RunKey, begun_ms: i64) -> Option<Duration> {
+        let sent = self.lock().remove(&run)?;
+        Some(Duration::from_millis(u64::try_from(begun_ms - sent.0).unwrap_or(0)))
+    }
 }
 
 /// What the executor gets.
@@ -147,6 +179,10 @@ async fn listen(
             Some(Up::Report(report)) => {
                 let run = agent::run_key(report.key)
                     .map_err(|error| Status::invalid_argument(error.to_string()))?;
+                let begun = report.begun_ms.or(report.outcome.as_ref().map(|outcome| outcome.begun_ms));
+                if let Some(length) = begun.and_then(|at| parts.launches.told(run, at)) {
+                    parts.metrics.launch.note(length);
+                }
                 let report = agent::report(report.stage, report.outcome, report.begun_ms, report.progress);
                 let item = Item::Report { session, run, report };
                 parts.inbox.send(item).await.map_err(|_| stopping())?;
@@ -183,7 +219,18 @@ async fn write(
                 let _ = send(out, Down::Goodbye(v1::Goodbye { reason: reason.into() })).await;
                 return;
             }
-            Order::Do(effect) => command(parts, session, effect).await,
+            Order::Do(effect, released) => {
+                let run = match &effect {
+                    Effect::Launch { run, .. } => Some(*run),
+                    _ => None,
+                };
+                let down = command(parts, session, effect).await;
+                if down.is_some() {
+                    parts.metrics.dispatch.note(released.elapsed());
+                    run.into_iter().for_each(|run| parts.launches.sent(run));
+                }
+                down
+            }
         };
         if let Some(down) = down
             && send(out, down).await.is_err()

@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, peer};
-use crate::dispatch::session::{Parts, start};
+use crate::dispatch::session::{Launches, Parts, start};
 
 #[tonic::async_trait]
 impl Agent for Api {
@@ -28,6 +28,8 @@ impl Agent for Api {
             views: self.views.clone(),
             shelf: self.shelf.clone(),
             site: self.site.clone(),
+            metrics: self.metrics.clone(),
+            launches: Launches::default(),
         };
         Ok(Response::new(ReceiverStream::new(start(parts, uid, request.into_inner()))))
     }

@@ -1,5 +1,6 @@
 //! Acts on jobs, nodes and partitions; reconfigure and shutdown.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::job::JobState;
@@ -12,6 +13,7 @@ use tonic::Status;
 use super::{Api, invalid, stopping, unknown_outcome};
 use crate::inbox::Item;
 use crate::lease::root;
+use crate::settings::Loaded;
 use crate::wire;
 use crate::wire::control::Asked;
 
@@ -102,7 +104,10 @@ async fn reconfigure(api: &Api, asker: &Asker, dry_run: bool) -> Result<v1::Cont
         }
     };
     if dry_run {
-        return Ok(reply(Vec::new()));
+        let lines = differences(&api.configuration.current(), &read);
+        return Ok(reply(
+            lines.into_iter().map(|line| Outcome { object: line.into(), refused: None }).collect(),
+        ));
     }
     let (sender, in_force) = tokio::sync::oneshot::channel();
     let settings = read.settings.clone();
@@ -110,6 +115,79 @@ async fn reconfigure(api: &Api, asker: &Asker, dry_run: bool) -> Result<v1::Cont
     in_force.await.map_err(|_| unknown_outcome())?;
     api.configuration.put_in_force(read);
     Ok(reply(Vec::new()))
+}
+
+/// Keys that a running scheduler does not change; what stands in the file counts at the next start.
+const AT_START: [&str; 4] = ["ClusterName", "MetricsPort", "SlurmUser", "StateSaveLocation"];
+
+/// What another configuration would change, a line for each key, node and partition.
+fn differences(now: &Loaded, next: &Loaded) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut compare = |what: &str, before: Option<String>, after: Option<String>| {
+        if before == after {
+            return;
+        }
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "(not there)".to_owned());
+        let late = if AT_START.contains(&what) { " (at the next start)" } else { "" };
+        lines.push(format!("{what}: {} -> {}{late}", shown(before), shown(after)));
+    };
+    let value = |loaded: &Loaded, key: &str| {
+        loaded.shown.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+    };
+    let keys: BTreeSet<&str> = now.shown.iter().chain(&next.shown).map(|(key, _)| key.as_str()).collect();
+    for key in keys {
+        compare(key, value(now, key), value(next, key));
+    }
+    let port = |loaded: &Loaded| loaded.metrics_port.map(|port| port.to_string());
+    compare("MetricsPort", port(now), port(next));
+    let nodes = |loaded: &Loaded| -> BTreeMap<String, String> {
+        let nodes = loaded.settings.nodes.iter();
+        nodes.map(|node| (format!("node {}", node.name), digest_of(&format!("{node:?}")))).collect()
+    };
+    let partitions = |loaded: &Loaded| -> BTreeMap<String, String> {
+        let partitions = loaded.settings.partitions.iter();
+        partitions.map(|one| (format!("partition {}", one.name), digest_of(&format!("{one:?}")))).collect()
+    };
+    for (before, after) in [(nodes(now), nodes(next)), (partitions(now), partitions(next))] {
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for name in names {
+            match (before.get(name), after.get(name)) {
+                (Some(_), None) => lines.push(format!("{name}: goes")),
+                (None, Some(_)) => lines.push(format!("{name}: comes")),
+                (Some(before), Some(after)) if before != after => lines.push(format!("{name}: changes")),
+                _ => {}
+            }
+        }
+    }
+    lines
+}
+
+fn digest_of(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// SIGHUP: as an administrator's `reconfigure`, told in the log.
+pub async fn reconfigure_on_signal(api: &Api) {
+    match reconfigure(api, &root_asker(api), false).await {
+        Ok(reply) => {
+            let refused = reply.outcomes.into_iter().find_map(|outcome| outcome.refused);
+            match refused {
+                Some(refused) => {
+                    for line in refused.lines {
+                        tracing::error!("the configuration is refused, the one in force stays: {line}");
+                    }
+                }
+                None => tracing::info!("SIGHUP: the configuration was read again and is in force"),
+            }
+        }
+        Err(status) => tracing::error!("SIGHUP: {}", status.message()),
+    }
+}
+
+/// Whoever may signal the daemon administrates it.
+fn root_asker(api: &Api) -> Asker {
+    let administrators = api.views.read().settings.administrators.clone();
+    administrators.first().map_or_else(root, |uid| Asker { uid: *uid, ..root() })
 }
 
 async fn shutdown(api: &Api, asker: &Asker, kill_jobs: bool) -> Result<v1::ControlReply, Status> {

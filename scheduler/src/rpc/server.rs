@@ -15,8 +15,7 @@ use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 
-use super::{Api, MESSAGE_MAX, diagnostics};
-use crate::rows;
+use super::{Api, MESSAGE_MAX, plain};
 
 /// Largest message of an executor: a registration that shows a million runs.
 const AGENT_MESSAGE_MAX: usize = 256 << 20;
@@ -82,25 +81,7 @@ impl Service<http::Request<Body>> for Router {
         if service == <AgentServer<Api> as NamedService>::NAME {
             return self.agent.call(request);
         }
-        let response = plain(&self.api, &request);
+        let response = plain::answer(&self.api, &request);
         Box::pin(async move { Ok(response) })
     }
-}
-
-/// Plain HTTP: figures and health.
-fn plain(api: &Api, request: &http::Request<Body>) -> http::Response<Body> {
-    let (status, text) = match request.uri().path() {
-        "/metrics" => {
-            (200, api.metrics.text(diagnostics::gauges(api)) + &rows::gpu::metrics(&api.views.read()))
-        }
-        "/livez" => (200, "ok\n".to_owned()),
-        "/readyz" if api.shutdown.is_triggered() => (503, "stopping\n".to_owned()),
-        "/readyz" => (200, "ok\n".to_owned()),
-        _ => (404, "not found\n".to_owned()),
-    };
-    http::Response::builder()
-        .status(status)
-        .header("content-type", "text/plain; version=0.0.4; charset=utf-8")
-        .body(Body::new(text))
-        .expect("a status, a header and a text make a response")
 }

@@ -43,6 +43,7 @@ pub fn without_files() -> Loaded {
         private_data: Vec::new(),
         state_save_location: None,
         mail: mail_of(&conf, None),
+        slurm_user: None,
         metrics_port: None,
         notices: Vec::new(),
     }
@@ -86,6 +87,7 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         private_data: conf.private_data.clone(),
         state_save_location: Some(PathBuf::from(&*conf.state_save_location)),
         mail: mail_of(conf, slurm_user),
+        slurm_user,
         metrics_port: None,
         notices,
     })

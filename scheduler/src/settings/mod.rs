@@ -32,6 +32,8 @@ pub struct Loaded {
     pub state_save_location: Option<PathBuf>,
     /// How mail leaves.
     pub mail: mail::Settings,
+    /// User and group of SlurmUser, where the file names one that this machine knows.
+    pub slurm_user: Option<(u32, u32)>,
     /// Port of 127.0.0.1 for figures and health.
     pub metrics_port: Option<u16>,
     /// What the administrator should know, with file and line.
@@ -63,6 +65,7 @@ impl Configuration {
             private_data: Vec::new(),
             state_save_location: None,
             mail: mail::Settings { program: "/bin/mail".into(), domain: None, user: None },
+            slurm_user: None,
             metrics_port: None,
             notices: Vec::new(),
         };

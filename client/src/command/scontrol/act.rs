@@ -237,9 +237,16 @@ pub(super) async fn ping(session: &mut Session) {
 
 /// `reconfigure`, with `dry-run` only checking.
 pub(super) async fn reconfigure(session: &mut Session, words: &[String]) {
-    let dry_run = words.first().is_some_and(|word| word.eq_ignore_ascii_case("dry-run"));
+    let dry_run = session.dry_run || words.first().is_some_and(|word| word.eq_ignore_ascii_case("dry-run"));
     let act = Act::Reconfigure(Reconfigure { dry_run });
-    daemons(session, "slurm_reconfigure", act).await;
+    let Some(outcomes) = daemons(session, "slurm_reconfigure", act).await else { return };
+    if dry_run {
+        let lines: Vec<String> = outcomes.into_iter().map(|outcome| outcome.object).collect();
+        match lines.is_empty() {
+            true => say::out("nothing would change\n"),
+            false => lines.iter().for_each(|line| say::out(format!("{line}\n"))),
+        }
+    }
 }
 
 /// `shutdown`.
@@ -247,12 +254,16 @@ pub(super) async fn shutdown(session: &mut Session) {
     daemons(session, "slurm_shutdown", Act::Shutdown(Shutdown { kill_jobs: false })).await;
 }
 
-async fn daemons(session: &mut Session, function: &str, act: Act) {
-    let Some(outcomes) = send(session, function, act).await else { return };
-    for refused in outcomes.into_iter().filter_map(|outcome| outcome.refused) {
+/// What came of an act on the daemons; `None` where it was refused or failed, which has been told.
+async fn daemons(session: &mut Session, function: &str, act: Act) -> Option<Vec<ControlOutcome>> {
+    let outcomes = send(session, function, act).await?;
+    let mut refusals = outcomes.iter().filter_map(|outcome| outcome.refused.clone()).peekable();
+    let sound = refusals.peek().is_none();
+    for refused in refusals {
         refused.lines.iter().for_each(|line| session.fail_with_name(line));
         session.fail(format!("{function} error:{}", refusal(refused.number)));
     }
+    sound.then_some(outcomes)
 }
 
 /// `wait_job`: until the job holds its nodes.

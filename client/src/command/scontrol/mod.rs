@@ -28,6 +28,7 @@ enum O {
     All,
     Clusters,
     Details,
+    DryRun,
     Help,
     Hide,
     Ignored,
@@ -42,6 +43,7 @@ enum O {
 const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::All, b'a', "all", Nothing),
     Spec::new(O::Details, b'd', "details", Nothing),
+    Spec::long(O::DryRun, "dry-run", Nothing),
     Spec::long(O::Ignored, "federation", Nothing),
     Spec::new(O::Ignored, b'F', "future", Nothing),
     Spec::new(O::Help, b'h', "help", Nothing),
@@ -76,6 +78,8 @@ struct Session {
     client: Option<Client>,
     status: u8,
     done: bool,
+    /// `--dry-run`: of `reconfigure`, which only says what would change.
+    dry_run: bool,
 }
 
 impl Session {
@@ -120,6 +124,7 @@ pub(crate) fn run(call: &Call) -> u8 {
         client: None,
         status: 0,
         done: false,
+        dry_run: false,
     };
     // Words like "TimeLimit=-1" are no options: as in Slurm, the first word that is none ends them.
     let words = match crate::getopt::split(&call.program, OPTIONS, true, &call.argv) {
@@ -139,6 +144,7 @@ pub(crate) fn run(call: &Call) -> u8 {
                 }
             }
             O::Details => session.style.details = true,
+            O::DryRun => session.dry_run = true,
             O::Help => {
                 say::out(HELP);
                 return 0;
@@ -324,7 +330,7 @@ scontrol [<OPTION>] [<COMMAND>]
      uhold <job_list>                   the same, to be released by the user
      notify <job_id> message            a line into the job's output
      ping                               whether the scheduler answers
-     reconfigure                        read the configuration again
+     reconfigure [--dry-run]            read the configuration again, or say what that would change
      release <job_list>                 let held jobs start
      requeue <job_list>                 put jobs back into the queue
      requeuehold <job_list>             the same, and hold them
