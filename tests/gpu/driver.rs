@@ -17,7 +17,7 @@ struct Machine {
     _turn: MutexGuard<'static, ()>,
 }
 
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let built = here.ancestors().skip(1).take(2).map(|folder| folder.join("libfake_nvml.so"));
     built.into_iter().find(|path| path.exists()).expect("the library is built with this test")

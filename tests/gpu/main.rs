@@ -1,3 +1,4 @@
 //! GPUs through a pretended `libnvidia-ml.so.1`, loaded as the real one is.
 
+mod cluster;
 mod driver;
