@@ -40,27 +40,45 @@ pub(crate) enum Event {
     Exited { node: usize, rank: u32, exit: Exit },
     /// A line for the user.
     Note { text: String },
+    /// Bytes of what a node tells the others.
+    Exchange { node: usize, bytes: Vec<u8> },
     /// All is said.
     Ended { node: usize },
     /// The supervisor cannot be reached, or refuses; why.
     Lost { node: usize, reason: String },
 }
 
-/// What the owner wants of the supervisors.
+/// Input for the tasks.
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
-    /// Input for the tasks.
+    /// These bytes.
     Input(Vec<u8>),
-    /// No more input comes.
+    /// No more comes.
     CloseInput,
+}
+
+/// What else the owner wants of a supervisor.
+#[derive(Clone, Debug)]
+enum Command {
     /// To be sent as it is: a signal, an end, a window's size.
     Send(Frame),
+    /// Bytes of the exchange.
+    Exchange(Vec<u8>),
 }
 
 /// The connections of one step.
 pub(crate) struct Step {
     pub events: mpsc::Receiver<Event>,
-    nodes: Vec<mpsc::Sender<Order>>,
+    nodes: Vec<Handle>,
+}
+
+/// The ways to one connection. Commands have a way of their own: they must get through where the tasks take no input,
+/// and whoever takes the events may not wait for a connection that waits for them. Its length needs no limit: a
+/// person's signals, and one answer to each thing that the node has asked.
+#[derive(Clone)]
+struct Handle {
+    input: mpsc::Sender<Order>,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Step {
@@ -69,19 +87,22 @@ impl Step {
         let (sender, events) = mpsc::channel(EVENTS);
         let mut nodes = Vec::new();
         for (node, socket) in sockets.into_iter().enumerate() {
-            let (orders, receiver) = mpsc::channel(ORDERS);
+            let (input, orders) = mpsc::channel(ORDERS);
+            let (commands, receiver) = mpsc::unbounded_channel();
             let line = Line {
                 node,
                 socket,
                 cookie: cookie.to_vec(),
                 events: sender.clone(),
-                orders: receiver,
+                orders,
+                commands: receiver,
                 received: BTreeMap::new(),
                 numbered: 0,
-                input: Input::default(),
+                input: Input::new(Stream::Input),
+                exchange: Input::new(Stream::Exchange),
             };
             tokio::spawn(line.run());
-            nodes.push(orders);
+            nodes.push(Handle { input, commands });
         }
         Self { events, nodes }
     }
@@ -92,25 +113,38 @@ impl Step {
     }
 }
 
-/// Sends orders to all nodes of a step.
+/// Sends orders to the nodes of a step. A connection that is over wants nothing more.
 #[derive(Clone)]
 pub(crate) struct Orders {
-    nodes: Vec<mpsc::Sender<Order>>,
+    nodes: Vec<Handle>,
 }
 
 impl Orders {
-    /// Waits where a node has more input than it can take. Nodes that have ended are left out.
-    pub(crate) async fn send(&self, order: &Order) {
+    /// Input for all nodes. Waits where one has more than it can take.
+    pub(crate) async fn input(&self, order: &Order) {
         for node in &self.nodes {
-            // A connection that is over wants nothing more.
-            let _ = node.send(order.clone()).await;
+            let _ = node.input.send(order.clone()).await;
+        }
+    }
+
+    /// A frame for all nodes, as it is.
+    pub(crate) fn send(&self, frame: &Frame) {
+        for node in &self.nodes {
+            let _ = node.commands.send(Command::Send(frame.clone()));
+        }
+    }
+
+    /// Bytes of the exchange for one node.
+    pub(crate) fn exchange(&self, node: usize, bytes: Vec<u8>) {
+        if let Some(node) = self.nodes.get(node) {
+            let _ = node.commands.send(Command::Exchange(bytes));
         }
     }
 }
 
-/// Input that a supervisor has not acknowledged yet.
-#[derive(Default)]
+/// Bytes for a supervisor, of the tasks' input or of the exchange, that it has not acknowledged yet.
 struct Input {
+    stream: Stream,
     /// Offset of the first byte that is kept.
     start: u64,
     kept: VecDeque<u8>,
@@ -121,6 +155,15 @@ struct Input {
 }
 
 impl Input {
+    fn new(stream: Stream) -> Self {
+        Self { stream, start: 0, kept: VecDeque::new(), sent: 0, closed: false, close_sent: false }
+    }
+
+    /// A connection begins: what was not acknowledged is sent again.
+    fn rewind(&mut self) {
+        (self.sent, self.close_sent) = (self.start, false);
+    }
+
     fn end(&self) -> u64 {
         self.start + self.kept.len() as u64
     }
@@ -136,18 +179,21 @@ impl Input {
         self.sent = self.sent.max(self.start);
     }
 
-    /// The frames that are due.
+    /// The frames that are due: no more than the supervisor has promised to take.
     fn frames(&mut self) -> Vec<Frame> {
-        let position = |offset| Position { rank: ALL_RANKS, stream: Stream::Input, offset };
+        let stream = self.stream;
+        let position = |offset| Position { rank: ALL_RANKS, stream, offset };
         let mut frames = Vec::new();
-        while self.sent < self.end() {
+        let until = self.end().min(self.start + WINDOW as u64);
+        while self.sent < until {
             let from = (self.sent - self.start) as usize;
-            let bytes: Vec<u8> = self.kept.range(from..).take(CHUNK).copied().collect();
+            let count = CHUNK.min((until - self.sent) as usize);
+            let bytes: Vec<u8> = self.kept.range(from..from + count).copied().collect();
             let offset = self.sent;
             self.sent += bytes.len() as u64;
             frames.push(Frame::Data { position: position(offset), bytes });
         }
-        if self.closed && !self.close_sent {
+        if self.closed && !self.close_sent && self.sent == self.end() {
             self.close_sent = true;
             frames.push(Frame::Close { position: position(self.end()) });
         }
@@ -162,11 +208,13 @@ struct Line {
     cookie: Vec<u8>,
     events: mpsc::Sender<Event>,
     orders: mpsc::Receiver<Order>,
+    commands: mpsc::UnboundedReceiver<Command>,
     /// How much of each stream the owner has.
     received: BTreeMap<(u32, Stream), u64>,
     /// The last numbered event that the owner has.
     numbered: u32,
     input: Input,
+    exchange: Input,
 }
 
 /// How a connection ended.
@@ -225,7 +273,7 @@ impl Line {
         let (mut read, mut write) = stream.split();
         let mut decoder = Decoder::default();
         let mut buffer = vec![0; READ];
-        let (mut welcome, mut orders_over) = (false, false);
+        let (mut welcome, mut orders_over, mut commands_over) = (false, false, false);
         loop {
             let wants_orders = welcome && !orders_over && self.input.has_room();
             tokio::select! {
@@ -234,14 +282,20 @@ impl Line {
                     Ok(count) => decoder.push(&buffer[..count]),
                     Err(error) => return Over::Broken(error.to_string()),
                 },
-                order = self.orders.recv(), if wants_orders || welcome && self.input.closed && !orders_over => {
-                    match order {
-                        Some(order) => if let Err(error) = self.obey(order, &mut write).await {
+                command = self.commands.recv(), if welcome && !commands_over => match command {
+                    Some(Command::Send(frame)) => {
+                        if let Err(error) = write.write_all(&frame.to_bytes()).await {
                             return Over::Broken(error.to_string());
-                        },
-                        None => orders_over = true,
+                        }
                     }
-                }
+                    Some(Command::Exchange(bytes)) => self.exchange.kept.extend(bytes),
+                    None => commands_over = true,
+                },
+                order = self.orders.recv(), if wants_orders => match order {
+                    Some(Order::Input(bytes)) => self.input.kept.extend(bytes),
+                    Some(Order::CloseInput) => self.input.closed = true,
+                    None => orders_over = true,
+                },
             }
             loop {
                 match decoder.next_frame() {
@@ -250,7 +304,8 @@ impl Line {
                     Ok(Some(Frame::Welcome { input_offset, .. })) => {
                         welcome = true;
                         self.input.acknowledge(input_offset);
-                        (self.input.sent, self.input.close_sent) = (self.input.start, false);
+                        self.input.rewind();
+                        self.exchange.rewind();
                     }
                     Ok(Some(Frame::Refused { reason })) => return Over::Refused(reason),
                     Ok(Some(Frame::Ended)) => {
@@ -271,22 +326,13 @@ impl Line {
                 }
             }
             if welcome {
-                for frame in self.input.frames() {
+                for frame in self.exchange.frames().into_iter().chain(self.input.frames()) {
                     if let Err(error) = write.write_all(&frame.to_bytes()).await {
                         return Over::Broken(error.to_string());
                     }
                 }
             }
         }
-    }
-
-    async fn obey(&mut self, order: Order, write: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
-        match order {
-            Order::Input(bytes) => self.input.kept.extend(bytes),
-            Order::CloseInput => self.input.closed = true,
-            Order::Send(frame) => write.write_all(&frame.to_bytes()).await?,
-        }
-        Ok(())
     }
 
     /// Hands a frame to the owner and gives the answer; `None` where the owner has gone.
@@ -303,11 +349,17 @@ impl Line {
                         0 => bytes,
                         _ => bytes.get(skip..).unwrap_or_default().to_vec(),
                     };
-                    let event = Event::Data { rank: position.rank, stream: position.stream, bytes };
+                    let event = match position.stream {
+                        Stream::Exchange => Event::Exchange { node: self.node, bytes },
+                        stream => Event::Data { rank: position.rank, stream, bytes },
+                    };
                     self.events.send(event).await.ok()?;
                     self.received.insert(key, end);
                 }
                 Some(Some(Frame::Ack { position: Position { offset: end.max(have), ..position } }))
+            }
+            Frame::Close { position } if position.stream == Stream::Exchange => {
+                Some(Some(Frame::Ack { position }))
             }
             Frame::Close { position } => {
                 let event = Event::Close { rank: position.rank, stream: position.stream };
@@ -315,7 +367,10 @@ impl Line {
                 Some(Some(Frame::Ack { position }))
             }
             Frame::Ack { position } => {
-                self.input.acknowledge(position.offset);
+                match position.stream {
+                    Stream::Exchange => self.exchange.acknowledge(position.offset),
+                    _ => self.input.acknowledge(position.offset),
+                }
                 Some(None)
             }
             Frame::Exited { number, rank, exit } if number > self.numbered => {
@@ -333,10 +388,45 @@ impl Line {
     }
 }
 
+/// A step's socket where this process sees it: in a container the node's run folders are elsewhere, and
+/// `SLUICE_RUNS=OUTSIDE=INSIDE` says where.
+pub(crate) fn as_seen_here(socket: &str) -> PathBuf {
+    let moved = |text: String| {
+        let (outside, inside) = text.rsplit_once('=')?;
+        let rest = socket.strip_prefix(outside).filter(|rest| rest.starts_with('/'))?;
+        Some(PathBuf::from(format!("{inside}{rest}")))
+    };
+    let there = std::env::var("SLUICE_RUNS").ok().and_then(moved);
+    there.unwrap_or_else(|| PathBuf::from(socket))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::net::UnixListener as Listener;
+
+    /// Input that comes in odd pieces stays within the window, and its end comes after it.
+    #[test]
+    fn no_more_is_sent_than_may_be() {
+        let mut input = Input::new(Stream::Input);
+        input.kept.extend(vec![7; WINDOW + 5]);
+        input.closed = true;
+        let sizes = |frames: Vec<Frame>| -> Vec<Option<usize>> {
+            let size = |frame: &Frame| match frame {
+                Frame::Data { bytes, .. } => Some(bytes.len()),
+                _ => None,
+            };
+            frames.iter().map(size).collect()
+        };
+        assert_eq!(sizes(input.frames()), [Some(CHUNK); 4]);
+        assert_eq!(sizes(input.frames()), []);
+        input.acknowledge(2);
+        assert_eq!(sizes(input.frames()), [Some(2)]);
+        input.rewind();
+        assert_eq!(sizes(input.frames()).len(), 5);
+        input.acknowledge(WINDOW as u64);
+        assert_eq!(sizes(input.frames()), [Some(3), None]);
+    }
 
     /// A supervisor that breaks the connection once and then says the rest, the last bytes twice.
     #[test]

@@ -81,6 +81,10 @@ pub struct Fixed {
     pub propagated: launch::rlimits::Propagated,
     /// How long a step lives without its client, ms.
     pub client_grace_ms: u64,
+    /// MpiDefault.
+    pub mpi_default: launch::mpi::Kind,
+    /// The program that serves tasks by PMIx, where there is one.
+    pub pmix: Option<PathBuf>,
     /// This kernel.
     pub boot_id: [u8; 16],
     /// This spool.
@@ -116,6 +120,8 @@ impl Fixed {
             propagated: self.propagated,
             client_grace_ms: self.client_grace_ms,
             gpus,
+            mpi_default: self.mpi_default,
+            pmix: self.pmix.as_deref(),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::Gpus;
 use crate::host;
 use crate::launch::rlimits::Propagated;
+use crate::launch::mpi;
 use crate::launch::spares::Spares;
 use crate::launch::user::Accounts;
 use crate::logbook::Logbook;
@@ -91,6 +92,7 @@ pub async fn run(
     let commands = own_folder();
     let containers =
         Containers::new(asked, &supervisor, Path::new(&commands), &spool.run_root, uid, &spool.id);
+    let pmix = Some(supervisor.with_file_name("sluice-pmix")).filter(|program| program.is_file());
     let fixed = Arc::new(Fixed {
         node: identity.node,
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
@@ -107,6 +109,8 @@ pub async fn run(
             Propagated::of(&conf.propagate_limits, &conf.propagate_limits_except)
         }),
         client_grace_ms: CLIENT_GRACE_MS,
+        mpi_default: conf.as_ref().and_then(|conf| mpi::Kind::parse(&conf.mpi_default)).unwrap_or_default(),
+        pmix,
         boot_id: host::boot_id().context("cannot read the kernel's boot id")?,
         spool_id: spool.id,
         facts,

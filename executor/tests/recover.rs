@@ -48,6 +48,8 @@ fn place(name: &str) -> Place {
         task_epilog: None,
         append: false,
         client_grace_ms: 0,
+        mpi_default: executor::launch::mpi::Kind::None,
+        pmix: None,
         boot_id: BOOT,
         spool_id: [0; 16],
         facts: proto::v1::NodeFacts::default(),

@@ -17,7 +17,9 @@ mod past;
 mod sacct;
 mod sacctmgr;
 mod salloc;
+mod sattach;
 mod sbatch;
+mod sbcast;
 mod scancel;
 mod scontrol;
 mod sdiag;
@@ -125,8 +127,7 @@ pub(crate) fn version() -> String {
 pub(crate) const COMPATIBLE: &str = "26.05.5";
 
 /// Commands of Slurm that are not built yet, and refused by name.
-const NOT_BUILT: [&str; 9] =
-    ["sshare", "sattach", "sbcast", "strigger", "scrontab", "sreport", "sackd", "scrun", "sview"];
+const NOT_BUILT: [&str; 7] = ["sshare", "strigger", "scrontab", "sreport", "sackd", "scrun", "sview"];
 
 /// Runs the command that the process is called by.
 #[must_use]
@@ -148,7 +149,9 @@ fn dispatch(name: &str, argv: Vec<OsString>) -> u8 {
         "sacct" => sacct::run(&call),
         "sacctmgr" => sacctmgr::run(&call),
         "salloc" => salloc::run(&call),
+        "sattach" => sattach::run(&call),
         "sbatch" => sbatch::run(&call),
+        "sbcast" => sbcast::run(&call),
         "scancel" => scancel::run(&call),
         "scontrol" => scontrol::run(&call),
         "sdiag" => sdiag::run(&call),

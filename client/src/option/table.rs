@@ -254,7 +254,12 @@ pub(crate) const ROWS: &[Row] = &[
     maybe(0, "exclusive", ALL, "EXCLUSIVE", exclusive),
     value(0, "export", BOTH, "EXPORT", text!(manner.export)),
     value(0, "export-file", SBATCH, "", text!(manner.export_file)),
-    refuse(0, "external-launcher", Takes::Nothing, SRUN, ""),
+    flag(0, "external-launcher", SRUN, "", |draft, _| {
+        // Beside all other steps, with all that the job has on each node; the launcher's own protocol serves its tasks.
+        (draft.manner.overlap, draft.manner.whole) = (true, true);
+        draft.manner.mpi = Some("none".to_owned());
+        Ok(())
+    }),
     value(0, "extra", ALL, "", rare!(extra)),
     value(b'B', "extra-node-info", ALL, "", |draft, text| {
         let [sockets, cores, threads] = read::sockets_cores_threads(text)?;
@@ -610,11 +615,11 @@ fn hint(draft: &mut Draft<'_>, text: &str) -> Outcome {
 
 fn mpi(draft: &mut Draft<'_>, text: &str) -> Outcome {
     match text {
-        "none" | "pmi2" => {
+        "none" | "pmi2" | "pmix" => {
             draft.manner.mpi = Some(text.to_owned());
             Ok(())
         }
-        "list" => Err(Bad::Print("MPI plugin types are...\n\tnone\n\tpmi2\n".to_owned())),
+        "list" => Err(Bad::Print("MPI plugin types are...\n\tnone\n\tpmi2\n\tpmix\n".to_owned())),
         other => Err(Bad::Lines(vec![
             format!("MPI: Cannot create context for mpi/{other}"),
             "MPI: Unable to load any plugin".to_owned(),

@@ -193,6 +193,7 @@ pub fn of_step(
             environment.set(name, value);
         }
     }
+    environment.set_some("SLURM_MPI_TYPE", tasks.mpi.as_ref());
     environment.set_text("SLURM_JOB_GROUP", &launch.group);
     environment.set_default("SLURM_UMASK", format!("{:04o}", tasks.umask));
     environment.set("SLURMD_DEBUG", 3);

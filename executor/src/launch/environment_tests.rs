@@ -27,6 +27,8 @@ fn with(gpus: &Visible) -> Context<'_> {
         propagated: crate::launch::rlimits::Propagated::ALL,
         client_grace_ms: 0,
         gpus,
+        mpi_default: crate::launch::mpi::Kind::None,
+        pmix: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! the job are only named here: they are opened by the task itself, with the submitter's rights.
 
 pub mod environment;
+pub mod mpi;
 pub mod nursery;
 pub mod pattern;
 pub mod rlimits;
@@ -46,6 +47,10 @@ pub struct Context<'a> {
     pub client_grace_ms: u64,
     /// The GPUs of this run.
     pub gpus: &'a Visible,
+    /// What serves MPI tasks where srun was asked for nothing (MpiDefault).
+    pub mpi_default: mpi::Kind,
+    /// The program that serves tasks by PMIx; `None`: it is not here.
+    pub pmix: Option<&'a Path>,
 }
 
 /// Why a launch makes no sense.
@@ -54,6 +59,9 @@ pub enum Refused {
     /// A field that must be there is not.
     #[error("the launch has no {0}")]
     Missing(&'static str),
+    /// `--mpi` names what this node has not.
+    #[error("{0}")]
+    Mpi(String),
     /// Something to start is not said for this rank.
     #[error("no program is given for rank {0}")]
     NoProgram(u32),
@@ -103,6 +111,7 @@ pub fn compose(
         task_prologs: context.task_prolog.into_iter().map(|path| path.as_bytes().to_vec()).collect(),
         task_epilogs: context.task_epilog.into_iter().map(|path| path.as_bytes().to_vec()).collect(),
         container: None,
+        mpi: None,
     };
     let warning = rare.warn_signal.filter(|warn| warn.signal > 0);
     if key.step == StepId::Batch {
@@ -137,6 +146,7 @@ pub fn compose(
         let after_ms = u64::try_from(at.checked_sub(now_ms)?).ok()?;
         Some(Warning { signal: warn.signal, after_ms, first_process_only: false })
     });
+    spec.mpi = mpi::of_step(context, key, launch, tasks)?.map(Box::new);
     let mut truncated = Vec::new();
     for (local, rank) in here.ranks.iter().enumerate() {
         let names = names(context, key, launch, account, launch.step_node_index, *rank);

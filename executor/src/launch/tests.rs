@@ -22,6 +22,8 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
         propagated: crate::launch::rlimits::Propagated::ALL,
         client_grace_ms: 5,
         gpus: &Visible::default(),
+        mpi_default: super::mpi::Kind::None,
+        pmix: None,
     };
     let account =
         Account { name: "alice".into(), groups: vec![2001, 4], home: "/".into(), shell: "/bin/sh".into() };

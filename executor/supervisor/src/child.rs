@@ -27,6 +27,8 @@ pub(crate) struct Ends {
     pub(crate) emptied: Vec<OwnedFd>,
     /// Held until this task has opened its files.
     pub(crate) opening: Option<OwnedFd>,
+    /// The task's end of its socket to the server of MPI tasks.
+    pub(crate) pmi: Option<OwnedFd>,
 }
 
 /// Slurm's exit status for "its files could not be set up": as a signal.
@@ -46,7 +48,7 @@ pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, rep
 }
 
 /// Identity, folder and streams; the task's whole environment. The error is a sentence for the administrator.
-fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String> {
+fn prepare(spec: &Spec, task: &Task, mut ends: Ends) -> Result<Vec<Vec<u8>>, String> {
     sys::give_signals_back();
     match &ends.terminal {
         Some(terminal) => {
@@ -60,6 +62,7 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
         .map_err(|error| format!("cannot become user {}: {}", spec.uid, words(&error)))?;
     sys::set_umask(spec.umask);
     let missing_dir = enter_work_dir(spec)?;
+    let pmi = ends.pmi.take();
     open_streams(task, ends)?;
     bind(task);
     refused.iter().for_each(|line| say(line));
@@ -70,7 +73,32 @@ fn prepare(spec: &Spec, task: &Task, ends: Ends) -> Result<Vec<Vec<u8>>, String>
         say(&line);
         say(&line);
     }
-    Ok(merged_environment(spec, task))
+    let mut environment = merged_environment(spec, task);
+    if let Some(socket) = pmi {
+        offer_pmi(spec, task, socket, &mut environment)?;
+    }
+    Ok(environment)
+}
+
+/// Leaves the socket open for the program, and tells it where it is, as Slurm's PMI-2 plugin does.
+fn offer_pmi(
+    spec: &Spec,
+    task: &Task,
+    socket: OwnedFd,
+    environment: &mut Vec<Vec<u8>>,
+) -> Result<(), String> {
+    let number =
+        sys::hand_on(socket).map_err(|error| format!("cannot hand on a socket: {}", words(&error)))?;
+    let size = spec.mpi.as_ref().map_or(spec.tasks.len(), |mpi| mpi.places.len());
+    for (name, value) in [
+        ("PMI_FD", number.to_string()),
+        ("PMI_JOBID", format!("{}.{}", spec.job_id, spec.step)),
+        ("PMI_RANK", task.rank.to_string()),
+        ("PMI_SIZE", size.to_string()),
+    ] {
+        set(environment, format!("{name}={value}").into_bytes());
+    }
+    Ok(())
 }
 
 /// Sets the resource limits; answers what is to be said of those that the submitter chose and cannot have.
@@ -139,7 +167,7 @@ fn enter_work_dir(spec: &Spec) -> Result<Option<io::Error>, String> {
 }
 
 fn open_streams(task: &Task, ends: Ends) -> Result<(), String> {
-    let Ends { streams: [input, output, error], terminal, emptied, opening: _opening } = ends;
+    let Ends { streams: [input, output, error], terminal, emptied, opening: _opening, pmi: _ } = ends;
     for end in &emptied {
         // Nothing is ever written there. A task that cannot open its files ends, and lets go of it too.
         let _ = sys::read(end.as_fd(), &mut [0]);

@@ -10,6 +10,7 @@
 //!  Data{INPUT…} Close         ───────────►  Ack{INPUT}: may send WINDOW bytes beyond it
 //!  Ack{OUTPUT|ERROR}          ◄───────────  Data{OUTPUT|ERROR…} Close, Note, Exited
 //!  Signal, Window, Terminate  ───────────►
+//!  Data{EXCHANGE…} Ack        ◄─────────►  Data{EXCHANGE…} Ack: what the nodes tell each other
 //!  Leave                      ◄───────────  Ended: every task's Exited was sent, every stream is acknowledged
 //! ```
 //!
@@ -41,7 +42,7 @@ pub const OUTPUT_WINDOW: usize = 256 * 1024;
 pub const OUTPUT_CHUNK: usize = 64 * 1024;
 /// Longest frame without its length; a longer one ends the connection.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;
-/// The rank of the step's one input stream, which the supervisor hands to the tasks that take input.
+/// The rank of the step's one input stream, which the supervisor hands to the tasks that take input, and of its exchange.
 pub const ALL_RANKS: u32 = u32::MAX;
 
 /// Which stream.
@@ -53,6 +54,8 @@ pub enum Stream {
     Output,
     /// Standard error.
     Error,
+    /// What the nodes of the step tell each other ([`crate::exchange`]), in both directions.
+    Exchange,
 }
 
 /// Why a step is ended.
@@ -139,6 +142,10 @@ pub enum Frame {
     AskUsage,
     /// The answer.
     Usage(Usage),
+    /// First frame of who looks on (`sattach`): the job's owner or root wants all that is said from now on, and may give input
+    /// to one rank, to all ([`ALL_RANKS`]) or to none. Answered by `Welcome`; nothing is acknowledged, and what it
+    /// does not read in time is left out, which the offsets show.
+    Watch { version: u16, input: Option<u32> },
 }
 
 /// What a step's processes on one node use at one moment.
@@ -168,6 +175,7 @@ impl Stream {
             Self::Input => 0,
             Self::Output => 1,
             Self::Error => 2,
+            Self::Exchange => 3,
         }
     }
     fn read(fields: &mut Reader<'_>) -> Result<Self, Error> {
@@ -175,6 +183,7 @@ impl Stream {
             0 => Ok(Self::Input),
             1 => Ok(Self::Output),
             2 => Ok(Self::Error),
+            3 => Ok(Self::Exchange),
             _ => Err(Error::Value { what: "stream" }),
         }
     }
@@ -319,6 +328,11 @@ impl Frame {
                 out.u8(20);
                 put_usage(out, usage);
             }
+            Self::Watch { version, input } => {
+                out.u8(21);
+                out.u16(*version);
+                out.option(input.as_ref(), |out, rank| out.u32(*rank));
+            }
         }
     }
 
@@ -380,6 +394,10 @@ impl Frame {
             18 => Self::Leave,
             19 => Self::AskUsage,
             20 => Self::Usage(get_usage(&mut fields)?),
+            21 => Self::Watch {
+                version: fields.u16("version")?,
+                input: fields.option("input", |fields| fields.u32("rank"))?,
+            },
             _ => return Err(Error::Value { what: "kind" }),
         };
         fields.end("frame")?;
@@ -484,6 +502,7 @@ mod tests {
             Frame::Leave,
             Frame::AskUsage,
             Frame::Usage(Usage { user_us: 1, max_rss_bytes: u64::MAX, pids: vec![3, 9], ..Usage::default() }),
+            Frame::Watch { version: VERSION, input: Some(ALL_RANKS) },
         ]
     }
 

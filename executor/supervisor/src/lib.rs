@@ -1,12 +1,13 @@
 //! What a step's supervisor shares with the executor that starts it and the client that watches it.
 //!
-//! Owns three byte formats: the launch specification (`spec`), the outcome file (`outcome`) and the
-//! frames on the step's Unix socket (`frame`). Standard library only; nothing here starts a process
+//! Owns four byte formats: the launch specification (`spec`), the outcome file (`outcome`), the
+//! frames on the step's Unix socket (`frame`) and what the nodes of a step exchange over them (`exchange`). Standard library only; nothing here starts a process
 //! or decides anything. Each format carries a version; a reader refuses a version it does not know.
 //! The messages between an executor and its nursery (`nursery`) need none: both are of one build.
 //!
 //! The names of the files in a run folder are part of that contract and stand here.
 
+pub mod exchange;
 pub mod frame;
 pub mod nursery;
 pub mod outcome;

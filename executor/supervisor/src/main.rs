@@ -17,6 +17,7 @@ mod brood;
 mod child;
 mod groups;
 mod inside;
+mod pmi;
 mod probe;
 mod run;
 mod session;

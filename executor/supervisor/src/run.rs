@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 
 use executor_supervisor::frame::{Cause, Frame, Stream};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
+use executor_supervisor::spec::mpi::Server;
 use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
 use crate::child::{self, Ends, SETUP_FAILED_SIGNAL};
+use crate::pmi::Desk;
 use crate::session::Session;
-use crate::streams::{Output, Streams};
+use crate::streams::{Input, Output, Streams};
 use crate::sys::{self, Forked, Reaped, Status};
 use crate::tree::Tree;
 
@@ -67,6 +69,8 @@ pub(crate) struct Run {
     tasks: Vec<TaskState>,
     tree: Tree,
     streams: Streams,
+    /// What serves MPI tasks, where this process does.
+    desk: Option<Box<Desk>>,
     sessions: Vec<Session>,
     /// Numbered events for the client, sent in this order.
     events: Vec<Frame>,
@@ -102,7 +106,8 @@ impl Run {
             spec,
             tasks: Vec::new(),
             tree,
-            streams: Streams::default(),
+            streams: Streams::new(),
+            desk: None,
             sessions: Vec::new(),
             events: Vec::new(),
             helpers: Vec::new(),
@@ -135,6 +140,7 @@ impl Run {
             self.wait(listener, signals);
             self.reap();
             self.keep_time();
+            self.exchange();
             self.advance();
             self.serve();
         }
@@ -149,14 +155,26 @@ impl Run {
 
     fn start_tasks(&mut self) {
         let mut files = SharedFiles::default();
+        self.open_desk();
         for index in 0..self.spec.tasks.len() {
             if let Err(error) = self.start_task(index, &mut files) {
                 let rank = self.spec.tasks[index].rank;
                 self.note_detail(format!("task {rank} could not be started: {error}"));
                 self.tasks.push(TaskState { rank, pid: 0, exit: None, report: None });
+                if let Some(desk) = &mut self.desk {
+                    desk.never_started(index);
+                }
                 self.task_ended(index, Exit { code: 0, signal: SETUP_FAILED_SIGNAL });
             }
         }
+    }
+
+    /// Serves the tasks of an MPI program where that is this process's to do.
+    fn open_desk(&mut self) {
+        let Some(mpi) = self.spec.mpi.as_deref().filter(|mpi| mpi.server == Server::Pmi) else { return };
+        self.desk = Some(Box::new(Desk::new(&self.spec, mpi)));
+        self.streams.outputs.push(Output::exchange());
+        self.streams.exchange = Some(Input::new(Stream::Exchange));
     }
 
     fn start_task(&mut self, index: usize, files: &mut SharedFiles) -> std::io::Result<()> {
@@ -168,13 +186,13 @@ impl Run {
             let (controller, terminal) = sys::open_pty(self.spec.window.0, self.spec.window.1)?;
             sys::own_terminal(terminal.as_fd(), self.spec.uid);
             self.streams.outputs.push(Output::new(rank, Stream::Output, sys::keep(controller.as_raw_fd())?)?);
-            self.streams.input.add(sys::keep(controller.as_raw_fd())?, true)?;
+            self.streams.input.add(rank, sys::keep(controller.as_raw_fd())?, true)?;
             self.streams.terminal = Some(controller);
             ends.terminal = Some(terminal);
         } else {
             if task.stdin == Stdio::Stream {
                 let (reader, writer) = sys::pipe()?;
-                self.streams.input.add(writer, false)?;
+                self.streams.input.add(rank, writer, false)?;
                 ends.streams[0] = Some(reader);
             }
             for (place, stdio, stream) in
@@ -186,6 +204,9 @@ impl Run {
                     ends.streams[place] = Some(writer);
                 }
             }
+        }
+        if let Some(desk) = &mut self.desk {
+            ends.pmi = Some(desk.open(index)?);
         }
         let (report, told) = sys::pipe()?;
         let forked = match (sys::fork_into(self.tree.cgroup()), self.tree.cgroup()) {
@@ -222,7 +243,16 @@ impl Run {
         }
         let outputs_at = fds.len();
         fds.extend(self.streams.outputs.iter().map(|output| entry(raw(output.wants()), READ)));
-        fds.extend(self.streams.input.wanting().map(|fd| entry(fd.as_raw_fd(), libc::POLLOUT)));
+        let desk_at = fds.len();
+        let sockets = self.desk.as_mut().into_iter().flat_map(|desk| desk.sockets());
+        fds.extend(
+            sockets
+                .map(|(socket, waits)| entry(raw(socket), if waits { READ | libc::POLLOUT } else { READ })),
+        );
+        let desk_end = fds.len();
+        let guests = self.sessions.iter().filter_map(|session| session.input.as_deref());
+        let inputs = std::iter::once(&self.streams.input).chain(guests);
+        fds.extend(inputs.flat_map(Input::wanting).map(|fd| entry(fd.as_raw_fd(), libc::POLLOUT)));
         if sys::poll(&mut fds, self.timeout_ms()).is_err() {
             return;
         }
@@ -234,7 +264,14 @@ impl Run {
                 let _ = output.fill();
             }
         }
+        self.show();
         self.streams.input.feed();
+        self.sessions.iter_mut().filter_map(|session| session.input.as_mut()).for_each(|input| input.feed());
+        for (task, seen) in fds[desk_at..desk_end].iter().enumerate() {
+            if let (true, Some(desk)) = (seen.revents != 0, &mut self.desk) {
+                desk.serve(task);
+            }
+        }
         for index in 0..outputs_at - 2 {
             let seen = fds[2 + index].revents;
             if seen & libc::POLLOUT != 0 {
@@ -249,6 +286,19 @@ impl Run {
             && let Ok(session) = Session::new(stream)
         {
             self.admit(session);
+        }
+    }
+
+    /// Passes on what the tasks' server has for the other nodes, and ends the step where it says so.
+    fn exchange(&mut self) {
+        let Some(desk) = &mut self.desk else { return };
+        let (bytes, abort) = (desk.take_exchange(), desk.take_abort());
+        if let Some(output) = self.streams.outputs.first_mut().filter(|_| !bytes.is_empty()) {
+            output.push(&bytes);
+        }
+        if let Some(text) = abort {
+            self.say(&format!("*** STEP {}.{}: {text} ***", self.spec.job_id, self.spec.step));
+            self.end_step(Why::BadExit, self.spec.kill_wait_ms, "");
         }
     }
 
@@ -404,6 +454,7 @@ impl Run {
         }
         if self.phase == Phase::Delivering {
             self.streams.outputs.iter_mut().for_each(Output::finish);
+            self.show();
         }
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use executor_supervisor::frame::{Decoder, Frame};
 
+use crate::streams::Input;
 use crate::sys;
 
 /// Bytes that may wait for the peer before streams stop being sent.
@@ -29,6 +30,13 @@ pub(crate) enum Role {
         /// It was told that all is said.
         ended_sent: bool,
     },
+    /// Gets what the streams say from now on, as long as it reads.
+    Watcher {
+        /// Numbered events it was sent.
+        events_sent: usize,
+        /// It was told that all is said.
+        ended_sent: bool,
+    },
 }
 
 /// A connection.
@@ -36,6 +44,8 @@ pub(crate) struct Session {
     stream: UnixStream,
     pub(crate) uid: u32,
     pub(crate) role: Role,
+    /// Input that a watcher gives.
+    pub(crate) input: Option<Box<Input>>,
     decoder: Decoder,
     out: Vec<u8>,
     written: usize,
@@ -52,6 +62,7 @@ impl Session {
             stream,
             uid,
             role: Role::Visitor,
+            input: None,
             decoder: Decoder::default(),
             out: Vec::new(),
             written: 0,
@@ -71,6 +82,11 @@ impl Session {
     /// May be sent more of a stream.
     pub(crate) fn has_room(&self) -> bool {
         self.out.len() - self.written < BACKLOG
+    }
+
+    /// A watcher may be sent more; what has no room is left out.
+    pub(crate) fn has_room_to_watch(&self) -> bool {
+        self.out.len() - self.written < ANSWERS_MAX / 2
     }
 
     pub(crate) fn send(&mut self, frame: &Frame) {

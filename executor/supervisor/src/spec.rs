@@ -4,13 +4,15 @@
 //! hold tokens: the file is 0600 of the executor's user and goes with the run folder.
 
 pub mod container;
+pub mod mpi;
 
 use crate::wire::{Error, Reader, Writer, checksum};
 use container::Container;
+use mpi::Mpi;
 
 const MAGIC: &[u8; 4] = b"SLSP";
-/// Version 3 had no container.
-const VERSION: u16 = 4;
+/// Version 3 had no container, version 4 nothing that serves MPI.
+const VERSION: u16 = 5;
 
 /// Where a task's stream comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +154,8 @@ pub struct Spec {
     pub task_epilogs: Vec<Vec<u8>>,
     /// What every task is put into; `None`: it runs on the node as it is.
     pub container: Option<Box<Container>>,
+    /// What serves the tasks of an MPI program; `None`: nothing does.
+    pub mpi: Option<Box<Mpi>>,
 }
 
 impl Spec {
@@ -208,6 +212,7 @@ impl Spec {
         put_strings(&mut out, &self.task_prologs);
         put_strings(&mut out, &self.task_epilogs);
         out.option(self.container.as_ref(), |out, container| container.put(out));
+        out.option(self.mpi.as_ref(), |out, mpi| mpi.put(out));
         let sum = checksum(out.0);
         out.u64(sum);
         bytes
@@ -275,6 +280,10 @@ impl Spec {
             container: match version {
                 3 => None,
                 _ => fields.option("container", |fields| Container::get(fields).map(Box::new))?,
+            },
+            mpi: match version {
+                3 | 4 => None,
+                _ => fields.option("MPI", |fields| Mpi::get(fields).map(Box::new))?,
             },
         };
         fields.end("specification")?;
@@ -351,6 +360,7 @@ fn get_task(fields: &mut Reader<'_>) -> Result<Task, Error> {
 #[cfg(test)]
 mod tests {
     use super::container::{Bind, Container};
+    use super::mpi::{Mpi, Server};
     use super::{Group, Rlimit, Setting, Spec, Stdio, Task, Warning};
 
     #[test]
@@ -406,6 +416,13 @@ mod tests {
                 }],
                 kept: vec![b"PATH".to_vec()],
                 ..Container::default()
+            })),
+            mpi: Some(Box::new(Mpi {
+                server: Server::Helper(b"/h".to_vec()),
+                node_index: 1,
+                nodes: vec!["c1".to_owned(), "c2".to_owned()],
+                places: vec![0, 1, 1],
+                folder: b"/f".to_vec(),
             })),
         };
         let bytes = spec.encode();

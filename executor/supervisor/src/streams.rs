@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use executor_supervisor::frame::{ALL_RANKS, Frame, OUTPUT_CHUNK, OUTPUT_WINDOW, Position, Stream, WINDOW};
 
@@ -19,27 +19,49 @@ pub(crate) struct Output {
     stream: Stream,
     /// `None` after the end.
     fd: Option<OwnedFd>,
+    /// It has no descriptor: its bytes are pushed, until it is finished.
+    pushed: bool,
     /// Offset of the buffer's first byte: all before is acknowledged.
     base: u64,
     buffer: VecDeque<u8>,
     sent: u64,
     close_sent: bool,
     close_acknowledged: bool,
+    /// Bytes at the buffer's end that watchers were not shown.
+    unshown: usize,
+    end_shown: bool,
 }
 
 impl Output {
     pub(crate) fn new(rank: u32, stream: Stream, fd: OwnedFd) -> io::Result<Self> {
         sys::set_nonblocking(fd.as_fd())?;
-        Ok(Self {
-            rank,
-            stream,
-            fd: Some(fd),
+        Ok(Self { rank, stream, fd: Some(fd), pushed: false, ..Self::exchange() })
+    }
+
+    /// The exchange stream of a server in this process.
+    pub(crate) fn exchange() -> Self {
+        Self {
+            rank: ALL_RANKS,
+            stream: Stream::Exchange,
+            fd: None,
+            pushed: true,
             base: 0,
             buffer: VecDeque::new(),
             sent: 0,
             close_sent: false,
             close_acknowledged: false,
-        })
+            unshown: 0,
+            end_shown: false,
+        }
+    }
+
+    /// Adds bytes of an exchange stream. Who pushes keeps them few: a part of a fence at a time.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend(bytes);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.fd.is_none() && !self.pushed
     }
 
     fn end(&self) -> u64 {
@@ -67,6 +89,7 @@ impl Output {
             Ok(0) => self.fd = None,
             Ok(count) => {
                 self.buffer.extend(&bytes[..count]);
+                self.unshown += count;
                 return false;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -80,6 +103,7 @@ impl Output {
     /// Takes the rest once no process of the step is left. Somebody outside may hold the pipe open for
     /// ever (a descriptor can be passed on); what the step wrote is in it already.
     pub(crate) fn finish(&mut self) {
+        self.pushed = false;
         while self.fd.is_some() && self.buffer.len() < OUTPUT_WINDOW {
             if self.fill() {
                 self.fd = None;
@@ -89,7 +113,7 @@ impl Output {
 
     /// All was read and acknowledged, its end too.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.fd.is_none() && self.buffer.is_empty() && self.close_acknowledged
+        self.has_ended() && self.buffer.is_empty() && self.close_acknowledged
     }
 
     /// A client that has `offset` bytes takes over.
@@ -122,6 +146,44 @@ impl Output {
         bytes
     }
 
+    /// Frames of the bytes from this place in the buffer on.
+    fn frames_from(&self, mut start: usize) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while start < self.buffer.len() {
+            let bytes = self.copy(start, OUTPUT_CHUNK);
+            let position = self.position(self.base + start as u64);
+            start += bytes.len();
+            frames.push(Frame::Data { position, bytes });
+        }
+        frames
+    }
+
+    /// What watchers were not shown yet. Must be asked for before any of it can be acknowledged.
+    fn show(&mut self) -> Vec<Frame> {
+        if self.stream == Stream::Exchange {
+            return Vec::new();
+        }
+        let count = std::mem::take(&mut self.unshown).min(self.buffer.len());
+        let mut frames = self.frames_from(self.buffer.len() - count);
+        if self.has_ended() && !self.end_shown {
+            self.end_shown = true;
+            frames.push(Frame::Close { position: self.position(self.end()) });
+        }
+        frames
+    }
+
+    /// What is kept, for a watcher that comes now.
+    fn kept(&self) -> Vec<Frame> {
+        if self.stream == Stream::Exchange {
+            return Vec::new();
+        }
+        let mut frames = self.frames_from(0);
+        if self.end_shown {
+            frames.push(Frame::Close { position: self.position(self.end()) });
+        }
+        frames
+    }
+
     /// The next frame for the client, if there is one.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         if self.sent < self.end() {
@@ -131,7 +193,7 @@ impl Output {
             self.sent += bytes.len() as u64;
             return Some(Frame::Data { position, bytes });
         }
-        if self.fd.is_none() && !self.close_sent {
+        if self.has_ended() && !self.close_sent {
             self.close_sent = true;
             return Some(Frame::Close { position: self.position(self.end()) });
         }
@@ -141,14 +203,15 @@ impl Output {
 
 /// A task that takes input.
 struct Taker {
+    rank: u32,
     fd: OwnedFd,
     offset: u64,
     terminal: bool,
 }
 
-/// The step's input on this node.
-#[derive(Default)]
+/// The step's input on this node, or what comes in of its exchange.
 pub(crate) struct Input {
+    stream: Stream,
     base: u64,
     buffer: VecDeque<u8>,
     closed: bool,
@@ -157,10 +220,24 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn add(&mut self, fd: OwnedFd, terminal: bool) -> io::Result<()> {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, base: 0, buffer: VecDeque::new(), closed: false, takers: Vec::new(), acknowledged: 0 }
+    }
+
+    pub(crate) fn add(&mut self, rank: u32, fd: OwnedFd, terminal: bool) -> io::Result<()> {
         sys::set_nonblocking(fd.as_fd())?;
-        self.takers.push(Taker { fd, offset: 0, terminal });
+        self.takers.push(Taker { rank, fd, offset: 0, terminal });
         Ok(())
+    }
+
+    /// Input of somebody else for the tasks that take this one; of one rank where it is named.
+    pub(crate) fn beside(&self, rank: u32) -> io::Result<Self> {
+        let mut other = Self::new(self.stream);
+        for taker in self.takers.iter().filter(|taker| rank == ALL_RANKS || taker.rank == rank) {
+            let fd = sys::keep(taker.fd.as_raw_fd())?;
+            other.takers.push(Taker { rank: taker.rank, fd, offset: 0, terminal: taker.terminal });
+        }
+        Ok(other)
     }
 
     /// Bytes that have arrived in all.
@@ -230,21 +307,27 @@ impl Input {
             return None;
         }
         self.acknowledged = self.base;
-        let position = Position { rank: ALL_RANKS, stream: Stream::Input, offset: self.base };
+        let position = Position { rank: ALL_RANKS, stream: self.stream, offset: self.base };
         Some(Frame::Ack { position })
     }
 }
 
 /// Every stream of the step on this node.
-#[derive(Default)]
 pub(crate) struct Streams {
+    /// The first is the exchange's, where there is one.
     pub(crate) outputs: Vec<Output>,
     pub(crate) input: Input,
+    /// What comes in of the exchange, where there is one.
+    pub(crate) exchange: Option<Input>,
     /// The terminal, for its size.
     pub(crate) terminal: Option<OwnedFd>,
 }
 
 impl Streams {
+    pub(crate) fn new() -> Self {
+        Self { outputs: Vec::new(), input: Input::new(Stream::Input), exchange: None, terminal: None }
+    }
+
     /// A client takes over where it says.
     pub(crate) fn rewind(&mut self, received: &[Position]) {
         for output in &mut self.outputs {
@@ -252,6 +335,9 @@ impl Streams {
             output.rewind(known.map_or(0, |at| at.offset));
         }
         self.input.acknowledged = u64::MAX;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.acknowledged = u64::MAX;
+        }
     }
 
     pub(crate) fn acknowledge(&mut self, at: Position) {
@@ -263,10 +349,36 @@ impl Streams {
     }
 
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
-        self.outputs.iter_mut().find_map(Output::next_frame).or_else(|| self.input.next_frame())
+        let frame = self.outputs.iter_mut().find_map(Output::next_frame);
+        frame
+            .or_else(|| self.input.next_frame())
+            .or_else(|| self.exchange.as_mut().and_then(Input::next_frame))
     }
 
     pub(crate) fn is_delivered(&self) -> bool {
         self.outputs.iter().all(Output::is_delivered)
+    }
+
+    /// Nothing more will be read of any output.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.outputs.iter().all(Output::has_ended)
+    }
+
+    /// What is kept, for a watcher that comes now; it must be shown what the others were not before.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = Frame> {
+        self.outputs.iter().flat_map(Output::kept)
+    }
+
+    /// Nobody watches.
+    pub(crate) fn show_nobody(&mut self) {
+        for output in &mut self.outputs {
+            output.unshown = 0;
+            output.end_shown = output.has_ended();
+        }
+    }
+
+    /// What watchers were not shown yet.
+    pub(crate) fn show(&mut self) -> Vec<Frame> {
+        self.outputs.iter_mut().flat_map(Output::show).collect()
     }
 }

@@ -219,7 +219,7 @@ pub const KEYS: &[Key] = &[
     key("MetricsParameters", Text, NoMeaning, ""),
     key("MetricsType", Text, NoMeaning, ""),
     key("MinJobAge", Seconds, Done, "300"),
-    key("MpiDefault", Text, lost_but("an MPI plugin for srun that is asked for none", &["none", "mpi/none", "pmi2", "mpi/pmi2", "pmix", "mpi/pmix"]), "none"),
+    key("MpiDefault", Text, lost_but("an MPI plugin that is neither pmi2 nor pmix", &["none", "mpi/none", "pmi2", "mpi/pmi2", "pmix", "mpi/pmix"]), "none"),
     key("MpiParams", Text, lost("fine points of the MPI plugins"), ""),
     key("MsgAggregationParams", Text, NoMeaning, ""),
     key("NamespaceType", Text, lost_but("a private /tmp for each job", &["namespace/none"]), ""),

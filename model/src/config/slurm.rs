@@ -83,6 +83,8 @@ pub struct SlurmConf {
     pub job_file_append: bool,
     /// A task's failure ends its step.
     pub kill_on_bad_exit: bool,
+    /// What serves MPI tasks where srun was asked for nothing (MpiDefault).
+    pub mpi_default: Box<str>,
     /// Exit codes that put a job back into the queue.
     pub requeue_exit: Vec<u8>,
     /// Exit codes that put a job back, held.

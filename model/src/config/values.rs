@@ -68,6 +68,7 @@ pub(super) fn build(
         job_requeue: s.flag("JobRequeue", true),
         job_file_append: s.flag("JobFileAppend", false),
         kill_on_bad_exit: s.flag("KillOnBadExit", false),
+        mpi_default: s.text("MpiDefault").unwrap_or("none").into(),
         requeue_exit: exit_codes(s, "RequeueExit"),
         requeue_exit_hold: exit_codes(s, "RequeueExitHold"),
         licenses: licenses(s),

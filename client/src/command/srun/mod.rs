@@ -4,12 +4,13 @@
 //! tasks are the supervisors'; this process only carries bytes and signals, and may come back to them after a
 //! broken connection.
 
+mod exchange;
 mod multi_prog;
-mod output;
-mod report;
+pub(super) mod output;
+pub(super) mod report;
 mod request;
 mod serve;
-mod terminal;
+pub(super) mod terminal;
 
 use std::time::Duration;
 

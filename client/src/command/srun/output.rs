@@ -12,7 +12,7 @@ use executor_supervisor::frame::Stream;
 
 /// Where one of the two streams goes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::command) enum Place {
     /// srun's own stream; only this rank's where one is named.
     Terminal(Option<u32>),
     Nothing,
@@ -23,7 +23,11 @@ pub(super) enum Place {
 }
 
 /// Reads `--output` or `--error`; `expand` gives a pattern its job, step and names.
-pub(super) fn place(pattern: Option<&str>, work_dir: &Path, expand: impl Fn(&str) -> String) -> Place {
+pub(in crate::command) fn place(
+    pattern: Option<&str>,
+    work_dir: &Path,
+    expand: impl Fn(&str) -> String,
+) -> Place {
     match pattern {
         None | Some("all") => Place::Terminal(None),
         Some("none" | "/dev/null") => Place::Nothing,
@@ -36,7 +40,7 @@ pub(super) fn place(pattern: Option<&str>, work_dir: &Path, expand: impl Fn(&str
 }
 
 /// Whether a pattern names a file for each task or node.
-pub(super) fn differs_by_task(pattern: &str) -> bool {
+pub(in crate::command) fn differs_by_task(pattern: &str) -> bool {
     let mut rest = pattern;
     while let Some(at) = rest.find('%') {
         let letters = rest[at + 1..].trim_start_matches(|c: char| c.is_ascii_digit());
@@ -68,7 +72,7 @@ impl Sink {
 }
 
 /// Writes what arrives.
-pub(super) struct Output {
+pub(in crate::command) struct Output {
     output: Sink,
     /// `None`: errors go where output goes.
     error: Option<Sink>,
@@ -82,7 +86,7 @@ pub(super) struct Output {
 
 impl Output {
     /// Opens the places. Errors follow output where they have no place of their own and output is a file.
-    pub(super) fn open(
+    pub(in crate::command) fn open(
         output: Place,
         error: Option<Place>,
         append: bool,
@@ -115,7 +119,7 @@ impl Output {
     }
 
     /// Writes bytes of a task's stream; labelled ones line by line.
-    pub(super) fn write(&mut self, rank: u32, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    pub(in crate::command) fn write(&mut self, rank: u32, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let side = usize::from(stream == Stream::Error);
         if self.only[side].is_some_and(|only| only != rank) {
             return Ok(());
@@ -134,7 +138,7 @@ impl Output {
     }
 
     /// A stream has ended: a last line without its end is written too.
-    pub(super) fn close(&mut self, rank: u32, stream: Stream) -> io::Result<()> {
+    pub(in crate::command) fn close(&mut self, rank: u32, stream: Stream) -> io::Result<()> {
         match (self.label, self.partial.remove(&(rank, stream))) {
             (Some(width), Some(line)) if !line.is_empty() => {
                 let mut text = format!("{rank:>width$}: ").into_bytes();

@@ -9,7 +9,7 @@ const OUT_OF_MEMORY: u32 = 125;
 
 /// The ends of a step's tasks.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(in crate::command) struct Report {
     /// Failures that are not told yet: node, exit, ranks.
     untold: Vec<(usize, Exit, Vec<u32>)>,
     worst: Exit,
@@ -21,7 +21,7 @@ pub(super) struct Report {
 
 impl Report {
     /// Notes the end of a task.
-    pub(super) fn add(&mut self, node: usize, rank: u32, exit: Exit) {
+    pub(in crate::command) fn add(&mut self, node: usize, rank: u32, exit: Exit) {
         self.ended += 1;
         self.status = self.status.max(match exit.signal {
             0 => exit.code,
@@ -43,12 +43,12 @@ impl Report {
     }
 
     /// Whether there are failures to tell.
-    pub(super) fn has_untold(&self) -> bool {
+    pub(in crate::command) fn has_untold(&self) -> bool {
         !self.untold.is_empty()
     }
 
     /// The lines that are due, `c1: tasks 0-2: Exited with exit code 5`.
-    pub(super) fn tell(&mut self, names: &[String]) -> Vec<String> {
+    pub(in crate::command) fn tell(&mut self, names: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
         for (node, exit, mut ranks) in self.untold.drain(..) {
             ranks.sort_unstable();
@@ -65,12 +65,12 @@ impl Report {
     }
 
     /// srun's exit status.
-    pub(super) fn status(&self) -> u8 {
+    pub(in crate::command) fn status(&self) -> u8 {
         (self.status % 256) as u8
     }
 
     /// What the job is told.
-    pub(super) fn worst(&self) -> Exit {
+    pub(in crate::command) fn worst(&self) -> Exit {
         self.worst
     }
 }

@@ -135,6 +135,7 @@ impl Plan {
             gpu_bind: request.rare().gpu_bind.as_deref().map(str::to_owned),
             cpu_bind: manner.cpu_bind.clone().filter(|text| !text.is_empty()),
             container: request.rare().container.as_deref().map(str::to_owned),
+            mpi: manner.mpi.clone(),
             container_options: request.rare().container_options.as_deref().map(convert::container_outwards),
         }
     }

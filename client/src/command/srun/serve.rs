@@ -1,7 +1,6 @@
 //! Serving a step: its streams, srun's signals, the tasks' ends, until all is said.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use executor_supervisor::frame::{CHUNK, Cause, Frame, Scope};
@@ -11,12 +10,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
+use super::exchange::Hub;
 use super::output::Output;
 use super::report::Report;
 use super::request::{self, Input, Plan};
 use super::terminal::{self, Raw};
 use crate::api::{Client, has_ended};
-use crate::attach::{Event, Order, Orders, Step};
+use crate::attach::{Event, Order, Orders, Step, as_seen_here};
 use crate::option::Parsed;
 use crate::say;
 
@@ -48,6 +48,8 @@ struct Course {
     open: usize,
     tell_at: Option<Instant>,
     lost: Vec<String>,
+    /// Where the nodes' parts of a fence meet.
+    hub: Hub,
 }
 
 impl Served<'_> {
@@ -66,6 +68,7 @@ impl Served<'_> {
             open: self.reply.nodes.len(),
             tell_at: None,
             lost: Vec::new(),
+            hub: Hub::new(self.reply.nodes.len()),
         };
         let raw = manner.pty.then(Raw::enter);
         let sockets = self.reply.nodes.iter().map(|node| as_seen_here(&node.socket)).collect();
@@ -111,9 +114,9 @@ impl Served<'_> {
         std::thread::spawn(move || copy(source, &sender));
         tokio::spawn(async move {
             while let Some(bytes) = receiver.recv().await {
-                orders.send(&Order::Input(bytes)).await;
+                orders.input(&Order::Input(bytes)).await;
             }
-            orders.send(&Order::CloseInput).await;
+            orders.input(&Order::CloseInput).await;
         });
     }
 
@@ -132,7 +135,7 @@ impl Served<'_> {
                 event = step.events.recv() => match event {
                     Some(event) => {
                         gone = 0;
-                        self.take(event, course)?;
+                        self.take(event, course, &orders)?;
                         if course.report.ended > 0 {
                             first_end.get_or_insert_with(Instant::now);
                         }
@@ -142,10 +145,10 @@ impl Served<'_> {
                 () = until(tell_at) => self.tell(course),
                 () = until(wait_until) => {
                     first_end = None;
-                    self.end(&orders, "").await;
+                    self.end(&orders, "");
                 }
                 number = signals.next() => {
-                    if self.signalled(number, &orders, &mut interrupted).await {
+                    if self.signalled(number, &orders, &mut interrupted) {
                         return Ok(());
                     }
                 }
@@ -162,11 +165,21 @@ impl Served<'_> {
         Ok(())
     }
 
-    fn take(&self, event: Event, course: &mut Course) -> io::Result<()> {
+    fn take(&self, event: Event, course: &mut Course, orders: &Orders) -> io::Result<()> {
         match event {
             Event::Data { rank, stream, bytes } => course.output.write(rank, stream, &bytes)?,
             Event::Close { rank, stream } => course.output.close(rank, stream)?,
             Event::Note { text } => say::err(text),
+            Event::Exchange { node, bytes } => {
+                let said = course.hub.take(node, &bytes);
+                for (node, bytes) in said.messages {
+                    orders.exchange(node, bytes);
+                }
+                if let Some(reason) = said.abort {
+                    say::error("srun", reason);
+                    self.end(orders, "");
+                }
+            }
             Event::Exited { node, rank, exit } => {
                 course.report.add(node, rank, exit);
                 if course.report.has_untold() {
@@ -203,7 +216,7 @@ impl Served<'_> {
     }
 
     /// Acts on a signal that srun got. True: srun is to go at once.
-    async fn signalled(&self, number: i32, orders: &Orders, interrupted: &mut Option<Instant>) -> bool {
+    fn signalled(&self, number: i32, orders: &Orders, interrupted: &mut Option<Instant>) -> bool {
         match number {
             libc_signal::INT => {
                 let again = interrupted.is_some_and(|at| at.elapsed() < AGAIN);
@@ -211,37 +224,33 @@ impl Served<'_> {
                 if again || self.parsed.first().manner.quit_on_interrupt {
                     let name = request::step_name(self.job_id, &self.reply.step_id);
                     say::err(format!("srun: sending Ctrl-C to StepId={name}"));
-                    self.send(orders, Frame::Signal { signal: 2, scope: Scope::Steps }).await;
+                    orders.send(&Frame::Signal { signal: 2, scope: Scope::Steps });
                 } else {
                     say::err("srun: interrupt (one more within 1 sec to abort)");
                 }
             }
             libc_signal::TERM | libc_signal::HUP => {
                 say::err("srun: forcing job termination");
-                self.end(orders, "").await;
+                self.end(orders, "");
             }
             libc_signal::WINCH => {
                 if self.parsed.first().manner.pty {
                     let (rows, columns) = terminal::size();
-                    self.send(orders, Frame::Window { rows, columns }).await;
+                    orders.send(&Frame::Window { rows, columns });
                 }
             }
             other => {
                 let signal = u32::try_from(other).unwrap_or(0);
-                self.send(orders, Frame::Signal { signal, scope: Scope::Steps }).await;
+                orders.send(&Frame::Signal { signal, scope: Scope::Steps });
             }
         }
         false
     }
 
-    async fn end(&self, orders: &Orders, note: &str) {
+    fn end(&self, orders: &Orders, note: &str) {
         let frame =
             Frame::Terminate { cause: Cause::Cancel, kill_wait_ms: KILL_WAIT_MS, note: note.to_owned() };
-        self.send(orders, frame).await;
-    }
-
-    async fn send(&self, orders: &Orders, frame: Frame) {
-        orders.send(&Order::Send(frame)).await;
+        orders.send(&frame);
     }
 }
 
@@ -305,16 +314,4 @@ impl Signals {
         })
         .await
     }
-}
-
-/// A step's socket where this process sees it: in a container the node's run folders are elsewhere, and
-/// `SLUICE_RUNS=OUTSIDE=INSIDE` says where.
-fn as_seen_here(socket: &str) -> PathBuf {
-    let moved = |text: String| {
-        let (outside, inside) = text.rsplit_once('=')?;
-        let rest = socket.strip_prefix(outside).filter(|rest| rest.starts_with('/'))?;
-        Some(PathBuf::from(format!("{inside}{rest}")))
-    };
-    let there = std::env::var("SLUICE_RUNS").ok().and_then(moved);
-    there.unwrap_or_else(|| PathBuf::from(socket))
 }

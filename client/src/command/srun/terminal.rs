@@ -24,11 +24,11 @@ fn stty_size() -> Option<(u16, u16)> {
 }
 
 /// Raw mode of standard input, until this is dropped.
-pub(super) struct Raw(Option<Termios>);
+pub(in crate::command) struct Raw(Option<Termios>);
 
 impl Raw {
     /// Switches to raw mode; nothing happens where standard input is no terminal.
-    pub(super) fn enter() -> Self {
+    pub(in crate::command) fn enter() -> Self {
         let stdin = std::io::stdin();
         let Ok(before) = termios::tcgetattr(&stdin) else { return Self(None) };
         let mut raw = before.clone();

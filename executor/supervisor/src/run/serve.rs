@@ -23,7 +23,14 @@ impl Run {
                     self.attach(index, version, &cookie, &received);
                     None
                 }
+                Frame::Watch { version, input } => {
+                    self.watch(index, version, input);
+                    None
+                }
                 frame if is_client => self.obey_client(index, frame),
+                frame if matches!(self.sessions[index].role, Role::Watcher { .. }) => {
+                    self.obey_watcher(index, frame)
+                }
                 frame => Some(self.obey_visitor(frame, uid)),
             };
             if let Some(answer) = answer {
@@ -66,10 +73,87 @@ impl Run {
         self.client_lost_at = None;
     }
 
+    /// Lets somebody look on. Who was let in at all is the job's owner, or may do anything.
+    fn watch(&mut self, index: usize, version: u16, input: Option<u32>) {
+        let reason = if version != VERSION {
+            Some("another version of the frames is spoken here")
+        } else if self.spec.cookie.is_empty() {
+            Some("its streams are files")
+        } else if !matches!(self.sessions[index].role, Role::Visitor) {
+            Some("it is attached")
+        } else {
+            None
+        };
+        // Where its input cannot be joined, it only looks on.
+        let input = input.and_then(|rank| self.streams.input.beside(rank).ok());
+        if let Some(reason) = reason {
+            self.sessions[index].send(&refused(reason));
+            self.sessions[index].closing = true;
+            return;
+        }
+        self.show();
+        let ranks = self.tasks.iter().map(|task| task.rank).collect();
+        let session = &mut self.sessions[index];
+        session.role = Role::Watcher { events_sent: 0, ended_sent: false };
+        session.input = input.map(Box::new);
+        session.send(&Frame::Welcome { version: VERSION, ranks, input_offset: 0 });
+        for frame in self.streams.kept() {
+            if session.has_room_to_watch() {
+                session.send(&frame);
+            }
+        }
+    }
+
+    fn obey_watcher(&mut self, index: usize, frame: Frame) -> Option<Frame> {
+        let session = &mut self.sessions[index];
+        match (frame, session.input.as_mut()) {
+            (Frame::Data { position, bytes }, Some(input)) if is_input(position.rank, position.stream) => {
+                session.gone |= !input.push(position.offset, &bytes);
+            }
+            (Frame::Close { position }, Some(input)) if is_input(position.rank, position.stream) => {
+                input.close();
+            }
+            // Input that nobody takes.
+            (Frame::Data { .. } | Frame::Close { .. }, None) => {}
+            (frame @ Frame::Signal { .. }, _) => {
+                let uid = session.uid;
+                self.obey_visitor(frame, uid);
+            }
+            (Frame::Window { rows, columns }, _) => {
+                if let Some(terminal) = &self.streams.terminal {
+                    sys::set_window(terminal.as_fd(), rows, columns);
+                }
+            }
+            _ => session.gone = true,
+        }
+        None
+    }
+
+    /// Shows watchers what was read since the last time.
+    pub(super) fn show(&mut self) {
+        let watches = |session: &Session| matches!(session.role, Role::Watcher { .. });
+        if !self.sessions.iter().any(watches) {
+            return self.streams.show_nobody();
+        }
+        let frames = self.streams.show();
+        for session in self.sessions.iter_mut().filter(|session| watches(session)) {
+            for frame in &frames {
+                if session.has_room_to_watch() {
+                    session.send(frame);
+                }
+            }
+        }
+    }
+
     pub(super) fn obey_client(&mut self, index: usize, frame: Frame) -> Option<Frame> {
         match frame {
             Frame::Data { position, bytes } if is_input(position.rank, position.stream) => {
                 if !self.streams.input.push(position.offset, &bytes) {
+                    self.sessions[index].gone = true;
+                }
+            }
+            Frame::Data { position, bytes } if position.stream == Stream::Exchange => {
+                if !self.take_exchange(position.offset, &bytes) {
                     self.sessions[index].gone = true;
                 }
             }
@@ -93,6 +177,17 @@ impl Run {
             _ => self.sessions[index].gone = true,
         }
         None
+    }
+
+    /// Bytes of the exchange for who serves the tasks. False: they make no sense.
+    fn take_exchange(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        let Some(input) = &mut self.streams.exchange else { return false };
+        let known = usize::try_from(input.end().saturating_sub(offset)).unwrap_or(usize::MAX);
+        if !input.push(offset, bytes) {
+            return false;
+        }
+        let new = bytes.get(known..).unwrap_or_default();
+        self.desk.as_mut().is_none_or(|desk| desk.arrived(new))
     }
 
     /// One-shot commands: the executor's, or the job's owner where it is their right.
@@ -146,6 +241,7 @@ impl Run {
     /// Sends what there is to send; forgets connections that are gone.
     pub(super) fn serve(&mut self) {
         let all_said = self.phase == Phase::Delivering && self.streams.is_delivered();
+        let all_shown = self.phase == Phase::Delivering && self.streams.has_ended();
         for session in &mut self.sessions {
             if let Role::Client { events_sent, ended_sent } = session.role {
                 let mut sent = events_sent;
@@ -163,6 +259,21 @@ impl Run {
                     session.send(&Frame::Ended);
                 }
                 session.role = Role::Client { events_sent: sent, ended_sent: ended_sent || end_now };
+            }
+            if let Role::Watcher { events_sent, ended_sent } = session.role {
+                let mut sent = events_sent;
+                while session.has_room() && sent < self.events.len() {
+                    session.send(&self.events[sent]);
+                    sent += 1;
+                }
+                if let Some(frame) = session.input.as_mut().and_then(|input| input.next_frame()) {
+                    session.send(&frame);
+                }
+                let end_now = all_shown && sent == self.events.len() && !ended_sent;
+                if end_now {
+                    session.send(&Frame::Ended);
+                }
+                session.role = Role::Watcher { events_sent: sent, ended_sent: ended_sent || end_now };
             }
             session.flush();
         }

@@ -116,6 +116,7 @@ impl Place {
             task_prologs: Vec::new(),
             task_epilogs: Vec::new(),
             container: None,
+            mpi: None,
         }
     }
 

@@ -120,7 +120,8 @@ fn lay_out(
             None => Err(Why::Never(Refusal::TooManyCpus)),
         };
     };
-    let exact = request.exact || request.ntasks.is_some() || request.cpus_per_task.is_some();
+    let counted = request.exact || request.ntasks.is_some() || request.cpus_per_task.is_some();
+    let exact = counted && !request.whole;
     let mut shares = Vec::new();
     for (room, &count) in free.iter().zip(&counts) {
         if count > 0 {

@@ -1,0 +1,105 @@
+//! What the tasks of a step are served so that they find each other (`srun --mpi`).
+
+use crate::wire::{Error, Reader, Writer};
+
+/// Who serves them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The supervisor itself, in the words of PMI-1 and PMI-2.
+    Pmi,
+    /// A program of its own, which gets the step's exchange stream as its standard input and output.
+    Helper(Vec<u8>),
+}
+
+/// The service of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mpi {
+    /// By whom.
+    pub server: Server,
+    /// This node's place in the step.
+    pub node_index: u32,
+    /// The step's nodes, by name.
+    pub nodes: Vec<String>,
+    /// The node of each rank, as a place in `nodes`; as many as the step has tasks.
+    pub places: Vec<u32>,
+    /// Where a helper may keep files of the step; made by it.
+    pub folder: Vec<u8>,
+}
+
+impl Mpi {
+    pub(super) fn put(&self, out: &mut Writer<'_>) {
+        match &self.server {
+            Server::Pmi => out.u8(0),
+            Server::Helper(program) => {
+                out.u8(1);
+                out.bytes(program);
+            }
+        }
+        out.u32(self.node_index);
+        out.list(&self.nodes, |out, node| out.bytes(node.as_bytes()));
+        out.list(&self.places, |out, place| out.u32(*place));
+        out.bytes(&self.folder);
+    }
+
+    pub(super) fn get(fields: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            server: match fields.u8("server")? {
+                0 => Server::Pmi,
+                1 => Server::Helper(fields.bytes("helper")?),
+                _ => return Err(Error::Value { what: "server" }),
+            },
+            node_index: fields.u32("node")?,
+            nodes: fields.list("nodes", |fields| fields.text("node"))?,
+            places: fields.list("places", |fields| fields.u32("place"))?,
+            folder: fields.bytes("folder")?,
+        })
+    }
+
+    /// `PMI_process_mapping`: blocks of (first node, nodes, ranks on each) in the order of the ranks.
+    ///
+    /// Source: MPICH's parser of `(vector,(0,2,2))`, which repeats the blocks until all ranks have a node.
+    #[must_use]
+    pub fn process_mapping(&self) -> String {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for place in &self.places {
+            match runs.last_mut() {
+                Some((last, count)) if last == place => *count += 1,
+                _ => runs.push((*place, 1)),
+            }
+        }
+        let mut blocks: Vec<(u32, u32, u32)> = Vec::new();
+        for (node, each) in runs {
+            match blocks.last_mut() {
+                Some((first, nodes, same)) if *same == each && *first + *nodes == node => *nodes += 1,
+                _ => blocks.push((node, 1, each)),
+            }
+        }
+        let blocks: String =
+            blocks.iter().map(|(first, nodes, each)| format!(",({first},{nodes},{each})")).collect();
+        format!("(vector{blocks})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mpi, Server};
+
+    #[test]
+    fn ranks_are_mapped_in_blocks() {
+        let check = |places: &[u32], expected: &str| {
+            let mpi = Mpi {
+                server: Server::Pmi,
+                node_index: 0,
+                nodes: Vec::new(),
+                places: places.to_vec(),
+                folder: Vec::new(),
+            };
+            assert_eq!(mpi.process_mapping(), expected);
+        };
+        check(&[0, 0, 1, 1], "(vector,(0,2,2))");
+        check(&[0, 1, 0, 1], "(vector,(0,2,1),(0,2,1))");
+        check(&[0, 0, 0, 1], "(vector,(0,1,3),(1,1,1))");
+        check(&[1, 0], "(vector,(1,1,1),(0,1,1))");
+        check(&[0], "(vector,(0,1,1))");
+    }
+}
