@@ -17,7 +17,7 @@ pub(crate) const CLIENT_NAMES: &[&str] = &[
 
 /// All programs that a cluster needs.
 pub(crate) const PROGRAMS: &[&str] =
-    &["sluice", "sluice-scheduler", "sluice-executor", "sluice-supervisor", "sluice-simulate"];
+    &["sluice", "sluice-scheduler", "sluice-executor", "sluice-supervisor", "sluice-pmix", "sluice-simulate"];
 
 /// A folder that holds the product's binaries.
 #[derive(Clone, Debug)]

@@ -615,17 +615,29 @@ fn hint(draft: &mut Draft<'_>, text: &str) -> Outcome {
 
 fn mpi(draft: &mut Draft<'_>, text: &str) -> Outcome {
     match text {
-        "none" | "pmi2" | "pmix" => {
+        "none" | "pmi2" => {
             draft.manner.mpi = Some(text.to_owned());
             Ok(())
         }
-        "list" => Err(Bad::Print("MPI plugin types are...\n\tnone\n\tpmi2\n\tpmix\n".to_owned())),
+        "pmix" if pmix_is_here() => {
+            draft.manner.mpi = Some(text.to_owned());
+            Ok(())
+        }
+        "list" => {
+            let pmix = if pmix_is_here() { "\tpmix\n" } else { "" };
+            Err(Bad::Print(format!("MPI plugin types are...\n\tnone\n\tpmi2\n{pmix}")))
+        }
         other => Err(Bad::Lines(vec![
             format!("MPI: Cannot create context for mpi/{other}"),
             "MPI: Unable to load any plugin".to_owned(),
             format!("Invalid MPI type '{other}', --mpi=list for acceptable types"),
         ])),
     }
+}
+
+/// Whether the program that serves tasks by PMIx lies beside this one.
+fn pmix_is_here() -> bool {
+    std::env::current_exe().is_ok_and(|own| own.with_file_name("sluice-pmix").is_file())
 }
 
 /// `cpu=2,gres/gpu:a100:1`: CPUs and GPUs have options of their own, which these stand for.

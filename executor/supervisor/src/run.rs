@@ -9,6 +9,7 @@
 //! the kernel ("no child left"), never by a list of pids.
 
 mod clock;
+mod helper;
 mod serve;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -71,6 +72,8 @@ pub(crate) struct Run {
     streams: Streams,
     /// What serves MPI tasks, where this process does.
     desk: Option<Box<Desk>>,
+    /// The program that serves them in its place, while tasks run.
+    helper: Option<i32>,
     sessions: Vec<Session>,
     /// Numbered events for the client, sent in this order.
     events: Vec<Frame>,
@@ -108,6 +111,7 @@ impl Run {
             tree,
             streams: Streams::new(),
             desk: None,
+            helper: None,
             sessions: Vec::new(),
             events: Vec::new(),
             helpers: Vec::new(),
@@ -150,12 +154,24 @@ impl Run {
             self.system_us = self.system_us.max(system_us);
         }
         self.tree.remove();
+        self.clean_up_after_helper();
         self.outcome()
     }
 
     fn start_tasks(&mut self) {
         let mut files = SharedFiles::default();
         self.open_desk();
+        if let Err(sentence) = self.start_helper() {
+            self.shut_out = true;
+            self.note_detail(sentence.clone());
+            self.say(&format!("cannot serve this step's tasks: {sentence}"));
+            for index in 0..self.spec.tasks.len() {
+                let rank = self.spec.tasks[index].rank;
+                self.tasks.push(TaskState { rank, pid: 0, exit: None, report: None });
+                self.task_ended(index, Exit { code: 1, signal: 0 });
+            }
+            return;
+        }
         for index in 0..self.spec.tasks.len() {
             if let Err(error) = self.start_task(index, &mut files) {
                 let rank = self.spec.tasks[index].rank;
@@ -344,6 +360,10 @@ impl Run {
                     self.system_us += system_us;
                     self.max_rss_bytes = self.max_rss_bytes.max(max_rss_bytes);
                     self.helpers.retain(|(helper, _)| *helper != pid);
+                    if self.helper == Some(pid) {
+                        self.helper = None;
+                        self.helper_lost();
+                    }
                     if let Some(index) = self.tasks.iter().position(|task| task.pid == pid) {
                         // Its last words count before its status does.
                         self.read_report(index);
@@ -450,6 +470,7 @@ impl Run {
         if self.phase == Phase::Running && all_ended {
             self.phase = Phase::Clearing;
             self.suspended_since = None;
+            self.dismiss_helper();
             self.kill_everything();
         }
         if self.phase == Phase::Delivering {

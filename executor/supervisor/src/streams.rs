@@ -60,6 +60,11 @@ impl Output {
         self.buffer.extend(bytes);
     }
 
+    /// Lets go of the descriptor: nothing more is read.
+    pub(crate) fn hang_up(&mut self) {
+        self.fd = None;
+    }
+
     fn has_ended(&self) -> bool {
         self.fd.is_none() && !self.pushed
     }

@@ -422,6 +422,22 @@ pub(crate) fn place(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
 }
 
+/// A copy with close-on-exec and a number of at least `least`.
+pub(crate) fn keep_above(fd: RawFd, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is a new descriptor owned by nobody else.
+    unsafe {
+        let copy = check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, least))?;
+        Ok(OwnedFd::from_raw_fd(copy))
+    }
+}
+
+/// Puts `fd` in the place `target`, without close-on-exec. For a forked child that is about to exec: whatever was open
+/// there is gone, and whoever owned it must not use it again.
+pub(crate) fn put_at(fd: OwnedFd, target: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers. The child executes another program next; no owner of what was at `target` runs again.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+}
+
 /// Makes `target` (2) what standard output is.
 pub(crate) fn share_output(target: RawFd) -> io::Result<()> {
     // SAFETY: as above.

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("scheduler", &["model", "proto", "journal", "scheduler-core", "scheduler-codec"]),
     ("executor-supervisor", &[]),
     ("executor-fake-nvml", &[]),
+    ("executor-pmix", &["executor-supervisor"]),
     ("executor", &["model", "proto", "journal", "executor-supervisor"]),
     ("client", &["model", "proto", "executor-supervisor"]),
     ("xtask", &[]),

@@ -105,7 +105,8 @@ impl Run {
 
     /// The supervisor's own helpers, as long as they may live.
     pub(super) fn helper_pids(&self) -> Vec<i32> {
-        self.helpers.iter().filter(|(_, since)| since.elapsed() < HELPER_MAX).map(|(pid, _)| *pid).collect()
+        let helpers = self.helpers.iter().filter(|(_, since)| since.elapsed() < HELPER_MAX);
+        helpers.map(|(pid, _)| *pid).chain(self.helper).collect()
     }
 
     /// Who is not to be signalled: helpers, and Apptainer's own process, which passes signals on to the first
@@ -180,6 +181,9 @@ impl Run {
 
     pub(super) fn kill_everything(&mut self) {
         self.tree.kill(&self.helper_pids());
+        // Outside the step's cgroup: one that takes too long is nobody else's to end.
+        let late = self.helpers.iter().filter(|(_, since)| since.elapsed() >= HELPER_MAX);
+        late.for_each(|(pid, _)| sys::kill(*pid, libc::SIGKILL));
         let pause = self.kill_again.map_or(KILL_AGAIN, |(_, pause)| (pause * 2).min(Duration::from_secs(1)));
         self.kill_again = Some((Instant::now() + pause, pause));
     }
