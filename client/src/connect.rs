@@ -54,6 +54,12 @@ pub(crate) fn message_timeout() -> Duration {
     })
 }
 
+/// The value of a key in the configuration, as written; `None` where it is not set, or there is no configuration.
+pub(crate) fn conf_value(key: &str) -> Option<String> {
+    let text = std::fs::read(conf_path()?).ok()?;
+    place::value_of(&String::from_utf8_lossy(&text), key).map(str::to_owned)
+}
+
 /// Whether a scheduler has listened at one of the sockets.
 pub(crate) fn was_there(sockets: &[String]) -> bool {
     sockets.iter().any(|socket| Path::new(socket).exists())

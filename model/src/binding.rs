@@ -25,6 +25,25 @@ enum Kind {
     Mask(Vec<Vec<u32>>),
     /// As many of the step's as the task was given: `threads` and `cores`.
     Given,
+    /// The step's part of each part of the machine in which the task was given any.
+    Around(Part),
+    /// The step's part of a NUMA domain, by rank.
+    DomainRank,
+    /// The step's part of a NUMA domain for each task.
+    DomainMap(Vec<u32>),
+    /// The step's part of NUMA domains for each task.
+    DomainMask(Vec<Vec<u32>>),
+}
+
+/// Parts of a machine that a task can be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A processor package.
+    Socket,
+    /// What is near to one memory (NUMA).
+    Domain,
+    /// All of it: machines have one board.
+    Board,
 }
 
 /// The bound processors, and the front of the task's line: process id, mask and outcome are the task's to say.
@@ -55,6 +74,21 @@ impl Binding {
                 "no" | "none" => binding.kind = Kind::Nothing,
                 "rank" => binding.kind = Kind::Rank,
                 "threads" | "cores" | "yes" => binding.kind = Kind::Given,
+                "sockets" => binding.kind = Kind::Around(Part::Socket),
+                "ldoms" => binding.kind = Kind::Around(Part::Domain),
+                "boards" => binding.kind = Kind::Around(Part::Board),
+                "rank_ldom" | "rankldom" => binding.kind = Kind::DomainRank,
+                "map_ldom" | "mapldom" => {
+                    let domains =
+                        list().iter().flat_map(|item| repeated(item, number)).collect::<Option<_>>()?;
+                    binding.kind = Kind::DomainMap(domains);
+                    break;
+                }
+                "mask_ldom" | "maskldom" => {
+                    let masks = list().iter().flat_map(|item| repeated(item, mask)).collect::<Option<_>>()?;
+                    binding.kind = Kind::DomainMask(masks);
+                    break;
+                }
                 "map_cpu" | "mapcpu" => {
                     let cpus =
                         list().iter().flat_map(|item| repeated(item, number)).collect::<Option<_>>()?;
@@ -70,25 +104,51 @@ impl Binding {
             }
         }
         match &binding.kind {
-            Kind::Map(cpus) if cpus.is_empty() => None,
-            Kind::Mask(masks) if masks.is_empty() => None,
+            Kind::Map(list) | Kind::DomainMap(list) if list.is_empty() => None,
+            Kind::Mask(masks) | Kind::DomainMask(masks) if masks.is_empty() => None,
             _ => Some(binding),
         }
     }
 
-    /// Of the task of this local rank, of `tasks` on this node, in a step that has these processors.
+    /// Of the task of this local rank, of `tasks` on this node, in a step that has these processors; `part_of` numbers the
+    /// part of the machine that a processor is in.
     #[must_use]
-    pub fn bound(&self, node: &str, rank: u32, local: usize, tasks: usize, step: &[u32]) -> Bound {
+    pub fn bound(
+        &self,
+        node: &str,
+        rank: u32,
+        local: usize,
+        tasks: usize,
+        step: &[u32],
+        part_of: &dyn Fn(Part, u32) -> u32,
+    ) -> Bound {
+        let given = || {
+            let each = (step.len() / tasks.max(1)).max(1);
+            let own = step.chunks(each).nth(local % step.len().div_ceil(each).max(1));
+            own.unwrap_or_default().to_vec()
+        };
+        let within = |part: Part, wanted: &[u32]| -> Vec<u32> {
+            step.iter().copied().filter(|cpu| wanted.contains(&part_of(part, *cpu))).collect()
+        };
         let (word, cpus) = match &self.kind {
             Kind::Nothing => ("NONE", Vec::new()),
             Kind::Rank => ("RANK", step.get(local % step.len().max(1)).copied().into_iter().collect()),
             Kind::Map(cpus) => ("MAP ", vec![cpus[local % cpus.len()]]),
             Kind::Mask(masks) => ("MASK", masks[local % masks.len()].clone()),
-            Kind::Given => {
-                let each = (step.len() / tasks.max(1)).max(1);
-                let own = step.chunks(each).nth(local % step.len().div_ceil(each).max(1));
-                ("MASK", own.unwrap_or_default().to_vec())
+            Kind::Given => ("MASK", given()),
+            Kind::Around(part) => {
+                let parts: Vec<u32> = given().iter().map(|cpu| part_of(*part, *cpu)).collect();
+                ("MASK", within(*part, &parts))
             }
+            Kind::DomainRank => {
+                let mut domains: Vec<u32> = step.iter().map(|cpu| part_of(Part::Domain, *cpu)).collect();
+                domains.sort_unstable();
+                domains.dedup();
+                let own = domains.get(local % domains.len().max(1)).copied();
+                ("LDRANK", own.map_or_else(Vec::new, |own| within(Part::Domain, &[own])))
+            }
+            Kind::DomainMap(list) => ("LDMAP ", within(Part::Domain, &[list[local % list.len()]])),
+            Kind::DomainMask(masks) => ("LDMASK", within(Part::Domain, &masks[local % masks.len()])),
         };
         let announce = match self.verbose {
             true => format!("cpu-bind={word} - {node}, task {rank:2} {local:2} [").into_bytes(),
@@ -103,11 +163,15 @@ impl Binding {
         let (kind, list) = match &self.kind {
             Kind::Nothing => ("none", String::new()),
             Kind::Rank => ("rank", String::new()),
-            Kind::Map(cpus) => ("map_cpu:", cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
-            Kind::Mask(masks) => {
-                ("mask_cpu:", masks.iter().map(|cpus| hexadecimal(cpus)).collect::<Vec<_>>().join(","))
-            }
+            Kind::Map(cpus) => ("map_cpu:", numbers(cpus)),
+            Kind::Mask(masks) => ("mask_cpu:", hexadecimals(masks)),
             Kind::Given => ("cores", String::new()),
+            Kind::Around(Part::Socket) => ("sockets", String::new()),
+            Kind::Around(Part::Domain) => ("ldoms", String::new()),
+            Kind::Around(Part::Board) => ("boards", String::new()),
+            Kind::DomainRank => ("rank_ldom", String::new()),
+            Kind::DomainMap(domains) => ("map_ldom:", numbers(domains)),
+            Kind::DomainMask(masks) => ("mask_ldom:", hexadecimals(masks)),
         };
         let verbose = if self.verbose { "verbose" } else { "quiet" };
         [
@@ -146,6 +210,14 @@ fn mask(text: &str) -> Option<Vec<u32>> {
     (!cpus.is_empty()).then_some(cpus)
 }
 
+fn numbers(list: &[u32]) -> String {
+    list.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn hexadecimals(masks: &[Vec<u32>]) -> String {
+    masks.iter().map(|cpus| hexadecimal(cpus)).collect::<Vec<_>>().join(",")
+}
+
 /// `0x5` of sorted numbers.
 fn hexadecimal(cpus: &[u32]) -> String {
     let digits = cpus.iter().max().map_or(1, |most| most / 4 + 1);
@@ -161,11 +233,34 @@ fn hexadecimal(cpus: &[u32]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Binding, Bound};
+    use super::{Binding, Bound, Part};
 
     fn cpus(text: &str, tasks: usize, step: &[u32]) -> Vec<Vec<u32>> {
         let binding = Binding::parse(text).unwrap();
-        (0..tasks).map(|local| binding.bound("c1", 0, local, tasks, step).cpus).collect()
+        (0..tasks).map(|local| binding.bound("c1", 0, local, tasks, step, &part_of).cpus).collect()
+    }
+
+    /// Two sockets of four processors, each of two domains.
+    fn part_of(part: Part, cpu: u32) -> u32 {
+        match part {
+            Part::Socket => cpu / 4,
+            Part::Domain => cpu / 2,
+            Part::Board => 0,
+        }
+    }
+
+    #[test]
+    fn parts_of_the_machine_hold_a_task() {
+        let step = [1, 2, 3, 4, 5, 6];
+        assert_eq!(cpus("sockets", 3, &step), [vec![1, 2, 3], vec![1, 2, 3, 4, 5, 6], vec![4, 5, 6]]);
+        assert_eq!(cpus("ldoms", 3, &step), [vec![1, 2, 3], vec![2, 3, 4, 5], vec![4, 5, 6]]);
+        assert_eq!(cpus("boards", 2, &step), [step.to_vec(), step.to_vec()]);
+        assert_eq!(cpus("rank_ldom", 5, &step), [vec![1], vec![2, 3], vec![4, 5], vec![6], vec![1]]);
+        assert_eq!(cpus("map_ldom:3,0", 2, &step), [[6], [1]]);
+        assert_eq!(cpus("mask_ldom:0x3,8", 2, &step), [vec![1, 2, 3], vec![6]]);
+        let [bind, ..] = Binding::parse("v,mask_ldom:0x3,8").unwrap().variables();
+        assert_eq!(bind.1, "verbose,mask_ldom:0x3,0x8");
+        assert_eq!(Binding::parse("sockets").unwrap().variables()[2].1, "sockets");
     }
 
     #[test]
@@ -177,14 +272,16 @@ mod tests {
         assert_eq!(cpus("mask_cpu:0x5,a", 2, &[]), [vec![0, 2], vec![1, 3]]);
         assert_eq!(cpus("cores", 2, &[4, 5, 6, 7]), [[4, 5], [6, 7]]);
         assert_eq!(cpus("verbose", 2, &[9]), [[9], [9]]);
-        for wrong in ["map_cpu", "map_cpu:x", "mask_cpu:0x0", "frob", "map_cpu:1*0", "ldoms"] {
+        for wrong in
+            ["map_cpu", "map_cpu:x", "mask_cpu:0x0", "frob", "map_cpu:1*0", "map_ldom", "mask_ldom:x"]
+        {
             assert_eq!(Binding::parse(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn a_verbose_task_says_it_as_slurm_does() {
-        let bound = Binding::parse("v,mask_cpu:0x2").unwrap().bound("c1", 3, 1, 4, &[]);
+        let bound = Binding::parse("v,mask_cpu:0x2").unwrap().bound("c1", 3, 1, 4, &[], &part_of);
         let announce = b"cpu-bind=MASK - c1, task  3  1 [".to_vec();
         assert_eq!(bound, Bound { cpus: vec![1], announce });
     }

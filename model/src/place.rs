@@ -66,7 +66,9 @@ pub fn message_timeout(conf: &str) -> Option<u64> {
     value_of(conf, "MessageTimeout")?.parse().ok()
 }
 
-fn value_of<'a>(conf: &'a str, wanted: &str) -> Option<&'a str> {
+/// The value of a key that clients must know in a `slurm.conf`, as written; `None` where it is not set. Cost: one pass.
+#[must_use]
+pub fn value_of<'a>(conf: &'a str, wanted: &str) -> Option<&'a str> {
     conf.lines().rev().find_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
         let (key, value) = line.trim_start().split_once('=')?;

@@ -15,12 +15,7 @@ fn open_mpi_reduces_over_two_executors() {
         [(&["--mpi=pmix", "-N2", "-n4"][..], 4), (&["-N2", "-n4", "-m", "cyclic"], 4), (&["-N1", "-n2"], 2)]
     {
         let ran = run(&cluster, "srun", &[options, &[program]].concat());
-        assert_eq!(
-            (ran.code, sorted(&ran.stdout)),
-            (Some(0), reduced(ranks)),
-            "{options:?}: {}",
-            ran.stderr
-        );
+        assert_eq!((ran.code, sorted(&ran.stdout)), (Some(0), reduced(ranks)), "{options:?}: {}", ran.stderr);
     }
     // Tasks that are no MPI program take no harm.
     let ran = run(&cluster, "srun", &["--mpi=pmix", "-n2", "echo", "plain"]);
@@ -37,9 +32,9 @@ fn open_mpi_reduces_over_two_executors() {
 /// Whether a folder of that name belongs to a run that this cluster has made.
 fn is_of(cluster: &tests::Cluster, name: &str) -> bool {
     let run = name.splitn(3, '.').nth(2).unwrap_or_default().to_owned();
-    cluster.run("sacct", &["-nP", "-o", "JobID"]).is_ok_and(|ran| {
-        ran.stdout.lines().any(|id| run.starts_with(&format!("{id}.")))
-    })
+    cluster
+        .run("sacct", &["-nP", "-o", "JobID"])
+        .is_ok_and(|ran| ran.stdout.lines().any(|id| run.starts_with(&format!("{id}."))))
 }
 
 #[test]

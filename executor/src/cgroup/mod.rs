@@ -308,7 +308,7 @@ impl Cgroups {
         let cpus = cpus.unwrap_or_else(crate::host::usable_cpus);
         let count = spec.tasks.len();
         for (local, task) in spec.tasks.iter_mut().enumerate() {
-            let bound = binding.bound(node, task.rank, local, count, &cpus);
+            let bound = binding.bound(node, task.rank, local, count, &cpus, &crate::host::part_of);
             (task.cpus, task.announce) = (bound.cpus, bound.announce);
         }
     }

@@ -50,6 +50,12 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The part of this machine that a processor is in, numbered as the kernel does.
+#[must_use]
+pub fn part_of(part: model::binding::Part, cpu: u32) -> u32 {
+    topology::part_of(Path::new("/sys/devices/system/cpu"), part, cpu)
+}
+
 /// What is observed of this machine.
 #[must_use]
 pub fn observe() -> v1::NodeFacts {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use model::binding::Part;
+
 /// The machine's shape, scaled to what may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -50,9 +52,23 @@ pub(super) fn place(root: &Path, cpu: u32) -> (i64, i64, u32) {
     (number("physical_package_id").unwrap_or(0), number("core_id").unwrap_or(0), cpu)
 }
 
+/// The part of the machine that a processor is in; what sysfs does not say counts as 0. Cost: one small file or folder.
+pub(super) fn part_of(root: &Path, part: Part, cpu: u32) -> u32 {
+    match part {
+        Part::Socket => u32::try_from(place(root, cpu).0).unwrap_or(0),
+        Part::Domain => {
+            // `node0` is a link in the processor's folder.
+            let entries = fs::read_dir(root.join(format!("cpu{cpu}"))).into_iter().flatten().flatten();
+            let number = |name: &str| name.strip_prefix("node")?.parse().ok();
+            entries.filter_map(|entry| number(entry.file_name().to_str()?)).min().unwrap_or(0)
+        }
+        Part::Board => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Shape, read};
+    use super::{Part, Shape, part_of, read};
 
     #[test]
     fn counts_only_whole_machines() {
@@ -62,10 +78,14 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join("physical_package_id"), format!("{}\n", cpu / 4)).unwrap();
             std::fs::write(folder.join("core_id"), format!("{}\n", cpu / 2)).unwrap();
+            std::fs::create_dir_all(root.join(format!("cpu{cpu}/node{}", cpu / 2))).unwrap();
         }
         std::fs::create_dir_all(root.join("cpufreq")).unwrap();
         assert_eq!(read(&root, 8), Shape { sockets: 2, cores_per_socket: 2, threads_per_core: 2 });
         assert_eq!(read(&root, 3), Shape { sockets: 1, cores_per_socket: 3, threads_per_core: 1 });
+        let parts = [Part::Socket, Part::Domain, Part::Board].map(|part| part_of(&root, part, 5));
+        assert_eq!(parts, [1, 2, 0]);
+        assert_eq!(part_of(&root, Part::Domain, 99), 0);
         std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(read(&root, 2), Shape { sockets: 1, cores_per_socket: 2, threads_per_core: 1 });
     }

@@ -1,5 +1,7 @@
 //! How tasks ended: what srun says of those that failed, and its exit status.
 
+use std::collections::BTreeSet;
+
 use executor_supervisor::outcome::Exit;
 use model::array::TaskSet;
 use model::signal;
@@ -16,6 +18,7 @@ pub(in crate::command) struct Report {
     /// The highest exit status, a signal counted from 128.
     status: u32,
     pub ended: u32,
+    ranks: BTreeSet<u32>,
     pub terminated: bool,
 }
 
@@ -23,6 +26,7 @@ impl Report {
     /// Notes the end of a task.
     pub(in crate::command) fn add(&mut self, node: usize, rank: u32, exit: Exit) {
         self.ended += 1;
+        self.ranks.insert(rank);
         self.status = self.status.max(match exit.signal {
             0 => exit.code,
             // As srun does: there is no such signal.
@@ -40,6 +44,11 @@ impl Report {
             Some((_, _, ranks)) => ranks.push(rank),
             None => self.untold.push((node, exit, vec![rank])),
         }
+    }
+
+    /// Whether this task has ended.
+    pub(in crate::command) fn has_ended(&self, rank: u32) -> bool {
+        self.ranks.contains(&rank)
     }
 
     /// Whether there are failures to tell.

@@ -16,6 +16,7 @@ use super::super::job;
 use super::output::{Place, differs_by_task, place};
 use super::{multi_prog, terminal};
 use crate::api::Key;
+use crate::connect;
 use crate::option::{self, Parsed, Source};
 
 /// Where the tasks' input comes from.
@@ -38,6 +39,11 @@ pub(super) struct Plan {
     stdout: Option<String>,
     stderr: Option<String>,
     pub work_dir: PathBuf,
+    /// One bad exit ends the other tasks: asked for, the site's rule (KillOnBadExit), or because tasks of PMIx would wait for
+    /// one that has gone, as in Slurm.
+    pub kill_on_bad_exit: bool,
+    /// Seconds from the first task's end to that of all; 0: for ever (`--wait`, WaitTime).
+    pub wait_seconds: u32,
 }
 
 /// Looks up the program and the files that srun itself reads. `Err` is a sentence.
@@ -65,7 +71,15 @@ pub(super) fn plan(parsed: &Parsed) -> Result<Plan, String> {
         arguments.push(Bytes::from(find_program(&program).into_vec()));
         arguments.extend(words.map(|word| Bytes::copy_from_slice(word.as_bytes())));
     }
+    let site = |key: &str| connect::conf_value(key);
+    let flag = |text: String| matches!(text.to_ascii_lowercase().as_str(), "1" | "yes" | "true");
+    let by_pmix =
+        || manner.mpi.clone().or_else(|| site("MpiDefault")).is_some_and(|kind| kind.ends_with("pmix"));
+    let kill_on_bad_exit = manner.kill_on_bad_exit;
     Ok(Plan {
+        kill_on_bad_exit: kill_on_bad_exit
+            .unwrap_or_else(|| site("KillOnBadExit").is_some_and(flag) || by_pmix()),
+        wait_seconds: manner.wait_seconds.or_else(|| site("WaitTime")?.parse().ok()).unwrap_or(0),
         arguments,
         programs,
         input: input(request.files.stdin.as_deref(), &work_dir),
@@ -126,7 +140,7 @@ impl Plan {
             pty: manner.pty,
             pty_rows: u32::from(rows),
             pty_columns: u32::from(columns),
-            kill_on_bad_exit: manner.kill_on_bad_exit.unwrap_or(false),
+            kill_on_bad_exit: self.kill_on_bad_exit,
             cookie: Key::random().bytes(),
             task_prolog: manner.task_prolog.clone(),
             task_epilog: manner.task_epilog.clone(),

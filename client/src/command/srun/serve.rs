@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use executor_supervisor::frame::{CHUNK, Cause, Frame, Scope};
 use executor_supervisor::outcome::Exit;
+use model::array::TaskSet;
 use proto::v1::{CreateStepReply, JobFilter, ListJobsRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -50,6 +51,11 @@ struct Course {
     lost: Vec<String>,
     /// Where the nodes' parts of a fence meet.
     hub: Hub,
+    /// A bad exit has ended the others; when that becomes more than a signal.
+    ending: bool,
+    force_at: Option<Instant>,
+    /// `--wait` is over.
+    waited: bool,
 }
 
 impl Served<'_> {
@@ -69,6 +75,9 @@ impl Served<'_> {
             tell_at: None,
             lost: Vec::new(),
             hub: Hub::new(self.reply.nodes.len()),
+            ending: false,
+            force_at: None,
+            waited: false,
         };
         let raw = manner.pty.then(Raw::enter);
         let sockets = self.reply.nodes.iter().map(|node| as_seen_here(&node.socket)).collect();
@@ -127,7 +136,7 @@ impl Served<'_> {
         check.reset();
         let (mut gone, mut interrupted): (u32, Option<Instant>) = (0, None);
         let mut first_end: Option<Instant> = None;
-        let patience = self.parsed.first().manner.wait_seconds.filter(|&seconds| seconds > 0);
+        let patience = Some(self.plan.wait_seconds).filter(|&seconds| seconds > 0);
         while course.open > 0 {
             let tell_at = course.tell_at;
             let wait_until = first_end.zip(patience).map(|(end, s)| end + Duration::from_secs(u64::from(s)));
@@ -143,8 +152,13 @@ impl Served<'_> {
                     None => return Ok(()),
                 },
                 () = until(tell_at) => self.tell(course),
-                () = until(wait_until) => {
-                    first_end = None;
+                () = until(wait_until), if !course.waited => {
+                    course.waited = true;
+                    self.tell_who_is_late(course);
+                    self.end(&orders, "");
+                }
+                () = until(course.force_at) => {
+                    course.force_at = None;
                     self.end(&orders, "");
                 }
                 number = signals.next() => {
@@ -182,6 +196,13 @@ impl Served<'_> {
             }
             Event::Exited { node, rank, exit } => {
                 course.report.add(node, rank, exit);
+                // Its own node's supervisor ends what is there; the other nodes hear of it from here.
+                let ends = self.plan.kill_on_bad_exit && exit != Exit::default() && !course.ending;
+                if ends && self.reply.nodes.len() > 1 {
+                    course.ending = true;
+                    course.force_at = Some(Instant::now() + Duration::from_millis(KILL_WAIT_MS));
+                    orders.send(&Frame::Signal { signal: 15, scope: Scope::Steps });
+                }
                 if course.report.has_untold() {
                     course.tell_at.get_or_insert_with(|| Instant::now() + GATHER);
                 }
@@ -200,6 +221,23 @@ impl Served<'_> {
         course.tell_at = None;
         for line in course.report.tell(&course.names) {
             say::error("srun", line);
+        }
+    }
+
+    /// Slurm's lines when `--wait` is over.
+    fn tell_who_is_late(&self, course: &Course) {
+        let name = request::step_name(self.job_id, &self.reply.step_id);
+        say::err(format!("srun: First task exited {}s ago", self.plan.wait_seconds));
+        let (ended, running): (Vec<u32>, Vec<u32>) =
+            (0..course.tasks).partition(|rank| course.report.has_ended(*rank));
+        for (ranks, state) in [(running, "running"), (ended, "exited")] {
+            if !ranks.is_empty() {
+                let word = if ranks.len() == 1 { "task" } else { "tasks" };
+                say::err(format!(
+                    "srun: StepId={name} {word} {}: {state}",
+                    TaskSet::from_ids(ranks).text(None)
+                ));
+            }
         }
     }
 
