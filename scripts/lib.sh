@@ -2,8 +2,6 @@
 
 # Every name under which the one client binary is called; `sluice` itself is the binary.
 SLURM_NAMES="sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sprio sshare sdiag sstat seff sattach sbcast"
-DAEMONS="sluice-scheduler sluice-executor sluice-supervisor sluice-simulate"
-SLURM_NAMES="sbatch srun salloc squeue scancel sinfo scontrol sacct sacctmgr sprio sshare sdiag sstat sattach sbcast"
 DAEMONS="sluice-scheduler sluice-executor sluice-supervisor sluice-pmix sluice-simulate"
 
 say() { printf '%s\n' "$*"; }

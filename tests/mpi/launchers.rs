@@ -1,6 +1,6 @@
 //! The libraries' own launchers in a job: each starts its daemons by our `srun`, as the job's environment tells it to.
 
-use crate::{batch, build, reduced, sorted, two_nodes};
+use crate::{OPEN_MPI, batch, build, reduced, sorted, two_nodes};
 
 /// The lines of the reduction, whatever else a launcher says.
 fn ranks(text: &str) -> Vec<String> {
@@ -25,8 +25,10 @@ fn hydra_starts_its_proxies_by_srun() {
 fn open_mpi_starts_its_daemons_by_srun() {
     let cluster = two_nodes("");
     let program = build(&cluster, "mpicc.openmpi", "reduce", &[]);
+    let variables: Vec<String> = OPEN_MPI.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let variables = variables.join(" ");
     let script = format!(
-        "#!/bin/sh\nexport OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n\
+        "#!/bin/sh\nexport {variables}\n\
          # A step of its own holds the processors meanwhile: the daemons' step is beside it.\n\
          srun -n4 sleep 600 &\nmpirun.openmpi -n 4 {}\nstatus=$?\nscancel -s KILL $SLURM_JOB_ID.0\nwait\nexit $status\n",
         program.display()

@@ -31,13 +31,17 @@ pub(crate) fn build(cluster: &Cluster, compiler: &str, name: &str, libraries: &[
     program
 }
 
-/// Runs a command with Open MPI's leave for root, which tests run as.
+/// What Open MPI must be told here: root may run it, and ranks of two "nodes" that are one host must not share memory,
+/// since it names its segments by host and place on the node.
+pub(crate) const OPEN_MPI: [(&str, &str); 3] =
+    [("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"), ("OMPI_MCA_btl", "self,tcp")];
+
+/// Runs a command, told what Open MPI must know.
 pub(crate) fn run(cluster: &Cluster, program: &str, arguments: &[&str]) -> Ran {
     let out = cluster
         .command(program)
         .args(arguments)
-        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .envs(OPEN_MPI)
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();
