@@ -25,7 +25,7 @@ use std::sync::Arc;
 use executor_supervisor::exchange::Decoder;
 use executor_supervisor::spec::Spec;
 
-use crate::service::Service;
+use crate::service::{Environments, Service};
 
 fn main() -> ExitCode {
     // Before anything opens files: these descriptors are the supervisor's gifts.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn begin(exchange: &UnixStream, mut spec: File) -> Result<(Arc<Service>, Vec<Vec<Vec<u8>>>), String> {
+fn begin(exchange: &UnixStream, mut spec: File) -> Result<(Arc<Service>, Environments), String> {
     let mut bytes = Vec::new();
     spec.read_to_end(&mut bytes).map_err(|error| format!("the specification: {error}"))?;
     let spec = Spec::decode(&bytes).map_err(|error| format!("the specification {error}"))?;

@@ -17,6 +17,9 @@ use executor_supervisor::exchange::Message;
 use crate::job::Job;
 use crate::library::{Fields, Library, Reply, Value};
 
+/// For each task the entries of its environment.
+pub(crate) type Environments = Vec<Vec<Vec<u8>>>;
+
 /// What the library's threads and the main thread share.
 #[derive(Default)]
 struct Waiting {
@@ -46,7 +49,7 @@ fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Service {
     /// Loads the library and makes it serve; each local task's environment. The error is a sentence.
-    pub(crate) fn start(job: Job, exchange: UnixStream) -> Result<(Arc<Self>, Vec<Vec<Vec<u8>>>), String> {
+    pub(crate) fn start(job: Job, exchange: UnixStream) -> Result<(Arc<Self>, Environments), String> {
         let library = Library::load()?;
         let folder = PathBuf::from(std::ffi::OsStr::from_bytes(&job.mpi.folder));
         // Must not be there: somebody else could have made it.
@@ -70,7 +73,7 @@ impl Service {
         }
     }
 
-    fn set_up(self: &Arc<Self>) -> Result<Vec<Vec<Vec<u8>>>, String> {
+    fn set_up(self: &Arc<Self>) -> Result<Environments, String> {
         let job = &self.job;
         let folder = self.folder.to_string_lossy().into_owned();
         let node = job.mpi.nodes.get(job.mpi.node_index as usize).cloned().unwrap_or_default();

@@ -160,9 +160,12 @@ impl Decoder {
     }
 }
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// Key-value pairs as the bytes of a part.
 #[must_use]
-pub fn encode_pairs(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+pub fn encode_pairs(pairs: &[Pair]) -> Vec<u8> {
     let mut bytes = Vec::new();
     Writer(&mut bytes).list(pairs, |out, (key, value)| {
         out.bytes(key);
@@ -175,7 +178,7 @@ pub fn encode_pairs(pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 ///
 /// # Errors
 /// They are none.
-pub fn decode_pairs(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+pub fn decode_pairs(bytes: &[u8]) -> Result<Vec<Pair>, Error> {
     let mut fields = Reader(bytes);
     let pairs = fields.list("pairs", |fields| Ok((fields.bytes("key")?, fields.bytes("value")?)))?;
     fields.end("pairs")?;

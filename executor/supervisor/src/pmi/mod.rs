@@ -19,7 +19,7 @@ mod two;
 
 use std::collections::BTreeMap;
 
-use executor_supervisor::exchange::{Message, decode_pairs, encode_pairs};
+use executor_supervisor::exchange::{Message, Pair, decode_pairs, encode_pairs};
 use executor_supervisor::spec::mpi::Mpi;
 
 pub(crate) use desk::Desk;
@@ -79,7 +79,7 @@ pub(crate) struct Server {
     /// Pairs of the step.
     store: Store,
     /// Put here since the last fence.
-    fresh: Vec<(Vec<u8>, Vec<u8>)>,
+    fresh: Vec<Pair>,
     /// Attributes of this node.
     node_store: Store,
     waiting: Vec<Waiting>,

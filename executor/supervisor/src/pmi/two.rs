@@ -1,5 +1,7 @@
 //! PMI-2: six digits of length, then `cmd=NAME;key=value;…`, where `;;` stands for a semicolon in a value.
 
+use executor_supervisor::exchange::Pair;
+
 use super::{Language, REQUEST_MAX, Server, Standing, Waiting};
 
 const LENGTH_DIGITS: usize = 6;
@@ -21,7 +23,7 @@ pub(super) fn take(input: &mut Vec<u8>) -> Result<Option<Vec<u8>>, ()> {
 }
 
 /// The pairs of a request.
-fn fields(request: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn fields(request: &[u8]) -> Vec<Pair> {
     let mut pairs = Vec::new();
     let mut bytes = request.iter().copied().peekable();
     while bytes.peek().is_some() {
