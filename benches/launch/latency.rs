@@ -8,10 +8,10 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use benches::{Arguments, Report, Spread, Workplace};
+use benches::{Arguments, Report, Spread};
 use client::{Client, Key, Submission};
 
-use crate::end_to_end::warm;
+use crate::end_to_end::{Hold, warm};
 
 /// As the job: says when it runs.
 pub(crate) fn stamp(script: &str) -> Result<()> {
@@ -28,11 +28,11 @@ fn now() -> Result<Duration> {
 }
 
 /// Submits `count` jobs one after the other, each when the last one has ended.
-pub(crate) fn measure(arguments: &Arguments, report: &mut Report, count: u32) -> Result<()> {
-    let place = Workplace::new(1, 64, "")?;
+pub(crate) fn measure(arguments: &Arguments, report: &mut Report, count: u32, hold: Hold) -> Result<()> {
+    let place = hold.workplace()?;
     let mut scheduler = place.scheduler()?;
     place.wait_socket(&mut scheduler)?;
-    let _executor = place.executor("n1")?;
+    let mut executor = place.executor("n1")?;
     let path = format!("{}.stamp", place.socket());
     let socket = UnixDatagram::bind(&path).context("make the stamps' socket")?;
     socket.set_read_timeout(Some(Duration::from_secs(30))).context("limit the wait")?;
@@ -66,6 +66,13 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report, count: u32) ->
         anyhow::Ok(latencies)
     });
     let _ = fs::remove_file(&path);
-    report.spread("submit to exec, idle cluster", Spread::of(measured?));
+    // Its cgroups go with it.
+    executor.stop();
+    let what = match hold {
+        Hold::Tracked => "submit to exec, idle cluster",
+        Hold::Nothing => "submit to exec, idle cluster, no cgroup",
+        Hold::Limits => "submit to exec, idle cluster, cgroup limits",
+    };
+    report.spread(what, Spread::of(measured?));
     Ok(())
 }

@@ -12,6 +12,7 @@ mod bare;
 mod container;
 mod end_to_end;
 mod latency;
+mod step;
 
 use std::time::Duration;
 
@@ -60,7 +61,13 @@ fn main() -> Result<()> {
         cgroups(&arguments, &mut report, jobs, span)?;
     }
     if arguments.wants("latency") {
-        latency::measure(&arguments, &mut report, if arguments.tiny { 5 } else { 300 })?;
+        let count = if arguments.tiny { 5 } else { 300 };
+        for hold in [Hold::Tracked, Hold::Nothing, Hold::Limits] {
+            latency::measure(&arguments, &mut report, count, hold)?;
+        }
+    }
+    if arguments.wants("step") {
+        step::measure(&arguments, &mut report)?;
     }
     if arguments.wants("container") {
         container::measure(&arguments, &mut report, if arguments.tiny { 4 } else { 100 }, span)?;

@@ -1,10 +1,12 @@
-//! The scheduler's store alone: encoding, commits with bodies, recovery of a long queue, snapshots.
+//! The scheduler's store alone: encoding, commits with bodies, recovery of a long queue, snapshots, a long history.
 //!
 //! Jobs as in the submit bench: scripts of 1 KiB, environments of 3 KiB, all distinct. On the file system of the
 //! temporary folder. Recovery is measured with a warm page cache, as after a crash of the process.
 //!
 //! Sketch: a job's record is 0.4 KB: 100,000 of them are 40 MB to read, decode (about 1.5 us each) and apply; 200,000
 //! bodies are as many header reads at 0.5 us.
+
+mod history;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,18 +55,32 @@ fn main() -> Result<()> {
     if arguments.wants("codec") {
         codec(&mut report, jobs)?;
     }
-    fill(&mut report, &place, &arguments, jobs)?;
-    recover(&mut report, &place, jobs, "journal alone")?;
-    let opened = open(&place)?;
-    let begun = Instant::now();
-    ensure!(opened.store.compact_now().context("make a snapshot")?, "there are closed segments");
-    report.row("snapshot made by a thread", begun.elapsed().as_secs_f64() * 1e3, "ms");
-    opened.store.close();
-    recover(&mut report, &place, jobs, "snapshot")?;
+    if arguments.wants("recovery") {
+        fill(&mut report, &place, &arguments, jobs)?;
+        recover(&mut report, &place, jobs, "journal alone")?;
+        let opened = open(&place)?;
+        let begun = Instant::now();
+        ensure!(opened.store.compact_now().context("make a snapshot")?, "there are closed segments");
+        report.row("snapshot made by a thread", begun.elapsed().as_secs_f64() * 1e3, "ms");
+        opened.store.close();
+        recover(&mut report, &place, jobs, "snapshot")?;
+    }
+    if arguments.wants("history") {
+        history::measure(&arguments, &mut report)?;
+    }
     if arguments.save {
         report.save(&machine)?;
     }
     Ok(())
+}
+
+/// A job of the history, which has no bodies any more.
+fn job_at(id: u32, submit: Timestamp) -> Record {
+    let Record::Job(mut job) = job(id, BodyHash([1; 32]), BodyHash([2; 32])) else {
+        unreachable!("it makes a job")
+    };
+    Arc::make_mut(&mut job).submit = submit;
+    Record::Job(job)
 }
 
 fn job(id: u32, script: BodyHash, environment: BodyHash) -> Record {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// Names of the client that benches use.
+const CLIENTS: [&str; 3] = ["squeue", "srun", "sacct"];
 /// The longest wait for a daemon to answer.
 const START: Duration = Duration::from_secs(60);
 
@@ -54,7 +56,9 @@ impl Workplace {
             cpus * 4
         );
         fs::write(folder.join("slurm.conf"), conf).context("write slurm.conf")?;
-        symlink(binaries.join("sluice"), folder.join("squeue")).context("link squeue")?;
+        for name in CLIENTS {
+            symlink(binaries.join("sluice"), folder.join(name)).with_context(|| format!("link {name}"))?;
+        }
         Ok(Self { folder, binaries: binaries.to_owned() })
     }
 
@@ -80,7 +84,8 @@ impl Workplace {
     /// A command of this cluster.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let path = if program == "squeue" { self.folder.join(program) } else { self.binaries.join(program) };
+        let folder = if CLIENTS.contains(&program) { &self.folder } else { &self.binaries };
+        let path = folder.join(program);
         let mut command = Command::new(path);
         command.env("SLURM_CONF", self.folder.join("slurm.conf")).env("SLUICE_SOCKET", self.socket());
         command.current_dir(&self.folder).stdin(Stdio::null());
@@ -266,7 +271,11 @@ pub fn cpu_of(pid: u32) -> Result<(Duration, Duration)> {
     Ok((Duration::from_millis((tick(11) + tick(12)) * 10), Duration::from_millis((tick(13) + tick(14)) * 10)))
 }
 
-fn children_of(pid: u32) -> Result<Vec<u32>> {
+/// The processes that any thread of a process has made and not waited for.
+///
+/// # Errors
+/// It is gone.
+pub fn children_of(pid: u32) -> Result<Vec<u32>> {
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).context("read a daemon's threads")? {
         let path = thread.context("read a daemon's threads")?.path().join("children");

@@ -9,7 +9,7 @@ mod figures;
 mod machine;
 
 pub use arguments::Arguments;
-pub use daemons::{Daemon, Workplace, cpu_of};
+pub use daemons::{Daemon, Workplace, children_of, cpu_of};
 pub use figures::{Report, Spread};
 pub use machine::Machine;
 
