@@ -3,15 +3,19 @@
 //! A bench prints a table and, with `--save`, leaves `results/DATE-NAME.json` with machine, seed, commit and command.
 //! With `--tiny` it does the same work in a second: that is how the tests run it.
 
+mod allocator;
 mod arguments;
 mod daemons;
 mod figures;
 mod machine;
+mod stopwatch;
 
+pub use allocator::Counting;
 pub use arguments::Arguments;
 pub use daemons::{Daemon, Workplace, children_of, cpu_of};
 pub use figures::{Report, Spread};
 pub use machine::Machine;
+pub use stopwatch::{Stopwatch, Taken};
 
 /// A repeatable stream of numbers from a seed (SplitMix64).
 #[derive(Clone, Debug)]

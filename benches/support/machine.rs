@@ -16,6 +16,8 @@ pub struct Machine {
     memory_gib: u64,
     kernel: String,
     load: String,
+    /// A fixed number of steps of integer arithmetic, one after the other: what the processor does here and now.
+    pub loop_ms: f64,
     /// 4 KiB appends to a zero-filled file, each followed by fdatasync.
     pub syncs_per_s: f64,
     /// `/bin/true`, one after the other.
@@ -41,6 +43,7 @@ impl Machine {
             memory_gib: kib >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            loop_ms: calibration(),
             syncs_per_s: syncs(folder, each)?,
             spawns_per_s: spawns(each)?,
         })
@@ -60,11 +63,21 @@ impl Machine {
             ("memory_gib", self.memory_gib.to_string()),
             ("kernel", self.kernel.clone()),
             ("load_at_start", self.load.clone()),
+            ("calibration_loop_ms", format!("{:.1}", self.loop_ms)),
             ("fdatasync_per_s", format!("{:.0}", self.syncs_per_s)),
             ("spawn_per_s", format!("{:.0}", self.spawns_per_s)),
         ]
         .into_iter()
     }
+}
+
+/// Milliseconds of 2^24 numbers of a generator, each made of the one before.
+fn calibration() -> f64 {
+    let begin = Instant::now();
+    let mut random = crate::Random(1);
+    let mixed = (0..1 << 24).fold(0, |mixed, _| mixed ^ random.bits());
+    std::hint::black_box(mixed);
+    begin.elapsed().as_secs_f64() * 1e3
 }
 
 fn syncs(folder: &Path, span: Duration) -> Result<f64> {

@@ -1,9 +1,11 @@
 //! `cargo xtask bless`: renews what is recorded of ourselves, and shows what changed.
 //!
 //! Writes the reference pages, what tests record where SLUICE_BLESS is set (the store's golden folders and their digests,
-//! the guide to scheduler parameters), and with `--all` the list of expected conformance passes; nothing else.
+//! the guide to scheduler parameters), and with `--all` the list of expected conformance passes; with `--gates` the
+//! counts of the gates; nothing else.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -48,18 +50,21 @@ pub(crate) fn run(all: bool) -> Result<ExitCode> {
         anyhow::ensure!(status.success(), "the test {test} fails with SLUICE_BLESS set");
     }
     let status = if all { runs::in_tests("conformance", &["--all", "--bless"])? } else { ExitCode::SUCCESS };
-    // New files count as changes too.
-    Command::new("git")
-        .args(["add", "--intent-to-add", "--"])
-        .args(RENEWED)
-        .current_dir(&root)
-        .status()
-        .context("run git")?;
-    Command::new("git")
-        .args(["--no-pager", "diff", "--"])
-        .args(RENEWED)
-        .current_dir(&root)
-        .status()
-        .context("run git")?;
+    show(&root, &RENEWED)?;
     Ok(status)
+}
+
+/// Renews the counts that `benches/gates` compares.
+pub(crate) fn gates() -> Result<ExitCode> {
+    let status = runs::gates()?;
+    show(&repo::root(), &["benches/gates/expected.txt"])?;
+    Ok(status)
+}
+
+/// Shows what changed; new files count as changes too.
+fn show(root: &Path, paths: &[&str]) -> Result<()> {
+    for words in [&["add", "--intent-to-add", "--"][..], &["--no-pager", "diff", "--"]] {
+        Command::new("git").args(words).args(paths).current_dir(root).status().context("run git")?;
+    }
+    Ok(())
 }

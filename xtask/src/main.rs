@@ -15,11 +15,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
-  bench NAME [...]      benches/NAME in the release profile (submit, launch, store; --tiny --save --seed N --only PART)
+  bench NAME [...]      benches/NAME in the release profile (submit, launch, store, grid; --tiny --save --seed N --only PART)
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
   soak --seeds N [...]  simulated clusters in which everything goes wrong, on all cores (--from S --nodes N --jobs N)
   soak --bugs           the same with bugs planted in the core: the oracles must see each
   soak [--kills N ...]  the crash loop on real processes, a thousand kills (--seed N)
+  bless --gates         renews the counts of instructions and allocations that benches/gates compares; prints the diff
   bless [--all]         renews the reference pages (--all: the list of expected conformance passes too); prints the diff
   tidy                  dependency arrows, lints, module comments, figures, words, references, copies of shared files";
 
@@ -38,6 +39,7 @@ fn run() -> anyhow::Result<ExitCode> {
         ["conformance", rest @ ..] => runs::in_tests("conformance", rest),
         ["soak", "--seeds" | "--bugs", ..] => runs::simulated(&words[1..]),
         ["soak", rest @ ..] => runs::in_tests("crash-loop", &[&["--kills", "1000"], rest].concat()),
+        ["bless", "--gates"] => bless::gates(),
         ["bless"] => bless::run(false),
         ["bless", "--all"] => bless::run(true),
         ["tidy"] => tidy::run(),

@@ -151,8 +151,19 @@ pub(crate) fn choose_nodes(
     demand: &Demand,
     room: impl Fn(NodeIdx) -> Option<Candidate>,
 ) -> Option<Vec<Chosen>> {
+    choose_among(state, settings, &partition.nodes, demand, room)
+}
+
+/// The same among some nodes of a partition, ascending.
+fn choose_among(
+    state: &State,
+    settings: &Settings,
+    nodes: &[NodeIdx],
+    demand: &Demand,
+    room: impl Fn(NodeIdx) -> Option<Candidate>,
+) -> Option<Vec<Chosen>> {
     let mut candidates: Vec<Candidate> = Vec::new();
-    for &node in &*partition.nodes {
+    for &node in nodes {
         if demand.excluded.binary_search(&node).is_err() {
             candidates.extend(room(node));
         }

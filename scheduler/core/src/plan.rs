@@ -26,6 +26,7 @@ mod profile;
 mod rest;
 mod search;
 mod shape;
+mod sketch;
 mod verdict;
 mod walk;
 pub mod whatif;

@@ -23,6 +23,8 @@ use scheduler_core::state::partition::PartitionDefinition;
 
 /// Partitions by their place in the state.
 pub const PARTITIONS: [&str; 4] = ["all", "cpu", "gpu", "short"];
+/// Features by name.
+const FEATURES: [&str; 3] = ["ib", "v2", "big"];
 /// The instant of the measurement.
 pub const NOW: Timestamp = Timestamp::from_secs(20_000_000);
 const GIB: u64 = 1024;
@@ -196,13 +198,18 @@ fn is_in(partition: &str, place: u64, gpus: u64) -> bool {
     }
 }
 
-impl GridNode {
-    fn takes(&self, shape: &Shape) -> bool {
-        self.cores >= shape.cores
-            && self.memory >= shape.memory
-            && self.gpus >= shape.gpus
-            && (shape.feature == "-" || self.features.contains(&shape.feature))
-    }
+/// Bits of the partitions and features of a node.
+fn marks(place: u64, node: &GridNode) -> u8 {
+    let partitions = PARTITIONS.iter().map(|name| is_in(name, place, node.gpus));
+    let features = FEATURES.iter().map(|name| node.features.contains(name));
+    partitions.chain(features).enumerate().fold(0, |bits, (bit, has)| bits | u8::from(has) << bit)
+}
+
+/// The bits that a shape asks for.
+fn wanted(shape: &Shape) -> u8 {
+    let partitions = PARTITIONS.iter().map(|name| *name == shape.partition);
+    let features = FEATURES.iter().map(|name| *name == shape.feature);
+    partitions.chain(features).enumerate().fold(0, |bits, (bit, asked)| bits | u8::from(asked) << bit)
 }
 
 impl Instance {
@@ -321,21 +328,27 @@ impl Instance {
         let all: u64 = self.nodes.iter().map(|node| node.cores).sum();
         let mut free: Vec<(u64, u64, u64)> =
             self.nodes.iter().map(|node| (node.cores, node.memory, node.gpus)).collect();
+        // Which partitions a node is in and which features it has, as bits.
+        let marks: Vec<u8> = (0..).zip(&self.nodes).map(|(place, node)| marks(place, node)).collect();
+        let mut open: Vec<usize> = (0..free.len()).collect();
         let mut taken = 0;
         for (id, (shape, elapsed)) in (1..).zip(&self.runs) {
             if fill == Fill::Empty || (fill == Fill::Half && taken * 2 >= all) {
                 break;
             }
+            if id % 1000 == 0 {
+                open.retain(|place| free[*place].0 > 0);
+            }
+            let wanted = wanted(shape);
             let fits = |place: &usize| {
                 let (cores, memory, gpus) = free[*place];
-                is_in(shape.partition, *place as u64, self.nodes[*place].gpus)
-                    && self.nodes[*place].takes(shape)
-                    && cores >= shape.cores
+                cores >= shape.cores
                     && memory >= shape.memory
                     && gpus >= shape.gpus
+                    && marks[*place] & wanted == wanted
             };
             let count = usize::try_from(shape.nodes).expect("at most 64");
-            let nodes: Vec<usize> = (0..free.len()).filter(fits).take(count).collect();
+            let nodes: Vec<usize> = open.iter().copied().filter(fits).take(count).collect();
             if nodes.len() < count {
                 continue;
             }

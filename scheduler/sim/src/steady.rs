@@ -93,6 +93,12 @@ impl Steady {
 
     /// A job ends early: from its record to the records of the jobs that start.
     pub fn end(&mut self, id: JobId) -> Pass {
+        self.release(id);
+        self.plan()
+    }
+
+    /// The record of a job's early end.
+    pub fn release(&mut self, id: JobId) {
         let active = self.state.jobs[&id].active().expect("it runs");
         let ended = Ended {
             state: JobState::Completed,
@@ -111,22 +117,30 @@ impl Steady {
             steps: Vec::new(),
         };
         self.put(&Record::JobEnded { job: id, ended: Box::new(ended) });
+    }
+
+    /// A job arrives: from its record to the records of the jobs that start.
+    pub fn submit(&mut self, pended: &Pended) -> Pass {
+        self.arrive(pended);
         self.plan()
     }
 
-    /// A job arrives.
-    pub fn submit(&mut self, pended: &Pended) -> Pass {
+    /// The record of a job that arrives.
+    pub fn arrive(&mut self, pended: &Pended) {
         let job = Job { submit: self.now, ..pending_job(self.next_id, pended) };
         self.next_id += 1;
         self.put(&Record::Job(Arc::new(job)));
-        self.plan()
     }
 
-    /// A pass, and what it proposes is carried out.
-    fn plan(&mut self) -> Pass {
-        let mut pass = self.planner.pass(&self.state, &self.settings, self.now);
-        self.wake = pass.wake;
-        let Plan { starts, promises } = std::mem::take(&mut pass.plan);
+    /// A pass; what it proposes is for [`Self::carry_out`].
+    pub fn look(&mut self) -> Pass {
+        self.planner.pass(&self.state, &self.settings, self.now)
+    }
+
+    /// Carries out what a pass proposes.
+    pub fn carry_out(&mut self, plan: Plan, wake: Option<Timestamp>) {
+        self.wake = wake;
+        let Plan { starts, promises } = plan;
         for start in &starts {
             let Limit::After(limit) = self.state.jobs[&start.job].limit else {
                 unreachable!("limits are given")
@@ -145,6 +159,12 @@ impl Steady {
             let (changes, given_back) = (promised.changes, promised.given_back);
             self.put(&Record::Promises { changes, given_back });
         }
+    }
+
+    /// A pass, and what it proposes is carried out.
+    fn plan(&mut self) -> Pass {
+        let mut pass = self.look();
+        self.carry_out(std::mem::take(&mut pass.plan), pass.wake);
         pass
     }
 

@@ -10,12 +10,15 @@ use model::refusal::Refusal;
 use super::demand::{self, Demand};
 use super::feature::Constraint;
 use super::fit;
-use super::{Board, choose_nodes};
+use super::{Board, choose_among};
 use crate::effect::Refused;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Hold, Job};
 use crate::state::partition::Partition;
+
+/// So many nodes of a partition are tried alone at first.
+const FIRST_TRIED: usize = 32;
 
 /// Whether some partition that the job names could run it if no other job were there.
 ///
@@ -23,7 +26,8 @@ use crate::state::partition::Partition;
 ///
 /// # Errors
 /// Slurm's refusal, of the last partition tried.
-/// Cost: O(nodes of the partitions), once.
+/// Cost: O(nodes that the job needs, and some), as long as such nodes are among the first of a partition; at most
+/// O(nodes of the partitions).
 pub fn could_ever_run(state: &State, settings: &Settings, job: &Job) -> Result<(), Refused> {
     check_features(state, job)?;
     if job.hold != Hold::None {
@@ -71,7 +75,16 @@ fn try_partition(
         return Ok(());
     }
     let room = |node| board.candidate(state, settings, demand, owner, node);
-    if choose_nodes(state, settings, partition, demand, room).is_some() {
+    // What some of the nodes can do all can: mostly a few of them will do.
+    let nodes = &partition.nodes;
+    let mut tried = (demand.min_nodes as usize).saturating_mul(2).max(FIRST_TRIED);
+    while tried < nodes.len() {
+        if choose_among(state, settings, &nodes[..tried], demand, room).is_some() {
+            return Ok(());
+        }
+        tried = tried.saturating_mul(4);
+    }
+    if choose_among(state, settings, nodes, demand, room).is_some() {
         return Ok(());
     }
     // More than the whole partition has: it waits with the partition's reason.

@@ -15,6 +15,7 @@ use model::time::Timestamp;
 
 use super::profile::{Amount, KINDS, Profile};
 use super::search::Holds;
+use super::sketch::{Bounds, Sketch};
 use crate::allocation::NodeShare;
 use crate::gpu::inventory::Inventory;
 use crate::place::demand::Demand;
@@ -36,16 +37,18 @@ pub(super) struct Kind {
     pub(super) total: Amount,
     /// The most jobs that may hold one CPU of it, in any partition (OverSubscribe).
     pub(super) layers: u32,
+    /// Place among the makes.
+    make: u32,
 }
 
 impl Kind {
-    fn of(node: &Node, layers: u32) -> Self {
+    fn of(node: &Node, layers: u32, make: u32) -> Self {
         let inventory = node.inventory.clone();
         let definition = inventory.as_ref().map_or(&node.definition, |one| &one.offered);
         let slices = inventory.as_ref().map_or(0, |one| one.slices);
         let mut total = Amount { slices, ..total(definition) };
         total.cpus = total.cpus.saturating_mul(layers);
-        Self { definition: Arc::clone(definition), inventory, total, layers }
+        Self { definition: Arc::clone(definition), inventory, total, layers, make }
     }
 
     /// What is planned of CPUs that a job of so many layers holds: a job that does not share takes all layers.
@@ -101,6 +104,10 @@ impl Sorts {
 pub(super) struct Cluster {
     pub(super) kinds: Vec<Kind>,
     kind_of: Vec<u32>,
+    /// The first kind of each make: kinds of one make differ in features and weight only, so that what a
+    /// request takes of their nodes is the same.
+    makes: Vec<u32>,
+    make_of: Vec<u32>,
     available: Vec<bool>,
     base: Vec<Profile>,
     plan: Vec<Profile>,
@@ -111,6 +118,8 @@ pub(super) struct Cluster {
     overlaid: bool,
     stale: Vec<u32>,
     is_stale: Vec<bool>,
+    /// Bounds of earliest starts.
+    sketch: Sketch,
     now: i64,
     /// What of each node the plan leaves free now; what most requests fail by.
     floor: Vec<Amount>,
@@ -230,10 +239,9 @@ impl Cluster {
                     && alike(&kind.definition, node.offer())
                     && same_devices(&kind.inventory, &node.inventory)
             };
-            let kind = cluster.kinds.iter().position(like).unwrap_or_else(|| {
-                cluster.kinds.push(Kind::of(node, layers));
-                cluster.kinds.len() - 1
-            });
+            let known = cluster.kinds.iter().position(like);
+            let kind = known.unwrap_or_else(|| cluster.add_kind(node, layers));
+            cluster.make_of.push(cluster.kinds[kind].make);
             cluster.kind_of.push(u32::try_from(kind).expect("fewer kinds than nodes"));
             cluster.available.push(node.is_available());
             cluster.base.push(Profile::new(cluster.kinds[kind].total));
@@ -244,9 +252,27 @@ impl Cluster {
         }
         cluster.closures = closures(state);
         cluster.layered = layered.into_keys().map(|node| (node, Sorts::default())).collect();
+        cluster.sketch = Sketch::of(cluster.floor.len());
         cluster.touched = Touched::of(cluster.floor.len());
         cluster.touched_ahead = Touched::of(cluster.floor.len());
         cluster
+    }
+
+    fn add_kind(&mut self, node: &Node, layers: u32) -> usize {
+        let place = self.kinds.len();
+        let like = |make: &u32| {
+            let kind = &self.kinds[*make as usize];
+            kind.layers == layers
+                && same_make(&kind.definition, node.offer())
+                && same_devices(&kind.inventory, &node.inventory)
+        };
+        let make = self.makes.iter().position(like).unwrap_or_else(|| {
+            self.makes.push(u32::try_from(place).expect("fewer kinds than nodes"));
+            self.makes.len() - 1
+        });
+        let make = u32::try_from(make).expect("fewer makes than kinds");
+        self.kinds.push(Kind::of(node, layers, make));
+        place
     }
 
     /// All nodes as one pool: they are alike, have one CPU each, work, and are in every partition.
@@ -268,8 +294,10 @@ impl Cluster {
         let cpus = u32::try_from(state.nodes.len()).expect("nodes are counted in 32 bits");
         let profile = Profile::new(Amount { cpus, ..Amount::default() });
         Some(Self {
-            kinds: vec![Kind::of(first, 1)],
+            kinds: vec![Kind::of(first, 1, 0)],
             kind_of: vec![0],
+            makes: vec![0],
+            make_of: vec![0],
             available: vec![true],
             base: vec![profile.clone()],
             plan: vec![profile],
@@ -294,21 +322,28 @@ impl Cluster {
 
     /// What shares take, node by node, or of the pool.
     pub(super) fn holds(&self, shares: &[NodeShare]) -> Holds {
+        (0..self.held_count(shares)).map(|place| self.held(shares, place)).collect()
+    }
+
+    /// What shares take, one after the other.
+    fn held(&self, shares: &[NodeShare], place: usize) -> (u32, Amount) {
         if self.pool {
             let cpus = u32::try_from(shares.len()).expect("nodes are counted in 32 bits");
-            return vec![(0, Amount { cpus, ..Amount::default() })];
+            return (0, Amount { cpus, ..Amount::default() });
         }
-        let one = |share: &NodeShare| {
-            let node = share.node.0;
-            let kind = &self.kinds[self.kind(node)];
-            let mut amount = amount(share);
-            let layers = if share.shared { u32::MAX } else { 1 };
-            amount.cpus = kind.planned_cpus(amount.cpus, layers);
-            // What went out of service under a job does not come back with its end.
-            amount.slices &= kind.total.slices;
-            (node, amount)
-        };
-        shares.iter().map(one).collect()
+        let share = &shares[place];
+        let node = share.node.0;
+        let mut amount = amount(share);
+        let layers = if share.shared { u32::MAX } else { 1 };
+        let kind = &self.kinds[self.kind(node)];
+        amount.cpus = kind.planned_cpus(amount.cpus, layers);
+        // What went out of service under a job does not come back with its end.
+        amount.slices &= kind.total.slices;
+        (node, amount)
+    }
+
+    fn held_count(&self, shares: &[NodeShare]) -> usize {
+        if self.pool { 1 } else { shares.len() }
     }
 
     /// Whether there are reservations.
@@ -402,6 +437,18 @@ impl Cluster {
         self.kind_of[node as usize] as usize
     }
 
+    /// The make of a node: its place among [`Self::makes`].
+    #[inline]
+    pub(super) fn make(&self, node: u32) -> usize {
+        self.make_of[node as usize] as usize
+    }
+
+    /// A kind of each make.
+    pub(super) fn makes(&self) -> impl Iterator<Item = &Kind> {
+        self.makes.iter().map(|&kind| &self.kinds[kind as usize])
+    }
+
+    #[inline]
     pub(super) fn plan(&self, node: u32) -> &Profile {
         &self.plan[node as usize]
     }
@@ -507,6 +554,7 @@ impl Cluster {
     }
 
     /// What of a node the plan leaves free now.
+    #[inline]
     pub(super) fn floor(&self, node: u32) -> &Amount {
         &self.floor[node as usize]
     }
@@ -523,6 +571,17 @@ impl Cluster {
     fn update_floor(&mut self, node: u32) {
         let place = node as usize;
         (self.floor[place], self.floor_until[place]) = self.plan[place].at_until(self.now);
+        self.sketch.mark(node);
+    }
+
+    /// Readies the bounds of earliest starts for a search.
+    pub(super) fn sketch_plans(&mut self) {
+        self.sketch.bring_up(&self.plan, self.now);
+    }
+
+    /// Bounds of the earliest starts of an amount for a span, as of [`Self::sketch_plans`].
+    pub(super) fn bounds(&self, need: &Amount, span: i64) -> Bounds<'_> {
+        self.sketch.bounds(need, span)
     }
 
     /// Something was taken that the plan did not know of: promises must be laid anew.
@@ -558,7 +617,8 @@ impl Cluster {
     /// A running job holds this until `end`: in `base`, and in `plan` too unless it is there already.
     pub(super) fn hold(&mut self, shares: &[NodeShare], end: i64, planned: bool) {
         self.sort(shares, None, Some(end));
-        for (node, amount) in self.holds(shares) {
+        for place in 0..self.held_count(shares) {
+            let (node, amount) = self.held(shares, place);
             self.forget_past(node);
             self.base[node as usize].take(amount, i64::MIN, end);
             if !planned {
@@ -574,7 +634,8 @@ impl Cluster {
     /// What a running job held until `end` is free.
     pub(super) fn release(&mut self, shares: &[NodeShare], end: i64) {
         self.sort(shares, Some(end), None);
-        for (node, amount) in self.holds(shares) {
+        for place in 0..self.held_count(shares) {
+            let (node, amount) = self.held(shares, place);
             self.forget_past(node);
             self.base[node as usize].give(amount, i64::MIN, end);
             self.plan[node as usize].give(amount, i64::MIN, end);
@@ -588,7 +649,8 @@ impl Cluster {
     pub(super) fn prolong(&mut self, shares: &[NodeShare], end: i64, later: i64) {
         self.overlaid = true;
         self.sort(shares, Some(end), Some(later));
-        for (node, amount) in self.holds(shares) {
+        for place in 0..self.held_count(shares) {
+            let (node, amount) = self.held(shares, place);
             self.base[node as usize].take(amount, end, later);
             self.plan[node as usize].take(amount, end, later);
             self.mark_stale(node);
@@ -765,19 +827,13 @@ fn same_devices(one: &Option<Arc<Inventory>>, other: &Option<Arc<Inventory>>) ->
 }
 
 fn alike(one: &NodeDefinition, other: &NodeDefinition) -> bool {
+    one.weight == other.weight && same_make(one, other) && one.features == other.features
+}
+
+/// Whether all that the amounts of a request depend on is the same.
+fn same_make(one: &NodeDefinition, other: &NodeDefinition) -> bool {
     let make = |node: &NodeDefinition| {
-        (
-            node.cpus,
-            node.sockets,
-            node.cores_per_socket,
-            node.threads_per_core,
-            node.memory,
-            node.tmp_disk,
-            node.weight,
-        )
+        (node.cpus, node.sockets, node.cores_per_socket, node.threads_per_core, node.memory, node.tmp_disk)
     };
-    make(one) == make(other)
-        && one.bind == other.bind
-        && one.gres == other.gres
-        && one.features == other.features
+    make(one) == make(other) && one.bind == other.bind && one.gres == other.gres
 }

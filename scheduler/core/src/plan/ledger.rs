@@ -18,7 +18,7 @@ use super::family::Candidate;
 use super::license::{self, Licenses};
 use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
-use super::search::Holds;
+use super::search::{Holds, Scratch};
 use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
 use crate::record::Record;
@@ -67,6 +67,38 @@ pub(super) struct Promise {
     pub(super) class: u32,
     pub(super) holds: Holds,
     pub(super) licenses: license::Held,
+}
+
+/// A set of keys that comes in order for the most part, and uses its memory again.
+#[derive(Debug, Default)]
+pub(super) struct Keys(Vec<OrderKey>);
+
+impl Keys {
+    pub(super) fn insert(&mut self, key: OrderKey) {
+        if self.0.last().is_none_or(|last| *last < key) {
+            self.0.push(key);
+        } else if let Err(place) = self.0.binary_search(&key) {
+            self.0.insert(place, key);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &OrderKey) {
+        if let Ok(place) = self.0.binary_search(key) {
+            self.0.remove(place);
+        }
+    }
+
+    pub(super) fn contains(&self, key: &OrderKey) -> bool {
+        self.0.binary_search(key).is_ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// A start that the last pass proposed.
@@ -121,7 +153,7 @@ pub(super) struct Ledger {
     pub(super) swept_to: Option<OrderKey>,
     /// What the slices of this pass have worked off already; empty between passes. Without it a slice would begin
     /// with the same jobs that no node suits as the one before, and never reach what is behind them.
-    pub(super) worked_off: BTreeSet<OrderKey>,
+    pub(super) worked_off: Keys,
     /// Something changed since the first slice of this pass: what was worked off is looked at once more.
     pub(super) again: bool,
     /// Starts that were proposed, by job or array.
@@ -135,6 +167,7 @@ pub(super) struct Ledger {
     pub(super) formerly: BTreeMap<OrderKey, Promise>,
     /// The last entry in order that was handled as a protected one.
     pub(super) zone_end: Option<OrderKey>,
+    pub(super) scratch: Scratch,
     /// Lists whose memory is used again.
     pub(super) collected: Vec<(OrderKey, Entry)>,
     pub(super) todo: Vec<(OrderKey, u32)>,
@@ -325,17 +358,16 @@ impl Ledger {
 
     /// Notes how long the jobs ran that ended.
     fn learn(&mut self) {
-        let ended = std::mem::take(&mut self.ended);
-        if self.policy.prediction == Prediction::None {
-            return;
-        }
-        for (id, run) in ended {
-            // A job that was never seen waiting had no prediction and teaches nothing.
-            if let (Some((_, uid)), Some(run)) = (self.predicted.remove(&id), run) {
-                let earlier = self.history.get(&uid).map(|(_, last)| *last);
-                self.history.insert(uid, (earlier, run));
+        if self.policy.prediction != Prediction::None {
+            for &(id, run) in &self.ended {
+                // A job that was never seen waiting had no prediction and teaches nothing.
+                if let (Some((_, uid)), Some(run)) = (self.predicted.remove(&id), run) {
+                    let earlier = self.history.get(&uid).map(|(_, last)| *last);
+                    self.history.insert(uid, (earlier, run));
+                }
             }
         }
+        self.ended.clear();
     }
 
     fn refresh(&mut self, state: &State, settings: &Settings, id: JobId, changes: &mut Changes) {

@@ -135,7 +135,10 @@ impl Licenses {
         loop {
             let before = start;
             for &(place, count) in held {
-                start = self.plan[place as usize].earliest(&wanted(count), span, start)?;
+                start = self.plan[place as usize].earliest(&wanted(count), span, start, i64::MAX).at;
+                if start == i64::MAX {
+                    return None;
+                }
             }
             if start == before {
                 return Some(start);

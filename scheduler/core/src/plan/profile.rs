@@ -27,10 +27,11 @@ impl Amount {
     /// Whether `need` can be taken of it.
     #[inline]
     pub(crate) fn covers(&self, need: &Self) -> bool {
+        // No branch for each kind: most requests fail by the first two, or not at all.
         self.cpus >= need.cpus
             && self.memory >= need.memory
             && need.slices & !self.slices == 0
-            && self.gres.iter().zip(&need.gres).all(|(have, want)| have >= want)
+            && self.gres.iter().zip(&need.gres).fold(true, |all, (have, want)| all & (have >= want))
     }
 
     /// The smaller of each.
@@ -94,6 +95,15 @@ impl Amount {
             idle: self.cpus == all_cpus,
         }
     }
+}
+
+/// When something fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Earliest {
+    /// The instant; `i64::MAX`: never.
+    pub(crate) at: i64,
+    /// It fits then; else it does not before.
+    pub(crate) exact: bool,
 }
 
 /// From `at` on, until the next step, so much is free.
@@ -169,24 +179,40 @@ impl Profile {
                 .all(|step| step.free.covers(need))
     }
 
-    /// First instant, at or after `from`, from which `need` stays free for all of `span`.
+    /// First instant, at or after `from`, from which `need` stays free for all of `span`; `i64::MAX`: never.
+    /// Whoever does not care for answers after `until` gets one at once: some instant after `until`, at which
+    /// or after which the first one lies.
     ///
-    /// Answers are `from` or an instant where the profile changes. `None`: never.
-    /// Cost: O(log steps + steps up to the end of the answer's window).
-    pub(crate) fn earliest(&self, need: &Amount, span: i64, from: i64) -> Option<i64> {
+    /// Answers are `from` or an instant where the profile changes.
+    /// Cost: O(log steps + steps up to the end of the answer's window, or to `until`).
+    pub(crate) fn earliest(&self, need: &Amount, span: i64, from: i64, until: i64) -> Earliest {
         let mut start = from;
-        let mut place = self.place(from);
-        loop {
-            let next = self.steps.get(place + 1);
-            if self.steps[place].free.covers(need) {
-                match next {
-                    Some(step) if step.at < start.saturating_add(span) => {}
-                    _ => return Some(start),
+        let mut steps = self.steps[self.place(from)..].iter().peekable();
+        while let Some(step) = steps.next() {
+            if step.free.covers(need) {
+                match steps.peek() {
+                    Some(next) if next.at < start.saturating_add(span) => {}
+                    _ => return Earliest { at: start, exact: true },
                 }
             } else {
-                start = next?.at;
+                start = steps.peek().map_or(i64::MAX, |next| next.at);
+                if start > until {
+                    return Earliest { at: start, exact: false };
+                }
             }
-            place += 1;
+        }
+        Earliest { at: i64::MAX, exact: true }
+    }
+
+    /// What stays free for `span` from `now` on, and from each later instant at which the profile changes, in order.
+    /// Cost: O(steps × steps in the span).
+    pub(crate) fn windows(&self, now: i64, span: i64, mut see: impl FnMut(i64, &Amount)) {
+        let steps = &self.steps[self.place(now)..];
+        for (place, step) in steps.iter().enumerate() {
+            let at = step.at.max(now);
+            let end = at.saturating_add(span);
+            let within = steps[place + 1..].iter().take_while(|later| later.at < end);
+            see(at, &within.fold(step.free, |least, later| least.least(later.free)));
         }
     }
 
@@ -284,8 +310,17 @@ mod tests {
             assert!(profile.steps.windows(2).all(|pair| pair[0].free != pair[1].free), "{profile:?}");
             for need in 1..=9 {
                 let (span, from) = (1 + below(8) as usize, below(20) as usize);
-                let expected = slow_earliest(&free, need, span, from).map(|at| at as i64);
-                assert_eq!(profile.earliest(&cpus(need), span as i64, from as i64), expected, "{profile:?}");
+                let expected = slow_earliest(&free, need, span, from).map_or(i64::MAX, |at| at as i64);
+                let (need_now, span_now, from_now) = (cpus(need), span as i64, from as i64);
+                let whole = profile.earliest(&need_now, span_now, from_now, i64::MAX);
+                assert_eq!(whole, Earliest { at: expected, exact: true }, "{profile:?}");
+                let until = from as i64 + below(20) as i64;
+                let cut = profile.earliest(&need_now, span_now, from_now, until);
+                if cut.exact {
+                    assert_eq!(cut.at, expected, "{profile:?}");
+                } else {
+                    assert!(until < cut.at && cut.at <= expected, "{profile:?}");
+                }
                 let least = (from..from + span).map(|instant| free.get(instant).copied().unwrap_or(8)).min();
                 assert_eq!(profile.over(from as i64, (from + span) as i64), cpus(least.unwrap()));
             }

@@ -4,11 +4,14 @@
 //! searched by the earliest starts of single nodes; any other by trying the instants at which something
 //! changes.
 
+use std::collections::BinaryHeap;
+
 use model::id::NodeIdx;
 
 use super::cluster::Cluster;
-use super::profile::{Amount, KINDS};
+use super::profile::{Amount, Earliest, KINDS};
 use super::shape::{Class, Fixed};
+use super::sketch::Bounds;
 use crate::place::choose::{Candidate, Chosen};
 use crate::place::fit::{self, Free};
 use crate::place::pack::{self, Devices};
@@ -50,19 +53,23 @@ pub(super) fn now(
     }
     let open =
         if class.demand.required.is_empty() { cluster.open(class.list) } else { &required(cluster, class) };
-    let mut chosen = Vec::new();
+    // Counted first, so that a failed search, which is the rule, needs no memory.
+    let suits = |node: u32| {
+        fixed.needs[cluster.make(node)].as_ref().is_some_and(|need| {
+            cluster.floor(node).covers(need) && cluster.plan(node).covers(need, now, end) && may_share(node)
+        })
+    };
+    let count = fixed.count as usize;
+    let mut found = 0;
     for (place, &node) in open.iter().enumerate() {
-        if let Some(need) = &fixed.needs[cluster.kind(node)]
-            && cluster.floor(node).covers(need)
-            && cluster.plan(node).covers(need, now, end)
-            && may_share(node)
-        {
-            chosen.push(Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() });
-            if chosen.len() == fixed.count as usize {
-                return Some(chosen);
-            }
+        found += usize::from(suits(node));
+        if found == count {
+            let chosen = open[..=place].iter().filter(|node| suits(**node));
+            let chosen =
+                chosen.map(|&node| Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() });
+            return Some(chosen.collect());
         }
-        if chosen.len() + (open.len() - place) <= fixed.count as usize {
+        if found + (open.len() - place) <= count {
             // Even all of the rest would be too few.
             return None;
         }
@@ -79,7 +86,7 @@ pub(super) fn on_touched(
     may_share: impl Fn(u32) -> bool,
 ) -> Option<Vec<Chosen>> {
     let takes = |node: u32| {
-        let Some(need) = &fixed.needs[cluster.kind(node)] else { return false };
+        let Some(need) = &fixed.needs[cluster.make(node)] else { return false };
         cluster.is_member(list, node)
             && cluster.floor(node).covers(need)
             && cluster.plan(node).covers(need, now, end)
@@ -113,58 +120,122 @@ pub(super) fn earliest(
     class: &Class,
     span: i64,
     from: i64,
+    scratch: &mut Scratch,
 ) -> Option<(i64, Holds)> {
     match &class.fixed {
-        Some(fixed) => earliest_fixed(cluster, class, fixed, span, from),
+        Some(fixed) => earliest_fixed(cluster, class, fixed, span, from, scratch),
         None => earliest_any(cluster, state, settings, class, span, from),
     }
 }
 
+/// Lists whose memory is used again from one search to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// What is known of each node's own earliest start.
+    starts: Vec<Earliest>,
+    /// The smallest of them, as many as nodes are asked for; the largest of these is on top.
+    smallest: BinaryHeap<i64>,
+}
+
+/// By the earliest starts of single nodes. Most nodes are passed over by a bound of theirs from below, where so many
+/// nodes that start earlier are known already.
 fn earliest_fixed(
     cluster: &Cluster,
     class: &Class,
     fixed: &Fixed,
     span: i64,
     from: i64,
+    scratch: &mut Scratch,
 ) -> Option<(i64, Holds)> {
-    let nodes: &[u32] =
-        if class.demand.required.is_empty() { cluster.nodes(class.list) } else { &required(cluster, class) };
-    let count = fixed.count as usize;
-    if let (1, &[node]) = (count, nodes) {
-        let need = fixed.needs[cluster.kind(node)].as_ref()?;
-        let start = cluster.plan(node).earliest(need, span, from)?;
-        return Some((start, vec![(node, *need)]));
-    }
-    let single = |node: u32, from: i64| {
-        let need = fixed.needs[cluster.kind(node)].as_ref()?;
-        cluster.plan(node).earliest(need, span, from)
+    let listed;
+    let nodes: &[u32] = if class.demand.required.is_empty() {
+        cluster.nodes(class.list)
+    } else {
+        listed = required(cluster, class);
+        &listed
     };
-    let mut starts: Vec<i64> = nodes.iter().map(|&node| single(node, from).unwrap_or(i64::MAX)).collect();
-    if starts.len() < count {
+    let count = fixed.count as usize;
+    if nodes.len() < count {
         return None;
     }
-    let mut sorted = Vec::with_capacity(starts.len());
+    let single = Single { cluster, fixed, bounds: cluster.bounds(&fixed.least(), span), span };
+    if count == 1 {
+        return earliest_single(single, nodes, from);
+    }
+    let Scratch { starts, smallest } = scratch;
+    starts.clear();
+    starts.resize(nodes.len(), Earliest { at: i64::MIN, exact: false });
+    let mut bound = from;
     loop {
+        // Starts of single nodes as from `bound` on: those before it do not count, however early they are.
+        let mut together = 0;
+        smallest.clear();
+        for (start, &node) in starts.iter_mut().zip(nodes) {
+            let last = if smallest.len() < count { None } else { smallest.peek().copied() };
+            if start.at < bound || (start.at == bound && !start.exact) {
+                *start = single.start(node, bound, last.unwrap_or(i64::MAX));
+            }
+            together += usize::from(start.at == bound && start.exact);
+            match last {
+                None => smallest.push(start.at),
+                Some(last) if start.at < last => {
+                    *smallest.peek_mut().expect("as many as are asked for") = start.at;
+                }
+                Some(_) => {}
+            }
+        }
+        if together >= count {
+            let free = starts.iter().zip(nodes).filter(|(start, _)| start.at == bound && start.exact);
+            let holds = free.take(count).map(|(_, &node)| {
+                (node, fixed.needs[cluster.make(node)].expect("a node without the amount never starts"))
+            });
+            return Some((bound, holds.collect()));
+        }
         // So many nodes must be free at once: not before the n-th of their own earliest starts.
-        sorted.clear();
-        sorted.extend_from_slice(&starts);
-        let (_, &mut bound, _) = sorted.select_nth_unstable(count - 1);
+        bound = *smallest.peek().expect("as many as are asked for");
         if bound == i64::MAX {
             return None;
         }
-        let mut together = 0;
-        for (start, &node) in starts.iter_mut().zip(nodes.iter()) {
-            if *start < bound {
-                *start = single(node, bound).unwrap_or(i64::MAX);
+    }
+}
+
+/// The first of the nodes that start earliest.
+fn earliest_single(single: Single<'_>, nodes: &[u32], from: i64) -> Option<(i64, Holds)> {
+    let mut best = (i64::MAX, None);
+    for &node in nodes {
+        let start = single.start(node, from, best.0.saturating_sub(1));
+        if start.exact && start.at < best.0 {
+            best = (start.at, Some(node));
+            if start.at == from {
+                break;
             }
-            together += usize::from(*start == bound);
         }
-        if together >= count {
-            let free = starts.iter().zip(nodes.iter()).filter(|(start, _)| **start == bound);
-            let holds = free.take(count).map(|(_, &node)| {
-                (node, fixed.needs[cluster.kind(node)].expect("a node without the amount never starts"))
-            });
-            return Some((bound, holds.collect()));
+    }
+    let node = best.1?;
+    let need = single.fixed.needs[single.cluster.make(node)].expect("a node without the amount never starts");
+    Some((best.0, vec![(node, need)]))
+}
+
+/// What a search for single nodes needs beside them.
+#[derive(Clone, Copy)]
+struct Single<'a> {
+    cluster: &'a Cluster,
+    fixed: &'a Fixed,
+    bounds: Bounds<'a>,
+    span: i64,
+}
+
+impl Single<'_> {
+    /// The earliest start on a node, as far as it is not after `until`.
+    #[inline]
+    fn start(&self, node: u32, from: i64, until: i64) -> Earliest {
+        let lower = self.bounds.lower(node);
+        if lower > until {
+            return Earliest { at: lower, exact: false };
+        }
+        match &self.fixed.needs[self.cluster.make(node)] {
+            Some(need) => self.cluster.plan(node).earliest(need, self.span, from, until),
+            None => Earliest { at: i64::MAX, exact: true },
         }
     }
 }

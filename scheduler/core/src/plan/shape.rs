@@ -50,9 +50,9 @@ pub(super) struct Fixed {
     pub(super) count: u32,
     /// Tasks on each.
     pub(super) tasks: u32,
-    /// What is needed of a node of each kind; `None`: such a node has not got it at all.
+    /// What is needed of a node of each make; `None`: such a node has not got it at all.
     pub(super) needs: Vec<Option<Amount>>,
-    /// The least of each resource over all kinds.
+    /// The least of each resource over all makes.
     least: Amount,
 }
 
@@ -299,7 +299,7 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
         && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));
     // Which of several types will be free is not known ahead.
     let one_type = |need: &demand::GresNeed| {
-        cluster.kinds.iter().all(|kind| {
+        cluster.makes().all(|kind| {
             let gres = kind.definition.gres.iter();
             let cut = fit::is_cut(need)
                 && kind
@@ -312,7 +312,7 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
     if !bound || !simple || !demand.gres_per_node.iter().chain(&demand.gres_per_task).all(one_type) {
         return None;
     }
-    let needs = cluster.kinds.iter().map(|kind| need(settings, demand, &kind.definition, kind.total, tasks));
+    let needs = cluster.makes().map(|kind| need(settings, demand, &kind.definition, kind.total, tasks));
     let needs: Vec<Option<Amount>> = needs.collect();
     if cluster.is_pool() {
         // So many nodes of the pool, if one of them can do its part.

@@ -15,7 +15,7 @@ use model::time::Timestamp;
 use super::ledger::{Changes, Entry, Ledger, Promise, Proposed};
 use super::license;
 use super::policy::OrderKey;
-use super::search::{self, Holds};
+use super::search::{self, Holds, Scratch};
 use super::shape::Class;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
@@ -60,6 +60,7 @@ pub(super) struct Walk<'a> {
     pub(super) given_back: Option<Timestamp>,
     /// The last entry in order that was handled as a protected one.
     pub(super) zone_end: Option<OrderKey>,
+    scratch: Scratch,
     pub(super) out: Pass,
 }
 
@@ -117,6 +118,7 @@ impl Ledger {
             changes: Vec::new(),
             given_back: state.promises.given_back,
             zone_end: None,
+            scratch: std::mem::take(&mut self.scratch),
             out: Pass::default(),
         };
         self.cluster.advance(now.0);
@@ -147,7 +149,10 @@ impl Ledger {
         if walk.verdicts {
             self.give_verdicts(&mut walk, changes);
         }
-        let Walk { state, keep, changes: mut promised, given_back, mut out, now, time_bound, .. } = walk;
+        let Walk {
+            state, keep, changes: mut promised, given_back, scratch, mut out, now, time_bound, ..
+        } = walk;
+        self.scratch = scratch;
         if keep {
             // A job that starts takes its promise along.
             promised.retain(|change| {
@@ -248,9 +253,10 @@ impl Ledger {
     }
 
     /// The earliest start over the partitions that the entry names; the first on a tie.
-    pub(super) fn earliest(&self, walk: &mut Walk<'_>, key: OrderKey, entry: &Entry) -> Option<Promise> {
+    pub(super) fn earliest(&mut self, walk: &mut Walk<'_>, key: OrderKey, entry: &Entry) -> Option<Promise> {
         let licenses = self.licenses_of(walk, key, entry)?;
         let mut best: Option<(i64, u32, Holds)> = None;
+        self.cluster.sketch_plans();
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let known = &self.shapes.classes[class as usize];
             if known.hopeless {
@@ -279,7 +285,7 @@ impl Ledger {
     /// The earliest start in one class at which the licenses are free too.
     fn earliest_in(
         &self,
-        walk: &Walk<'_>,
+        walk: &mut Walk<'_>,
         class: &Class,
         span: i64,
         licenses: &license::Held,
@@ -287,7 +293,9 @@ impl Ledger {
         let mut from = walk.now;
         loop {
             from = self.licenses.earliest(licenses, span, from)?;
-            let found = search::earliest(&self.cluster, walk.state, walk.settings, class, span, from)?;
+            let scratch = &mut walk.scratch;
+            let found =
+                search::earliest(&self.cluster, walk.state, walk.settings, class, span, from, scratch)?;
             if found.0 == from || self.licenses.cover(licenses, found.0, found.0.saturating_add(span)) {
                 return Some(found);
             }

@@ -217,7 +217,7 @@ impl Ledger {
                 let class = &self.shapes.classes[class as usize];
                 let Some(fixed) = &class.fixed else { return true };
                 touched.nodes().iter().any(|&node| {
-                    let need = &fixed.needs[self.cluster.kind(node)];
+                    let need = &fixed.needs[self.cluster.make(node)];
                     need.is_some_and(|need| self.cluster.floor(node).covers(&need))
                         && self.cluster.is_member(class.list, node)
                 })
@@ -231,7 +231,8 @@ impl Ledger {
         while let Some(&(key, room)) = zone.todo.get(place) {
             place += 1;
             let Some(entry) = self.queue.get(&key).copied() else { continue };
-            let mut list = self.promises.remove(&key);
+            // The place in the map stays until it is known whether there is a promise again.
+            let mut list = self.promises.get_mut(&key).map(std::mem::take);
             if zone.lifted
                 && let Some(promises) = list.take()
             {
@@ -239,9 +240,7 @@ impl Ledger {
             }
             if walk.budget == 0 {
                 whole = false;
-                if let Some(list) = list {
-                    self.promises.insert(key, list);
-                }
+                self.put_back(key, list);
                 if !zone.lifted {
                     return false;
                 }
@@ -255,12 +254,27 @@ impl Ledger {
                 Some(list) => self.kept(walk, zone, key, &entry, (list, room)),
                 None => self.newcomer(walk, zone, (key, place), &entry, room),
             }
+            self.put_back(key, None);
             self.worked_off.insert(key);
             if whole && self.swept_to.is_some() {
                 self.swept_to = Some(key);
             }
         }
         whole
+    }
+
+    /// Promises of an entry that stay as they are; without any, its place goes if it is empty.
+    fn put_back(&mut self, key: OrderKey, list: Option<VecDeque<Promise>>) {
+        if let Some(place) = self.promises.get_mut(&key) {
+            if let Some(list) = list {
+                *place = list;
+            }
+            if place.is_empty() {
+                self.promises.remove(&key);
+            }
+        } else if let Some(list) = list {
+            self.promises.insert(key, list);
+        }
     }
 
     /// Lays lifted promises again where they were; gives them up if what is ahead took the place.
@@ -344,7 +358,11 @@ impl Ledger {
             }
             kept.push_back(new);
         }
-        kept.append(&mut list);
+        if kept.is_empty() {
+            kept = list;
+        } else {
+            kept.append(&mut list);
+        }
         while elements(&kept) < left.min(room).min(ELEMENTS_PLANNED) && entry.array {
             let Some(new) = self.earliest(walk, key, entry) else { break };
             self.reserve(&new, false);
@@ -534,7 +552,7 @@ impl Ledger {
             if promise.end > from && !self.cluster.is_open(*node, own, from, promise.end) {
                 return Err(Cause::Reservation);
             }
-            let needed = class.fixed.as_ref().map(|fixed| fixed.needs[self.cluster.kind(*node)]);
+            let needed = class.fixed.as_ref().map(|fixed| fixed.needs[self.cluster.make(*node)]);
             if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(*amount))
             {
                 return Err(Cause::Configuration);

@@ -4,6 +4,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // The GPU benchmarks, --mig and --openb, have options of their own.
     scheduler_sim::mig::options::run().unwrap_or_else(scheduler_sim::simulate::main)

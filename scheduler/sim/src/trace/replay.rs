@@ -191,7 +191,9 @@ struct Replay<'a, W> {
     starts: Vec<i64>,
     pass_wanted: bool,
     askers: BTreeMap<u32, Asker>,
-    requests: BTreeMap<(u32, i64, u32), Arc<JobRequest>>,
+    /// Number of the request of each job, by place; jobs that ask for the same have the same.
+    request_of: Vec<u32>,
+    requests: Vec<Option<Arc<JobRequest>>>,
     /// The cluster is a site's: jobs may not fit it.
     site: bool,
     refused: Vec<(usize, String)>,
@@ -208,6 +210,7 @@ impl<'a, W: Watch> Replay<'a, W> {
         watch: &'a mut W,
     ) -> Self {
         let settings = Arc::new(settings);
+        let request_of = numbered(jobs, options.estimates);
         let planner = match options.planning {
             Planning::Anew => Planner::new(),
             Planning::Following | Planning::Both => Planner::following(),
@@ -230,7 +233,8 @@ impl<'a, W: Watch> Replay<'a, W> {
             starts: vec![-1; jobs.len()],
             pass_wanted: false,
             askers: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            requests: vec![None; request_of.iter().max().map_or(0, |most| *most as usize + 1)],
+            request_of,
             site,
             refused: Vec::new(),
             watch,
@@ -377,12 +381,9 @@ impl<'a, W: Watch> Replay<'a, W> {
 
     fn submit(&mut self, place: usize) {
         let job = self.jobs[place];
-        let limit = match self.options.estimates {
-            Estimates::User => job.estimate,
-            Estimates::Perfect => job.run,
-        };
+        let limit = limit_of(&job, self.options.estimates);
         let (layout, needs, settings) = (self.options.layout, self.needs, &self.settings);
-        let request = self.requests.entry((job.procs, limit, job.need)).or_insert_with(|| {
+        let request = self.requests[self.request_of[place] as usize].get_or_insert_with(|| {
             Arc::new(match (job.need as usize).checked_sub(1).and_then(|need| needs.get(need)) {
                 Some(need) => site_request(need, job.procs, limit, settings),
                 None => plain_request(layout, job.procs, limit),
@@ -433,6 +434,30 @@ impl<'a, W: Watch> Replay<'a, W> {
         }
         pass.wake
     }
+}
+
+fn limit_of(job: &TraceJob, estimates: Estimates) -> i64 {
+    match estimates {
+        Estimates::User => job.estimate,
+        Estimates::Perfect => job.run,
+    }
+}
+
+/// A number for each job's request, the same for the same. Cost: O(jobs × log jobs).
+fn numbered(jobs: &[TraceJob], estimates: Estimates) -> Vec<u32> {
+    let key = |place: &u32| {
+        let job = &jobs[*place as usize];
+        (job.procs, limit_of(job, estimates), job.need)
+    };
+    let mut order: Vec<u32> = (0..u32::try_from(jobs.len()).expect("job numbers have 32 bits")).collect();
+    order.sort_unstable_by_key(key);
+    let mut numbers = vec![0; jobs.len()];
+    let mut number = 0;
+    for (before, place) in order.iter().zip(order.iter().skip(1)) {
+        number += u32::from(key(before) != key(place));
+        numbers[*place as usize] = number;
+    }
+    numbers
 }
 
 /// Processors alone.
