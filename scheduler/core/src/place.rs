@@ -151,13 +151,14 @@ pub(crate) fn choose_nodes(
     demand: &Demand,
     room: impl Fn(NodeIdx) -> Option<Candidate>,
 ) -> Option<Vec<Chosen>> {
-    choose_among(state, settings, &partition.nodes, demand, room)
+    choose_among(state, settings, partition, &partition.nodes, demand, room)
 }
 
 /// The same among some nodes of a partition, ascending.
 fn choose_among(
     state: &State,
     settings: &Settings,
+    partition: &Partition,
     nodes: &[NodeIdx],
     demand: &Demand,
     room: impl Fn(NodeIdx) -> Option<Candidate>,

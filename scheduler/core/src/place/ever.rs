@@ -79,12 +79,12 @@ fn try_partition(
     let nodes = &partition.nodes;
     let mut tried = (demand.min_nodes as usize).saturating_mul(2).max(FIRST_TRIED);
     while tried < nodes.len() {
-        if choose_among(state, settings, &nodes[..tried], demand, room).is_some() {
+        if choose_among(state, settings, partition, &nodes[..tried], demand, room).is_some() {
             return Ok(());
         }
         tried = tried.saturating_mul(4);
     }
-    if choose_among(state, settings, nodes, demand, room).is_some() {
+    if choose_among(state, settings, partition, nodes, demand, room).is_some() {
         return Ok(());
     }
     // More than the whole partition has: it waits with the partition's reason.
