@@ -136,7 +136,7 @@ fn pmi_2_tasks_find_each_other() {
     assert!(first.take(message.clone()) && second.take(message));
     assert_eq!(
         String::from_utf8(std::mem::take(first.output(0))).unwrap(),
-        "    29cmd=kvs-fence-response;rc=0;"
+        "    28cmd=kvs-fence-response;rc=0;"
     );
     assert_eq!(
         say2(&mut first, 0, "cmd=kvs-get;jobid=7.0;srcid=-1;key=a;"),
