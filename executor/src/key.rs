@@ -20,7 +20,7 @@ impl Key {
     /// From a message; `None` where the step is no step.
     #[must_use]
     pub fn read(message: &v1::RunKey) -> Option<Self> {
-        Some(Self { job_id: message.job_id, step: parse_step(&message.step_id)?, run: message.run })
+        Some(Self { job_id: message.job_id, step: StepId::parse(&message.step_id)?, run: message.run })
     }
 
     /// As a message.
@@ -39,20 +39,12 @@ impl Key {
     #[must_use]
     pub fn from_folder(name: &str) -> Option<Self> {
         let (job_id, step, run) = executor_supervisor::parse_run_folder_name(name)?;
-        Some(Self { job_id, step: parse_step(&step)?, run })
+        Some(Self { job_id, step: StepId::parse(&step)?, run })
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{} run {}", self.job_id, self.step, self.run)
-    }
-}
-
-fn parse_step(text: &str) -> Option<StepId> {
-    match text {
-        "batch" => Some(StepId::Batch),
-        "interactive" => Some(StepId::Interactive),
-        number => number.parse().ok().map(StepId::Number),
     }
 }

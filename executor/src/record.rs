@@ -4,7 +4,7 @@
 //! start: it was written by a newer executor, and guessing could start a job twice.
 
 use executor_supervisor::outcome::Outcome;
-use model::id::StepId;
+use model::id::{Hook, StepId};
 
 use crate::gpu::Instance;
 use crate::gpu::slices::{Note, Owner, Place};
@@ -87,6 +87,11 @@ impl Record {
                     StepId::Batch => (0_u8, 0),
                     StepId::Interactive => (1, 0),
                     StepId::Number(number) => (2, number),
+                    StepId::Extern => (3, 0),
+                    StepId::Hook(Hook::Prolog) => (4, 0),
+                    StepId::Hook(Hook::Epilog) => (4, 1),
+                    StepId::Hook(Hook::ControllerProlog) => (4, 2),
+                    StepId::Hook(Hook::ControllerEpilog) => (4, 3),
                 };
                 out.push(kind);
                 out.extend_from_slice(&number.to_le_bytes());
@@ -120,6 +125,14 @@ impl Record {
                     0 => StepId::Batch,
                     1 => StepId::Interactive,
                     2 => StepId::Number(number(9)),
+                    3 => StepId::Extern,
+                    4 => match number(9) {
+                        0 => StepId::Hook(Hook::Prolog),
+                        1 => StepId::Hook(Hook::Epilog),
+                        2 => StepId::Hook(Hook::ControllerProlog),
+                        3 => StepId::Hook(Hook::ControllerEpilog),
+                        _ => return Err(malformed()),
+                    },
                     _ => return Err(malformed()),
                 };
                 let key = Key { job_id: number(0), step, run: number(4) };
@@ -204,7 +217,7 @@ mod tests {
     use crate::key::Key;
     use crate::step::lifecycle::never_begun;
     use executor_supervisor::outcome::Kind;
-    use model::id::StepId;
+    use model::id::{Hook, StepId};
 
     #[test]
     fn records_read_back() {
@@ -224,6 +237,9 @@ mod tests {
             Record::Slice(place.clone(), Note::Claimed(owner, 9)),
             Record::Slice(place.clone(), Note::Made(owner, made)),
             Record::Slice(place, Note::Free),
+            Record::Run(key(StepId::Extern), Mark::Intent),
+            Record::Run(key(StepId::Hook(Hook::Prolog)), Mark::Intent),
+            Record::Run(key(StepId::Hook(Hook::Epilog)), Mark::Gone),
         ] {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);

@@ -102,6 +102,64 @@ pub enum StepId {
     Interactive,
     /// A step made by `srun`, numbered from 0 within its job.
     Number(u32),
+    /// The step that `PrologFlags=Contain` makes on every node of a job: it lives as long as the job.
+    Extern,
+    /// One of the site's programs around a job. Slurm has no step for it, and none is shown.
+    Hook(Hook),
+}
+
+/// A program of the site that the cluster runs for a job as a whole. Source: `man slurm.conf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// `Prolog`, on every node, at the allocation already (`PrologFlags=Alloc`).
+    Prolog,
+    /// `Epilog`, on every node.
+    Epilog,
+    /// `PrologSlurmctld`, beside the scheduler.
+    ControllerProlog,
+    /// `EpilogSlurmctld`, beside the scheduler.
+    ControllerEpilog,
+}
+
+impl Hook {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Prolog, Self::Epilog, Self::ControllerProlog, Self::ControllerEpilog];
+
+    /// Its name in run keys and on disk; also Slurm's `SLURM_SCRIPT_CONTEXT`.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Prolog => "prolog_slurmd",
+            Self::Epilog => "epilog_slurmd",
+            Self::ControllerProlog => "prolog_slurmctld",
+            Self::ControllerEpilog => "epilog_slurmctld",
+        }
+    }
+}
+
+impl StepId {
+    /// The step of that text, as [`Display`](fmt::Display) writes it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "batch" => Some(Self::Batch),
+            "interactive" => Some(Self::Interactive),
+            "extern" => Some(Self::Extern),
+            other => match Hook::ALL.into_iter().find(|hook| hook.text() == other) {
+                Some(hook) => Some(Self::Hook(hook)),
+                None => other.parse().ok().map(Self::Number),
+            },
+        }
+    }
+
+    /// Whether it runs what the user asked for: neither one of the site's programs nor their container.
+    #[must_use]
+    pub const fn is_work(self) -> bool {
+        match self {
+            Self::Batch | Self::Interactive | Self::Number(_) => true,
+            Self::Extern | Self::Hook(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for StepId {
@@ -110,6 +168,8 @@ impl fmt::Display for StepId {
             Self::Batch => f.write_str("batch"),
             Self::Interactive => f.write_str("interactive"),
             Self::Number(number) => write!(f, "{number}"),
+            Self::Extern => f.write_str("extern"),
+            Self::Hook(hook) => f.write_str(hook.text()),
         }
     }
 }

@@ -258,7 +258,7 @@ reasons! {
     /// The QOS's limit of run time is exceeded.
     QOSMaxWallDurationPerJobLimit = "QOSMaxWallDurationPerJobLimit",
     /// The job was put back and held after its launch failed.
-    LaunchFailedRequeuedHeld = "launch_failed_requeued_held",
+    LaunchFailedRequeuedHeld = "launch failed requeued held",
     /// The job was put back and held (`scontrol requeuehold`).
     RequeuedHeld = "job requeued in held state",
     /// The job was put back and held after a special exit code.

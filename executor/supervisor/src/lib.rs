@@ -30,6 +30,9 @@ pub const SOCKET_FILE: &str = "socket";
 /// The batch script, as Slurm names it.
 pub const SCRIPT_FILE: &str = "slurm_script";
 
+/// The step that is the site's epilog on a node. (A prolog has no run folder.)
+pub const EPILOG_STEP: &str = "epilog_slurmd";
+
 /// Name of a run's folder: `JOB.STEP.RUN`.
 #[must_use]
 pub fn run_folder_name(job_id: u32, step: &str, run: u32) -> String {
@@ -43,17 +46,20 @@ pub fn parse_run_folder_name(name: &str) -> Option<(u32, String, u32)> {
     let job_id = parts.next()?.parse().ok()?;
     let step = parts.next()?;
     let run = parts.next()?.parse().ok()?;
-    let known = matches!(step, "batch" | "interactive") || step.parse::<u32>().is_ok();
+    let named = ["batch", "interactive", "extern", EPILOG_STEP].contains(&step);
+    let known = named || step.parse::<u32>().is_ok();
     (known && parts.next().is_none()).then(|| (job_id, step.to_owned(), run))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_run_folder_name, run_folder_name};
+    use super::{EPILOG_STEP, parse_run_folder_name, run_folder_name};
 
     #[test]
     fn folder_names_read_back() {
-        for (job, step, run) in [(1, "batch", 0), (u32::MAX, "17", 3), (7, "interactive", u32::MAX)] {
+        for (job, step, run) in
+            [(1, "batch", 0), (u32::MAX, "17", 3), (7, "interactive", u32::MAX), (7, EPILOG_STEP, 2)]
+        {
             let name = run_folder_name(job, step, run);
             assert_eq!(parse_run_folder_name(&name), Some((job, step.to_owned(), run)));
         }

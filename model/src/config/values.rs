@@ -50,6 +50,7 @@ pub(super) fn build(
         inactive_limit: s.seconds("InactiveLimit", 0),
         wait_time: s.seconds("WaitTime", 0),
         batch_start_timeout: s.seconds("BatchStartTimeout", 10),
+        complete_wait: s.seconds("CompleteWait", 0),
         message_timeout: s.seconds("MessageTimeout", 10),
         slurmd_timeout: s.seconds("SlurmdTimeout", 300),
         unkillable_step_timeout: s.seconds("UnkillableStepTimeout", 60),

@@ -36,19 +36,15 @@ pub fn body_hash(field: &'static str, bytes: &[u8]) -> Result<BodyHash, Error> {
     BodyHash::try_from(bytes).map_err(|_| error(field, Problem::Malformed))
 }
 
-/// A step id as Slurm writes it: `batch`, `interactive`, `0`, `1`, …
+/// A step id as Slurm writes it: `batch`, `interactive`, `extern`, `0`, `1`, …; or the name of a hook.
 ///
 /// # Errors
 /// Any other text.
 pub fn step_id(field: &'static str, text: &str) -> Result<StepId, Error> {
-    match text {
-        "batch" => Ok(StepId::Batch),
-        "interactive" => Ok(StepId::Interactive),
-        _ if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            text.parse().map(StepId::Number).map_err(|_| error(field, Problem::OutOfRange))
-        }
-        _ => Err(error(field, Problem::Malformed)),
-    }
+    let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let signed = text.starts_with('+');
+    let problem = if number { Problem::OutOfRange } else { Problem::Malformed };
+    StepId::parse(text).filter(|_| !signed).ok_or_else(|| error(field, problem))
 }
 
 #[cfg(test)]
@@ -57,10 +53,13 @@ mod tests {
 
     #[test]
     fn step_ids_read_back() {
-        for id in [StepId::Batch, StepId::Interactive, StepId::Number(0), StepId::Number(u32::MAX)] {
+        let hooks = model::id::Hook::ALL.map(StepId::Hook);
+        let steps =
+            [StepId::Batch, StepId::Interactive, StepId::Extern, StepId::Number(0), StepId::Number(u32::MAX)];
+        for id in steps.into_iter().chain(hooks) {
             assert_eq!(step_id("step", &id.to_string()), Ok(id));
         }
-        for bad in ["", "-1", "x", "4294967296", "1 "] {
+        for bad in ["", "-1", "+1", "x", "4294967296", "1 "] {
             assert!(step_id("step", bad).is_err(), "{bad}");
         }
     }

@@ -17,7 +17,7 @@ use model::exit::ExitStatus;
 use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
 use model::gres::GresRequest;
 use model::id::{
-    BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, SpoolId, StepId,
+    BodyHash, BootId, Epoch, Gid, Hook, JobId, NodeIdx, PartitionIdx, RequestKey, RunNumber, SpoolId, StepId,
     TaskIndex, Uid,
 };
 use model::job::JobState;
@@ -33,7 +33,7 @@ use scheduler_core::input::{
 };
 use scheduler_core::plan::policy::{Candidates, Order, Policy, Prediction};
 use scheduler_core::record::Record;
-use scheduler_core::settings::{Enforce, PriorityRules, PriorityWeights, Settings};
+use scheduler_core::settings::{Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
 use scheduler_core::state::accounts::{Account, AdminLevel, Association, AssociationKey, Qos, User};
 use scheduler_core::state::job::Usage;
 use scheduler_core::state::node::{GresDefinition, NodeDefinition, Observed};
@@ -264,8 +264,9 @@ structs! {
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres
         lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
         pack_nodes
-        topology switch_wait_max max_array_tasks
+        topology switch_wait_max max_array_tasks hooks
     }
+    Hooks { controller_prolog controller_epilog nodes allocation contain defer_batch hold_failed complete_wait }
     NodeDefinition {
         name hostname address port cpus boards sockets cores_per_socket threads_per_core memory tmp_disk
         features gres weight bind
@@ -297,6 +298,7 @@ enums! {
         9 IdsHeld(ids),
         10 ClockSet { wall_ahead },
         11 GpusObserved { node gpus },
+        12 HookEnded { run exit detail },
     }
     Command {
         0 Cancel { jobs filter signal batch_only full },
@@ -324,12 +326,13 @@ enums! {
         4 Qos(name row),
     }
     Report { 0 Intended, 1 Begun { at }, 2 Ended(outcome), 3 Unknown, 4 Preparing(what), }
-    OutcomeKind { 0 Exited, 1 TimeLimit, 2 Cancelled, 3 LaunchFailed, 4 Lost, 5 OutOfMemory, }
+    OutcomeKind { 0 Exited, 1 TimeLimit, 2 Cancelled, 3 LaunchFailed, 4 Lost, 5 OutOfMemory, 6 PrologFailed, }
     Cause {
         0 Made, 1 GivenBack, 2 NodeLost, 3 LimitRaised, 4 HigherPriority, 5 Reservation, 6 Configuration,
         7 Clock, 8 Outlived, 9 NotPlanned, 10 JobChanged,
     }
-    StepId { 0 Batch, 1 Interactive, 2 Number(number), }
+    StepId { 0 Batch, 1 Interactive, 2 Number(number), 3 Extern, 4 Hook(hook), }
+    Hook { 0 Prolog, 1 Epilog, 2 ControllerProlog, 3 ControllerEpilog, }
     AdminLevel { 0 None, 1 Operator, 2 Administrator, }
     Order { 0 Multifactor, 1 Fcfs, 2 Limit, 3 Area, 4 F1, }
     Candidates { 0 Queue, 1 Limit, 2 Area, }

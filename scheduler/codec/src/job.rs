@@ -139,6 +139,7 @@ pub(crate) fn finish_out(finish: &Finish) -> w::Finish {
         Some(RequeueHow::HeldUser) => Requeue::HeldUser,
         Some(RequeueHow::HeldAdmin) => Requeue::HeldAdmin,
         Some(RequeueHow::SpecialExit) => Requeue::SpecialExit,
+        Some(RequeueHow::LaunchFailed) => Requeue::LaunchFailed,
     };
     w::Finish {
         state: state_out(finish.state),
@@ -159,6 +160,7 @@ pub(crate) fn finish_in(wire: w::Finish) -> Result<Finish, Error> {
         Ok(Requeue::HeldUser) => Some(RequeueHow::HeldUser),
         Ok(Requeue::HeldAdmin) => Some(RequeueHow::HeldAdmin),
         Ok(Requeue::SpecialExit) => Some(RequeueHow::SpecialExit),
+        Ok(Requeue::LaunchFailed) => Some(RequeueHow::LaunchFailed),
         Err(_) => return Err(Error::Field { field: "requeue" }),
     };
     Ok(Finish {

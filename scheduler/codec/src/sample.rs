@@ -441,6 +441,7 @@ fn job_samples(each: &mut impl FnMut(Record)) {
         Some(RequeueHow::HeldUser),
         Some(RequeueHow::HeldAdmin),
         Some(RequeueHow::SpecialExit),
+        Some(RequeueHow::LaunchFailed),
     ];
     for how in hows {
         put(job(5, element(), Phase::Active(Box::new(active(Some(finish(how)))))));
@@ -505,7 +506,9 @@ fn life_samples(each: &mut impl FnMut(Record)) {
 
 fn step_samples(each: &mut impl FnMut(Record)) {
     let (job, node) = (JobId(4), NodeIdx(1));
-    for id in [StepId::Batch, StepId::Interactive, StepId::Number(0)] {
+    let hooks = model::id::Hook::ALL.map(StepId::Hook);
+    let steps = [StepId::Batch, StepId::Interactive, StepId::Number(0), StepId::Extern];
+    for id in steps.into_iter().chain(hooks) {
         each(Record::StepCreated { job, step: Box::new(step(id)) });
         each(Record::StepBegun { job, step: id, node });
         each(Record::StepUnknown { job, step: id, node });

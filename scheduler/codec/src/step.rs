@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::id::{JobId, NodeIdx, StepId, Uid};
+use model::id::{Hook, JobId, NodeIdx, StepId, Uid};
 use model::time::{Span, Timestamp};
 use proto::journal_v1 as w;
 use scheduler_core::record::Record;
@@ -19,6 +19,8 @@ pub(crate) fn id_out(id: StepId) -> w::StepId {
         StepId::Batch => Id::Batch(true),
         StepId::Interactive => Id::Interactive(true),
         StepId::Number(number) => Id::Number(number),
+        StepId::Extern => Id::Extern(true),
+        StepId::Hook(hook) => Id::Hook(hook.text().to_owned()),
     };
     w::StepId { id: Some(id) }
 }
@@ -29,6 +31,11 @@ pub(crate) fn id_in(wire: Option<w::StepId>) -> Result<StepId, Error> {
         Id::Batch(_) => StepId::Batch,
         Id::Interactive(_) => StepId::Interactive,
         Id::Number(number) => StepId::Number(number),
+        Id::Extern(_) => StepId::Extern,
+        Id::Hook(text) => {
+            let hook = Hook::ALL.into_iter().find(|hook| hook.text() == text);
+            StepId::Hook(hook.ok_or(Error::Field { field: "hook" })?)
+        }
     })
 }
 

@@ -1,7 +1,7 @@
 //! Commands of users and administrators: checked, carried out, answered.
 
 use model::exit::ExitStatus;
-use model::id::JobId;
+use model::id::{JobId, StepId};
 use model::job::JobState;
 use model::reason::Reason;
 use model::refusal::Refusal;
@@ -135,7 +135,7 @@ impl Call<'_> {
         let live: Vec<_> = active
             .steps
             .iter()
-            .filter(|step| step.spec.is_none())
+            .filter(|step| step.id == StepId::Batch)
             .flat_map(|step| step.nodes.iter().map(move |part| (step.id, part)))
             .filter(|(_, part)| part.stage != RunStage::Ended)
             .map(|(step, part)| (part.node, RunKey { job: id, step, run: job.run }))

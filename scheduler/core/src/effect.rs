@@ -99,6 +99,14 @@ pub enum Effect {
         /// The line.
         text: Box<str>,
     },
+    /// Run one of the site's programs beside the scheduler (PrologSlurmctld, EpilogSlurmctld), or end it. Its end is
+    /// [`Input::HookEnded`](crate::input::Input::HookEnded). One that runs already is not started again.
+    Hook {
+        /// The run that it is for; the step says which program.
+        run: RunKey,
+        /// It is not wanted any more.
+        stop: bool,
+    },
     /// The session of this node is accepted (`None`) or refused with a sentence.
     Session {
         /// The number that the shell gave the session.

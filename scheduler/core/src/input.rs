@@ -58,6 +58,15 @@ pub enum Input {
         /// What.
         report: Report,
     },
+    /// A program that [`Effect::Hook`](crate::effect::Effect::Hook) asked for has ended.
+    HookEnded {
+        /// The run that it was for.
+        run: RunKey,
+        /// Its status; not success also where it could not be run or took too long.
+        exit: ExitStatus,
+        /// Why it failed, where its status does not say.
+        detail: Box<str>,
+    },
     /// Ids that history holds, before ids come round: no new job gets one of them.
     IdsHeld(Box<TaskSet>),
     /// The wall clock was set, or the machine slept: wall time is so far ahead of `now` from now on.
@@ -347,6 +356,8 @@ pub enum OutcomeKind {
     Lost,
     /// It used more memory than it had.
     OutOfMemory,
+    /// It was not started, as the node's prolog failed.
+    PrologFailed,
 }
 
 /// What the planner proposes.

@@ -119,6 +119,7 @@ impl Machine {
             Input::GpusObserved { node, gpus } => call.gpus_observed(node, gpus),
             Input::Disconnected { node } => call.disconnect(node),
             Input::Report { node, run, report } => call.report(node, run, report),
+            Input::HookEnded { run, exit, detail } => call.hook_ended(run, exit, &detail),
             Input::IdsHeld(ids) => call.machine.held_ids = Some(*ids),
             Input::ClockSet { wall_ahead } => call.clock_set(wall_ahead),
             Input::Deadline => {}
@@ -267,6 +268,7 @@ impl Call<'_> {
         self.define_aging(settings);
         self.machine.rebuild_timers();
         self.reprioritise();
+        self.repeat_hooks();
         self.out.pass_wanted = true;
     }
 

@@ -25,6 +25,42 @@ pub struct Enforce {
     pub qos: bool,
 }
 
+/// Which of the site's programs run around jobs; the programs themselves are the shells' affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// PrologSlurmctld: a job is CONFIGURING until it has ended.
+    pub controller_prolog: bool,
+    /// EpilogSlurmctld: a job is COMPLETING until it has ended.
+    pub controller_epilog: bool,
+    /// Prolog or Epilog: nodes are told when a job is over, and are COMPLETING until they have said that they are done.
+    pub nodes: bool,
+    /// PrologFlags=Alloc: every node runs its prolog when the job starts.
+    pub allocation: bool,
+    /// PrologFlags=Contain: every node keeps a step for as long as the job lives.
+    pub contain: bool,
+    /// PrologFlags=DeferBatch: the batch script waits for the prologs of all nodes.
+    pub defer_batch: bool,
+    /// A batch job whose prolog failed is held (unless `nohold_on_prolog_fail`).
+    pub hold_failed: bool,
+    /// CompleteWait: how long ending jobs keep others of their partition from starting; zero: they do not.
+    pub complete_wait: Span,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            controller_prolog: false,
+            controller_epilog: false,
+            nodes: false,
+            allocation: false,
+            contain: false,
+            defer_batch: false,
+            hold_failed: true,
+            complete_wait: Span::ZERO,
+        }
+    }
+}
+
 /// Weights of the additive priority. Source: `man slurm.conf`, PriorityWeight*.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PriorityWeights {
@@ -152,6 +188,8 @@ pub struct Settings {
     pub slice_create: Span,
     /// How long it takes to remove one.
     pub slice_destroy: Span,
+    /// Programs around jobs.
+    pub hooks: Hooks,
 }
 
 impl Settings {
@@ -208,6 +246,7 @@ impl Settings {
             lease_grace: Span::from_secs(60),
             slice_create: Span::from_secs(2),
             slice_destroy: Span::from_secs(1),
+            hooks: Hooks::default(),
         }
     }
 }

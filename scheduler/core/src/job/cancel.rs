@@ -110,7 +110,10 @@ impl Call<'_> {
             }
             Phase::Active(active) => {
                 let signal = signal.expect("a cancel without a signal is a whole one");
-                let reached = parts(active, |step| step != StepId::Batch || signal.batch_only || signal.full);
+                let whom = |step: StepId| {
+                    step.is_work() && (step != StepId::Batch || signal.batch_only || signal.full)
+                };
+                let reached = parts(active, whom);
                 let run = job.run;
                 for (node, step) in reached {
                     if signal.batch_only && step != StepId::Batch {
@@ -135,6 +138,7 @@ impl Call<'_> {
         authorise::may(state, &settings, asker, Act::Cancel, Some(job))?;
         let Some(active) = job.active() else { return Err(Refusal::InvalidJobId.into()) };
         match active.step(step) {
+            _ if matches!(step, StepId::Hook(_)) => return Err(Refusal::InvalidJobId.into()),
             None => return Err(Refusal::InvalidJobId.into()),
             Some(step) if step.is_over() => return Err(Refusal::AlreadyDone.into()),
             Some(_) => {}

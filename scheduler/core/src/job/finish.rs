@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
-use model::id::{JobId, NodeIdx, StepId, Uid};
+use model::id::{Hook, JobId, NodeIdx, StepId, Uid};
 use model::job::JobState;
 use model::reason::Reason;
 use model::signal;
@@ -12,6 +12,7 @@ use model::time::Span;
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Report, RunOutcome};
 use crate::limits;
+use crate::job::hook::is_epilog;
 use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;
@@ -30,6 +31,7 @@ impl Call<'_> {
             (Report::Begun { .. }, RunStage::Ordered | RunStage::Unknown) => {
                 self.emit(Record::StepBegun { job: run.job, step: run.step, node });
                 self.configuring(run, None);
+                self.prologs_went_on(run.job);
             }
             (Report::Begun { .. }, RunStage::Begun | RunStage::Ended) => {}
             (Report::Unknown, RunStage::Ordered | RunStage::Begun) => {
@@ -78,7 +80,26 @@ impl Call<'_> {
 
     fn run_ended(&mut self, node: NodeIdx, run: RunKey, outcome: &RunOutcome) {
         let (job, step) = (run.job, run.step);
-        self.emit(Record::StepNodeEnded { job, step, node, exit: outcome.exit, usage: outcome.usage });
+        let over = self.part_over(node, run, outcome);
+        match (step, outcome.kind) {
+            (_, OutcomeKind::PrologFailed) => self.prolog_failed(node, run, outcome),
+            (StepId::Hook(Hook::Epilog), _) => self.epilog_ended(node, outcome),
+            (StepId::Batch, _) => self.batch_ended(job, outcome),
+            // One node's part is lost: the others would wait for it for ever.
+            (_, OutcomeKind::Lost) if !over => self.stop_step(job, step, StopCause::NodeFail, None),
+            (StepId::Hook(_) | StepId::Extern | StepId::Interactive | StepId::Number(_), _) => {}
+        }
+        self.prologs_went_on(job);
+        self.end_if_over(job);
+        self.out.pass_wanted = true;
+    }
+
+    /// Records the end of a node's part, and of the step with its last; whether it was.
+    pub(crate) fn part_over(&mut self, node: NodeIdx, run: RunKey, outcome: &RunOutcome) -> bool {
+        let (job, step) = (run.job, run.step);
+        // What a step that only holds a place was ended by is nothing that it did.
+        let exit = if step == StepId::Extern { ExitStatus::SUCCESS } else { outcome.exit };
+        self.emit(Record::StepNodeEnded { job, step, node, exit, usage: outcome.usage });
         let active = self.job(job).active().expect("a run with a stage belongs to an active job");
         let part = active.step(step).expect("the run's step exists");
         let over = part.nodes.iter().all(|part| part.stage == RunStage::Ended);
@@ -86,14 +107,7 @@ impl Call<'_> {
             let (exit, state) = (part.exit, step_state(part.stop, part.exit, outcome.kind));
             self.emit(Record::StepEnded { job, step, state, exit, at: self.now });
         }
-        if step == StepId::Batch {
-            self.batch_ended(job, outcome);
-        } else if !over && outcome.kind == OutcomeKind::Lost {
-            // One node's part is lost: the others would wait for it for ever.
-            self.stop_step(job, step, StopCause::NodeFail, None);
-        }
-        self.end_if_over(job);
-        self.out.pass_wanted = true;
+        over
     }
 
     fn batch_ended(&mut self, id: JobId, outcome: &RunOutcome) {
@@ -120,7 +134,7 @@ impl Call<'_> {
             OutcomeKind::Exited => (JobState::Failed, Reason::NonZeroExitCode, String::new()),
             OutcomeKind::TimeLimit => (JobState::Timeout, Reason::TimeLimit, String::new()),
             OutcomeKind::Cancelled => (JobState::Cancelled, Reason::None, String::new()),
-            OutcomeKind::LaunchFailed => {
+            OutcomeKind::LaunchFailed | OutcomeKind::PrologFailed => {
                 (JobState::Failed, Reason::JobLaunchFailure, outcome.detail.to_string())
             }
             OutcomeKind::Lost => (JobState::NodeFail, Reason::NodeDown, outcome.detail.to_string()),
@@ -138,11 +152,12 @@ impl Call<'_> {
         }
     }
 
-    /// Ends every step of the job that still runs.
+    /// Ends every step of the job that still runs. An epilog goes on: it clears up after just that.
     pub(crate) fn stop_steps(&mut self, id: JobId, cause: StopCause, by: Option<Uid>) {
         let Some(active) = self.job(id).active() else { return };
         let open: Vec<StepId> =
             active.steps.iter().filter(|step| !step.is_over()).map(|step| step.id).collect();
+        let open = open.into_iter().filter(|step| !is_epilog(*step));
         for step in open {
             self.stop_step(id, step, cause, by);
         }
@@ -158,6 +173,9 @@ impl Call<'_> {
         if part.stop.is_none() {
             self.emit(Record::StepStopping { job: id, step, cause, by });
         }
+        if step == StepId::Hook(Hook::ControllerProlog) {
+            self.effect(Effect::Hook { run, stop: true });
+        }
         for node in nodes {
             self.terminate_on(node, run, cause);
         }
@@ -166,10 +184,17 @@ impl Call<'_> {
     /// Ends the job if nothing of it runs and its end is decided.
     pub(crate) fn end_if_over(&mut self, id: JobId) {
         let Some(active) = self.job(id).active() else { return };
-        let Some(finish) = &active.finish else { return };
+        if active.finish.is_none() {
+            return;
+        }
         if active.steps.iter().any(|step| !step.is_over()) && !planted::is(Bug::EndEarly) {
             return;
         }
+        if self.run_epilogs(id) {
+            return;
+        }
+        let active = self.job(id).active().expect("it was active above");
+        let finish = active.finish.as_ref().expect("its end was decided above");
         let requeue = finish.requeue;
         let ended = ended_of(active, finish, self.now);
         if let Some(charge) = limits::charge(self.state(), &self.settings(), self.job(id), self.now) {
@@ -275,8 +300,11 @@ fn step_state(stop: Option<StopCause>, exit: ExitStatus, kind: OutcomeKind) -> J
     match kind {
         OutcomeKind::OutOfMemory => return JobState::OutOfMemory,
         OutcomeKind::Lost => return JobState::NodeFail,
-        OutcomeKind::Exited | OutcomeKind::TimeLimit | OutcomeKind::Cancelled | OutcomeKind::LaunchFailed => {
-        }
+        OutcomeKind::Exited
+        | OutcomeKind::TimeLimit
+        | OutcomeKind::Cancelled
+        | OutcomeKind::LaunchFailed
+        | OutcomeKind::PrologFailed => {}
     }
     // Slurm calls a step that died of a signal CANCELLED, whoever sent it.
     match (stop, exit) {
@@ -292,6 +320,9 @@ pub(crate) fn ended_of(active: &Active, finish: &Finish, now: model::time::Times
         Some(since) => active.suspended_total.saturating_add(now.since(since)),
         None => active.suspended_total,
     };
+    // Its epilogs are not its own time.
+    let epilogs = active.steps.iter().filter(|step| is_epilog(step.id));
+    let end = epilogs.map(|step| step.start).min().unwrap_or(now);
     Ended {
         state: finish.state,
         exit: finish.exit.unwrap_or(ExitStatus::SUCCESS),
@@ -301,7 +332,7 @@ pub(crate) fn ended_of(active: &Active, finish: &Finish, now: model::time::Times
         by: finish.by,
         eligible: active.eligible,
         start: Some(active.start),
-        end: now,
+        end,
         limit: active.limit,
         partition: Some(active.partition),
         allocation: Arc::clone(&active.allocation),

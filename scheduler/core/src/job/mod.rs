@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub mod dependency;
 pub(crate) mod finish;
 pub(crate) mod hold;
+pub(crate) mod hook;
 pub(crate) mod requeue;
 pub(crate) mod select;
 pub mod start;

@@ -56,6 +56,7 @@ impl Call<'_> {
             RequeueHow::Eligible => (job.hold, None),
             RequeueHow::HeldUser => (Hold::User, Some(Reason::RequeuedHeld)),
             RequeueHow::HeldAdmin => (Hold::Admin, Some(Reason::RequeuedHeld)),
+            RequeueHow::LaunchFailed => (Hold::User, Some(Reason::LaunchFailedRequeuedHeld)),
             RequeueHow::SpecialExit => (Hold::User, Some(Reason::SpecialExit)),
         };
         let pending = Pending {

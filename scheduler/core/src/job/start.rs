@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use model::id::{JobId, RunNumber, StepId, TaskIndex};
-use model::job::JobState;
+use model::id::{JobId, RunNumber, TaskIndex};
 use model::request::Kind;
 use model::time::Span;
 
-use crate::effect::{Effect, RunKey};
 use crate::input::{Plan, PlannedPromises, PlannedStart};
 use crate::limits::{self, Candidate, Charged};
 use crate::machine::Call;
@@ -16,7 +14,7 @@ use crate::record::Record;
 use crate::reservation::limit_within;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::state::job::{ArrayRole, Hold, Job, Limit, RunStage, Step, StepNode, Usage};
+use crate::state::job::{ArrayRole, Hold, Job, Limit};
 use crate::state::partition::{Partition, PartitionState};
 use crate::state::promise::Promise;
 use crate::tally::Tally;
@@ -151,7 +149,6 @@ impl Call<'_> {
         let run =
             RunNumber(job.run.0.checked_add(1).expect("a job is not started four thousand million times"));
         let limit = limit_within(self.state(), job, limit_of_run(job, partition), self.now);
-        let batch = job.has_batch_step();
         self.emit(Record::JobStarted {
             job: id,
             run,
@@ -160,31 +157,9 @@ impl Call<'_> {
             start: self.now,
             limit,
         });
-        if batch {
-            self.start_batch_step(id, run, start);
-        }
+        self.begin(id);
         self.machine.arm(id);
         self.wake_dependents(id);
-    }
-
-    fn start_batch_step(&mut self, id: JobId, run: RunNumber, start: &PlannedStart) {
-        let first = start.allocation.first().expect("an allocation has a node").clone();
-        let node = first.node;
-        let step = Step {
-            id: StepId::Batch,
-            spec: None,
-            start: self.now,
-            allocation: vec![first].into(),
-            nodes: vec![StepNode { node, stage: RunStage::Ordered }],
-            end: None,
-            state: JobState::Running,
-            exit: model::exit::ExitStatus::SUCCESS,
-            by: None,
-            stop: None,
-            usage: Usage::default(),
-        };
-        self.emit(Record::StepCreated { job: id, step: Box::new(step) });
-        self.effect(Effect::Launch { node, run: RunKey { job: id, step: StepId::Batch, run } });
     }
 
     /// Gives an element of a waiting array a record of its own and says its id.

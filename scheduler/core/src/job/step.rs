@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::gres::GresRequest;
-use model::id::{JobId, NodeIdx, StepId};
+use model::id::{Hook, JobId, NodeIdx, StepId};
 use model::job::JobState;
 use model::quantity::{Cpus, MemoryMib};
 use model::refusal::Refusal;
@@ -53,6 +53,9 @@ impl Call<'_> {
             }
             Phase::Active(active) => active,
         };
+        if active.step(StepId::Hook(Hook::ControllerProlog)).is_some_and(|step| !step.is_over()) {
+            return self.answer(reply, Answer::StepMustWait);
+        }
         let run = job.run;
         if let Some(step) = repeated(active, request) {
             let spec = step.spec.as_ref().expect("a step with a key has a spec");

@@ -30,6 +30,7 @@ impl Call<'_> {
         let parts: Vec<(NodeIdx, RunKey)> = active
             .steps
             .iter()
+            .filter(|step| step.id.is_work())
             .flat_map(|step| {
                 let key = RunKey { job: id, step: step.id, run };
                 let live = step.nodes.iter().filter(|part| part.stage != RunStage::Ended);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::depend::{Dependency, Kind as DependencyKind};
 use model::gres;
-use model::id::{JobId, PartitionIdx};
+use model::id::{JobId, PartitionIdx, StepId};
 use model::quantity::MemoryMib;
 use model::refusal::Refusal;
 use model::request::{JobRequest, MemoryRequest, Sharing};
@@ -87,7 +87,7 @@ impl Call<'_> {
         let run = job.run;
         let Some(active) = job.active() else { return };
         let limit = active.limit;
-        let batch = active.steps.iter().filter(|step| step.spec.is_none());
+        let batch = active.steps.iter().filter(|step| step.id == StepId::Batch);
         let live: Vec<_> = batch
             .flat_map(|step| step.nodes.iter().map(move |part| (step.id, part)))
             .filter(|(_, part)| part.stage != RunStage::Ended)

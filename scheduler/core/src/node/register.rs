@@ -10,7 +10,7 @@
 
 use model::exit::ExitStatus;
 use model::gpu::Gpu;
-use model::id::{JobId, NodeIdx, Uid};
+use model::id::{JobId, NodeIdx, StepId, Uid};
 
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Registration, Report, RunOutcome};
@@ -100,13 +100,16 @@ impl Call<'_> {
         runs: Vec<(RunKey, Report)>,
     ) {
         let shown: std::collections::BTreeSet<RunKey> = runs.iter().map(|(run, _)| *run).collect();
+        // Before the reports: an epilog that follows from one is launched in this session, and nothing is to be
+        // concluded from its absence.
+        let expected = self.expected(node);
         for (run, report) in runs {
             self.report(node, run, report);
             self.repeat_orders(node, run);
         }
         self.forget_strangers(node, &shown);
-        for run in self.expected(node) {
-            if shown.contains(&run) {
+        for run in expected {
+            if shown.contains(&run) || self.stage(node, run).is_none_or(|stage| stage == RunStage::Ended) {
                 continue;
             }
             let same_boot = before.is_none_or(|before| before.boot == now.boot);
@@ -148,12 +151,15 @@ impl Call<'_> {
         let active = self.job(run.job).active().expect("a live run belongs to an active job");
         let step = active.step(run.step).expect("a live run has a step");
         let (stop, suspended, limit) = (step.stop, active.suspended_since.is_some(), active.limit);
-        let batch = step.spec.is_none();
+        let batch = step.id == StepId::Batch;
         if let Some(cause) = stop {
             return self.terminate_on(node, run, cause);
         }
         if batch {
             self.effect(Effect::ChangeLimit { node, run, limit });
+        }
+        if !run.step.is_work() {
+            return;
         }
         self.effect(Effect::Suspend { node, run, suspend: suspended });
     }
@@ -204,7 +210,12 @@ impl Call<'_> {
         }
         let here = open_steps(self.job(id).active().expect("it is active until its last run ends"), node);
         for step in here {
-            self.report(node, RunKey { job: id, step, run }, Report::Ended(Box::new(outcome.clone())));
+            let run = RunKey { job: id, step, run };
+            match step {
+                // A node that is gone has nothing to clear up, and nothing to be drained for.
+                StepId::Hook(_) => drop(self.part_over(node, run, outcome)),
+                _ => self.report(node, run, Report::Ended(Box::new(outcome.clone()))),
+            }
         }
         self.stop_steps(id, StopCause::NodeFail, None);
         if self.state().jobs.contains_key(&id) {

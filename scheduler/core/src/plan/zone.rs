@@ -353,7 +353,8 @@ impl Ledger {
                 cause = Some(match new.start.cmp(&old.start) {
                     std::cmp::Ordering::Greater if old.start < walk.now => Cause::Clock,
                     std::cmp::Ordering::Greater => Cause::NotPlanned,
-                    std::cmp::Ordering::Less | std::cmp::Ordering::Equal => Cause::GivenBack,
+                    // What another element of it lost stays the cause.
+                    std::cmp::Ordering::Less | std::cmp::Ordering::Equal => cause.unwrap_or(Cause::GivenBack),
                 });
             }
             kept.push_back(new);

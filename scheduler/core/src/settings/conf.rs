@@ -12,7 +12,7 @@ use model::gres::GresRequest;
 use model::quantity::MemoryMib;
 use model::time::Span;
 
-use super::{Enforce, PriorityRules, PriorityWeights, Settings};
+use super::{Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
 use crate::state::node::{GresDefinition, NodeDefinition};
 use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
@@ -96,7 +96,25 @@ pub fn common(conf: &SlurmConf) -> Settings {
     if !conf.backfill {
         settings.backfill_depth = 0;
     }
+    settings.hooks = hooks(conf);
     settings
+}
+
+/// Contain implies Alloc. Source: `man slurm.conf`, PrologFlags.
+fn hooks(conf: &SlurmConf) -> Hooks {
+    let programs = &conf.programs;
+    let flag = |name: &str| programs.prolog_flags.iter().any(|flag| **flag == *name);
+    let contain = flag("contain");
+    Hooks {
+        controller_prolog: programs.prolog_slurmctld.is_some(),
+        controller_epilog: programs.epilog_slurmctld.is_some(),
+        nodes: programs.prolog.is_some() || programs.epilog.is_some(),
+        allocation: programs.prolog.is_some() && (contain || flag("alloc") || flag("deferbatch")),
+        contain,
+        defer_batch: flag("deferbatch"),
+        hold_failed: !conf.scheduler_parameters.contains_key("nohold_on_prolog_fail"),
+        complete_wait: conf.complete_wait,
+    }
 }
 
 /// Per CPU, per node.

@@ -224,6 +224,8 @@ pub enum RequeueHow {
     HeldAdmin,
     /// Held, shown as SPECIAL_EXIT.
     SpecialExit,
+    /// Held: its prolog failed.
+    LaunchFailed,
 }
 
 /// An ended job.

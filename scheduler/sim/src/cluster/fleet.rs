@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
-use model::id::{BootId, SpoolId};
+use model::id::{BootId, SpoolId, StepId};
 use model::time::Timestamp;
 
 use scheduler_core::effect::{Effect, RunKey};
@@ -189,13 +189,14 @@ impl Fleet {
             Effect::Acknowledge { run, .. } => {
                 if matches!(executor.runs.get(run), Some(Life::Ended(_))) {
                     executor.runs.remove(run);
-                    oracle.collected(*run);
+                    oracle.collected(place, *run);
                 }
             }
             Effect::Signal { .. }
             | Effect::Suspend { .. }
             | Effect::ChangeLimit { .. }
             | Effect::Announce { .. }
+            | Effect::Hook { .. }
             | Effect::Answer(..)
             | Effect::Session { .. } => {}
         }
@@ -217,8 +218,11 @@ impl Fleet {
         executor.runs.insert(run, Life::Begun);
         executor.processes.insert(run);
         oracle.began(place, run)?;
-        let delay = agenda.soon(20_000);
-        agenda.after(delay, Event::End(place, boot, run));
+        // The step that only holds a place ends when it is told to.
+        if run.step != StepId::Extern {
+            let delay = agenda.soon(if run.step.is_work() { 20_000 } else { 2000 });
+            agenda.after(delay, Event::End(place, boot, run));
+        }
         self.say(place, run, agenda);
         Ok(true)
     }
@@ -237,7 +241,8 @@ impl Fleet {
         }
         oracle.process_ended(place, run);
         if let Some(life @ Life::Begun) = executor.runs.get_mut(&run) {
-            let code = u8::from(agenda.random.one_in(5));
+            // Nobody is here to bring back a node that a failed epilog drained.
+            let code = u8::from(agenda.random.one_in(5) && run.step.is_work());
             *life = Life::Ended(RunOutcome {
                 exit: ExitStatus { code, signal: 0 },
                 ..outcome(OutcomeKind::Exited, 0, agenda.now)

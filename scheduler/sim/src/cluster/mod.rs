@@ -18,6 +18,7 @@ use std::collections::BinaryHeap;
 
 use scheduler_core::effect::{Effect, RunKey};
 use scheduler_core::input::Report;
+use scheduler_core::settings::Hooks;
 
 use crate::random::SplitMix64;
 use clients::Clients;
@@ -86,6 +87,8 @@ pub(crate) enum Event {
     Down(usize, u64, Effect),
     /// The scheduler notices that a session is gone.
     Gone(usize, u64),
+    /// A program beside the scheduler (of that incarnation) ends.
+    HookEnds(RunKey, u64),
     /// A run's processes start.
     Begin(usize, u64, RunKey),
     /// A run's processes end.
@@ -147,6 +150,21 @@ impl Agenda {
     }
 }
 
+/// Half of the histories are of sites with programs around jobs.
+fn hooks_of(seed: u64) -> Hooks {
+    let bit = |at: u32| seed >> at & 1 == 1;
+    let some = Hooks {
+        controller_prolog: bit(1),
+        controller_epilog: bit(2),
+        nodes: true,
+        allocation: bit(3),
+        contain: bit(4),
+        defer_batch: bit(5),
+        ..Hooks::default()
+    };
+    if bit(0) { some } else { Hooks::default() }
+}
+
 struct World {
     agenda: Agenda,
     shell: Shell,
@@ -166,7 +184,7 @@ pub fn run(seed: u64, options: Options) -> Result<Seen, String> {
     let agenda = Agenda { now: start, random: SplitMix64(seed), sequence: 0, events: BinaryHeap::new() };
     let mut world = World {
         agenda,
-        shell: Shell::new(options.nodes),
+        shell: Shell::new(options.nodes, hooks_of(seed)),
         fleet: Fleet::new(options.nodes),
         clients: Clients::new(options.jobs),
         oracle: Oracle::default(),
@@ -242,6 +260,7 @@ impl World {
             }
             Event::Up(place, session, run, report) => shell.report(place, session, run, report, agenda),
             Event::Down(place, session, effect) => fleet.command(place, session, &effect, agenda, oracle),
+            Event::HookEnds(run, incarnation) => shell.hook_ends(run, incarnation, agenda),
             Event::Gone(place, session) => shell.gone(place, session, agenda),
             Event::Begin(place, boot, run) => {
                 if fleet.begin(place, boot, run, agenda, oracle)? {

@@ -24,8 +24,13 @@ use scheduler_core::apply::apply;
 use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{Ended, Finish, Job};
+use scheduler_core::state::job::{ArrayRole, Ended, Finish, Job};
 use scheduler_core::state::promise::{Cause, PromiseChange};
+
+/// Elements of an array that have not left it.
+fn waiting(job: &Job) -> usize {
+    if matches!(job.array, ArrayRole::Waiting(_)) { job.elements() as usize } else { 0 }
+}
 
 /// Watches a history.
 #[derive(Debug, Default)]
@@ -33,10 +38,11 @@ pub struct Oracle {
     state: State,
     acknowledged: BTreeSet<JobId>,
     ended: BTreeMap<JobId, bool>,
-    begun: BTreeSet<RunKey>,
-    alive: BTreeMap<JobId, BTreeSet<RunKey>>,
-    /// Where the processes of a run are, and how many CPUs it was given there.
-    held: BTreeMap<RunKey, (usize, u32)>,
+    begun: BTreeSet<(usize, RunKey)>,
+    /// Each with its node.
+    alive: BTreeMap<JobId, BTreeSet<(usize, RunKey)>>,
+    /// How many CPUs a run whose processes are on a node was given there.
+    held: BTreeMap<(usize, RunKey), u32>,
     arrays: BTreeSet<JobId>,
     /// Elements that left an array since its promises changed.
     left: BTreeMap<JobId, usize>,
@@ -178,6 +184,8 @@ impl Oracle {
         }
         // The batch that was under way may have made it: what it said is durable without having been seen.
         for job in state.jobs.values() {
+            let before = self.state.jobs.get(&job.id).map_or(0, |before| waiting(before));
+            *self.left.entry(job.id).or_default() += before.saturating_sub(waiting(job));
             self.arrays.extend(job.array_id());
             self.by_key.entry(job.key).or_insert(job.array_id().unwrap_or(job.id));
             if let Some(ended) = job.ended() {
@@ -206,14 +214,14 @@ impl Oracle {
     /// # Errors
     /// If the run started before, or another run of the job is alive.
     pub fn began(&mut self, place: usize, run: RunKey) -> Result<(), String> {
-        if !self.begun.insert(run) {
+        if !self.begun.insert((place, run)) {
             return Err(format!("{run:?} began twice, now on n{place}"));
         }
         let alive = self.alive.entry(run.job).or_default();
-        if let Some(other) = alive.iter().find(|other| other.run != run.run) {
+        if let Some(other) = alive.iter().find(|(_, other)| other.run != run.run) {
             return Err(format!("{run:?} began while {other:?} is alive"));
         }
-        alive.insert(run);
+        alive.insert((place, run));
         self.held_twice(place, run)
     }
 
@@ -224,8 +232,11 @@ impl Oracle {
         let active = self.state.job(run.job).and_then(Job::active);
         let shares = active.into_iter().flat_map(|active| active.allocation.iter());
         let own = shares.filter(|share| share.node.0 as usize == place).map(|share| share.cpus.0).sum();
-        self.held.insert(run, (place, own));
-        let all: u32 = self.held.values().filter(|(at, _)| *at == place).map(|(_, cpus)| cpus).sum();
+        self.held.insert((place, run), own);
+        // Runs of one job share what it was given.
+        let here = self.held.iter().filter(|((at, _), _)| *at == place);
+        let by_job: BTreeMap<JobId, u32> = here.map(|((_, run), cpus)| (run.job, *cpus)).collect();
+        let all: u32 = by_job.values().sum();
         let has = node.definition.cpus.0;
         if all <= has {
             Ok(())
@@ -235,16 +246,16 @@ impl Oracle {
     }
 
     /// A run's processes are gone.
-    pub fn process_ended(&mut self, _place: usize, run: RunKey) {
-        self.held.remove(&run);
+    pub fn process_ended(&mut self, place: usize, run: RunKey) {
+        self.held.remove(&(place, run));
         if let Some(alive) = self.alive.get_mut(&run.job) {
-            alive.remove(&run);
+            alive.remove(&(place, run));
         }
     }
 
     /// An executor forgot a run because the scheduler has its outcome.
-    pub fn collected(&mut self, run: RunKey) {
-        self.process_ended(0, run);
+    pub fn collected(&mut self, place: usize, run: RunKey) {
+        self.process_ended(place, run);
     }
 
     /// Whether every job has ended for good.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::exit::ExitStatus;
 use model::id::{Epoch, JobId, NodeIdx, RequestKey};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::{Span, Timestamp};
@@ -13,7 +14,7 @@ use scheduler_core::input::{Input, Registration, Report};
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
-use scheduler_core::settings::Settings;
+use scheduler_core::settings::{Hooks, Settings};
 use scheduler_core::state::State;
 use scheduler_core::state::node::NodeDefinition;
 use scheduler_core::state::partition::PartitionDefinition;
@@ -59,7 +60,7 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(nodes: u32) -> Self {
+    pub(super) fn new(nodes: u32, hooks: Hooks) -> Self {
         let nodes: Vec<NodeDefinition> = (0..nodes).map(|place| node(&node_name(place as usize))).collect();
         let names: Vec<Box<str>> = nodes.iter().map(|node| node.name.clone()).collect();
         let main =
@@ -71,6 +72,7 @@ impl Shell {
             requeue_delay: Span::from_secs(5),
             min_job_age: Span::from_secs(30),
             node_timeout: Span::from_secs(20),
+            hooks,
             ..Settings::named("sim")
         };
         Self {
@@ -242,6 +244,14 @@ impl Shell {
         }
     }
 
+    /// A program beside the scheduler has ended; one of an earlier scheduler is nobody's.
+    pub(super) fn hook_ends(&mut self, run: RunKey, incarnation: u64, agenda: &mut Agenda) {
+        if incarnation == self.incarnation {
+            let exit = ExitStatus { code: u8::from(agenda.random.one_in(8)), signal: 0 };
+            self.take(Some(Input::HookEnded { run, exit, detail: "".into() }), agenda);
+        }
+    }
+
     pub(super) fn gone(&mut self, _place: usize, session: u64, agenda: &mut Agenda) {
         let Some(running) = &mut self.running else { return };
         running.sessions.remove(&session);
@@ -273,6 +283,10 @@ impl Shell {
                     None => fleet.refused(*session, agenda),
                 }
                 return;
+            }
+            Effect::Hook { run, stop } => {
+                let delay = agenda.soon(if *stop { 50 } else { 3000 });
+                return agenda.after(delay, Event::HookEnds(*run, self.incarnation));
             }
             Effect::Launch { node, .. }
             | Effect::Terminate { node, .. }

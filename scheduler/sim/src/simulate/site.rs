@@ -4,7 +4,7 @@ use std::path::Path;
 
 use model::config::SlurmConf;
 use model::config::gres::GresConf;
-use scheduler_core::settings::{Settings, conf};
+use scheduler_core::settings::{Hooks, Settings, conf};
 
 /// Reads slurm.conf and the gres.conf beside it.
 ///
@@ -19,7 +19,9 @@ pub(super) fn settings(path: &Path) -> Result<Settings, String> {
     } else {
         GresConf::default()
     };
-    let settings = conf::settings(&parsed, &gres);
+    let mut settings = conf::settings(&parsed, &gres);
+    // Nothing is run here, a site's programs around jobs no more than the jobs themselves.
+    settings.hooks = Hooks::default();
     if settings.nodes.is_empty() || settings.partitions.is_empty() {
         return Err(format!("{}: it defines no nodes or no partitions", path.display()));
     }

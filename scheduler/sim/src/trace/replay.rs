@@ -350,6 +350,7 @@ impl<'a, W: Watch> Replay<'a, W> {
             | Effect::ChangeLimit { .. }
             | Effect::Acknowledge { .. }
             | Effect::Announce { .. }
+            | Effect::Hook { .. }
             | Effect::Session { .. } => {}
         }
     }
