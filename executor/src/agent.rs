@@ -32,6 +32,7 @@ use crate::gpu::bind::Visible;
 use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::Gpus;
 use crate::gpu::slices::{Reconciled, Slices};
+use crate::hooks::Hooks;
 use crate::host;
 use crate::key::Key;
 use crate::launch;
@@ -101,6 +102,10 @@ pub struct Fixed {
     pub gpus: Gpus,
     /// Where dcgm-exporter is told of the jobs on each.
     pub job_mapping: Option<JobMapping>,
+    /// The site's programs around jobs.
+    pub hooks: Hooks,
+    /// The configuration file, for programs of the site; empty: there is none.
+    pub conf: String,
 }
 
 impl Fixed {
@@ -359,6 +364,7 @@ impl Agent {
             Beside::Run(key, event) => {
                 if matches!(event, Event::Gone(_)) {
                     crash::point(Point::AfterOutcome);
+                    self.fixed.hooks.ended(key);
                     self.outboxes.remove(&key);
                 }
                 self.preparing.remove(&key);

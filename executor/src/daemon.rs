@@ -19,6 +19,7 @@ use crate::cgroup::{self, Cgroups, attest};
 use crate::container::{self, Containers};
 use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::Gpus;
+use crate::hooks::{self, Hooks};
 use crate::host;
 use crate::launch::mpi;
 use crate::launch::rlimits::Propagated;
@@ -93,6 +94,8 @@ pub async fn run(
     let containers =
         Containers::new(asked, &supervisor, Path::new(&commands), &spool.run_root, uid, &spool.id);
     let pmix = Some(supervisor.with_file_name("sluice-pmix")).filter(|program| program.is_file());
+    let around = conf.as_ref().map(hooks::Settings::of).unwrap_or_default();
+    let hooks = Hooks::new(around, &supervisor, &spool.place, uid);
     let fixed = Arc::new(Fixed {
         node: identity.node,
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
@@ -119,7 +122,10 @@ pub async fn run(
         containers,
         gpus,
         job_mapping,
+        hooks,
+        conf: conf_path.as_deref().map_or_else(String::new, |path| path.display().to_string()),
     });
+    fixed.hooks.check_health(&fixed.node, &fixed.conf).await;
     let memory = spool.memory;
     let recovering = Arc::clone(&fixed);
     let beginning = tokio::task::spawn_blocking(move || recover(&recovering, memory))
@@ -222,11 +228,6 @@ fn facts(
             facts.threads_per_core = node.threads_per_core;
             facts.memory_mib = node.real_memory.0;
             facts.tmp_disk_mib = node.tmp_disk.0;
-        }
-        for (what, set) in [("Prolog", &conf.programs.prolog), ("Epilog", &conf.programs.epilog)] {
-            if set.is_some() {
-                facts.lacks.push(format!("{what} of slurm.conf is not run"));
-            }
         }
     }
     machine.devices.extend(gpus.devices());

@@ -17,6 +17,7 @@ pub mod control;
 mod crash;
 pub mod daemon;
 pub mod gpu;
+pub mod hooks;
 pub mod host;
 pub mod key;
 pub mod launch;

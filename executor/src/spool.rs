@@ -137,6 +137,8 @@ impl Memory {
 
 /// An opened spool.
 pub struct Spool {
+    /// The executor's own folder.
+    pub place: PathBuf,
     /// Where run folders are.
     pub run_root: PathBuf,
     /// Its random name.
@@ -171,7 +173,7 @@ pub fn open(state: &Path, node: &str) -> Result<Spool, Error> {
     let id = spool_id(&spool, journal.recovery().created)?;
     let memory = read_memory(&journal, &spool)?;
     let run_root = run_root(&place, &id)?;
-    Ok(Spool { run_root, id, journal, memory })
+    Ok(Spool { place, run_root, id, journal, memory })
 }
 
 /// Folders that others can pass through, as deep as is missing; the last one is 0711.

@@ -7,6 +7,7 @@ use executor::agent::Fixed;
 use executor::cgroup::Cgroups;
 use executor::container::{Containers, Settings};
 use executor::gpu::node::Gpus;
+use executor::hooks::{self, Hooks};
 use executor::key::Key;
 use executor::launch::spares::Spares;
 use executor::launch::start::prepare;
@@ -65,6 +66,8 @@ fn place(name: &str) -> Place {
         ),
         gpus: Gpus::default(),
         job_mapping: None,
+        hooks: Hooks::new(hooks::Settings::default(), &PathBuf::new(), &path.join("own"), 1),
+        conf: String::new(),
     };
     Place(path, fixed)
 }

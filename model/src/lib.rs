@@ -9,6 +9,7 @@ pub mod config;
 pub mod container;
 pub mod depend;
 pub mod exit;
+pub mod glob;
 pub mod gpu;
 pub mod gpu_bind;
 pub mod gres;

@@ -21,6 +21,7 @@ use crate::crash::{self, Point};
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::dispatch::launch::Site;
+use crate::hooks::{Hooks, check_health};
 use crate::housekeeping;
 use crate::inbox::{Inbox, Item};
 use crate::keys::Keys;
@@ -208,6 +209,15 @@ impl Daemon {
         tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
         let mailer = Mailer::spawn(Arc::clone(&configuration), Arc::clone(views.directory()));
         let mailer = Arc::new(mailer.map_err(Error::Thread)?);
+        let (checked, told) = (Arc::clone(&configuration), Arc::clone(&dispatch));
+        tokio::spawn(check_health(checked, Arc::clone(&views), told, api.shutdown.clone()));
+        let hooks = Arc::new(Hooks::new(
+            tokio::runtime::Handle::current(),
+            inbox.clone(),
+            Arc::clone(&views),
+            Arc::clone(&api.site),
+            Arc::clone(&configuration),
+        ));
         let parts = Parts {
             keeping,
             shelf,
@@ -216,6 +226,7 @@ impl Daemon {
             views,
             dispatch,
             mailer,
+            hooks,
             metrics,
             configuration,
             clock,

@@ -80,6 +80,15 @@ pub enum Item {
         /// All of them.
         gpus: Vec<model::gpu::Gpu>,
     },
+    /// A program beside the scheduler has ended.
+    HookEnded {
+        /// The run that it was for.
+        run: RunKey,
+        /// Its status.
+        exit: model::exit::ExitStatus,
+        /// Why it failed, where the status does not say.
+        detail: Box<str>,
+    },
     /// A session is over.
     SessionEnded {
         /// The session.

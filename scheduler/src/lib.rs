@@ -12,6 +12,7 @@ pub(crate) mod crash;
 pub mod daemon;
 pub mod directory;
 pub mod dispatch;
+pub mod hooks;
 pub mod housekeeping;
 pub mod inbox;
 pub mod keys;

@@ -3,6 +3,7 @@
 //! One file per promise. Each test has a cluster of its own in a temporary folder; all run side by side.
 
 mod backup;
+mod hooks;
 mod input;
 mod install;
 mod life;

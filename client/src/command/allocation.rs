@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use model::job::JobState;
 use proto::v1::control_request::Act;
 use proto::v1::{EndAllocation, ExitStatus, HoldAllocationRequest, Job, JobPage};
 use tokio::sync::watch;
@@ -164,6 +165,22 @@ async fn wait_until_granted(program: Program, parsed: &Parsed, mut held: Held) -
             Err(1)
         }
     }
+}
+
+/// Waits until what the site runs before the job (PrologSlurmctld) is over. `None`: the job ended meanwhile, which is
+/// said.
+pub(super) async fn configured(program: Program, quiet: bool, held: &mut Held) -> Option<Job> {
+    let settled = |job: &Job| has_ended(job) || job::state(job) != JobState::Configuring;
+    let waits = held.job().is_some_and(|job| !settled(&job));
+    if waits && !quiet && program == Program::Salloc {
+        say::err(format!("{}: Waiting for resource configuration", program.name()));
+    }
+    let job = held.wait(settled).await?;
+    if job.reason_detail.is_empty() || !has_ended(&job) && job::state(&job) != JobState::Completing {
+        return Some(job).filter(|job| !has_ended(job));
+    }
+    say::err(format!("{}: PrologSlurmctld failed, job killed", program.name()));
+    None
 }
 
 async fn cancel(held: &Held) {

@@ -30,7 +30,7 @@ pub(crate) fn run(call: &Call) -> u8 {
 }
 
 async fn allocate(parsed: &Parsed) -> u8 {
-    let held = match allocation::ask(PROGRAM, parsed).await {
+    let mut held = match allocation::ask(PROGRAM, parsed).await {
         Ok(held) => held,
         Err(status) => return status,
     };
@@ -42,7 +42,11 @@ async fn allocate(parsed: &Parsed) -> u8 {
     };
     let id = held.job_id;
     note(format!("Granted job allocation {id}"));
-    let Some(job) = held.job() else { return 1 };
+    let Some(job) = allocation::configured(PROGRAM, quiet, &mut held).await else {
+        note(format!("Job allocation {id} has been revoked."));
+        say::error(PROGRAM.name(), format!("Job allocation {id} has been revoked"));
+        return 1;
+    };
     note(format!("Nodes {} are ready for job", job.node_list));
     if parsed.first().manner.no_shell {
         held.leave();

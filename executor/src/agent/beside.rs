@@ -10,7 +10,9 @@ use std::sync::Arc;
 use executor_supervisor::frame::Frame;
 use executor_supervisor::nursery::Fate;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
+use executor_supervisor::spec::Spec;
 use executor_supervisor::spec::container::Container;
+use model::id::{Hook, StepId};
 use proto::v1;
 use tokio::sync::{mpsc, oneshot};
 
@@ -82,35 +84,37 @@ impl Agent {
             return self.happen(key, failed("the launch is not at hand"));
         };
         self.owners.insert(key, (launch.uid, launch.gid));
-        let slices = self.has_slices(key);
-        if !slices && !asks_for_container(&launch) {
+        let (slices, asks) = (self.has_slices(key), asks_for_container(&launch));
+        if !slices && !asks && !self.fixed.hooks.concern(key) {
             return self.hands.push(Work::Start(key, launch, None));
         }
-        let (stop, stopped) = oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
         self.preparing.insert(key, stop);
         let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tokio::spawn(async move {
+            let gone = |kind, detail: &str| {
+                Beside::Run(key, Event::Gone(lifecycle::never_begun(kind, detail, host::now_ms())))
+            };
+            // A stop does not end a prolog: what it had begun would stay half done.
+            let passed = fixed.hooks.before(key, &launch, &fixed.node).await;
             let made = async {
                 if slices {
                     super::slices::ensure(&fixed, key, &beside).await?;
                 }
-                match asks_for_container(&launch) {
-                    true => Ok(prepare(&fixed, key, &launch, &beside).await),
-                    false => Ok::<_, String>(None),
-                }
+                Ok::<_, String>(if asks { prepare(&fixed, key, &launch, &beside).await } else { None })
             };
-            // A conversion may take minutes: others start meanwhile, and a stop ends it.
-            let next = tokio::select! {
-                made = made => Some(made),
-                Ok(()) = stopped => None,
-            };
-            let next = match next {
-                Some(Err(detail)) => Beside::Run(key, failed(&detail)),
-                Some(Ok(container)) => Beside::Ready(key, launch, container.map(Box::new)),
-                None => {
-                    let outcome = lifecycle::never_begun(Kind::Cancelled, "", host::now_ms());
-                    Beside::Run(key, Event::Gone(outcome))
-                }
+            let next = match passed {
+                Err(why) => gone(Kind::PrologFailed, &why),
+                Ok(()) if fixed.hooks.is_all(key) => gone(Kind::Exited, ""),
+                // A conversion may take minutes: others start meanwhile, and a stop ends it.
+                Ok(()) => tokio::select! {
+                    biased;
+                    Ok(()) = &mut stopped => gone(Kind::Cancelled, ""),
+                    made = made => match made {
+                        Err(detail) => Beside::Run(key, failed(&detail)),
+                        Ok(container) => Beside::Ready(key, launch, container.map(Box::new)),
+                    },
+                },
             };
             let _ = beside.send(next).await;
         });
@@ -240,6 +244,10 @@ fn start_supervisor(
     container: Option<Box<Container>>,
 ) -> Result<(), String> {
     let folder = fixed.folder(key);
+    if key.step == StepId::Hook(Hook::Epilog) {
+        let spec = fixed.hooks.epilog(key, launch, &fixed.node)?;
+        return start_in(fixed, nursery, key, &spec, None);
+    }
     let account = fixed.accounts.look_up(launch.uid, launch.gid, &launch.user);
     let bound = super::slices::bound(fixed, key, launch)?;
     if let Some(mapping) = &fixed.job_mapping {
@@ -276,8 +284,19 @@ fn start_supervisor(
         }
         None => {}
     }
-    let script = (key.step == model::id::StepId::Batch).then_some(&launch.script[..]);
-    let lock = start::prepare(&fixed.run_root, key, &spec, script, fixed.uid == 0, &fixed.spares)
+    let script = (key.step == StepId::Batch).then_some(&launch.script[..]);
+    start_in(fixed, nursery, key, &spec, script)
+}
+
+fn start_in(
+    fixed: &Fixed,
+    nursery: &Nursery,
+    key: Key,
+    spec: &Spec,
+    script: Option<&[u8]>,
+) -> Result<(), String> {
+    let folder = fixed.folder(key);
+    let lock = start::prepare(&fixed.run_root, key, spec, script, fixed.uid == 0, &fixed.spares)
         .map_err(|error| format!("cannot make the run folder {}: {error}", folder.display()))?;
     nursery
         .hand(key, &folder, &lock, 1)

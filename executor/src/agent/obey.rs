@@ -133,6 +133,10 @@ impl Agent {
                     self.happen(key, Event::Forget);
                 }
             }
+            Down::CheckHealth(_) => {
+                let fixed = std::sync::Arc::clone(&self.fixed);
+                tokio::spawn(async move { fixed.hooks.check_health(&fixed.node, &fixed.conf).await });
+            }
             Down::Welcome(_) | Down::Goodbye(_) => {}
         }
     }

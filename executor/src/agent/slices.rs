@@ -28,6 +28,10 @@ pub(super) struct Looked {
 impl Agent {
     /// Claims the slices that a launch needs; they are on disk with the run's intent.
     pub(super) fn claim(&mut self, key: Key, launch: &v1::Launch) -> Result<(), String> {
+        if matches!(key.step, model::id::StepId::Hook(_)) {
+            // A program of the site uses none: the job's are made for its own runs, and go with them.
+            return Ok(());
+        }
         let here = launch.allocation.get(launch.node_index as usize);
         let wanted = here.map_or_else(Vec::new, |here| self.fixed.gpus.wanted(here));
         let Some(slices) = self.fixed.gpus.slices().filter(|_| !wanted.is_empty()) else { return Ok(()) };

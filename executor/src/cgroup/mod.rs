@@ -271,7 +271,7 @@ impl Cgroups {
         }
         let whole = of(launch.allocation.get(launch.node_index as usize), open.job);
         let share = match key.step {
-            StepId::Batch => whole.clone(),
+            StepId::Batch | StepId::Extern | StepId::Hook(_) => whole.clone(),
             StepId::Interactive | StepId::Number(_) => {
                 let here = launch.step_nodes.get(launch.step_node_index as usize);
                 let share = of(here.and_then(|node| node.allocation.as_ref()), open.step);

@@ -112,7 +112,7 @@ async fn read(pipe: impl tokio::io::AsyncRead + Unpin, progress: &(dyn Fn(&str) 
     }
 }
 
-fn specification(who: &Who, arguments: Vec<String>, environment: Vec<String>) -> Spec {
+pub(crate) fn specification(who: &Who, arguments: Vec<String>, environment: Vec<String>) -> Spec {
     let bytes = |list: Vec<String>| list.into_iter().map(String::into_bytes).collect();
     Spec {
         job_id: 0,

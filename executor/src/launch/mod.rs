@@ -127,6 +127,14 @@ pub fn compose(
         });
         return Ok(spec);
     }
+    if key.step == StepId::Extern {
+        spec.task_prologs.clear();
+        spec.task_epilogs.clear();
+        spec.limit_ms = None;
+        spec.work_dir = b"/".to_vec();
+        spec.tasks = vec![place_holder()];
+        return Ok(spec);
+    }
     let tasks = launch.tasks.as_ref().ok_or(Refused::Missing("tasks"))?;
     let here = launch.step_nodes.get(launch.step_node_index as usize).ok_or(Refused::Missing("step node"))?;
     if !tasks.work_dir.is_empty() {
@@ -164,6 +172,20 @@ pub fn compose(
         spec.tasks.push(task);
     }
     Ok(spec)
+}
+
+/// What the step of `PrologFlags=Contain` runs, as Slurm's does: nothing, for as long as can be said.
+fn place_holder() -> Task {
+    Task {
+        rank: 0,
+        arguments: [&b"/bin/sleep"[..], b"2147483647"].map(<[u8]>::to_vec).into(),
+        environment: Vec::new(),
+        cpus: Vec::new(),
+        announce: Vec::new(),
+        stdin: Stdio::Null,
+        stdout: Stdio::Null,
+        stderr: Stdio::Null,
+    }
 }
 
 fn small(value: u32) -> u16 {

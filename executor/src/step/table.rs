@@ -112,6 +112,7 @@ pub fn outcome_message(outcome: &Outcome) -> v1::RunOutcome {
         Kind::LaunchFailed => v1::OutcomeKind::OutcomeLaunchFailed,
         Kind::Lost => v1::OutcomeKind::OutcomeLost,
         Kind::OutOfMemory => v1::OutcomeKind::OutcomeOutOfMemory,
+        Kind::PrologFailed => v1::OutcomeKind::OutcomePrologFailed,
     };
     let status = |exit: &Exit| v1::ExitStatus { code: exit.code, signal: exit.signal };
     v1::RunOutcome {

@@ -19,12 +19,14 @@ use crate::tree::Tree;
 
 /// The argument that asks for this.
 pub(crate) const OPTION: &str = "--as-user";
+/// The same for a program of the site's: what it leaves behind when it has ended (a daemon, say) is meant to stay.
+pub(crate) const SITE_OPTION: &str = "--site";
 const NOT_STARTED: u8 = 125;
 /// A specification is a few kilobytes; more is no specification.
 const LENGTH_MAX: u32 = 1 << 20;
 
-pub(crate) fn main() -> ExitCode {
-    match run() {
+pub(crate) fn main(may_leave: bool) -> ExitCode {
+    match run(may_leave) {
         Ok(status) => ExitCode::from(status),
         Err(sentence) => {
             eprintln!("sluice-supervisor: error: {sentence}");
@@ -33,7 +35,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<u8, String> {
+fn run(may_leave: bool) -> Result<u8, String> {
     let mut stdin = io::stdin().lock();
     let mut length = [0; 4];
     stdin.read_exact(&mut length).map_err(|error| words(&error))?;
@@ -77,6 +79,9 @@ fn run() -> Result<u8, String> {
                         Status::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
                         Status::Signal(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
                     };
+                    if may_leave && wanted {
+                        return Ok(status);
+                    }
                     // What it left behind serves nobody.
                     wanted = false;
                     tree.kill(&[]);

@@ -7,7 +7,7 @@
 //! It ignores signals that end daemons and stays outside the cgroup that it makes for its step.
 //!
 //! `--probe` in place of the folder: see `probe`.
-//! `sluice-supervisor --as-user`: runs one program as a user, for the executor (`as_user.rs`).
+//! `sluice-supervisor --as-user` (`--site`): runs one program as a user, for the executor (`as_user.rs`).
 //!
 //! Exit status: 0 after an outcome was written; 2 wrong use; 3 another supervisor holds the run; 4 the
 //! specification cannot be read; 5 the run began before; 6 a file of the run cannot be written.
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     if argument == "--probe" {
         return probe::run();
     }
-    if argument == as_user::OPTION {
-        return as_user::main();
+    if argument == as_user::OPTION || argument == as_user::SITE_OPTION {
+        return as_user::main(argument == as_user::SITE_OPTION);
     }
     let ended = if argument == nursery::ARGUMENT { brood() } else { alone(&argument) };
     match ended {

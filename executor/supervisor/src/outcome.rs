@@ -25,6 +25,8 @@ pub enum Kind {
     Lost,
     /// Ended for using too much memory.
     OutOfMemory,
+    /// Not started, as the site's prolog failed (written by the executor only).
+    PrologFailed,
 }
 
 /// What a process left: its exit code, or the signal that ended it.
@@ -85,6 +87,7 @@ impl Outcome {
             Kind::LaunchFailed => 3,
             Kind::Lost => 4,
             Kind::OutOfMemory => 5,
+            Kind::PrologFailed => 6,
         });
         put_exit(&mut out, &self.exit);
         out.i64(self.begun_ms);
@@ -128,6 +131,7 @@ impl Outcome {
                 3 => Kind::LaunchFailed,
                 4 => Kind::Lost,
                 5 => Kind::OutOfMemory,
+                6 => Kind::PrologFailed,
                 _ => return Err(Error::Value { what: "kind" }),
             },
             exit: get_exit(&mut fields)?,

@@ -30,8 +30,8 @@ pub use partition::{NodeSetConf, Oversubscribe, PartitionConf, PartitionState};
 pub use settings::Settings;
 pub use slurm::SlurmConf;
 pub use terms::{
-    ControllerHost, Enforce, EnforcePartLimits, JobDefaults, MemoryLimit, PreemptMode, PreemptType, Priority,
-    ProgramConf, SelectResource, SelectType, UsageReset,
+    ControllerHost, Enforce, EnforcePartLimits, HealthCheck, JobDefaults, MemoryLimit, PreemptMode,
+    PreemptType, Priority, ProgramConf, SelectResource, SelectType, UsageReset,
 };
 
 /// Something that stops the start.

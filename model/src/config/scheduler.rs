@@ -123,7 +123,7 @@ pub const PARAMETERS: &[Parameter] = &[
     done("max_switch_wait", Number, "jobs wait for their --switches at most so many seconds (default 300)"),
     none("no_backup_scheduling", Word, "there is no backup controller"),
     lost("no_env_cache", Word, "jobs fail where --get-user-env has no answer"),
-    lost("nohold_on_prolog_fail", Word, "jobs whose prolog failed are not held"),
+    done("nohold_on_prolog_fail", Word, "jobs whose prolog failed are requeued and not held"),
     lost("pack_serial_at_end", Word, "one-CPU jobs fill nodes from the end of the list"),
     none("partition_job_depth", Number, INCREMENTAL),
     lost("preempt_reorder_count", Number, PREEMPTION),

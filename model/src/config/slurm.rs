@@ -47,8 +47,6 @@ pub struct SlurmConf {
     pub wait_time: Span,
     /// Time for a batch script to start.
     pub batch_start_timeout: Span,
-    /// CompleteWait: how long ending jobs keep others of their partition from starting.
-    pub complete_wait: Span,
     /// Time for an answer.
     pub message_timeout: Span,
     /// Silence after which a node is down; zero: never.

@@ -73,6 +73,21 @@ fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &R
         let message = format!("{}={value} is not supported; it would have given {effect}", known.name);
         sorted.notices.push(Notice { place: place.clone(), message });
     }
+    if known.name == "PrologFlags" {
+        let words = value.split(',').map(|word| word.trim().to_ascii_lowercase());
+        for word in words {
+            let lost = match word.as_str() {
+                "forcerequeueonfail" => {
+                    "jobs that were submitted with --no-requeue, requeued when their prolog fails"
+                }
+                "runinjob" => "prologs that run in the job's own cgroup",
+                "x11" => "srun --x11",
+                _ => continue,
+            };
+            let message = format!("PrologFlags={word} is not supported; it would have given {lost}");
+            sorted.notices.push(Notice { place: place.clone(), message });
+        }
+    }
     if known.name == "SchedulerParameters" {
         let (wrong, notices) = super::scheduler::check(value, place);
         errors.borrow_mut().extend(wrong);

@@ -289,4 +289,19 @@ pub struct ProgramConf {
     pub epilog_timeout: Option<Span>,
     /// PrologFlags as written, in lower case.
     pub prolog_flags: Vec<Box<str>>,
+    /// On each node, as root, now and then.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// HealthCheckProgram and how it is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The program.
+    pub program: Box<str>,
+    /// Time between two runs; zero: at the node daemon's start alone.
+    pub interval: Span,
+    /// How long it may take.
+    pub timeout: Span,
+    /// HealthCheckNodeState as written, in lower case.
+    pub states: Box<str>,
 }

@@ -7,8 +7,8 @@ use super::partition::{NodeSetConf, PartitionConf};
 use super::settings::{Scope, comma_list};
 use super::slurm::SlurmConf;
 use super::terms::{
-    ControllerHost, Enforce, EnforcePartLimits, JobDefaults, MemoryLimit, PreemptType, Priority, ProgramConf,
-    SelectResource, SelectType, UsageReset, parse_preempt_mode,
+    ControllerHost, Enforce, EnforcePartLimits, HealthCheck, JobDefaults, MemoryLimit, PreemptType, Priority,
+    ProgramConf, SelectResource, SelectType, UsageReset, parse_preempt_mode,
 };
 use crate::time::{Span, limit};
 use std::collections::BTreeMap;
@@ -50,7 +50,6 @@ pub(super) fn build(
         inactive_limit: s.seconds("InactiveLimit", 0),
         wait_time: s.seconds("WaitTime", 0),
         batch_start_timeout: s.seconds("BatchStartTimeout", 10),
-        complete_wait: s.seconds("CompleteWait", 0),
         message_timeout: s.seconds("MessageTimeout", 10),
         slurmd_timeout: s.seconds("SlurmdTimeout", 300),
         unkillable_step_timeout: s.seconds("UnkillableStepTimeout", 60),
@@ -231,6 +230,12 @@ fn programs(s: &Scope) -> ProgramConf {
         prolog_timeout: timeout("PrologTimeout"),
         epilog_timeout: timeout("EpilogTimeout"),
         prolog_flags: lower_list(s.text("PrologFlags").unwrap_or_default()),
+        health_check: boxed("HealthCheckProgram").map(|program| HealthCheck {
+            program,
+            interval: s.seconds("HealthCheckInterval", 0),
+            timeout: s.seconds("HealthCheckTimeout", 60),
+            states: s.text("HealthCheckNodeState").unwrap_or("ANY").to_ascii_lowercase().into(),
+        }),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod exit;
 pub mod gpu;
+pub mod hook;
 pub mod id;
 pub mod refusal;
 pub mod request;

@@ -266,7 +266,7 @@ structs! {
         pack_nodes
         topology switch_wait_max max_array_tasks hooks
     }
-    Hooks { controller_prolog controller_epilog nodes allocation contain defer_batch hold_failed complete_wait }
+    Hooks { controller_prolog controller_epilog nodes allocation contain defer_batch hold_failed }
     NodeDefinition {
         name hostname address port cpus boards sockets cores_per_socket threads_per_core memory tmp_disk
         features gres weight bind

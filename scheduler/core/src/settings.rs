@@ -42,8 +42,6 @@ pub struct Hooks {
     pub defer_batch: bool,
     /// A batch job whose prolog failed is held (unless `nohold_on_prolog_fail`).
     pub hold_failed: bool,
-    /// CompleteWait: how long ending jobs keep others of their partition from starting; zero: they do not.
-    pub complete_wait: Span,
 }
 
 impl Default for Hooks {
@@ -56,7 +54,6 @@ impl Default for Hooks {
             contain: false,
             defer_batch: false,
             hold_failed: true,
-            complete_wait: Span::ZERO,
         }
     }
 }

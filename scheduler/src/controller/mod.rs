@@ -32,6 +32,7 @@ use scheduler_core::state::promise::PromiseChange;
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
+use crate::hooks::Hooks;
 use crate::inbox::{self, Inbox, Item, Reply};
 use crate::keys::Keys;
 use crate::mail::Mailer;
@@ -77,6 +78,8 @@ pub struct Parts {
     pub dispatch: Arc<Dispatch>,
     /// Mail about jobs.
     pub mailer: Arc<Mailer>,
+    /// Programs around jobs.
+    pub hooks: Arc<Hooks>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// The configuration.
@@ -200,6 +203,7 @@ impl<'a> Owner<'a> {
             history: Arc::clone(store.history()),
             dispatch: Arc::clone(&parts.dispatch),
             mailer: Arc::clone(&parts.mailer),
+            hooks: Arc::clone(&parts.hooks),
             metrics: Arc::clone(&parts.metrics),
         };
         let releaser = Releaser::spawn(outlets, parts.inbox.clone(), Arc::clone(&progress))?;
@@ -494,6 +498,7 @@ impl<'a> Owner<'a> {
                     self.handle(Input::GpusObserved { node, gpus });
                 }
             }
+            Item::HookEnded { run, exit, detail } => self.handle(Input::HookEnded { run, exit, detail }),
             Item::SessionEnded { session } => {
                 if let Some(node) = self.node_of(session) {
                     self.current.remove(&node);

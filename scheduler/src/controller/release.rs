@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use scheduler_core::effect::Effect;
 use scheduler_core::state::State;
 use scheduler_core::state::job::Job;
 
@@ -15,6 +16,7 @@ use super::batch::{Batch, Release};
 use super::keeper::history_row;
 use crate::crash::{self, Point};
 use crate::dispatch::Dispatch;
+use crate::hooks::Hooks;
 use crate::inbox::Inbox;
 use crate::mail::Mailer;
 use crate::metrics::Metrics;
@@ -43,6 +45,7 @@ pub(super) struct Outlets {
     pub history: Arc<History>,
     pub dispatch: Arc<Dispatch>,
     pub mailer: Arc<Mailer>,
+    pub hooks: Arc<Hooks>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -106,7 +109,7 @@ fn run(batches: &Receiver<Outcome>, outlets: &Outlets, inbox: &Inbox, progress: 
 }
 
 fn release(batch: Batch, committed: Option<Committed>, outlets: &Outlets) {
-    let Outlets { views, history, dispatch, mailer, metrics } = outlets;
+    let Outlets { views, history, dispatch, mailer, hooks, metrics } = outlets;
     let Batch { update, releases } = batch;
     metrics.records.add(update.records.len() as u64);
     match committed {
@@ -129,6 +132,7 @@ fn release(batch: Batch, committed: Option<Committed>, outlets: &Outlets) {
         match one {
             // A caller that has left needs no answer.
             Release::Answer(reply, answer) => drop(reply.send(answer)),
+            Release::Effect(Effect::Hook { run, stop }) => hooks.order(run, stop),
             Release::Effect(effect) => {
                 crash::point(Point::BeforeEffect);
                 dispatch.release(effect);

@@ -4,6 +4,7 @@ use model::id::{BodyHash, NodeIdx, StepId};
 use model::request::{MemoryRequest, Sharing};
 use prost::Message;
 use prost::bytes::Bytes;
+use proto::convert::exit;
 use proto::convert::request::{limit_outwards, outwards};
 use proto::v1;
 use scheduler_core::effect::{Effect, RunKey};
@@ -48,7 +49,7 @@ pub fn compose(views: &Views, site: &Site, effect: Effect) -> Option<Composed> {
     let key = |run: RunKey| Some(run_key_outwards(run));
     let epoch = views.read().state.epoch.0;
     let ready = match effect {
-        Effect::Answer(..) | Effect::Session { .. } => return None,
+        Effect::Answer(..) | Effect::Session { .. } | Effect::Hook { .. } => return None,
         Effect::Launch { node, run } => {
             return draft(views, site, node, run).map(|draft| Composed::Launch(Box::new(draft)));
         }
@@ -135,6 +136,16 @@ pub fn step_nodes(
         .collect()
 }
 
+/// What a program beside the scheduler is told of its job; `None`: the run is over.
+#[must_use]
+pub fn of_job(views: &Views, site: &Site, run: RunKey) -> Option<v1::Launch> {
+    let view = views.read();
+    let job = view.state.job(run.job).filter(|job| job.run == run.run)?;
+    let mut launch = job_part(views, &view, site, job, job.active()?);
+    launch.key = Some(run_key_outwards(run));
+    Some(launch)
+}
+
 /// `None`: the run is not to be started any more.
 fn draft(views: &Views, site: &Site, node: NodeIdx, run: RunKey) -> Option<Draft> {
     let view = views.read();
@@ -170,7 +181,8 @@ fn place(mut nodes: impl Iterator<Item = NodeIdx>, node: NodeIdx) -> Option<u32>
 /// The batch step has the job's limit; a step of `srun` its own, and the scheduler ends it with the job.
 fn time_limit(active: &Active, step: &Step) -> i64 {
     match &step.spec {
-        None => limit_outwards(active.limit),
+        None if step.id == StepId::Batch => limit_outwards(active.limit),
+        None => limit_outwards(None),
         Some(spec) => limit_outwards(spec.limit),
     }
 }
@@ -220,6 +232,10 @@ fn job_part(views: &Views, view: &View, site: &Site, job: &Job, active: &Active)
         reservation: job.request.rare().reservation.as_deref().unwrap_or_default().to_owned(),
         ..v1::Launch::default()
     };
+    if let Some(finish) = &active.finish {
+        launch.job_exit = Some(exit::outwards(finish.exit.unwrap_or_default()));
+        launch.derived_exit = Some(exit::outwards(active.derived_exit));
+    }
     if let ArrayRole::Element { array, index } = job.array {
         launch.array_job_id = Some(array.0);
         launch.array_task_id = Some(index.0);

@@ -27,6 +27,8 @@ pub enum Order {
     End(Box<str>),
     /// Something for the executor, and when it was released.
     Do(Effect, Instant),
+    /// HealthCheckProgram is due there.
+    CheckHealth,
 }
 
 /// The queue of one session.
@@ -86,7 +88,7 @@ impl Dispatch {
     /// Hands over an effect for an executor; others are not for here.
     pub fn release(&self, effect: Effect) {
         match effect {
-            Effect::Answer(..) => {}
+            Effect::Answer(..) | Effect::Hook { .. } => {}
             Effect::Session { session, node: Some(node), .. } => self.accept(session, node),
             Effect::Session { session, node: None, refused } => {
                 let reason = refused.unwrap_or_else(|| "the scheduler refuses this session".into());
@@ -99,6 +101,15 @@ impl Dispatch {
             | Effect::ChangeLimit { node, .. }
             | Effect::Acknowledge { node, .. }
             | Effect::Announce { node, .. } => self.send(node, effect),
+        }
+    }
+
+    /// Has a node's HealthCheckProgram run; a node without a session, or one that takes nothing, is passed over.
+    pub fn check_health(&self, node: NodeIdx) {
+        let table = self.lock();
+        let orders = table.by_node.get(&node).and_then(|session| table.sessions.get(session));
+        if let Some(orders) = orders {
+            let _ = orders.try_send(Order::CheckHealth);
         }
     }
 

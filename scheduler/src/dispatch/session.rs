@@ -231,6 +231,7 @@ async fn write(
                 }
                 down
             }
+            Order::CheckHealth => Some(Down::CheckHealth(v1::CheckHealth {})),
         };
         if let Some(down) = down
             && send(out, down).await.is_err()

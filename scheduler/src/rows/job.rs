@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::depend::{Dependency, Kind as DependKind, Standing, Tasks, Term};
 use model::hostlist;
-use model::id::PartitionIdx;
+use model::id::{Hook, PartitionIdx, StepId};
 use model::job::JobState;
 use model::reason::Reason;
 use model::request::{MemoryRequest, Sharing};
@@ -180,6 +180,7 @@ fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<
         Hold::User => Reason::JobHeldUser,
         Hold::Admin => Reason::JobHeldAdmin,
     };
+    let reason = if reason == Reason::None && prologs_run(active) { Reason::Prolog } else { reason };
     row.reason = reason.text().to_owned();
     if let Some(what) = &active.configuring {
         row.reason_detail = what.to_string();
@@ -230,6 +231,16 @@ fn without_evidence(active: &Active, state: &State) -> Option<String> {
     Some(format!("{word}:{}", hostlist::compress(&names)))
 }
 
+/// Whether a node's prolog has yet to end (PrologFlags=Alloc).
+fn prologs_run(active: &Active) -> bool {
+    let waited_for = |step: &Step| match step.id {
+        StepId::Hook(Hook::Prolog) => !step.is_over(),
+        StepId::Extern => step.nodes.iter().any(|part| part.stage == RunStage::Ordered),
+        _ => false,
+    };
+    active.steps.iter().any(waited_for)
+}
+
 fn fill_ended(row: &mut v1::Job, job: &Job, ended: &Ended, context: &Context<'_>) {
     if let Some(partition) = ended.partition {
         fill_held(row, &ended.allocation, partition, context);
@@ -276,8 +287,13 @@ fn fill_steps(row: &mut v1::Job, job: &Job, steps: &[Step], context: &Context<'_
         return;
     }
     let partition = row.partition.clone();
-    row.steps =
-        steps.iter().map(|one| step::row(context.state, context.settings, job, one, &partition)).collect();
+    // A site's programs are no steps to Slurm.
+    let shown = |step: &&Step| !matches!(step.id, StepId::Hook(_));
+    row.steps = steps
+        .iter()
+        .filter(shown)
+        .map(|one| step::row(context.state, context.settings, job, one, &partition))
+        .collect();
 }
 
 /// Why a waiting job waits: what its own record says, then what the planner said.

@@ -21,7 +21,8 @@ pub fn row(state: &State, settings: &Settings, job: &Job, step: &Step, partition
         (StepId::Batch, _) => "batch".to_owned(),
         (StepId::Interactive, _) => "interactive".to_owned(),
         (StepId::Number(_), Some(spec)) => spec.name.to_string(),
-        (StepId::Number(_), None) => String::new(),
+        (StepId::Extern, _) => "extern".to_owned(),
+        (StepId::Number(_) | StepId::Hook(_), _) => String::new(),
     };
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     v1::Step {

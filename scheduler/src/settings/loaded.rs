@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::config::gres::GresConf;
 use model::config::{NodeStateConf, SlurmConf};
@@ -10,7 +11,7 @@ use nix::unistd::User;
 use scheduler_core::settings::conf;
 
 use super::Loaded;
-use crate::mail;
+use crate::{hooks, mail};
 
 /// The partition of a machine without files.
 pub const MAIN: &str = "main";
@@ -45,6 +46,7 @@ pub fn without_files() -> Loaded {
         mail: mail_of(&conf, None),
         slurm_user: None,
         metrics_port: None,
+        hooks: hooks::Settings::default(),
         notices: Vec::new(),
     }
 }
@@ -89,6 +91,7 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         mail: mail_of(conf, slurm_user),
         slurm_user,
         metrics_port: None,
+        hooks: hooks_of(conf, slurm_user),
         notices,
     })
 }
@@ -103,6 +106,22 @@ fn mail_of(conf: &SlurmConf, slurm_user: Option<(u32, u32)>) -> mail::Settings {
     let root = nix::unistd::geteuid().is_root();
     let user = slurm_user.filter(|(uid, _)| root && *uid != 0);
     mail::Settings { program, domain: conf.mail_domain.clone(), user }
+}
+
+/// PrologSlurmctld and EpilogSlurmctld run as SlurmUser, where the daemon may choose.
+fn hooks_of(conf: &SlurmConf, slurm_user: Option<(u32, u32)>) -> hooks::Settings {
+    let programs = &conf.programs;
+    let limit = |span: model::time::Span| Duration::from_millis(span.0.max(0).unsigned_abs());
+    let root = nix::unistd::geteuid().is_root();
+    let health = programs.health_check.as_ref().filter(|health| health.interval > model::time::Span::ZERO);
+    hooks::Settings {
+        prolog: programs.prolog_slurmctld.clone(),
+        epilog: programs.epilog_slurmctld.clone(),
+        prolog_timeout: programs.prolog_timeout.map(limit),
+        epilog_timeout: programs.epilog_timeout.map(limit),
+        health: health.map(|health| (limit(health.interval), health.states.clone())),
+        user: slurm_user.filter(|(uid, _)| root && *uid != 0),
+    }
 }
 
 /// SlurmUser is shown with its number.

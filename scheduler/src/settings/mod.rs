@@ -17,7 +17,7 @@ use model::config::report;
 use model::config::topology::{Plugin, Topology};
 use scheduler_core::settings::Settings;
 
-use crate::mail;
+use crate::{hooks, mail};
 
 /// A configuration that was read and found sound.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub slurm_user: Option<(u32, u32)>,
     /// Port of 127.0.0.1 for figures and health.
     pub metrics_port: Option<u16>,
+    /// Programs around jobs.
+    pub hooks: hooks::Settings,
     /// What the administrator should know, with file and line.
     pub notices: Vec<String>,
 }
@@ -67,6 +69,7 @@ impl Configuration {
             mail: mail::Settings { program: "/bin/mail".into(), domain: None, user: None },
             slurm_user: None,
             metrics_port: None,
+            hooks: hooks::Settings::default(),
             notices: Vec::new(),
         };
         Self { source: None, in_force: RwLock::new(loaded) }
@@ -111,6 +114,12 @@ impl Configuration {
     #[must_use]
     pub fn mail(&self) -> mail::Settings {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).mail.clone()
+    }
+
+    /// Programs around jobs.
+    #[must_use]
+    pub fn hooks(&self) -> hooks::Settings {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).hooks.clone()
     }
 
     /// Whether users see only their own jobs.

@@ -71,7 +71,13 @@ async fn start(parsed: &Parsed) -> u8 {
     }
 }
 
-async fn in_own_allocation(parsed: &Parsed, plan: &request::Plan, held: Held) -> u8 {
+async fn in_own_allocation(parsed: &Parsed, plan: &request::Plan, mut held: Held) -> u8 {
+    let Some(job) = held.job() else { return 1 };
+    if allocation::configured(PROGRAM, parsed.first().manner.quiet, &mut held).await.is_none() {
+        say::error(PROGRAM.name(), format!("Nodes {} are still not ready", job.node_list));
+        say::error(PROGRAM.name(), "Something is wrong with the boot of the nodes.");
+        return 1;
+    }
     let (client, job_id) = (held.client.clone(), held.job_id);
     let (status, exit) = run_step(parsed, plan, &client, job_id).await;
     held.end(exit).await;

@@ -11,8 +11,8 @@ use model::time::Span;
 
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Report, RunOutcome};
-use crate::limits;
 use crate::job::hook::is_epilog;
+use crate::limits;
 use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;

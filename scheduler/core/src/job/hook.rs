@@ -25,8 +25,8 @@ use crate::record::Record;
 use crate::state::job::{Finish, RequeueHow, RunStage, Step, StepNode, StopCause, Usage};
 use crate::state::node::{Admin, Link, Node};
 
-/// What a job shows while PrologSlurmctld runs.
-const PROLOG_RUNS: &str = "PrologSlurmctld runs";
+/// What a job shows beside its state while PrologSlurmctld runs: nothing, as in Slurm.
+const PROLOG_RUNS: &str = "";
 
 /// Whether the step is a program that clears up after a job.
 pub(crate) fn is_epilog(step: StepId) -> bool {

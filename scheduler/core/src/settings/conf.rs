@@ -113,7 +113,6 @@ fn hooks(conf: &SlurmConf) -> Hooks {
         contain,
         defer_batch: flag("deferbatch"),
         hold_failed: !conf.scheduler_parameters.contains_key("nohold_on_prolog_fail"),
-        complete_wait: conf.complete_wait,
     }
 }
 

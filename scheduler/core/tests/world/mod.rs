@@ -191,6 +191,7 @@ impl World {
             | Effect::Suspend { .. }
             | Effect::ChangeLimit { .. }
             | Effect::Announce { .. }
+            | Effect::Hook { .. }
             | Effect::Session { .. } => {}
         }
     }
