@@ -69,9 +69,11 @@ fn base_state(node: &Node, cpus: u32) -> &'static str {
     if node.admin.down || matches!(node.link, Link::Silent { timed_out: true, .. }) {
         return "DOWN";
     }
+    // What ends is not counted: a node that only clears up is IDLE+COMPLETING. Seen in Slurm 22.05.
+    let only_ends = node.used.completing > 0 && node.used.completing == node.used.jobs;
     match node.link {
         Link::Never => "UNKNOWN",
-        Link::Up | Link::Silent { .. } if cpus == 0 => "IDLE",
+        Link::Up | Link::Silent { .. } if cpus == 0 || only_ends => "IDLE",
         Link::Up | Link::Silent { .. } if cpus >= node.definition.cpus.0 => "ALLOCATED",
         Link::Up | Link::Silent { .. } => "MIXED",
     }
