@@ -266,3 +266,17 @@ fn the_health_check_runs_at_the_start_and_then_now_and_again() {
     wait_for("the program to have run three times on each node", SOON, || runs("n1") >= 3 && runs("n2") >= 3)
         .unwrap_or_else(|error| panic!("{error:#}\n{:?}", site.log()));
 }
+
+#[test]
+fn srun_runs_its_own_programs_as_the_user_around_its_step() {
+    let site = Site::start("SrunProlog=@FOLDER@/site.d/10-log\nSrunEpilog=@FOLDER@/site.d/10-log");
+    site.0.ok("srun", &["-w", "n1", "true"]).unwrap();
+    let order = |line: &str| site.log().iter().position(|known| known.starts_with(line));
+    let (before, after) = (order("prolog_srun - "), order("epilog_srun - "));
+    assert!(before.is_some() && before < after, "{:?}", site.log());
+    // The options go before the configuration; `none` is no program; a status of it changes nothing.
+    site.clear("log");
+    site.set("fail.prolog_srun");
+    site.0.ok("srun", &["-w", "n1", "--epilog=none", "true"]).unwrap();
+    assert!(order("prolog_srun").is_some() && order("epilog_srun").is_none(), "{:?}", site.log());
+}

@@ -5,6 +5,7 @@
 //! broken connection.
 
 mod exchange;
+mod hook;
 mod multi_prog;
 pub(super) mod output;
 pub(super) mod report;
@@ -131,7 +132,10 @@ async fn run_step(parsed: &Parsed, plan: &request::Plan, client: &Client, job_id
         }
     };
     let step = serve::Served { parsed, plan, client, job_id, reply: &reply, cookie: &cookie };
-    match step.serve().await {
+    hook::run(hook::When::Before, parsed, plan, job_id, &reply).await;
+    let served = step.serve().await;
+    hook::run(hook::When::After, parsed, plan, job_id, &reply).await;
+    match served {
         Ok((status, exit)) => (status, ExitStatus { code: exit.code, signal: exit.signal }),
         Err(error) => {
             say::error(PROGRAM.name(), super::os_text(&error));

@@ -102,6 +102,11 @@ fn input(pattern: Option<&str>, work_dir: &Path) -> Input {
 }
 
 impl Plan {
+    /// The program and its arguments, as typed but for the program's path.
+    pub(super) fn words(&self) -> impl Iterator<Item = &OsStr> {
+        self.arguments.iter().map(|word| OsStr::from_bytes(word))
+    }
+
     /// Where output and errors go, patterns expanded for the job and step.
     pub(super) fn places(&self, job_id: u32, step_id: &str, name: &str) -> (Place, Option<Place>) {
         let expand = |pattern: &str| expand(pattern, job_id, step_id, name);
