@@ -47,16 +47,30 @@ fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Names that are tried for a folder.
+const FOLDER_TRIES: u32 = 100;
+
+/// Makes a folder whose name begins like this. One that is there is never taken: somebody else could have made it, or
+/// a server that was killed has left it.
+fn own_folder(begin: &[u8]) -> Result<PathBuf, String> {
+    for number in 0..FOLDER_TRIES {
+        let mut name = std::ffi::OsStr::from_bytes(begin).to_owned();
+        name.push(format!(".{}.{number}", std::process::id()));
+        let folder = PathBuf::from(name);
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(format!("{}: {error}", folder.display())),
+        }
+    }
+    Err(format!("{}: every name is taken", String::from_utf8_lossy(begin)))
+}
+
 impl Service {
     /// Loads the library and makes it serve; each local task's environment. The error is a sentence.
     pub(crate) fn start(job: Job, exchange: UnixStream) -> Result<(Arc<Self>, Environments), String> {
         let library = Library::load()?;
-        let folder = PathBuf::from(std::ffi::OsStr::from_bytes(&job.mpi.folder));
-        // Must not be there: somebody else could have made it.
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .map_err(|error| format!("{}: {error}", folder.display()))?;
+        let folder = own_folder(&job.mpi.folder)?;
         let service = Arc::new(Self {
             job,
             library,

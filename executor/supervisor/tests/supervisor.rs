@@ -379,7 +379,8 @@ fn an_announcement_stands_in_the_output() {
 #[test]
 fn a_run_has_one_supervisor_and_begins_once() {
     let place = Place::new("once");
-    let spec = place.batch("echo ran >> count; touch ready; while [ ! -e stop ]; do sleep 0.05; done");
+    let spec = place
+        .batch("echo ran >> count; touch ready; while [ -e count ] && [ ! -e stop ]; do sleep 0.05; done");
     let mut supervisor = place.start(&spec);
     wait_for_file(&place, "ready");
     // A second one that did not get the lock.
