@@ -7,97 +7,30 @@
 //! nodes: which of them a job of the future gets is open until it starts, so that no plan fails by
 //! having named one. Everywhere here a "node" of such a cluster is the pool, at place 0.
 
+mod closure;
+mod kind;
+mod layer;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::id::{NodeIdx, PartitionIdx};
-use model::time::Timestamp;
 
+use self::closure::closures;
+pub(super) use self::kind::Kind;
+use self::kind::{alike, same_devices, same_make};
+use self::layer::{Sorts, layers_of, partition_layers};
 use super::profile::{Amount, KINDS, Profile};
 use super::search::Holds;
 use super::sketch::{Bounds, Sketch};
 use crate::allocation::NodeShare;
-use crate::gpu::inventory::Inventory;
 use crate::place::demand::Demand;
 use crate::place::feature::Constraint;
 use crate::place::fit;
 use crate::state::State;
-use crate::state::node::{Node, NodeDefinition};
-use crate::state::partition::{OverSubscribe, Partition};
+use crate::state::node::Node;
+use crate::state::partition::Partition;
 use crate::state::reservation::Reservation;
-
-/// Nodes that differ in nothing but their names.
-#[derive(Debug)]
-pub(super) struct Kind {
-    /// What such a node offers.
-    pub(super) definition: Arc<NodeDefinition>,
-    /// Its GPUs, where they are observed.
-    pub(super) inventory: Option<Arc<Inventory>>,
-    /// What is planned with: of CPUs as many as [`Self::layers`] jobs may hold at once.
-    pub(super) total: Amount,
-    /// The most jobs that may hold one CPU of it, in any partition (OverSubscribe).
-    pub(super) layers: u32,
-    /// Place among the makes.
-    make: u32,
-}
-
-impl Kind {
-    fn of(node: &Node, layers: u32, make: u32) -> Self {
-        let inventory = node.inventory.clone();
-        let definition = inventory.as_ref().map_or(&node.definition, |one| &one.offered);
-        let slices = inventory.as_ref().map_or(0, |one| one.slices);
-        let mut total = Amount { slices, ..total(definition) };
-        total.cpus = total.cpus.saturating_mul(layers);
-        Self { definition: Arc::clone(definition), inventory, total, layers, make }
-    }
-
-    /// What is planned of CPUs that a job of so many layers holds: a job that does not share takes all layers.
-    pub(super) fn planned_cpus(&self, cpus: u32, layers: u32) -> u32 {
-        if layers > 1 { cpus } else { cpus.saturating_mul(self.layers) }
-    }
-
-    /// What a job of so many layers could take where so much is planned to be free.
-    pub(super) fn free_for(&self, free: Amount, layers: u32) -> Amount {
-        if self.layers == 1 {
-            return free;
-        }
-        let all = self.definition.cpus.0;
-        let cpus = if layers > 1 {
-            let barred = self.layers.saturating_sub(layers);
-            free.cpus.saturating_sub(all.saturating_mul(barred)).min(all)
-        } else {
-            free.cpus / self.layers
-        };
-        Amount { cpus, ..free }
-    }
-}
-
-/// Until when jobs of each sort run on a node whose CPUs may be shared.
-#[derive(Debug, Default)]
-struct Sorts {
-    sharing: BTreeMap<i64, u32>,
-    alone: BTreeMap<i64, u32>,
-}
-
-impl Sorts {
-    fn of(&mut self, shared: bool) -> &mut BTreeMap<i64, u32> {
-        if shared { &mut self.sharing } else { &mut self.alone }
-    }
-
-    fn add(&mut self, shared: bool, end: i64) {
-        *self.of(shared).entry(end).or_default() += 1;
-    }
-
-    fn remove(&mut self, shared: bool, end: i64) {
-        let sort = self.of(shared);
-        if let Some(count) = sort.get_mut(&end) {
-            *count -= 1;
-            if *count == 0 {
-                sort.remove(&end);
-            }
-        }
-    }
-}
 
 /// Nodes, kinds and profiles.
 #[derive(Debug, Default)]
@@ -344,89 +277,6 @@ impl Cluster {
 
     fn held_count(&self, shares: &[NodeShare]) -> usize {
         if self.pool { 1 } else { shares.len() }
-    }
-
-    /// Whether there are reservations.
-    pub(super) fn is_reserved(&self) -> bool {
-        !self.closures.is_empty()
-    }
-
-    /// Whether some node of a list belongs to a reservation, now or later.
-    pub(super) fn has_closures(&self, list: u32) -> bool {
-        let reserved = self.closures.iter().flat_map(|(_, row)| &row.nodes);
-        reserved.into_iter().any(|node| self.is_member(list, node.0))
-    }
-
-    /// Whether reservations let a job of reservation `own` (`None`: of none) run on a node in `[from, to)`.
-    pub(super) fn is_open(&self, node: u32, own: Option<&str>, from: i64, to: i64) -> bool {
-        let (node, from, to) = (NodeIdx(node), Timestamp(from), Timestamp(to));
-        let mine = own.map(|name| self.closure(name));
-        if let Some(mine) = mine
-            && !mine.is_some_and(|mine| mine.has(node) && mine.is_active(from))
-        {
-            return false;
-        }
-        let over = mine.flatten().is_some_and(|mine| mine.lies_over());
-        over || self
-            .closures
-            .iter()
-            .all(|(name, other)| own == Some(&**name) || !other.has(node) || !other.meets(from, to))
-    }
-
-    fn closure(&self, name: &str) -> Option<&Reservation> {
-        self.closures.iter().find(|(known, _)| **known == *name).map(|(_, row)| &**row)
-    }
-
-    /// The end of a run that starts at `from`: not beyond its reservation's.
-    pub(super) fn clip(&self, own: Option<&str>, from: i64, to: i64) -> i64 {
-        let end = own.and_then(|name| self.closure(name)?.occurrence(Timestamp(from)));
-        end.map_or(to, |(_, end)| to.min(end.0))
-    }
-
-    /// Whether a reservation has some of these nodes now, and lets no other job have them.
-    pub(super) fn is_kept(&self, nodes: &[NodeIdx], own: Option<&str>) -> bool {
-        self.is_reserved()
-            && nodes.iter().any(|node| !self.is_open(node.0, own, self.now, self.now.saturating_add(1)))
-    }
-
-    /// Whether a reservation has not begun.
-    pub(super) fn is_ahead(&self, own: &str) -> bool {
-        self.closure(own).is_some_and(|row| !row.is_active(Timestamp(self.now)))
-    }
-
-    /// The first begin or end of a reservation after an instant.
-    pub(super) fn next_closure(&self, after: i64) -> Option<i64> {
-        self.closures.iter().filter_map(|(_, row)| row.next_change(Timestamp(after))).map(|at| at.0).min()
-    }
-
-    /// Whether CPUs of some node may be shared.
-    pub(super) fn has_layers(&self) -> bool {
-        !self.layered.is_empty()
-    }
-
-    /// Whether no running job keeps a job of so many layers off a node from an instant on: jobs that share their
-    /// CPUs and jobs that do not are never on one node.
-    pub(super) fn lets_in(&self, node: u32, layers: u32, from: i64) -> bool {
-        self.layered.get(&node).is_none_or(|sorts| {
-            let others = if layers > 1 { &sorts.alone } else { &sorts.sharing };
-            others.last_key_value().is_none_or(|(end, _)| *end <= from)
-        })
-    }
-
-    /// Notes until when a running job keeps jobs of the other sort off its nodes; `before`: what was noted.
-    fn sort(&mut self, shares: &[NodeShare], before: Option<i64>, end: Option<i64>) {
-        if self.layered.is_empty() {
-            return;
-        }
-        for share in shares {
-            let Some(sorts) = self.layered.get_mut(&share.node.0) else { continue };
-            if let Some(before) = before {
-                sorts.remove(share.shared, before);
-            }
-            if let Some(end) = end {
-                sorts.add(share.shared, end);
-            }
-        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -762,39 +612,6 @@ impl Cluster {
     }
 }
 
-/// The most jobs that may hold one CPU of a partition's nodes.
-fn partition_layers(partition: &Partition) -> u32 {
-    match partition.definition.oversubscribe {
-        OverSubscribe::Yes(jobs) | OverSubscribe::Force(jobs) => jobs.max(1),
-        OverSubscribe::No | OverSubscribe::Exclusive => 1,
-    }
-}
-
-/// Nodes whose CPUs several jobs may hold in some partition, with the most of them.
-fn layers_of(state: &State) -> BTreeMap<u32, u32> {
-    let mut layers = BTreeMap::new();
-    for partition in state.partitions.iter().flatten() {
-        let jobs = partition_layers(partition);
-        for node in partition.nodes.iter().filter(|_| jobs > 1) {
-            let most = layers.entry(node.0).or_insert(jobs);
-            *most = jobs.max(*most);
-        }
-    }
-    layers
-}
-
-/// Reservations in the machine's time, as the wall clock is set now.
-fn closures(state: &State) -> Vec<(Box<str>, Arc<Reservation>)> {
-    let own = |row: &Arc<Reservation>| {
-        let (start, end) = (state.own_time(row.start), state.own_time(row.end));
-        if (start, end) == (row.start, row.end) {
-            return Arc::clone(row);
-        }
-        Arc::new(Reservation { start, end, ..(**row).clone() })
-    };
-    state.reservations.iter().map(|(name, row)| (name.clone(), own(row))).collect()
-}
-
 /// What a share takes.
 fn amount(share: &NodeShare) -> Amount {
     let mut gres = [0; KINDS];
@@ -805,35 +622,4 @@ fn amount(share: &NodeShare) -> Amount {
     }
     let slices = share.gres.iter().fold(0, |all, one| all | one.cut_bits());
     Amount { cpus: share.cpus.0, gres, memory: share.memory.0, slices }
-}
-
-fn total(definition: &NodeDefinition) -> Amount {
-    let mut gres = [0; KINDS];
-    for (count, one) in gres.iter_mut().zip(&definition.gres) {
-        *count = u32::try_from(one.count).unwrap_or(u32::MAX);
-    }
-    Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0, slices: 0 }
-}
-
-fn same_devices(one: &Option<Arc<Inventory>>, other: &Option<Arc<Inventory>>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => {
-            Arc::ptr_eq(one, other)
-                || (one.units == other.units && one.dynamic == other.dynamic && one.slices == other.slices)
-        }
-        (Some(_), None) | (None, Some(_)) => false,
-    }
-}
-
-fn alike(one: &NodeDefinition, other: &NodeDefinition) -> bool {
-    one.weight == other.weight && same_make(one, other) && one.features == other.features
-}
-
-/// Whether all that the amounts of a request depend on is the same.
-fn same_make(one: &NodeDefinition, other: &NodeDefinition) -> bool {
-    let make = |node: &NodeDefinition| {
-        (node.cpus, node.sockets, node.cores_per_socket, node.threads_per_core, node.memory, node.tmp_disk)
-    };
-    make(one) == make(other) && one.bind == other.bind && one.gres == other.gres
 }
