@@ -112,9 +112,10 @@ fn initramfs(programs: &[PathBuf], filter: &str, folder: &Path) -> Result<PathBu
     let test = programs.first().context("the test program")?.display();
     // The tests look there for sources newer than the supervisor: none are.
     let sources = workspace_root().join("executor/supervisor/src").display().to_string();
+    // Nothing is mounted on /tmp: the programs may lie below it, as in a clone that was made there.
     let init = format!(
         "#!/bin/busybox sh\nb=/bin/busybox\n$b mount -t proc proc /proc\n$b mount -t sysfs sys /sys\n\
-         $b mount -t devtmpfs dev /dev\n$b mount -t cgroup2 cgroup2 /sys/fs/cgroup\n$b mount -t tmpfs -o mode=1777 tmp /tmp\n\
+         $b mount -t devtmpfs dev /dev\n$b mount -t cgroup2 cgroup2 /sys/fs/cgroup\n$b chmod 1777 /tmp\n\
          $b mkdir -p {sources}\n$b ip link set lo up\n$b cat /sys/fs/cgroup/cgroup.controllers\n\
          export PATH=/bin SLUICE_TEST_ALL=1 RUST_BACKTRACE=0\ncd /tmp\n\
          {test} --test-threads 2 {filter} 2>&1\necho \"guest: ended with $?\"\n$b poweroff -f\n"
