@@ -69,3 +69,31 @@ quantity! {
     /// Memory in MiB (what Slurm writes as `M`).
     MemoryMib(u64)
 }
+
+/// Counts of one node after the other in Slurm's short form: `8(x2),4`.
+#[must_use]
+pub fn runs(counts: impl IntoIterator<Item = u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for count in counts {
+        match runs.last_mut() {
+            Some((same, times)) if *same == count => *times += 1,
+            _ => runs.push((count, 1)),
+        }
+    }
+    let text = |&(count, times): &(u32, u32)| match times {
+        1 => count.to_string(),
+        _ => format!("{count}(x{times})"),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_folded() {
+        assert_eq!(runs([8, 8, 4]), "8(x2),4");
+        assert_eq!(runs([1]), "1");
+    }
+}

@@ -193,30 +193,3 @@ async fn give_up(program: Program, held: Held) -> u8 {
     say::err(format!("{}: Job allocation {} has been revoked.", program.name(), held.job_id));
     1
 }
-
-/// Counts in Slurm's short form: `8(x2),4`.
-pub(super) fn counts(numbers: impl IntoIterator<Item = u32>) -> String {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for number in numbers {
-        match runs.last_mut() {
-            Some((same, times)) if *same == number => *times += 1,
-            _ => runs.push((number, 1)),
-        }
-    }
-    let text = |&(number, times): &(u32, u32)| match times {
-        1 => number.to_string(),
-        _ => format!("{number}(x{times})"),
-    };
-    runs.iter().map(text).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_folded() {
-        assert_eq!(counts([8, 8, 4]), "8(x2),4");
-        assert_eq!(counts([1]), "1");
-    }
-}

@@ -1,12 +1,13 @@
 //! `salloc`: an allocation for a command that runs here.
 
+use model::quantity::runs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use proto::v1::{self, Job};
 use tokio::process::Command;
 
-use super::allocation::{self, Held, counts};
+use super::allocation::{self, Held};
 use super::{Call, block_on, clusters, submit};
 use crate::api::has_ended;
 use crate::option::{Parsed, Program};
@@ -116,8 +117,8 @@ fn wire(status: ExitStatus) -> v1::ExitStatus {
 fn variables(parsed: &Parsed, job: &Job) -> Vec<(String, String)> {
     let component = parsed.first();
     let request = &component.request;
-    let cpus = counts(job.allocation.iter().map(|node| node.cpus));
-    let tasks = counts(job.allocation.iter().map(|node| node.tasks.max(1)));
+    let cpus = runs(job.allocation.iter().map(|node| node.cpus));
+    let tasks = runs(job.allocation.iter().map(|node| node.tasks.max(1)));
     let mut set = vec![
         ("SLURM_CLUSTER_NAME", clusters::name()),
         ("SLURM_JOBID", job.job_id.to_string()),

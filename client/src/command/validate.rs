@@ -118,8 +118,10 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn nodes() -> Result<Vec<Node>, String> {
-    block_on(async { super::connect_to_ask().await?.list_nodes(Vec::new()).await })
-        .map_err(|e| say::reason(&e))
+    block_on(async { super::connect_to_ask().await?.list_nodes(Vec::new()).await }).map_err(|error| {
+        say::explain("sluice", &error);
+        say::reason(&error)
+    })
 }
 
 /// The devices of a node that work.

@@ -8,6 +8,7 @@ use executor_supervisor::spec::Spec;
 use model::binding::Binding;
 use model::gpu_bind::GpuBind;
 use model::id::{JobId, StepId};
+use model::quantity::runs;
 use model::time::Timestamp;
 use proto::v1;
 
@@ -380,23 +381,6 @@ fn name_devices(environment: &mut Environment, gpus: &Visible) {
         environment.set(name, &names);
     }
     environment.set_some(OF_DRIVER, gpus.uuids());
-}
-
-/// Slurm's way to write a count for each node: `8(x2),4`.
-#[must_use]
-pub fn runs(counts: impl Iterator<Item = u32>) -> String {
-    let mut parts: Vec<(u32, u32)> = Vec::new();
-    for count in counts {
-        match parts.last_mut() {
-            Some((last, times)) if *last == count => *times += 1,
-            _ => parts.push((count, 1)),
-        }
-    }
-    let text = |(count, times): &(u32, u32)| match times {
-        1 => count.to_string(),
-        _ => format!("{count}(x{times})"),
-    };
-    parts.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! and those that its manual adds since.
 
 use model::id::Hook;
+use model::quantity::runs;
 
 use crate::v1;
 
@@ -87,22 +88,6 @@ fn gpus(launch: &v1::Launch) -> String {
     let mut indices: Vec<u32> = gpus.flat_map(|gres| gres.indices.iter().copied()).collect();
     indices.sort_unstable();
     indices.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
-}
-
-/// `8(x2),4`.
-fn runs(numbers: impl IntoIterator<Item = u32>) -> String {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for number in numbers {
-        match runs.last_mut() {
-            Some((same, times)) if *same == number => *times += 1,
-            _ => runs.push((number, 1)),
-        }
-    }
-    let text = |&(number, times): &(u32, u32)| match times {
-        1 => number.to_string(),
-        _ => format!("{number}(x{times})"),
-    };
-    runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
