@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use model::config::SlurmConf;
 use model::config::cgroup::CgroupConf;
 use model::config::gres::GresConf;
+use model::config::own::{self, OwnConf};
 use model::place::DEFAULT_CONF;
 use proto::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -180,6 +181,17 @@ fn read_gres(conf: &Path) -> anyhow::Result<Option<GresConf>> {
     })
 }
 
+/// `sluice.conf` stands there too.
+fn read_own(conf: &Path) -> anyhow::Result<OwnConf> {
+    let path = conf.with_file_name(own::FILE_NAME);
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(OwnConf::default()) };
+    let mut read = |included: &Path| read_text(included);
+    OwnConf::parse(&text, &path, &mut read).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is refused\n{}", lines.join("\n"))
+    })
+}
+
 /// `cgroup.conf` stands there too.
 fn read_cgroup(conf: &Path) -> anyhow::Result<Option<CgroupConf>> {
     let path = conf.with_file_name("cgroup.conf");
@@ -204,8 +216,9 @@ fn facts(
 ) -> anyhow::Result<(Cgroups, v1::NodeFacts, Gpus)> {
     let mut facts = host::observe();
     let gres_conf = conf.map(|(path, _)| read_gres(path)).transpose()?.flatten();
+    let own = conf.map(|(path, _)| read_own(path)).transpose()?.unwrap_or_default();
     let library = variables.nvml.clone().map(Into::into);
-    let gpus = Gpus::open(conf.is_some(), identity.declared.as_ref(), gres_conf.as_ref(), library);
+    let gpus = Gpus::open(conf.is_some(), identity.declared.as_ref(), (gres_conf.as_ref(), &own), library);
     let mut machine = Machine::default();
     if let (Some((_, conf)), Some(node)) = (conf, &identity.declared) {
         let mut node = node.clone();

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use scheduler_core::input::Defragment;
+
 /// Upper bounds of the histograms' buckets, microseconds.
 const BOUNDS_US: [u64; 14] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
@@ -125,6 +127,12 @@ pub struct Metrics {
     pub recoveries: Counter,
     /// Submissions refused for want of disk space.
     pub disk_full: Counter,
+    /// Jobs that were requeued to make room for a larger slice.
+    pub moved: Counter,
+    /// What that lost: seconds of run time times memory slices.
+    pub moved_cost: Counter,
+    /// What that was to save: seconds of waiting times memory slices.
+    pub moved_gain: Counter,
     /// From the hand-over of a batch to its sync.
     pub commit: Histogram,
     /// Planning passes.
@@ -157,6 +165,20 @@ pub struct Gauges {
 }
 
 impl Metrics {
+    /// Jobs are about to be moved for a larger slice.
+    pub fn note_moves(&self, moves: &Defragment) {
+        tracing::info!(
+            room_for = moves.room_for.0,
+            moved = ?moves.moved.iter().map(|id| id.0).collect::<Vec<_>>(),
+            gain = moves.gain,
+            cost = moves.cost,
+            "jobs are requeued to make room for a larger slice (slice-seconds of waiting saved, of run time lost)"
+        );
+        self.moved.add(moves.moved.len() as u64);
+        self.moved_cost.add(u64::try_from(moves.cost).unwrap_or(0));
+        self.moved_gain.add(u64::try_from(moves.gain).unwrap_or(0));
+    }
+
     /// The text of `/metrics`.
     #[must_use]
     pub fn text(&self, gauges: Gauges) -> String {
@@ -175,6 +197,17 @@ impl Metrics {
         counter("sluice_record_bytes_total", "Bytes of records stored.", &self.record_bytes);
         counter("sluice_journal_recoveries_total", "Recoveries within the process.", &self.recoveries);
         counter("sluice_disk_full_refusals_total", "Submissions refused for disk space.", &self.disk_full);
+        counter("sluice_slices_moved_total", "Jobs requeued to make room for a larger slice.", &self.moved);
+        counter(
+            "sluice_slices_moved_cost_slice_seconds_total",
+            "Run time lost by that, times memory slices.",
+            &self.moved_cost,
+        );
+        counter(
+            "sluice_slices_moved_gain_slice_seconds_total",
+            "Waiting that was to be saved by that, times memory slices.",
+            &self.moved_gain,
+        );
         let mut gauge = |name: &str, help: &str, value: usize| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         };

@@ -29,8 +29,8 @@ impl Gpus {
         let cluster = Cluster::prepare(&Conf::declared(1, 4, conf)).unwrap();
         let cards = cluster.folder().join("cards");
         fs::write(&cards, "gpu a100-40 mig\n").unwrap();
-        fs::write(cluster.folder().join("gres.conf"), "AutoDetect=nvml\nName=gpu Type=a100 Mig=dynamic\n")
-            .unwrap();
+        fs::write(cluster.folder().join("gres.conf"), "AutoDetect=nvml\nName=gpu Type=a100\n").unwrap();
+        fs::write(cluster.folder().join("sluice.conf"), "Mig=dynamic\n").unwrap();
         let mut gpus = Self { cluster, cards, library: crate::driver::library() };
         gpus.cluster.start_scheduler(&[]).unwrap();
         gpus.start_executor(&[]);

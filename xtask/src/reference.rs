@@ -23,6 +23,7 @@ pub(crate) fn pages(sources: &[Source]) -> Result<Vec<(String, String)>> {
     let pages = [
         ("options", options(text("client/src/option/table.rs")?)?),
         ("slurm-conf", keys(text("model/src/config/keys.rs")?)?),
+        ("sluice-conf", own_keys(text("model/src/config/own.rs")?)?),
         ("limits", limits(&[text("proto/src/limits.rs")?, text("scheduler/src/rpc/server.rs")?])?),
         ("metrics", metrics(text("scheduler/src/metrics.rs")?)?),
     ];
@@ -180,6 +181,22 @@ fn keys(text: &str) -> Result<String> {
          listed stops the start, with file and line.\n\n| key | what becomes of it | default |\n|---|---|---|\n"
     );
     rows.iter().for_each(|row| page.push_str(row));
+    Ok(page)
+}
+
+/// The table of a module's own comment.
+fn own_keys(text: &str) -> Result<String> {
+    let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("//! |")).collect();
+    if rows.len() < 3 {
+        bail!("no table of keys was found");
+    }
+    let mut page = format!(
+        "{MADE}\n# Keys of sluice.conf\n\nWhat only Sluice knows; the file stands beside slurm.conf, has its grammar, and may be \
+         missing.\n\n"
+    );
+    for row in rows {
+        writeln!(page, "|{row}")?;
+    }
     Ok(page)
 }
 

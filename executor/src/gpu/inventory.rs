@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use model::config::NodeConf;
 use model::config::gres::{AutoDetect, GresConf, GresLine};
+use model::config::own::OwnConf;
 use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
 use proto::v1;
 
@@ -63,14 +64,14 @@ fn lines<'a>(node: Option<&NodeConf>, conf: Option<&'a GresConf>) -> Vec<&'a Gre
     lines.filter(|line| line.concerns(&node.name) && &*line.name == "gpu").collect()
 }
 
-/// Holds the driver's GPUs against the configuration. `node` is none where no slurm.conf is: everything is offered.
+/// Holds the driver's GPUs against the configuration (gres.conf, sluice.conf). `node` is none where no slurm.conf is: everything is offered.
 /// `judge` says of a GPU that answers why it is out of service all the same.
 ///
 /// One that is out of service still counts as there: that it gives nothing is its own fault, not the node's.
 #[must_use]
 pub fn compare(
     node: Option<&NodeConf>,
-    conf: Option<&GresConf>,
+    (conf, own): (Option<&GresConf>, &OwnConf),
     observed: &[Observed],
     judge: &dyn Fn(&Gpu) -> Option<String>,
 ) -> Inventory {
@@ -79,7 +80,7 @@ pub fn compare(
     for (index, observed) in observed.iter().enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let gpu = match observed {
-            Ok(gpu) => healthy(index, gpu, node, &lines, &mut found.lacks),
+            Ok(gpu) => healthy(index, gpu, node, (&lines, own), &mut found.lacks),
             Err(fault) => lost(index, fault),
         };
         found.gpus.push(gpu);
@@ -107,7 +108,7 @@ fn healthy(
     index: u32,
     gpu: &super::Gpu,
     node: Option<&NodeConf>,
-    lines: &[&GresLine],
+    (lines, own): (&[&GresLine], &OwnConf),
     lacks: &mut Vec<String>,
 ) -> Gpu {
     let full = type_name(&gpu.product);
@@ -118,7 +119,8 @@ fn healthy(
         kinds.filter_map(|gres| gres.kind.as_deref()).find(|kind| is_kind(kind, &full))
     };
     let kind = named.or_else(declared).unwrap_or(&full);
-    let dynamic = line.is_some_and(|line| line.mig_dynamic);
+    let name = node.map_or("", |node| &node.name);
+    let dynamic = own.is_dynamic(name, &format!("/dev/nvidia{}", gpu.minor), &full);
     let mode = match (gpu.mig, dynamic) {
         (true, true) => GpuMode::Dynamic,
         (true, false) => GpuMode::Fixed,
@@ -126,7 +128,7 @@ fn healthy(
     };
     if dynamic && !gpu.mig {
         lacks.push(format!(
-            "GPU {index} is dynamic in gres.conf, but MIG mode is off: it is offered as a whole"
+            "GPU {index} is dynamic in sluice.conf, but MIG mode is off: it is offered as a whole"
         ));
     }
     let instances: Vec<MigInstance> = gpu.instances.iter().filter_map(|there| instance(gpu, there)).collect();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use model::config::gres::GresConf;
+use model::config::own::OwnConf;
 use model::config::{NodeConf, SlurmConf};
 use model::gpu::GpuMode;
 
@@ -23,6 +24,14 @@ fn lines(text: &str) -> GresConf {
 }
 
 fn compare(node: Option<&NodeConf>, conf: Option<&GresConf>, observed: &[Observed]) -> Inventory {
+    compare_with(node, (conf, &OwnConf::default()), observed)
+}
+
+fn compare_with(
+    node: Option<&NodeConf>,
+    conf: (Option<&GresConf>, &OwnConf),
+    observed: &[Observed],
+) -> Inventory {
     super::compare(node, conf, observed, &|gpu| (&*gpu.uuid == "GPU-9").then(|| "XID 79".to_owned()))
 }
 
@@ -78,8 +87,12 @@ fn all_that_is_there_is_offered_without_a_configuration() {
 fn types_are_parts_of_names_and_slices_are_profiles() {
     let observed = [Ok(gpu(0, false)), cut(gpu(1, true)), Ok(gpu(2, true))];
     // GPU 2 has minor 1.
-    let conf = lines("AutoDetect=nvml\nName=gpu Type=a100 File=/dev/nvidia1 Mig=dynamic\n");
-    let found = compare(Some(&node("gpu:a100:2,gpu:3g.20gb:1,gpu:a100_1g.5gb:2")), Some(&conf), &observed);
+    let conf = lines("AutoDetect=nvml\nName=gpu Type=a100 File=/dev/nvidia1\n");
+    let mut none = |_: &Path| Err("no includes".to_owned());
+    let own =
+        OwnConf::parse("NodeName=g1 File=/dev/nvidia1 Mig=dynamic\n", Path::new("sluice.conf"), &mut none);
+    let node = node("gpu:a100:2,gpu:3g.20gb:1,gpu:a100_1g.5gb:2");
+    let found = compare_with(Some(&node), (Some(&conf), &own.unwrap()), &observed);
     let gres: Vec<_> = found.gres.iter().map(|gres| (gres.r#type.as_str(), gres.count)).collect();
     assert_eq!(gres, [("a100", 2), ("3g.20gb", 1), ("a100_1g.5gb", 1)]);
     let modes: Vec<_> = found.gpus.iter().map(|gpu| (gpu.kind.as_ref(), gpu.mode)).collect();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::config::NodeConf;
 use model::config::gres::{AutoDetect, GresConf};
+use model::config::own::OwnConf;
 use model::gpu::{Gpu, GpuMode, MigInstance};
 use proto::v1;
 
@@ -52,6 +53,7 @@ struct Setting {
     driver: Arc<dyn Driver>,
     node: Option<NodeConf>,
     conf: Option<GresConf>,
+    own: OwnConf,
     slices: Slices,
     caps: Option<Caps>,
     pretended: bool,
@@ -65,8 +67,10 @@ pub struct Gpus {
     /// Critical errors that were heard of.
     fatal: Mutex<BTreeMap<u32, u64>>,
     vitals: Mutex<Vec<v1::GpuVitals>>,
-    /// A sentence where GPUs are wanted and no driver is there.
+    /// A sentence where GPUs are wanted and no driver is there, or they are not looked for.
     missing: Option<String>,
+    /// GPUs are wanted from a driver that is not there.
+    sought: bool,
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,7 +84,7 @@ impl Gpus {
     pub fn open(
         configured: bool,
         node: Option<&NodeConf>,
-        conf: Option<&GresConf>,
+        (conf, own): (Option<&GresConf>, &OwnConf),
         library: Option<OsString>,
     ) -> Self {
         let auto = node.map_or(AutoDetect::Unsaid, |node| inventory::auto_detect(&node.name, conf));
@@ -88,7 +92,10 @@ impl Gpus {
             // Without a configuration what is there is offered, and that nothing is there is no news.
             AutoDetect::Unsaid => !configured,
             AutoDetect::Nvml | AutoDetect::Nvidia | AutoDetect::Full => true,
-            AutoDetect::Off | AutoDetect::Other => false,
+            AutoDetect::Off => false,
+            AutoDetect::Other(other) => {
+                return Self { missing: Some(other.sentence().to_owned()), ..Self::default() };
+            }
         };
         if !wanted {
             return Self::default();
@@ -108,11 +115,11 @@ impl Gpus {
                         count: 0,
                     };
                     let shown = Inventory { gres: node.map(none).collect(), ..Inventory::default() };
-                    return Self { missing, shown: Mutex::new(shown), ..Self::default() };
+                    return Self { missing, sought: true, shown: Mutex::new(shown), ..Self::default() };
                 }
             },
         };
-        Self::with(driver, node.cloned(), conf.cloned(), Caps::read(Path::new("/")))
+        Self::with(driver, node.cloned(), (conf.cloned(), own.clone()), Caps::read(Path::new("/")))
     }
 
     /// With a driver. Blocking.
@@ -120,19 +127,19 @@ impl Gpus {
     pub fn with(
         driver: Arc<dyn Driver>,
         node: Option<NodeConf>,
-        conf: Option<GresConf>,
+        (conf, own): (Option<GresConf>, OwnConf),
         caps: Option<Caps>,
     ) -> Self {
         let observed = driver.observe();
         let all = observed.as_deref().unwrap_or_default();
-        let first = inventory::compare(node.as_ref(), conf.as_ref(), all, &|_| None);
+        let first = inventory::compare(node.as_ref(), (conf.as_ref(), &own), all, &|_| None);
         let dynamic = first.gpus.iter().filter(|gpu| gpu.mode == GpuMode::Dynamic).filter_map(|gpu| {
             let seen = all.get(gpu.index as usize)?.as_ref().ok()?;
             Some((gpu.index, seen.uuid.clone(), seen.profiles.clone()))
         });
         let slices = Slices::new(Arc::clone(&driver), dynamic);
         let pretended = driver.version().contains("fake");
-        let setting = Setting { driver, node, conf, slices, caps, pretended };
+        let setting = Setting { driver, node, conf, own, slices, caps, pretended };
         let mut shown = setting.compare(all, &BTreeMap::new());
         if let Err(fault) = &observed {
             shown.lacks.push(format!("the GPUs cannot be observed: {fault}"));
@@ -155,7 +162,7 @@ impl Gpus {
     /// Whether GPUs are looked for through a driver: device files that are only named count for nothing then.
     #[must_use]
     pub fn is_observed(&self) -> bool {
-        self.setting.is_some() || self.missing.is_some()
+        self.setting.is_some() || self.sought
     }
 
     /// Writes what is known into the node's facts.
@@ -343,7 +350,8 @@ impl Setting {
             (None, Some(why)) => Some(why.clone()),
             (None, None) => self.foreign(gpu),
         };
-        let mut found = inventory::compare(self.node.as_ref(), self.conf.as_ref(), observed, &judge);
+        let mut found =
+            inventory::compare(self.node.as_ref(), (self.conf.as_ref(), &self.own), observed, &judge);
         // They come and go with runs, and are no fact about the node.
         for gpu in found.gpus.iter_mut().filter(|gpu| gpu.mode == GpuMode::Dynamic) {
             gpu.instances.clear();

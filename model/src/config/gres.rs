@@ -20,8 +20,37 @@ pub enum AutoDetect {
     Nvidia,
     /// All that a node has.
     Full,
-    /// A library for devices that are not supported here (rsmi, oneapi, nrt).
-    Other,
+    /// A library for devices that are not supported here.
+    Other(Unsupported),
+}
+
+/// What AutoDetect can name and is not looked for here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsupported {
+    /// `rsmi`.
+    Rsmi,
+    /// `oneapi`.
+    OneApi,
+    /// `nrt`.
+    Nrt,
+}
+
+impl Unsupported {
+    /// A sentence: the value, and what it would have found.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Rsmi => {
+                "AutoDetect=rsmi is not supported; it would have found AMD GPUs through ROCm's library"
+            }
+            Self::OneApi => {
+                "AutoDetect=oneapi is not supported; it would have found Intel GPUs through oneAPI's library"
+            }
+            Self::Nrt => {
+                "AutoDetect=nrt is not supported; it would have found AWS Trainium and Inferentia devices"
+            }
+        }
+    }
 }
 
 /// One resource of one or more nodes.
@@ -47,8 +76,6 @@ pub struct GresLine {
     pub flags: Vec<Box<str>>,
     /// AutoDetect of this line.
     pub auto_detect: AutoDetect,
-    /// `Mig=dynamic`, our key: instances are made for jobs, where it is not said they stay as they are.
-    pub mig_dynamic: bool,
     /// Where the line stands.
     pub place: Place,
 }
@@ -83,7 +110,6 @@ const KEYS: &[&str] = &[
     "Ignore",
     "Link",
     "Links",
-    "Mig",
     "MultipleFiles",
     "Name",
     "NodeName",
@@ -97,11 +123,13 @@ impl GresConf {
         let mut errors = Vec::new();
         let mut conf = GresConf::default();
         let mut defaults: Vec<(String, String)> = Vec::new();
+        let mut all_at = None;
         for line in lex::lines(text, path, read, &mut errors) {
             if let Some((key, _)) =
                 line.pairs.iter().find(|(key, _)| !KEYS.iter().any(|name| name.eq_ignore_ascii_case(key)))
             {
-                errors.push(line.place.error(format!("unrecognized key: {key}")));
+                let hint = if key.eq_ignore_ascii_case("Mig") { " (it stands in sluice.conf)" } else { "" };
+                errors.push(line.place.error(format!("unrecognized key: {key}{hint}")));
                 continue;
             }
             let is_default = line.pairs.iter().any(|(key, value)| {
@@ -114,25 +142,19 @@ impl GresConf {
             }
             match build(&defaults, &line.pairs, &line.place) {
                 Ok(made) if made.name.is_empty() && made.nodes.is_empty() => {
-                    conf.auto_detect = made.auto_detect
+                    conf.auto_detect = made.auto_detect;
+                    all_at = Some(made.place);
                 }
                 Ok(made) => conf.lines.push(made),
                 Err(message) => errors.push(line.place.error(message)),
             }
         }
-        for (found, place) in conf.lines.iter().map(|line| (line.auto_detect, &line.place)) {
-            if found == AutoDetect::Other {
-                let message =
-                    "this AutoDetect is not supported; it would have found devices of another maker"
-                        .to_owned();
-                conf.notices.push(Notice { place: place.clone(), message });
+        let lines = conf.lines.iter().map(|line| (line.auto_detect, line.place.clone()));
+        let first = Place { file: Arc::from(path), line: 1 };
+        for (found, place) in lines.chain([(conf.auto_detect, all_at.unwrap_or(first))]) {
+            if let AutoDetect::Other(other) = found {
+                conf.notices.push(Notice { place, message: other.sentence().to_owned() });
             }
-        }
-        if conf.auto_detect == AutoDetect::Other {
-            let place = Place { file: Arc::from(path), line: 1 };
-            let message =
-                "this AutoDetect is not supported; it would have found devices of another maker".to_owned();
-            conf.notices.push(Notice { place, message });
         }
         if errors.is_empty() { Ok(conf) } else { Err(errors) }
     }
@@ -173,19 +195,15 @@ fn build(
         Some("nvml") => AutoDetect::Nvml,
         Some("nvidia") => AutoDetect::Nvidia,
         Some("full") => AutoDetect::Full,
-        Some("rsmi" | "oneapi" | "nrt") => AutoDetect::Other,
+        Some("rsmi") => AutoDetect::Other(Unsupported::Rsmi),
+        Some("oneapi") => AutoDetect::Other(Unsupported::OneApi),
+        Some("nrt") => AutoDetect::Other(Unsupported::Nrt),
         Some(other) => return Err(format!("invalid value \"{other}\" for AutoDetect")),
     };
     let name = get("Name").unwrap_or_default().to_ascii_lowercase();
     if name.is_empty() && auto_detect == AutoDetect::Unsaid {
         return Err("the line has no Name".to_owned());
     }
-    let mig_dynamic = match get("Mig").map(|text| text.to_ascii_lowercase()).as_deref() {
-        None | Some("fixed") => false,
-        Some("dynamic") if name == "gpu" => true,
-        Some("dynamic") => return Err(format!("Mig=dynamic is for gpu, not for {name}")),
-        Some(other) => return Err(format!("invalid value \"{other}\" for Mig")),
-    };
     let boxed = |name: &str| get(name).map(String::into_boxed_str);
     let flags = get("Flags").unwrap_or_default().to_ascii_lowercase();
     Ok(GresLine {
@@ -199,7 +217,6 @@ fn build(
         links: boxed("Links").or_else(|| boxed("Link")),
         flags: super::settings::comma_list(&flags),
         auto_detect,
-        mig_dynamic,
         place: place.clone(),
     })
 }
@@ -235,8 +252,15 @@ mod tests {
         assert_eq!(conf.lines.iter().map(|line| line.count).collect::<Vec<_>>(), [1, 8, 1]);
         assert_eq!(conf.lines[2].auto_detect, AutoDetect::Off);
         assert_eq!(conf.lines[0].cores.as_deref(), Some("0-3"));
-        assert!(!conf.lines[0].mig_dynamic);
-        assert!(parse("Name=gpu Mig=Dynamic\n").unwrap().lines[0].mig_dynamic);
+    }
+
+    #[test]
+    fn what_is_not_looked_for_is_named() {
+        let conf = parse("Name=gpu File=/dev/a\nAutoDetect=rsmi\nNodeName=x AutoDetect=nrt\n").unwrap();
+        let notices: Vec<String> =
+            conf.notices.iter().map(|notice| format!("{}: {}", notice.place, notice.message)).collect();
+        assert!(notices[0].starts_with("gres.conf:3: AutoDetect=nrt is not supported"), "{notices:?}");
+        assert!(notices[1].starts_with("gres.conf:2: AutoDetect=rsmi is not supported"), "{notices:?}");
     }
 
     #[test]
@@ -246,8 +270,7 @@ mod tests {
             ("Name=gpu Count=x", "gres.conf:1: invalid value \"x\" for Count"),
             ("File=/dev/a", "gres.conf:1: the line has no Name"),
             ("AutoDetect=maybe", "gres.conf:1: invalid value \"maybe\" for AutoDetect"),
-            ("Name=gpu Mig=maybe", "gres.conf:1: invalid value \"maybe\" for Mig"),
-            ("Name=shard Mig=dynamic", "gres.conf:1: Mig=dynamic is for gpu, not for shard"),
+            ("Name=gpu Mig=dynamic", "gres.conf:1: unrecognized key: Mig (it stands in sluice.conf)"),
             ("Name=gpu File=/dev/g[0-1] Count=3", "gres.conf:1: Count=3 and 2 files do not agree"),
         ] {
             assert_eq!(parse(text).err(), Some(vec![message.to_owned()]), "{text}");

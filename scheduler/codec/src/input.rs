@@ -28,8 +28,8 @@ use prost::Message;
 use scheduler_core::allocation::{CpuIds, GresShare, NodeShare, Slice};
 use scheduler_core::effect::{Asker, ReplyTo, RunKey, Selector};
 use scheduler_core::input::{
-    AccountChange, Command, Input, JobFilter, OutcomeKind, Plan, PlannedPromises, PlannedStart, Registration,
-    Report, RunOutcome, StepRequest, Submit,
+    AccountChange, Command, Defragment, Input, JobFilter, OutcomeKind, Plan, PlannedPromises, PlannedStart,
+    Registration, Report, RunOutcome, StepRequest, Submit,
 };
 use scheduler_core::plan::policy::{Candidates, Order, Policy, Prediction};
 use scheduler_core::record::Record;
@@ -233,7 +233,8 @@ structs! {
     RunOutcome { kind exit ended detail usage stop_requested }
     ExitStatus { code signal }
     Usage { user_us system_us max_rss }
-    Plan { starts promises }
+    Plan { starts promises defragment }
+    Defragment { room_for moved gain cost }
     PlannedPromises { changes given_back }
     PromiseChange { job promises cause }
     Promise { start end partition holds }
@@ -264,7 +265,7 @@ structs! {
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres
         lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
         pack_nodes
-        topology switch_wait_max max_array_tasks hooks
+        topology switch_wait_max max_array_tasks hooks defragment
     }
     Hooks { controller_prolog controller_epilog nodes allocation contain defer_batch hold_failed }
     NodeDefinition {
@@ -608,6 +609,8 @@ mod tests {
         };
         let change = PromiseChange { job: JobId(4), promises: vec![promise], cause: Cause::JobChanged };
         let promises = PlannedPromises { changes: vec![change], given_back: Some(Timestamp(4)) };
+        let moves =
+            Defragment { room_for: JobId(9), moved: vec![JobId(3), JobId(7)], gain: 28_800, cost: 60 };
         let inputs = [
             Input::Owned(Epoch(9)),
             Input::Configure(Arc::new(Settings {
@@ -643,7 +646,7 @@ mod tests {
             Input::Disconnected { node: NodeIdx(1) },
             Input::GpusObserved { node: NodeIdx(1), gpus: vec![crate::sample::gpu()] },
             Input::Deadline,
-            Input::Plan(Plan { starts: vec![start], promises: Some(promises) }),
+            Input::Plan(Plan { starts: vec![start], promises: Some(promises), defragment: Some(moves) }),
         ];
         inputs.iter().for_each(back);
     }

@@ -367,6 +367,29 @@ pub struct Plan {
     pub starts: Vec<PlannedStart>,
     /// Promises that are made, moved or dropped; `None`: all stand.
     pub promises: Option<PlannedPromises>,
+    /// Jobs that make room by being requeued.
+    pub defragment: Option<Defragment>,
+}
+
+impl Plan {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty() && self.promises.is_none() && self.defragment.is_none()
+    }
+}
+
+/// Slices that are moved so that a large one finds room; all of it is done or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defragment {
+    /// Who waits for the room.
+    pub room_for: JobId,
+    /// Who is requeued.
+    pub moved: Vec<JobId>,
+    /// What that one gains: seconds of waiting times its memory slices.
+    pub gain: i64,
+    /// What is lost: seconds of run time times memory slices, making and removing slices included.
+    pub cost: i64,
 }
 
 /// What becomes of promises.

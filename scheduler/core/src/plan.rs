@@ -18,6 +18,7 @@ pub mod explain;
 pub mod policy;
 
 mod cluster;
+mod defragment;
 mod eligible;
 mod family;
 mod ledger;

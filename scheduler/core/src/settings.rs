@@ -185,6 +185,8 @@ pub struct Settings {
     pub slice_create: Span,
     /// How long it takes to remove one.
     pub slice_destroy: Span,
+    /// Jobs in small slices are requeued where that lets a large one start so much earlier that it is worth it.
+    pub defragment: bool,
     /// Programs around jobs.
     pub hooks: Hooks,
 }
@@ -243,6 +245,7 @@ impl Settings {
             lease_grace: Span::from_secs(60),
             slice_create: Span::from_secs(2),
             slice_destroy: Span::from_secs(1),
+            defragment: false,
             hooks: Hooks::default(),
         }
     }

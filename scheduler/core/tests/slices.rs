@@ -365,3 +365,140 @@ fn why_names_the_slices_that_are_in_the_way() {
     assert!(text.contains(&format!("GPU 0 slice {start} gpu:1g.5gb")), "{text}");
     assert!(text.contains("gpu:7g.40gb"), "{text}");
 }
+
+/// Numbers that look random, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+/// The index over GPUs and the bounds of their windows beside the search that looks at every node at every instant:
+/// `--spread-job` says nothing to a job of one task, but the index leaves such a request alone.
+#[test]
+fn the_index_answers_as_a_look_at_each_node_does() {
+    let many = 66;
+    let names: Vec<String> = (0..many).map(|number| format!("g{number}")).collect();
+    let gpus = |count| (0..count).map(|index| a100(index, GpuMode::Dynamic)).collect::<Vec<_>>();
+    let nodes: Vec<(&str, &str, Vec<Gpu>)> = names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| match number % 6 {
+            0 if number % 4 == 0 => (name.as_str(), "gpu:a100:2", gpus(2)),
+            0 => (name.as_str(), "gpu:a100:1", gpus(1)),
+            _ => (name.as_str(), "", Vec::new()),
+        })
+        .collect();
+    for seed in [1] {
+        let mut numbers = Numbers(seed);
+        let (mut indexed, mut slow) = (world(&nodes), world(&nodes));
+        let mut jobs: Vec<JobId> = Vec::new();
+        let mut waited = 0;
+        for _ in 0..70 {
+            if numbers.below(6) > 0 {
+                let profile = Profile::ALL[5 - (numbers.below(6) * numbers.below(6) / 6) as usize];
+                let gres = format!("gpu:{}:1", Model::A100With40.name(profile));
+                let request = JobRequest {
+                    cpus_per_task: Some(1 + numbers.below(12) as u32),
+                    ..wants(&gres, 1 + numbers.below(90) as i64)
+                };
+                let mut spread = request.clone();
+                spread.rare_mut().spread_job = true;
+                jobs.push(indexed.submit(request));
+                assert_eq!(Some(&slow.submit(spread)), jobs.last());
+            } else {
+                let span = Span::from_mins(numbers.below(20) as i64);
+                let running: Vec<JobId> =
+                    jobs.iter().copied().filter(|id| indexed.state_of(*id) == JobState::Running).collect();
+                let ends = running[numbers.below(running.len() as u64) as usize];
+                for world in [&mut indexed, &mut slow] {
+                    world.wait(span);
+                    world.exit(ends, 0);
+                }
+                jobs.retain(|id| *id != ends);
+            }
+            for &id in &jobs {
+                let (one, other) = (indexed.state_of(id), slow.state_of(id));
+                assert_eq!(one, other, "job {id} with seed {seed}");
+                if one == JobState::Pending {
+                    waited += 1;
+                    let starts =
+                        [&indexed, &slow].map(|world| world.machine.state().promises.of(id).cloned());
+                    assert_eq!(starts[0], starts[1], "job {id} with seed {seed}");
+                } else if one == JobState::Running {
+                    assert_eq!(slices(&indexed, id), slices(&slow, id), "job {id} with seed {seed}");
+                }
+            }
+        }
+        assert!(waited > 200, "jobs wait, so that windows are searched: {waited}");
+    }
+}
+
+/// Two GPUs, a 3g on each for ten hours, and a 7g that is kept waiting by where they lie. Answers the world, the 3g's,
+/// and the 7g.
+fn fragmented(defragment: bool, requeue: Option<bool>, after: Span) -> (World, [JobId; 2], JobId) {
+    let mut world = dynamic(2);
+    let settings = world.machine.configuration().cloned().unwrap();
+    world.input(Input::Configure(Arc::new(Settings { defragment, ..(*settings).clone() })));
+    let fillers: Vec<JobId> = (0..2).map(|_| world.submit(wants("gpu:4g.20gb:1", 20))).collect();
+    let small = [(); 2].map(|()| world.submit(JobRequest { requeue, ..wants("gpu:3g.20gb:1", 600) }));
+    for id in fillers {
+        world.exit(id, 0);
+    }
+    world.wait(after);
+    let large = world.submit(wants("gpu:7g.40gb:1", 30));
+    (world, small, large)
+}
+
+#[test]
+fn a_small_slice_is_moved_where_a_large_one_gains_more_than_is_lost() {
+    let (mut world, small, large) = fragmented(true, None, Span::from_mins(60));
+    // An hour of one 3g is lost; the 7g would wait for nine more, on twice the slices.
+    let moved: Vec<JobId> = small
+        .into_iter()
+        .filter(|id| world.machine.state().jobs[id].active().is_some_and(|active| active.finish.is_some()))
+        .collect();
+    assert_eq!(moved.len(), 1, "one of them has to go, and only one");
+    let finish = world.machine.state().jobs[&moved[0]].active().unwrap().finish.clone().unwrap();
+    assert!(
+        finish.detail.starts_with(&format!("moved to make room for job {large}: ")),
+        "it is said why: {}",
+        finish.detail
+    );
+    world.settle();
+    assert!(slices(&world, large).ends_with("7g.40gb@0"), "{}", slices(&world, large));
+    assert_eq!(world.state_of(moved[0]), JobState::Pending);
+    world.wait(Span::from_mins(3));
+    let (stays, comes) = (small[usize::from(small[0] == moved[0])], moved[0]);
+    let place = |id| slices(&world, id).split('@').next().map(str::to_owned);
+    assert_eq!(place(comes), place(stays), "it has room elsewhere: beside the other");
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+}
+
+#[test]
+fn nothing_is_moved_where_it_is_not_worth_it_or_not_allowed() {
+    let hour = Span::from_mins(60);
+    for (defragment, requeue, after, why) in [
+        (false, None, hour, "nobody asked for it"),
+        (true, Some(false), hour, "the jobs may not be requeued"),
+        (true, None, Span::from_mins(599), "more is lost than is gained"),
+    ] {
+        let (world, small, large) = fragmented(defragment, requeue, after);
+        assert_eq!(world.state_of(large), JobState::Pending, "{why}");
+        for id in small {
+            let job = &world.machine.state().jobs[&id];
+            assert!(job.active().is_some_and(|active| active.finish.is_none()), "{why}");
+        }
+    }
+    // No room elsewhere: both GPUs are full but for the window.
+    let mut world = dynamic(1);
+    let settings = world.machine.configuration().cloned().unwrap();
+    world.input(Input::Configure(Arc::new(Settings { defragment: true, ..(*settings).clone() })));
+    let small = world.submit(wants("gpu:1g.5gb:1", 600));
+    let large = world.submit(wants("gpu:7g.40gb:1", 30));
+    assert_eq!(world.state_of(large), JobState::Pending);
+    assert!(world.machine.state().jobs[&small].active().is_some_and(|active| active.finish.is_none()));
+}

@@ -140,7 +140,7 @@ impl Steady {
     /// Carries out what a pass proposes.
     pub fn carry_out(&mut self, plan: Plan, wake: Option<Timestamp>) {
         self.wake = wake;
-        let Plan { starts, promises } = plan;
+        let Plan { starts, promises, .. } = plan;
         for start in &starts {
             let Limit::After(limit) = self.state.jobs[&start.job].limit else {
                 unreachable!("limits are given")

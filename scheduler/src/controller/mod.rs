@@ -357,7 +357,7 @@ impl<'a> Owner<'a> {
         let proposal = self.planning.pass(self.machine.state(), &self.settings, now, &self.parts.metrics);
         let Some(proposal) = proposal else { return };
         self.batch.verdicts(proposal.verdicts.into_iter());
-        if proposal.plan.starts.is_empty() && proposal.plan.promises.is_none() {
+        if proposal.plan.is_empty() {
             return;
         }
         let nodes: usize = proposal.plan.starts.iter().map(|start| start.allocation.len()).sum();
@@ -366,13 +366,19 @@ impl<'a> Owner<'a> {
             change.promises.iter().map(|promise| 48 + promise.holds.len() * 32).sum::<usize>() + 32
         };
         let promised: usize = promised.map(holds).sum();
-        let bytes = (proposal.plan.starts.len() * 512 + nodes * 256 + promised + 64) as u64;
+        let moved = proposal.plan.defragment.as_ref().map_or(0, |moves| moves.moved.len());
+        let bytes = (proposal.plan.starts.len() * 512 + nodes * 256 + promised + moved * 512 + 64) as u64;
         if !self.tell_held_ids() {
             // Elements of arrays get ids when they start.
             return self.planning.again(FULL_PAUSE);
         }
         match keeper::admit(&self.store, &mut self.stored, Class::Admission, bytes, &[]) {
-            Room::Yes => self.handle(Input::Plan(proposal.plan)),
+            Room::Yes => {
+                if let Some(moves) = &proposal.plan.defragment {
+                    self.parts.metrics.note_moves(moves);
+                }
+                self.handle(Input::Plan(proposal.plan));
+            }
             // First the batch at hand has to leave.
             Room::NextBatch => self.planning.again(Duration::from_millis(1)),
             // Nothing new starts on a full disk.

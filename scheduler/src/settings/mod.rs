@@ -142,6 +142,10 @@ fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
     let topology = load_topology(path, &conf)?;
     let mut loaded = loaded::loaded(&conf, &gres, path)?;
     loaded.metrics_port = own.metrics_port;
+    let settings = Arc::make_mut(&mut loaded.settings);
+    settings.defragment = own.defragment;
+    settings.slice_create = own.mig_create.unwrap_or(settings.slice_create);
+    settings.slice_destroy = own.mig_destroy.unwrap_or(settings.slice_destroy);
     if let Some(topology) = topology {
         loaded.notices.extend(topology.notices.iter().map(ToString::to_string));
         Arc::make_mut(&mut loaded.settings).topology = Some(Arc::new(topology));

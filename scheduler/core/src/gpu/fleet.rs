@@ -4,6 +4,8 @@
 //! buckets are not empty, in the rule's order of preference. A choice is "first bit of the map, first bit of
 //! the bucket", or the winner of the duels among the bits; a change moves one GPU between two buckets.
 
+use std::sync::Arc;
+
 use super::geometry::{Occupancy, Placement, Profile};
 use super::policy::{Choice, Order, Rule};
 use super::value::{Duels, next_bit};
@@ -11,7 +13,7 @@ use super::value::{Duels, next_bit};
 /// GPUs with their occupancy, arranged for one rule.
 #[derive(Clone, Debug)]
 pub struct Fleet {
-    rule: Rule,
+    rule: Arc<Rule>,
     taken: Vec<Occupancy>,
     buckets: Vec<Bucket>,
     /// Per profile: a bit for each state with room that has a GPU, by rank where the rule ranks the states, by
@@ -58,13 +60,13 @@ impl Bucket {
 impl Fleet {
     /// `gpus` empty GPUs.
     #[must_use]
-    pub fn new(gpus: usize, rule: Rule) -> Self {
+    pub fn new(gpus: usize, rule: impl Into<Arc<Rule>>) -> Self {
         let taken = vec![Occupancy::EMPTY; gpus];
         let mut buckets = vec![Bucket::default(); 256];
         for gpu in 0..gpus {
             buckets[0].insert(gpu, gpus);
         }
-        let mut fleet = Self { rule, taken, buckets, present: [[0; 4]; 6] };
+        let mut fleet = Self { rule: rule.into(), taken, buckets, present: [[0; 4]; 6] };
         fleet.derive_present();
         fleet
     }
@@ -81,6 +83,12 @@ impl Fleet {
         self.taken.is_empty()
     }
 
+    /// The rule that it is arranged for.
+    #[must_use]
+    pub fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
     /// The occupancy of each GPU.
     #[must_use]
     pub fn taken(&self) -> &[Occupancy] {
@@ -88,8 +96,8 @@ impl Fleet {
     }
 
     /// Goes on with another rule. Cost: that of the 256 states, not of the GPUs.
-    pub fn set_rule(&mut self, rule: Rule) {
-        self.rule = rule;
+    pub fn set_rule(&mut self, rule: impl Into<Arc<Rule>>) {
+        self.rule = rule.into();
         self.derive_present();
     }
 
@@ -247,6 +255,13 @@ impl Fleet {
     pub fn remove(&mut self, gpu: usize, placement: Placement) {
         debug_assert!(self.taken[gpu].0 & placement.mask() == placement.mask(), "slices are freed once");
         self.move_to(gpu, self.taken[gpu].without(placement));
+    }
+
+    /// A GPU is in that state now. Cost: two buckets, as for [`Fleet::add`]; nothing where it was in it.
+    pub fn set(&mut self, gpu: usize, taken: Occupancy) {
+        if self.taken[gpu] != taken {
+            self.move_to(gpu, taken);
+        }
     }
 
     fn move_to(&mut self, gpu: usize, taken: Occupancy) {

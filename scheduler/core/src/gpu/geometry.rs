@@ -73,6 +73,32 @@ impl Profile {
         }
     }
 
+    /// Its free starts on up to eight GPUs at once: bit `8 × GPU + start` for each, where `free` has bit
+    /// `8 × GPU + slice` for each free memory slice.
+    ///
+    /// Runs begin at starts from which they end within the GPU, so that no run reaches into the next one.
+    #[must_use]
+    pub const fn windows(self, free: u64) -> u64 {
+        /// The legal starts of a GPU, on each of eight.
+        const LEGAL: [u64; 6] = {
+            let mut legal = [0; 6];
+            let mut at = 0;
+            while at < PLACEMENTS {
+                let Placement { profile, start } = Placement::ALL[at];
+                legal[profile.index()] |= 0x0101_0101_0101_0101 << start;
+                at += 1;
+            }
+            legal
+        };
+        let mut runs = free;
+        let mut length = 1;
+        while length < self.memory_slices() {
+            runs &= runs >> length;
+            length *= 2;
+        }
+        runs & LEGAL[self.index()]
+    }
+
     /// The memory slices it takes when it begins at `start` (below 8), bit `i` for slice `i`.
     #[must_use]
     pub const fn mask(self, start: u8) -> u8 {

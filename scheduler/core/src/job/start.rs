@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use model::id::{JobId, RunNumber, TaskIndex};
+use model::job::JobState;
+use model::reason::Reason;
 use model::request::Kind;
 use model::time::Span;
 
-use crate::input::{Plan, PlannedPromises, PlannedStart};
+use crate::input::{Defragment, Plan, PlannedPromises, PlannedStart};
 use crate::limits::{self, Candidate, Charged};
 use crate::machine::Call;
 use crate::place;
@@ -14,7 +16,7 @@ use crate::record::Record;
 use crate::reservation::limit_within;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::state::job::{ArrayRole, Hold, Job, Limit};
+use crate::state::job::{ArrayRole, Finish, Hold, Job, Limit, RequeueHow, StopCause};
 use crate::state::partition::{Partition, PartitionState};
 use crate::state::promise::Promise;
 use crate::tally::Tally;
@@ -81,6 +83,37 @@ impl Call<'_> {
         }
         if let Some(planned) = plan.promises {
             self.keep_promises(planned);
+        }
+        if let Some(moves) = plan.defragment {
+            self.make_room(&moves);
+        }
+    }
+
+    /// Requeues the jobs that are in the way of a larger slice, if all of them still may be and it still waits.
+    fn make_room(&mut self, moves: &Defragment) {
+        let state = self.state();
+        let waits = state.jobs.get(&moves.room_for).is_some_and(|job| job.pending().is_some());
+        let may = |id: &JobId| state.jobs.get(id).is_some_and(|job| job.may_be_moved());
+        if !self.settings().defragment || !waits || !moves.moved.iter().all(may) {
+            return;
+        }
+        let Defragment { room_for, gain, cost, .. } = moves;
+        let detail = format!(
+            "moved to make room for job {room_for}: {gain} slice-seconds of waiting saved for {cost} lost"
+        );
+        for &id in &moves.moved {
+            let finish = Finish {
+                state: JobState::Requeued,
+                exit: None,
+                reason: Reason::None,
+                detail: detail.as_str().into(),
+                by: None,
+                at: self.now,
+                requeue: Some(RequeueHow::Eligible),
+            };
+            self.emit(Record::JobFinishing { job: id, finish });
+            self.stop_steps(id, StopCause::Requeue, None);
+            self.end_if_over(id);
         }
     }
 

@@ -8,6 +8,7 @@
 //! having named one. Everywhere here a "node" of such a cluster is the pool, at place 0.
 
 mod closure;
+mod cuts;
 mod kind;
 mod layer;
 
@@ -17,13 +18,15 @@ use std::sync::Arc;
 use model::id::{NodeIdx, PartitionIdx};
 
 use self::closure::closures;
+pub(super) use self::cuts::Cuts;
 pub(super) use self::kind::Kind;
 use self::kind::{alike, same_devices, same_make};
 use self::layer::{Sorts, layers_of, partition_layers};
 use super::profile::{Amount, KINDS, Profile};
 use super::search::Holds;
-use super::sketch::{Bounds, Sketch};
+use super::sketch::{Bounds, Sketch, SliceBounds};
 use crate::allocation::NodeShare;
+use crate::gpu::geometry::Profile as GpuProfile;
 use crate::place::demand::Demand;
 use crate::place::feature::Constraint;
 use crate::place::fit;
@@ -53,6 +56,8 @@ pub(super) struct Cluster {
     is_stale: Vec<bool>,
     /// Bounds of earliest starts.
     sketch: Sketch,
+    /// The GPUs that are cut as jobs need it.
+    cuts: Option<Cuts>,
     now: i64,
     /// What of each node the plan leaves free now; what most requests fail by.
     floor: Vec<Amount>,
@@ -185,7 +190,8 @@ impl Cluster {
         }
         cluster.closures = closures(state);
         cluster.layered = layered.into_keys().map(|node| (node, Sorts::default())).collect();
-        cluster.sketch = Sketch::of(cluster.floor.len());
+        cluster.cuts = Cuts::of(&cluster);
+        cluster.sketch = Sketch::of(cluster.floor.len(), cluster.cuts.is_some());
         cluster.touched = Touched::of(cluster.floor.len());
         cluster.touched_ahead = Touched::of(cluster.floor.len());
         cluster
@@ -421,6 +427,7 @@ impl Cluster {
     fn update_floor(&mut self, node: u32) {
         let place = node as usize;
         (self.floor[place], self.floor_until[place]) = self.plan[place].at_until(self.now);
+        self.update_cuts(node, self.floor[place]);
         self.sketch.mark(node);
     }
 
@@ -432,6 +439,11 @@ impl Cluster {
     /// Bounds of the earliest starts of an amount for a span, as of [`Self::sketch_plans`].
     pub(super) fn bounds(&self, need: &Amount, span: i64) -> Bounds<'_> {
         self.sketch.bounds(need, span)
+    }
+
+    /// Bounds of the earliest starts of a slice for a span, as of [`Self::sketch_plans`].
+    pub(super) fn slice_bounds(&self, profile: GpuProfile, span: i64) -> SliceBounds<'_> {
+        self.sketch.slice_bounds(profile, span)
     }
 
     /// Something was taken that the plan did not know of: promises must be laid anew.
@@ -587,6 +599,8 @@ impl Cluster {
         for place in 0..self.floor.len() {
             if self.floor_until[place] <= now {
                 (self.floor[place], self.floor_until[place]) = self.plan[place].at_until(now);
+                let node = u32::try_from(place).expect("nodes are counted in 32 bits");
+                self.update_cuts(node, self.floor[place]);
                 changed = true;
             }
         }

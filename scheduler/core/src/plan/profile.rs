@@ -4,6 +4,7 @@
 //! planner's. Source: the list of A. Mu'alem and D. Feitelson, IEEE TPDS 12(6), 2001, with several
 //! resources at each step.
 
+use crate::gpu::geometry::Profile as GpuProfile;
 use crate::place::fit::Free;
 
 /// The most kinds of devices of a node that are planned with; further ones count as not there.
@@ -202,6 +203,59 @@ impl Profile {
             }
         }
         Earliest { at: i64::MAX, exact: true }
+    }
+
+    /// First instant from which, for all of `span`, `need` stays free and beside it one start of a GPU profile among
+    /// the memory slices of `gpus`. Answers and `until` as for [`Self::earliest`].
+    ///
+    /// Cost: O(log steps + steps) where slices only become free, O(steps²) at worst.
+    pub(crate) fn earliest_cut(
+        &self,
+        (need, shape, gpus): (&Amount, GpuProfile, u64),
+        span: i64,
+        from: i64,
+        until: i64,
+    ) -> Earliest {
+        let steps = &self.steps[self.place(from)..];
+        let mut first = 0;
+        'starts: while let Some(step) = steps.get(first) {
+            let at = step.at.max(from);
+            if at > until {
+                return Earliest { at, exact: false };
+            }
+            let end = at.saturating_add(span);
+            let mut starts = u64::MAX;
+            for (place, step) in steps.iter().enumerate().skip(first) {
+                if place > first && step.at >= end {
+                    break;
+                }
+                if !step.free.covers(need) {
+                    // No window that holds this step will do.
+                    first = place + 1;
+                    continue 'starts;
+                }
+                // The starts free throughout are those free at each instant.
+                starts &= shape.windows(step.free.slices & gpus);
+                if starts == 0 {
+                    first += 1;
+                    continue 'starts;
+                }
+            }
+            return Earliest { at, exact: true };
+        }
+        Earliest { at: i64::MAX, exact: true }
+    }
+
+    /// Whether `holds` is true of the free memory slices at each instant of `[from, to)` at which they may change.
+    pub(crate) fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, u64) -> bool) -> bool {
+        let steps = self.steps[self.place(from)..].iter().enumerate();
+        let mut within = steps.take_while(|(place, step)| *place == 0 || step.at < to);
+        within.all(|(_, step)| holds(step.at.max(from), step.free.slices))
+    }
+
+    /// The memory slices that nothing takes from `from` on. Cost: O(log steps + steps).
+    pub(crate) fn slices_ever_free(&self, from: i64) -> u64 {
+        self.steps[self.place(from)..].iter().fold(u64::MAX, |all, step| all & step.free.slices)
     }
 
     /// What stays free for `span` from `now` on, and from each later instant at which the profile changes, in order.

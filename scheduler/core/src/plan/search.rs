@@ -4,13 +4,15 @@
 //! searched by the earliest starts of single nodes; any other by trying the instants at which something
 //! changes.
 
+mod cut;
+
 use std::collections::BinaryHeap;
 
 use model::id::NodeIdx;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Cuts};
 use super::profile::{Amount, Earliest, KINDS};
-use super::shape::{Class, Fixed};
+use super::shape::{Class, Cut, Fixed};
 use super::sketch::Bounds;
 use crate::place::choose::{Candidate, Chosen};
 use crate::place::fit::{self, Free};
@@ -38,6 +40,9 @@ pub(super) fn now(
     may_share: impl Fn(u32) -> bool,
 ) -> Option<Vec<Chosen>> {
     let Some(fixed) = &class.fixed else {
+        if let Some(one) = indexed(cluster, class) {
+            return cut::now(cluster, class, one, (now, end), may_share);
+        }
         return at(cluster, state, settings, class, (now, end), may_share);
     };
     if cluster.is_pool() {
@@ -124,8 +129,16 @@ pub(super) fn earliest(
 ) -> Option<(i64, Holds)> {
     match &class.fixed {
         Some(fixed) => earliest_fixed(cluster, class, fixed, span, from, scratch),
-        None => earliest_any(cluster, state, settings, class, span, from),
+        None => match indexed(cluster, class) {
+            Some(one) => cut::earliest(cluster, state, settings, (class, one), span, from),
+            None => earliest_any(cluster, state, settings, class, span, from),
+        },
     }
+}
+
+/// The one slice that a class asks for, where the index over GPUs can answer.
+fn indexed<'a>(cluster: &Cluster, class: &'a Class) -> Option<&'a Cut> {
+    class.cut.as_ref().filter(|_| cluster.cuts().is_some_and(Cuts::has_rule))
 }
 
 /// Lists whose memory is used again from one search to the next.

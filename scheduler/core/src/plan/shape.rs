@@ -12,10 +12,12 @@ use model::reason::Reason;
 use model::request::{JobRequest, MemoryRequest, Rare, Sharing};
 use model::time::Span;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Kind};
 use super::eligible;
 use super::family::Families;
 use super::profile::{Amount, KINDS};
+use crate::gpu::geometry::Profile;
+use crate::gpu::inventory::kind_answers;
 use crate::job::start::limit_of_run;
 use crate::place::demand::{self, Across, Demand};
 use crate::place::feature::Constraint;
@@ -36,6 +38,8 @@ pub(super) struct Class {
     pub(super) span: i64,
     /// The same amount on each of a fixed number of nodes.
     pub(super) fixed: Option<Fixed>,
+    /// One slice of a GPU, on one node.
+    pub(super) cut: Option<Cut>,
     /// The partition does not take it, whatever is free.
     pub(super) forbidden: Option<Reason>,
     /// It has not got the nodes, whatever is free.
@@ -54,6 +58,20 @@ pub(super) struct Fixed {
     pub(super) needs: Vec<Option<Amount>>,
     /// The least of each resource over all makes.
     least: Amount,
+}
+
+/// A demand for one slice of a GPU that is cut as jobs need it.
+#[derive(Debug)]
+pub(super) struct Cut {
+    /// What the rules call it; the same on every GPU that can be cut so.
+    pub(super) profile: Profile,
+    /// By make: the CPUs and memory that come with it, and the memory slices of the GPUs that can be cut so; `None`:
+    /// such a node cannot give it.
+    pub(super) needs: Vec<Option<(Amount, u64)>>,
+    /// The least of each over all makes.
+    pub(super) least: Amount,
+    /// The GPUs, one bit for each ([`Cuts`](super::cluster::Cuts)), by weight of their nodes.
+    pub(super) ranks: Vec<Vec<u64>>,
 }
 
 impl Fixed {
@@ -140,7 +158,8 @@ impl Shapes {
             let few = !cluster.is_pool() && cluster.nodes(list).len() < demand.min_nodes as usize;
             let hopeless = forbidden.is_some() || missing || few;
             let failed = (0, 0);
-            let class = Class { partition: idx, demand, list, span, fixed, forbidden, hopeless, failed };
+            let cut = if by_load { None } else { cut(settings, cluster, list, &demand) };
+            let class = Class { partition: idx, demand, list, span, fixed, cut, forbidden, hopeless, failed };
             self.families.add(&class);
             self.classes.push(class);
         }
@@ -321,6 +340,86 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
     }
     let least = needs.iter().flatten().copied().reduce(Amount::least).unwrap_or_default();
     Some(Fixed { count, tasks, needs, least })
+}
+
+/// The demand as one slice that the index over GPUs can find, where it is that: on no node of the list such a slice
+/// exists already, and all that can be made are of one shape.
+fn cut(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Option<Cut> {
+    let cuts = cluster.cuts()?;
+    let wanted = demand.single_slice()?;
+    let simple = demand.required.is_empty()
+        && !demand.contiguous
+        && !demand.spread
+        && demand.reservation.is_none()
+        && !cluster.has_closures(list)
+        && !cluster.has_layers()
+        && !demand.looks_at_ids()
+        && !topology::binds(settings, demand)
+        && !matches!(demand.across, Across::Arbitrary(_))
+        && !matches!(demand.share, demand::Share::Whole)
+        && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));
+    if !simple {
+        return None;
+    }
+    let mut profile = None;
+    let mut needs: Vec<Option<(Amount, u64)>> = vec![None; cluster.makes().count()];
+    let mut seen = vec![false; needs.len()];
+    let mut ranks: Vec<(u32, Vec<u64>)> = Vec::new();
+    for &node in cluster.nodes(list) {
+        let make = cluster.make(node);
+        let kind = &cluster.kinds[cluster.kind(node)];
+        if !std::mem::replace(&mut seen[make], true) {
+            needs[make] = slice_of_make(settings, demand, wanted, kind, &mut profile)?;
+        }
+        let Some((_, gpus)) = needs[make] else { continue };
+        let weight = kind.definition.weight;
+        if ranks.last().is_none_or(|(last, _)| *last != weight) {
+            ranks.push((weight, vec![0; cuts.words()]));
+        }
+        let (_, set) = ranks.last_mut().expect("there is one now");
+        for gpu in cuts.of_node(node).filter(|gpu| gpus >> (8 * cuts.index(*gpu)) & 0xff != 0) {
+            set[gpu / 64] |= 1 << (gpu % 64);
+        }
+    }
+    let least = needs.iter().flatten().map(|(need, _)| *need).reduce(Amount::least).unwrap_or_default();
+    let ranks = ranks.into_iter().map(|(_, set)| set).collect();
+    Some(Cut { profile: profile?, needs, least, ranks })
+}
+
+/// What nodes of a make give for one slice, `Some(None)` for nothing; `None`: the index cannot answer for them.
+fn slice_of_make(
+    settings: &Settings,
+    demand: &Demand,
+    wanted: &demand::GresNeed,
+    kind: &Kind,
+    profile: &mut Option<Profile>,
+) -> Option<Option<(Amount, u64)>> {
+    let definition = &kind.definition;
+    if definition.gres.iter().any(|gres| fit::answers(wanted, &gres.name, &gres.kind)) {
+        return None;
+    }
+    let label = wanted.kind.as_deref()?;
+    let mut gpus = 0_u64;
+    for gpu in kind.inventory.iter().flat_map(|inventory| &inventory.dynamic) {
+        let mut offers = gpu.offers.iter().filter(|offer| kind_answers(label, &offer.label));
+        let Some(offer) = offers.next() else { continue };
+        let known = offer.class.filter(|class| {
+            let starts = class.starts().iter().fold(0_u8, |all, start| all | 1 << start);
+            offer.starts == starts && u32::from(offer.size) == class.memory_slices()
+        })?;
+        if offers.next().is_some() || *profile.get_or_insert(known) != known {
+            return None;
+        }
+        gpus |= 0xff << (8 * gpu.index);
+    }
+    let mut scratch = [0; KINDS];
+    let free = kind.total.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
+    let free = fit::Free { inventory: kind.inventory.as_deref(), ..free };
+    if gpus == 0 || fit::room(demand, settings.whole_cores, definition, free) == 0 {
+        return Some(None);
+    }
+    let cost = fit::cost(demand, settings.whole_cores, definition, 1, 1);
+    Some(Some((Amount { cpus: cost.cpus, memory: cost.memory, ..Amount::default() }, gpus)))
 }
 
 /// What `tasks` tasks take of a node of one kind; `None`: more than it has.

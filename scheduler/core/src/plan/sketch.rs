@@ -7,6 +7,7 @@
 //! back is stale, and looked at again before the next search.
 
 use super::profile::{Amount, Profile};
+use crate::gpu::geometry::Profile as GpuProfile;
 
 /// Spans that are told apart, milliseconds, ascending.
 const SPANS: [i64; 4] = [0, 1_800_000, 7_200_000, 43_200_000];
@@ -30,6 +31,9 @@ pub(super) struct Sketch {
     base: Option<i64>,
     /// Whole seconds since then, rounded down, by span and row and node; the first row of all is zeros.
     instants: Vec<u32>,
+    /// The same by span and GPU profile and node: when one of it has room somewhere on the node. Empty where no GPU is
+    /// cut as jobs need it.
+    slices: Vec<u32>,
     stale: Vec<u32>,
     is_stale: Vec<bool>,
 }
@@ -52,9 +56,24 @@ impl Bounds<'_> {
     }
 }
 
+/// Bounds for one slice of a GPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SliceBounds<'a> {
+    base: i64,
+    row: &'a [u32],
+}
+
+impl SliceBounds<'_> {
+    /// No instant before this is one at which the node has a start for it.
+    #[inline]
+    pub(super) fn lower(&self, node: u32) -> i64 {
+        self.row.get(node as usize).map_or(i64::MIN, |at| self.base + 1000 * i64::from(*at))
+    }
+}
+
 impl Sketch {
-    /// Of so many nodes, all of them stale.
-    pub(super) fn of(nodes: usize) -> Self {
+    /// Of so many nodes, all of them stale. `cut`: some have GPUs that are cut.
+    pub(super) fn of(nodes: usize, cut: bool) -> Self {
         if nodes < FEWEST {
             return Self::default();
         }
@@ -63,6 +82,7 @@ impl Sketch {
             nodes,
             base: None,
             instants: vec![0; nodes * (1 + SPANS.len() * ROWS)],
+            slices: vec![0; if cut { nodes * SPANS.len() * GpuProfile::ALL.len() } else { 0 }],
             stale: (0..all).collect(),
             is_stale: vec![true; nodes],
         }
@@ -85,6 +105,9 @@ impl Sketch {
             self.is_stale[node as usize] = false;
             for (place, span) in SPANS.into_iter().enumerate() {
                 self.draw(node as usize, &plans[node as usize], (place, span), now, base);
+                if !self.slices.is_empty() {
+                    self.draw_slices(node as usize, &plans[node as usize], (place, span), now, base);
+                }
             }
         }
     }
@@ -116,6 +139,37 @@ impl Sketch {
         for rest in [cpus, gres, memory] {
             rest.step_by(self.nodes).for_each(|place| self.instants[place] = u32::MAX);
         }
+    }
+
+    fn draw_slices(&mut self, node: usize, plan: &Profile, (place, span): (usize, i64), now: i64, base: i64) {
+        let first = place * GpuProfile::ALL.len() * self.nodes + node;
+        let mut sought: [bool; 6] = [true; 6];
+        let mut left = sought.len();
+        plan.windows(now, span, |at, free| {
+            if left == 0 || free.slices == 0 {
+                return;
+            }
+            for profile in GpuProfile::ALL {
+                let sought = &mut sought[profile.index()];
+                if *sought && profile.windows(free.slices) != 0 {
+                    let at = u32::try_from((at - base) / 1000).unwrap_or(u32::MAX);
+                    self.slices[first + profile.index() * self.nodes] = at;
+                    *sought = false;
+                    left -= 1;
+                }
+            }
+        });
+        for profile in GpuProfile::ALL.into_iter().filter(|profile| sought[profile.index()]) {
+            self.slices[first + profile.index() * self.nodes] = u32::MAX;
+        }
+    }
+
+    /// The bounds for one slice of a GPU for a span.
+    pub(super) fn slice_bounds(&self, profile: GpuProfile, span: i64) -> SliceBounds<'_> {
+        let place = SPANS.partition_point(|known| *known <= span).saturating_sub(1);
+        let row = place * GpuProfile::ALL.len() + profile.index();
+        let row = self.slices.get(row * self.nodes..(row + 1) * self.nodes).unwrap_or_default();
+        SliceBounds { base: self.base.unwrap_or(i64::MIN / 2), row }
     }
 
     /// The bounds for an amount on one node for a span.
@@ -153,7 +207,7 @@ mod tests {
         };
         let total = Amount { cpus: 128, gres: [8, 2, 0, 0, 0, 0], memory: 512 << 10, ..Amount::default() };
         let mut plans = vec![Profile::new(total); FEWEST];
-        let mut sketch = Sketch::of(FEWEST);
+        let mut sketch = Sketch::of(FEWEST, false);
         let mut skipped = 0_u32;
         for round in 0..4000_u32 {
             let now = i64::from(round) * 60_000;

@@ -121,6 +121,7 @@ impl Ledger {
             scratch: std::mem::take(&mut self.scratch),
             out: Pass::default(),
         };
+        self.cluster.follow_rule(state);
         self.cluster.advance(now.0);
         self.licenses.advance(now);
         self.pass += 1;
@@ -148,6 +149,9 @@ impl Ledger {
     fn conclude(&mut self, mut walk: Walk<'_>, changes: &Changes, whole: bool) -> Pass {
         if walk.verdicts {
             self.give_verdicts(&mut walk, changes);
+        }
+        if walk.settings.defragment && whole && walk.keep {
+            walk.out.plan.defragment = self.defragment(&walk);
         }
         let Walk {
             state, keep, changes: mut promised, given_back, scratch, mut out, now, time_bound, ..
@@ -336,7 +340,8 @@ impl Ledger {
             let end = self.end_of(class, walk.now, span);
             let touched = hot && !owners && !self.shapes.families.members[class as usize].full;
             // A look at what is free now is cheap, and most searches end soon.
-            walk.spend(if touched { 0 } else { self.cluster.nodes(known.list).len() / 8 });
+            let free = touched || known.cut.is_some();
+            walk.spend(if free { 0 } else { self.cluster.nodes(known.list).len() / 8 });
             let licenses = self.licenses_of(walk, key, entry);
             let Some(licenses) = licenses.filter(|licenses| self.licenses.cover(licenses, walk.now, end))
             else {
@@ -402,7 +407,8 @@ impl Ledger {
         let list = self.shapes.classes[class as usize].list;
         let few = touched && !self.cluster.touched.is_all() && !self.cluster.is_pool();
         let single = self.shapes.classes[class as usize].fixed.as_ref().is_some_and(|one| one.count == 1);
-        if !(few && single) {
+        let cut = self.shapes.classes[class as usize].cut.is_some();
+        if !(few && single || cut) {
             self.cluster.look(list);
         }
         let class = &self.shapes.classes[class as usize];

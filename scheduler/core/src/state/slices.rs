@@ -27,6 +27,12 @@ impl Slices {
         self.rule.as_deref()
     }
 
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_rule(&self) -> Option<&Arc<Rule>> {
+        self.rule.as_ref()
+    }
+
     /// Takes a record's facts. Cost: about a millisecond where the weights are others.
     pub(crate) fn set(&mut self, asked: Observed, told: [u32; 6]) {
         self.asked = asked;

@@ -161,7 +161,8 @@ impl World {
         let Some(settings) = self.machine.configuration().cloned() else { return };
         let pass = self.planner.pass(self.machine.state(), &settings, self.now);
         self.reasons = pass.verdicts.iter().map(|verdict| (verdict.job, verdict.reason)).collect();
-        if !pass.plan.starts.is_empty() || (self.keeps && pass.plan.promises.is_some()) {
+        let other = pass.plan.promises.is_some() || pass.plan.defragment.is_some();
+        if !pass.plan.starts.is_empty() || (self.keeps && other) {
             self.handle(Input::Plan(pass.plan));
         }
     }

@@ -163,7 +163,7 @@ impl Shell {
         while wanted {
             let pass = running.planner.pass(running.machine.state(), &self.settings, now);
             running.wake = pass.wake;
-            let idle = pass.plan.starts.is_empty() && pass.plan.promises.is_none();
+            let idle = pass.plan.is_empty();
             if !idle {
                 running.handle(now, Input::Plan(pass.plan));
             }

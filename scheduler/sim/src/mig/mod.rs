@@ -5,6 +5,7 @@
 //! [`scheduler_core::gpu`]; only the bounds ([`repack`], the online optimum) live here. The definitions are
 //! those of `tests/traces/README.md`, whose figures the tests compare with.
 
+pub mod bed;
 pub mod churn;
 pub mod command;
 pub mod exact;

@@ -359,7 +359,7 @@ fn planned(requests: &[Request], gpus: usize, depth: u32, planning: Planning) ->
     outcome.starts.iter().map(|start| start + CREATE_S).collect()
 }
 
-fn cluster(gpus: usize) -> Settings {
+pub(super) fn cluster(gpus: usize) -> Settings {
     let on_node = gpus.min(ON_NODE) as u64;
     let node = |number: usize| {
         let name: Box<str> = format!("g{number}").into();
@@ -398,7 +398,7 @@ fn cluster(gpus: usize) -> Settings {
 }
 
 /// A dynamic A100 with 40 GB.
-fn gpu(index: u64) -> Gpu {
+pub(super) fn gpu(index: u64) -> Gpu {
     let profile = |profile: Profile| MigProfile {
         id: profile.index() as u32,
         name: Model::A100With40.name(profile).into(),

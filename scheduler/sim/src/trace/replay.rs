@@ -425,7 +425,7 @@ impl<'a, W: Watch> Replay<'a, W> {
         }
         let (scene, watch) = self.scene();
         watch.planned(&scene, &pass);
-        if !pass.plan.starts.is_empty() || pass.plan.promises.is_some() {
+        if !pass.plan.is_empty() {
             let proposed = pass.plan.starts.len();
             let before = self.ends.len();
             self.handle(Input::Plan(pass.plan));
