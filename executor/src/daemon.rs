@@ -19,7 +19,7 @@ use crate::cgroup::policy::{Machine, Policy};
 use crate::cgroup::{self, Cgroups, attest};
 use crate::container::{self, Containers};
 use crate::gpu::dcgm::JobMapping;
-use crate::gpu::node::Gpus;
+use crate::gpu::node::{Gpus, Sources};
 use crate::hooks::{self, Hooks};
 use crate::host;
 use crate::launch::mpi;
@@ -217,8 +217,11 @@ fn facts(
     let mut facts = host::observe();
     let gres_conf = conf.map(|(path, _)| read_gres(path)).transpose()?.flatten();
     let own = conf.map(|(path, _)| read_own(path)).transpose()?.unwrap_or_default();
-    let library = variables.nvml.clone().map(Into::into);
-    let gpus = Gpus::open(conf.is_some(), identity.declared.as_ref(), (gres_conf.as_ref(), &own), library);
+    let sources = Sources {
+        library: variables.nvml.clone().map(Into::into),
+        root: variables.nvidia_root.clone().map_or_else(|| "/".into(), Into::into),
+    };
+    let gpus = Gpus::open(conf.is_some(), identity.declared.as_ref(), (gres_conf.as_ref(), &own), &sources);
     let mut machine = Machine::default();
     if let (Some((_, conf)), Some(node)) = (conf, &identity.declared) {
         let mut node = node.clone();

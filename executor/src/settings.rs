@@ -32,6 +32,7 @@ The scheduler's socket: $SLUICE_SOCKET, else /run/sluice/CLUSTER/scheduler.sock 
 $XDG_RUNTIME_DIR/sluice/CLUSTER/scheduler.sock as a user.
 $SLUICE_CGROUP: a cgroup v2 directory that was delegated to this executor (default: its own).
 $SLUICE_NVML: the library to look for GPUs with (default: libnvidia-ml.so.1).
+$SLUICE_NVIDIA_ROOT: where the driver's proc/driver and dev/nvidia-caps are (default: /).
 $SLUICE_JOB_PIDS: processes and threads that one job may have (default: half of the machine's).
 ";
 
@@ -133,6 +134,8 @@ pub struct Variables {
     pub apptainer: Option<String>,
     /// `SLUICE_NVML`: NVIDIA's library, or one that stands in for it.
     pub nvml: Option<String>,
+    /// `SLUICE_NVIDIA_ROOT`: the folder that holds the driver's `proc` and `dev`, where it is not `/`.
+    pub nvidia_root: Option<String>,
     /// `SLUICE_CONTAINER_PROBE=lazy`: how containers run is found out by the first that is wanted.
     pub lazy_probe: bool,
 }
@@ -152,6 +155,7 @@ impl Variables {
             job_pids: set("SLUICE_JOB_PIDS"),
             apptainer: set("SLUICE_APPTAINER"),
             nvml: set("SLUICE_NVML"),
+            nvidia_root: set("SLUICE_NVIDIA_ROOT"),
             lazy_probe: set("SLUICE_CONTAINER_PROBE").as_deref() == Some("lazy"),
         }
     }

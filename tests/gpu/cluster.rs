@@ -25,17 +25,30 @@ struct Gpus {
 impl Gpus {
     /// One node with one dynamic A100.
     fn start() -> Self {
-        let conf = "GresTypes=gpu\nNodeName=DEFAULT Gres=gpu:a100:1";
-        let cluster = Cluster::prepare(&Conf::declared(1, 4, conf)).unwrap();
+        Self::of(1, "", &[])
+    }
+
+    /// One node with so many dynamic A100s, further lines of slurm.conf, and more in the executor's environment.
+    fn of(count: usize, more: &str, environment: &[(&str, &str)]) -> Self {
+        let conf = format!("GresTypes=gpu\n{more}\nNodeName=DEFAULT Gres=gpu:a100:{count}");
+        let cluster = Cluster::prepare(&Conf::declared(1, 4, &conf)).unwrap();
         let cards = cluster.folder().join("cards");
-        fs::write(&cards, "gpu a100-40 mig\n").unwrap();
+        fs::write(&cards, "gpu a100-40 mig\n".repeat(count)).unwrap();
         fs::write(cluster.folder().join("gres.conf"), "AutoDetect=nvml\nName=gpu Type=a100\n").unwrap();
         fs::write(cluster.folder().join("sluice.conf"), "Mig=dynamic\n").unwrap();
         let mut gpus = Self { cluster, cards, library: crate::driver::library() };
         gpus.cluster.start_scheduler(&[]).unwrap();
-        gpus.start_executor(&[]);
+        gpus.start_executor(environment);
         gpus.cluster.wait_idle(1).unwrap();
         gpus
+    }
+
+    /// Something happens to the pretended cards.
+    fn change(&self, from: &str, to: &str) {
+        // Calls replace the file under a lock of their own; a line that is there stays there.
+        let text = fs::read_to_string(&self.cards).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&self.cards, text.replacen(from, to, 1)).unwrap();
     }
 
     fn start_executor(&mut self, more: &[(&str, &str)]) {
@@ -106,4 +119,121 @@ fn an_executor_that_dies_around_a_creation_leaves_nothing_of_it() {
         assert_eq!(gpus.cluster.wait_ended(&job, "State", SOON).unwrap(), "COMPLETED", "{point}");
         wait_for("nothing to be left on the GPU", SOON, || gpus.instances().is_empty()).unwrap();
     }
+}
+
+#[test]
+fn accounting_counts_each_kind_of_slice() {
+    let tres = "AccountingStorageTRES=gres/gpu,gres/gpu:a100,gres/gpu:3g.20gb,gres/gpu:1g.5gb";
+    let gpus = Gpus::of(2, tres, &[]);
+    let several = gpus.submit("several", "gpu:3g.20gb:1,gpu:a100_1g.5gb:2");
+    assert!(gpus.told("several").matches("MIG-").count() == 3);
+    gpus.go("several");
+    assert_eq!(gpus.cluster.wait_ended(&several, "State", SOON).unwrap(), "COMPLETED");
+    for column in ["ReqTRES%100", "AllocTRES%100"] {
+        let said = gpus.cluster.ok("sacct", &["-n", "-X", "-j", &several, "-o", column]).unwrap();
+        let mut parts: Vec<&str> = said.trim().split(',').filter(|part| part.starts_with("gres/")).collect();
+        parts.sort_unstable();
+        assert_eq!(parts, ["gres/gpu:1g.5gb=2", "gres/gpu:3g.20gb=1", "gres/gpu=3"], "{column}: {said}");
+    }
+}
+
+#[test]
+fn an_instance_that_cannot_be_made_fails_its_job_alone() {
+    let gpus = Gpus::of(1, "", &[]);
+    gpus.change("gpu a100", "fail nvmlGpuInstanceCreateComputeInstance 999 1\ngpu a100");
+    let options = ["-n1", "--gres", "gpu:3g.20gb:1", "-o", "/dev/null", "-t", "5", "--no-requeue"];
+    let failed = gpus.cluster.submit(&script("failed"), &options).unwrap();
+    // Whether it is held or ended by that, it does not run.
+    let gone = || {
+        let state = gpus.cluster.ok("squeue", &["-h", "-j", &failed, "-o", "%T %r"]);
+        state.map_or(true, |said| said.is_empty() || said.contains("launch failed requeued held"))
+    };
+    wait_for("the job whose slice cannot be made to be through", SOON, gone).unwrap();
+    assert!(!gpus.cluster.jobs().join("told-failed").exists(), "its script did not run");
+    wait_for("what was begun to be taken back", SOON, || gpus.instances().is_empty()).unwrap();
+    let next = gpus.submit("next", "gpu:7g.40gb:1");
+    assert!(gpus.told("next").starts_with("MIG-"), "the GPU works for the next one");
+    gpus.go("next");
+    assert_eq!(gpus.cluster.wait_ended(&next, "State", SOON).unwrap(), "COMPLETED");
+}
+
+#[test]
+fn a_gpu_that_is_lost_under_a_job_takes_only_itself_out() {
+    let gpus = Gpus::of(2, "", &[]);
+    let holder = gpus.submit("holder", "gpu:7g.40gb:1");
+    let on = gpus.told("holder").trim().rsplit(' ').next().unwrap().to_owned();
+    let (lost, other) = if on == "0" {
+        ("gpu a100-40 mig lost\ngpu a100-40 mig", "1")
+    } else {
+        ("gpu a100-40 mig\ngpu a100-40 mig lost", "0")
+    };
+    gpus.change("gpu a100-40 mig\ngpu a100-40 mig", lost);
+    wait_for("the node to say that it lost a GPU", SOON, || {
+        gpus.cluster.ok("sluice", &["node", "n1"]).is_ok_and(|said| said.contains("out of service"))
+    })
+    .unwrap();
+    let next = gpus.submit("next", "gpu:4g.20gb:1");
+    assert!(gpus.told("next").trim().ends_with(&format!(" {other}")), "the other GPU works on");
+    gpus.go("next");
+    assert_eq!(gpus.cluster.wait_ended(&next, "State", SOON).unwrap(), "COMPLETED");
+    gpus.go("holder");
+    gpus.cluster.wait_ended(&holder, "State", SOON).unwrap();
+    assert_eq!(
+        gpus.cluster.ok("sinfo", &["-h", "-o", "%T"]).unwrap(),
+        "idle",
+        "the node is not drained for it"
+    );
+}
+
+/// Stand-ins: the driver's table names capabilities whose device numbers are those of harmless devices of the kernel,
+/// so that the cgroup's filter is what lets a job open them or not.
+#[test]
+fn a_neighbours_capabilities_cannot_be_opened() {
+    if !nix::unistd::geteuid().is_root() || !PathBuf::from("/sys/fs/cgroup/devices/cgroup.procs").exists() {
+        eprintln!("passed over: device filters of cgroup v1 need root and their hierarchy");
+        return;
+    }
+    let stand_ins = nix::unistd::mkdtemp("/tmp/sluice-caps-XXXXXX").unwrap();
+    fs::create_dir_all(stand_ins.join("proc/driver/nvidia-caps")).unwrap();
+    fs::write(stand_ins.join("proc/devices"), "Character devices:\n  1 nvidia-caps\n").unwrap();
+    // zero and full for the lower half of the GPU, random and urandom for the upper one.
+    let minors = "gpu0/gi1/access 5\ngpu0/gi1/ci0/access 7\ngpu0/gi2/access 8\ngpu0/gi2/ci0/access 9\n";
+    fs::write(stand_ins.join("proc/driver/nvidia-caps/mig-minors"), minors).unwrap();
+    let mut gpus = Gpus::of(1, "TaskPlugin=task/cgroup", &[]);
+    gpus.cluster.executor("n1").unwrap().kill();
+    fs::write(gpus.cluster.folder().join("cgroup.conf"), "ConstrainDevices=yes\n").unwrap();
+    let root = stand_ins.to_str().unwrap().to_owned();
+    gpus.start_executor(&[("SLUICE_NVIDIA_ROOT", &root)]);
+    gpus.cluster.wait_idle(1).unwrap();
+    let facts = gpus.cluster.ok("sluice", &["node", "n1"]).unwrap();
+    if facts.contains("can open devices") {
+        eprintln!("passed over: {facts}");
+        fs::remove_dir_all(&stand_ins).unwrap();
+        return;
+    }
+    let opens = |name: &str| {
+        format!(
+            "#!/bin/sh\nfor n in zero full random urandom null; do (: < /dev/$n) 2>/dev/null && echo $n; done > opened-{name}.new\n\
+             mv opened-{name}.new opened-{name}\nuntil [ -e go-{name} ]; do sleep 0.05; done\n"
+        )
+    };
+    let names = ["one", "two"];
+    let options = ["-n1", "--gres", "gpu:3g.20gb:1", "-o", "/dev/null", "-t", "5"];
+    let jobs = names.map(|name| gpus.cluster.submit(&opens(name), &options).unwrap());
+    let mut opened = names.map(|name| {
+        let path = gpus.cluster.jobs().join(format!("opened-{name}"));
+        wait_for_some(&format!("job {name} to try"), SOON, || fs::read_to_string(&path).ok())
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", gpus.cluster.last_words()))
+    });
+    opened.sort();
+    assert_eq!(opened, ["random\nurandom\nnull\n", "zero\nfull\nnull\n"], "each its own two, and no others");
+    // The nodes of what was granted were made where they were missing.
+    for minor in [5, 7, 8, 9] {
+        assert!(stand_ins.join(format!("dev/nvidia-caps/nvidia-cap{minor}")).exists(), "{minor}");
+    }
+    for (name, job) in names.iter().zip(&jobs) {
+        gpus.go(name);
+        assert_eq!(gpus.cluster.wait_ended(job, "State", SOON).unwrap(), "COMPLETED");
+    }
+    fs::remove_dir_all(&stand_ins).unwrap();
 }

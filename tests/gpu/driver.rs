@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use executor::gpu::inventory::compare;
-use executor::gpu::node::{Gpus, PRETENDED};
+use executor::gpu::node::{Gpus, PRETENDED, Sources};
 use executor::gpu::nvml::Library;
 use executor::gpu::{Driver, Instance, code};
+use model::config::own::OwnConf;
 
 /// The library with a machine of its own.
 struct Machine {
@@ -53,6 +54,12 @@ impl Machine {
         let gpu = self.driver.observe().unwrap().remove(0).unwrap();
         self.driver.create(0, gpu.profile_named(profile).unwrap(), start)
     }
+}
+
+/// A node without a configuration.
+fn open(library: std::ffi::OsString) -> Gpus {
+    let sources = Sources { library: Some(library), ..Sources::default() };
+    Gpus::open(false, None, (None, &OwnConf::default()), &sources)
 }
 
 #[test]
@@ -116,7 +123,7 @@ fn a_creation_that_breaks_in_the_middle_is_taken_back() {
     assert!(fault.text.contains("could not be taken back: nvmlGpuInstanceDestroy"), "{fault}");
     // It is seen then, and not offered: no compute instance takes it.
     let observed = machine.driver.observe().unwrap();
-    let found = compare(None, None, &observed, &|_| None);
+    let found = compare(None, (None, &OwnConf::default()), &observed, &|_| None);
     assert_eq!((observed[0].as_ref().unwrap().instances.len(), found.gpus[0].instances.len()), (1, 0));
     assert!(machine.make("3g.40gb", 4).is_ok());
 }
@@ -136,7 +143,7 @@ fn a_lost_gpu_and_a_critical_error_concern_one_gpu() {
 #[test]
 fn the_node_says_what_fails_and_that_it_pretends() {
     let machine = Machine::new("gpu h200\ngpu h200\n");
-    let gpus = Gpus::open(false, None, None, Some(library().into_os_string()));
+    let gpus = open(library().into_os_string());
     let faults = || gpus.shown().iter().map(|gpu| gpu.fault.to_string()).collect::<Vec<_>>();
     assert_eq!(faults(), ["", ""]);
     // A program's own error is none of the GPU's.
@@ -156,9 +163,9 @@ fn the_node_says_what_fails_and_that_it_pretends() {
 
 #[test]
 fn without_a_library_the_rest_of_the_node_works() {
-    let missing = || Some("/nonexistent/libnvidia-ml.so.1".into());
-    let gpus = Gpus::open(false, None, None, missing());
+    let missing = || std::ffi::OsString::from("/nonexistent/libnvidia-ml.so.1");
+    let gpus = open(missing());
     assert!(!gpus.is_observed(), "nothing is configured: nothing is missing");
-    let error = Library::load(missing().unwrap_or_default().as_os_str()).err().unwrap();
+    let error = Library::load(&missing()).err().unwrap();
     assert!(error.starts_with("/nonexistent/libnvidia-ml.so.1: "), "{error}");
 }

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The capabilities of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Caps {
+    root: PathBuf,
     major: u32,
     minors: BTreeMap<String, u32>,
 }
@@ -22,17 +23,17 @@ impl Caps {
     pub fn read(root: &Path) -> Option<Self> {
         let devices = std::fs::read_to_string(root.join("proc/devices")).ok()?;
         let minors = std::fs::read_to_string(root.join("proc/driver/nvidia-caps/mig-minors")).ok()?;
-        Self::parse(&devices, &minors)
+        Self::parse(root, &devices, &minors)
     }
 
-    fn parse(devices: &str, minors: &str) -> Option<Self> {
+    fn parse(root: &Path, devices: &str, minors: &str) -> Option<Self> {
         let of_caps = |line: &str| line.trim().strip_suffix(" nvidia-caps")?.trim().parse().ok();
         let major = devices.lines().find_map(of_caps)?;
         let entry = |line: &str| {
             let (name, minor) = line.trim().rsplit_once(' ')?;
             Some((name.to_owned(), minor.parse().ok()?))
         };
-        Some(Self { major, minors: minors.lines().filter_map(entry).collect() })
+        Some(Self { root: root.to_owned(), major, minors: minors.lines().filter_map(entry).collect() })
     }
 
     /// The major of all of them.
@@ -58,13 +59,13 @@ impl Caps {
         names.iter().filter_map(|name| self.minors.get(name).copied()).collect()
     }
 
-    /// Makes the device files of these minors below `root` where they are missing.
+    /// Makes the device files of these minors, below the root that they were read from, where they are missing.
     ///
     /// # Errors
     /// The file system, or no right to make device files.
-    pub fn make_nodes(&self, root: &Path, minors: &[u32]) -> io::Result<()> {
+    pub fn make_nodes(&self, minors: &[u32]) -> io::Result<()> {
         use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-        let folder = root.join(FOLDER);
+        let folder = self.root.join(FOLDER);
         for minor in minors {
             let path = folder.join(format!("nvidia-cap{minor}"));
             if path.exists() {
@@ -91,18 +92,19 @@ impl Caps {
 #[cfg(test)]
 mod tests {
     use super::Caps;
+    use std::path::Path;
 
     #[test]
     fn capabilities_are_found_by_name() {
         let devices = "Character devices:\n195 nvidia\n237 nvidia-caps\n\nBlock devices:\n8 sd\n";
         let minors = "config 1\nmonitor 2\ngpu0/gi1/access 12\ngpu0/gi1/ci0/access 13\ngpu1/gi1/access 147\n";
-        let caps = Caps::parse(devices, minors).unwrap();
+        let caps = Caps::parse(Path::new("/"), devices, minors).unwrap();
         assert_eq!(caps.major(), 237);
         assert_eq!(caps.of_instance(0, 1, 0), [12, 13]);
         assert_eq!(caps.of_instance(0, 2, 0), [0; 0]);
         let mut all = caps.all(&[0]);
         all.sort_unstable();
         assert_eq!(all, [1, 2, 12, 13]);
-        assert_eq!(Caps::parse("195 nvidia\n", minors), None);
+        assert_eq!(Caps::parse(Path::new("/"), "195 nvidia\n", minors), None);
     }
 }

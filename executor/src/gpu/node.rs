@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::config::NodeConf;
@@ -48,6 +48,21 @@ pub struct Granted {
     pub instance: Option<MigInstance>,
 }
 
+/// Where GPUs are looked for.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The library to load instead of the system's.
+    pub library: Option<OsString>,
+    /// The folder that holds the driver's `proc` and `dev`: `/`, but for tests.
+    pub root: PathBuf,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { library: None, root: "/".into() }
+    }
+}
+
 /// What does not change while the executor runs.
 struct Setting {
     driver: Arc<dyn Driver>,
@@ -78,14 +93,13 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gpus {
-    /// Looks for the node's GPUs as the configuration says. `library` is the one to load instead of the system's.
-    /// Blocking.
+    /// Looks for the node's GPUs as the configuration says. Blocking.
     #[must_use]
     pub fn open(
         configured: bool,
         node: Option<&NodeConf>,
         (conf, own): (Option<&GresConf>, &OwnConf),
-        library: Option<OsString>,
+        sources: &Sources,
     ) -> Self {
         let auto = node.map_or(AutoDetect::Unsaid, |node| inventory::auto_detect(&node.name, conf));
         let wanted = match auto {
@@ -100,11 +114,11 @@ impl Gpus {
         if !wanted {
             return Self::default();
         }
-        let library = library.unwrap_or_else(|| LIBRARY.into());
+        let library = sources.library.clone().unwrap_or_else(|| LIBRARY.into());
         let driver: Arc<dyn Driver> = match Library::load(&library) {
             Ok(loaded) => Arc::new(loaded),
             Err(_) if !configured => return Self::default(),
-            Err(why) => match Files::read(Path::new("/")).ok().filter(|_| auto != AutoDetect::Nvml) {
+            Err(why) => match Files::read(&sources.root).ok().filter(|_| auto != AutoDetect::Nvml) {
                 Some(files) => Arc::new(files),
                 None => {
                     let missing = Some(format!("no GPU can be offered: {why}"));
@@ -119,7 +133,7 @@ impl Gpus {
                 }
             },
         };
-        Self::with(driver, node.cloned(), (conf.cloned(), own.clone()), Caps::read(Path::new("/")))
+        Self::with(driver, node.cloned(), (conf.cloned(), own.clone()), Caps::read(&sources.root))
     }
 
     /// With a driver. Blocking.
@@ -313,7 +327,7 @@ impl Gpus {
                 .map_or_else(Vec::new, |there| caps.of_instance(one.minor, there.gi, there.ci))
         };
         let minors: Vec<u32> = granted.iter().flat_map(of).collect();
-        caps.make_nodes(Path::new("/"), &minors)
+        caps.make_nodes(&minors)
             .map_err(|error| format!("the device files of MIG capabilities cannot be made: {error}"))?;
         Ok(minors)
     }

@@ -218,6 +218,16 @@ fn whole_fixed_and_dynamic_gpus_of_one_node() {
     assert!(both.starts_with("1:2g.10gb@4 2:2g.10gb@"), "fixed and dynamic in one request: {both}");
     let any = world.submit(wants("gpu:1", 10));
     assert_eq!(slices(&world, any), "wait", "without a type: what units are left, and none is");
+    world.cancel(ALICE, any);
+    for id in [whole, existing, named] {
+        world.exit(id, 0);
+    }
+    let mixed = world.submit(wants("gpu:a100:1,gpu:3g.20gb:2", 10));
+    let mixed = slices(&world, mixed);
+    assert!(
+        mixed.starts_with("0 1:3g.20gb@0 2:3g.20gb@"),
+        "a whole GPU, a fixed slice, one that is made: {mixed}"
+    );
 }
 
 #[test]
