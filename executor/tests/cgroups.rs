@@ -105,7 +105,7 @@ fn a_job_has_its_own_cores_and_no_other() {
 /// Asks the supervisor of a running job what it uses.
 fn usage(cluster: &Cluster, id: u32) -> Usage {
     let folder = cluster.run_folder(&key(id));
-    let mut stream = frame::connect(&folder.join("socket")).unwrap();
+    let mut stream = eventually("the socket", || frame::connect(&folder.join("socket")).ok());
     stream.write_all(&Frame::AskUsage.to_bytes()).unwrap();
     let mut decoder = Decoder::default();
     let mut buffer = [0; 4096];

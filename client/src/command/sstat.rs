@@ -3,8 +3,9 @@
 //! Owns its options and fields. The scheduler says which steps run and where they listen; the figures come from there, and
 //! only to the job's owner and administrators. What is not measured has an empty value, as in Slurm without its plugin.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use executor_supervisor::frame::{self, Decoder, Frame, Usage};
 use proto::v1::{Job, JobFilter, ListJobsRequest, Step};
@@ -21,6 +22,9 @@ use crate::table::units::clock;
 
 /// Longest wait for one supervisor.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for the socket of a script that has just begun, and the pause between two looks.
+const SOCKET_MAX: Duration = Duration::from_secs(2);
+const SOCKET_PAUSE: Duration = Duration::from_millis(50);
 
 const DEFAULT: &str = "JobID,MaxVMSize,MaxVMSizeNode,MaxVMSizeTask,AveVMSize,MaxRSS,MaxRSSNode,MaxRSSTask,AveRSS,MaxPages,\
 MaxPagesNode,MaxPagesTask,AvePages,MinCPU,MinCPUNode,MinCPUTask,AveCPU,NTasks,AveCPUFreq,ReqCPUFreqMin,ReqCPUFreqMax,\
@@ -200,11 +204,27 @@ fn wanted(job: &Job, selector: &Selector, all: bool) -> Vec<Step> {
     }
 }
 
+/// Connects; a batch script's socket may come a moment after the script, while its folder is there at once.
+async fn connect(path: &Path) -> std::io::Result<UnixStream> {
+    let begin = Instant::now();
+    loop {
+        let (_open, short) = frame::short_path(path)?;
+        match UnixStream::connect(short).await {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && begin.elapsed() < SOCKET_MAX
+                    && path.parent().is_some_and(Path::exists) =>
+            {
+                tokio::time::sleep(SOCKET_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 async fn ask(call: &Call, socket: &str) -> Option<Usage> {
     let exchange = async {
-        let path = PathBuf::from(socket);
-        let (_open, short) = frame::short_path(&path)?;
-        let mut stream = UnixStream::connect(short).await?;
+        let mut stream = connect(&PathBuf::from(socket)).await?;
         stream.write_all(&Frame::AskUsage.to_bytes()).await?;
         let mut decoder = Decoder::default();
         let mut buffer = [0; 4096];

@@ -51,6 +51,7 @@ pub(super) fn hands(fixed: &Arc<Fixed>, beside: &mpsc::Sender<Beside>) -> std::i
                 (key, start_supervisor(&place, &nursery, key, &launch, container))
             }
             Work::Again(key, attempt) => (key, hand_again(&place, &nursery, key, attempt)),
+            Work::Knock(key) => return nursery.knock(key),
             Work::Collect(key, owner, last) => return collect(&place, key, owner, last),
         };
         let event = match started {
@@ -169,6 +170,9 @@ impl Agent {
             return;
         }
         outbox.waiting.push_back(frame);
+        if key.step == StepId::Batch {
+            self.hands.push(Work::Knock(key));
+        }
         self.deliver(key);
     }
 

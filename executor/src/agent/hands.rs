@@ -19,6 +19,8 @@ pub(super) enum Work {
     Start(Key, Box<v1::Launch>, Option<Box<Container>>),
     /// Its folder is there; it is handed over for the so-manieth time.
     Again(Key, u32),
+    /// Something is to be told to its supervisor, which may have put its socket off.
+    Knock(Key),
     /// It is over; its submitter's ids, where this process started it, and whether no other run of its job is here.
     Collect(Key, Option<(u32, u32)>, bool),
 }

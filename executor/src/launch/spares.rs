@@ -79,5 +79,9 @@ impl Spares {
 /// Leaves what a run overwrites. A run without an outcome is not worth it.
 fn clean(folder: &Path) -> io::Result<()> {
     fs::rename(folder.join(OUTCOME_FILE), folder.join(BLANK_FILE))?;
-    fs::remove_file(folder.join(SOCKET_FILE))
+    match fs::remove_file(folder.join(SOCKET_FILE)) {
+        // A script that was over at once had none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
@@ -30,8 +31,9 @@ pub(crate) struct Handed {
 /// The socket is none, or broke.
 pub(crate) fn serve(socket: OwnedFd, signals: &OwnedFd) -> io::Result<Option<Handed>> {
     let title = sys::Title::find();
-    let mut serials: HashMap<i32, u64> = HashMap::new();
-    let mut buffer = vec![0; MESSAGE_MAX];
+    // Not given back in a fork: that would copy the pages that they lie in.
+    let mut serials: ManuallyDrop<HashMap<i32, u64>> = ManuallyDrop::default();
+    let mut buffer = ManuallyDrop::new(vec![0; MESSAGE_MAX]);
     loop {
         let mut fds = [socket.as_raw_fd(), signals.as_raw_fd()].map(|fd| libc::pollfd {
             fd,
@@ -52,8 +54,15 @@ pub(crate) fn serve(socket: OwnedFd, signals: &OwnedFd) -> io::Result<Option<Han
         if length == 0 {
             return Ok(None);
         }
-        let (Ok(order), Some(lock)) = (Order::decode(&buffer[..length]), lock) else {
-            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        let (order, lock) = match (Order::decode(&buffer[..length]), lock) {
+            (Ok(order), Some(lock)) if !order.is_knock() => (order, lock),
+            (Ok(order), None) if order.is_knock() => {
+                // Only children that were not waited for are listed: the number is still theirs.
+                let known = serials.iter().find(|(_, serial)| **serial == order.serial);
+                known.into_iter().for_each(|(pid, _)| sys::kill(*pid, sys::KNOCK));
+                continue;
+            }
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidData)),
         };
         match sys::fork_into(None) {
             Ok(Forked::Child) => {

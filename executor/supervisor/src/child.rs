@@ -15,7 +15,7 @@ use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
 use crate::tree::Tree;
-use crate::{inside, sys};
+use crate::{guard, inside, sys};
 
 /// Ends of the task's streams that the supervisor holds the other ends of, by stream; `None`: a file.
 #[derive(Default)]
@@ -39,7 +39,7 @@ const PREFIX: &str = "slurmstepd: error: ";
 
 /// Becomes the task.
 pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {
-    let failed = match tree.join().and_then(|()| prepare(spec, task, ends)) {
+    let failed = match guard::lower().and_then(|()| tree.join()).and_then(|()| prepare(spec, task, ends)) {
         Ok(environment) => run_program(spec, task, environment),
         Err(sentence) => sentence,
     };
@@ -403,7 +403,7 @@ fn execute_only(program: &[u8], environment: &[Vec<u8>]) -> ! {
 /// Becomes a task's epilog: the user's rights and environment, no streams.
 pub(crate) fn become_epilog(spec: &Spec, task: &Task, tree: &Tree, epilog: &[u8]) -> ! {
     let streams = Task { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..task.clone() };
-    match tree.join().and_then(|()| prepare(spec, &streams, Ends::default())) {
+    match guard::lower().and_then(|()| tree.join()).and_then(|()| prepare(spec, &streams, Ends::default())) {
         Ok(environment) => execute_only(epilog, &environment),
         Err(_) => sys::exit_now(1),
     }
@@ -412,6 +412,7 @@ pub(crate) fn become_epilog(spec: &Spec, task: &Task, tree: &Tree, epilog: &[u8]
 /// Becomes a writer of one line into the job's own file, with the user's rights.
 pub(crate) fn become_note(spec: &Spec, path: &[u8], line: &str) -> ! {
     let open = || {
+        guard::lower()?;
         sys::become_user(spec.uid, spec.gid, &spec.groups).map_err(|error| words(&error))?;
         sys::open(&c_string(path)?, libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK, 0)
             .map_err(|error| words(&error))

@@ -15,7 +15,9 @@
 mod as_user;
 mod brood;
 mod child;
+mod door;
 mod groups;
+mod guard;
 mod inside;
 mod pmi;
 mod probe;
@@ -30,7 +32,6 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
 use executor_supervisor::nursery;
@@ -39,6 +40,7 @@ use executor_supervisor::spec::Spec;
 use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE};
 
 use crate::brood::Handed;
+use crate::door::Door;
 use crate::run::Run;
 use crate::tree::{Made, Tree};
 
@@ -55,7 +57,8 @@ fn main() -> ExitCode {
     }
     let ended = if argument == nursery::ARGUMENT { brood() } else { alone(&argument) };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        // Nothing is left to be cleaned up: what the library does at an end costs a short job more than it should.
+        Ok(()) => sys::exit_now(0),
         Err((status, sentence)) => {
             eprintln!("sluice-supervisor: error: {}: {sentence}", argument.display());
             ExitCode::from(status)
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
 /// Started for one run.
 fn alone(folder: &OsStr) -> Result<(), (u8, String)> {
     let lock = sys::keep(0).map_err(|error| (2, error.to_string()))?;
+    guard::raise();
     quiet_input().map_err(|error| (6, format!("/dev/null: {error}")))?;
     let signals = sys::take_signals().map_err(|error| (6, format!("signals: {error}")))?;
     supervise(folder, lock, &signals)
@@ -75,6 +79,8 @@ fn alone(folder: &OsStr) -> Result<(), (u8, String)> {
 fn brood() -> Result<(), (u8, String)> {
     let failed = |error: io::Error| (6, format!("nursery: {error}"));
     let socket = sys::keep(0).map_err(failed)?;
+    // Its forks inherit it.
+    guard::raise();
     quiet_input().map_err(failed)?;
     // A signal for the executor's terminal is not for it.
     sys::new_session();
@@ -98,7 +104,8 @@ fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8
     sys::new_session();
     let failed = |what: &'static str| move |error: io::Error| (6, format!("{what}: {error}"));
     sys::become_subreaper().map_err(failed("subreaper"))?;
-    let listener = listen().map_err(failed(SOCKET_FILE))?;
+    let door =
+        if Door::can_wait(&spec) { Door::later() } else { Door::open().map_err(failed(SOCKET_FILE))? };
     let Made { tree, detail, fatal } = Tree::make(&spec);
     if let Err(error) = mark_begun() {
         tree.remove();
@@ -113,7 +120,7 @@ fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8
         tree.remove();
         Outcome { kind: Kind::LaunchFailed, detail, ..nothing() }
     } else {
-        Run::new(spec, tree, detail).go(&listener, signals)
+        Run::new(spec, tree, detail, door).go(signals)
     };
     write_outcome(&outcome.encode(&name)).map_err(failed(OUTCOME_FILE))?;
     drop(lock);
@@ -147,20 +154,6 @@ fn read_spec(lock: &OwnedFd) -> Result<Spec, String> {
     let mut bytes = Vec::new();
     fs::File::from(file).read_to_end(&mut bytes).map_err(|error| format!("specification: {error}"))?;
     Spec::decode(&bytes).map_err(|error| format!("specification {error}"))
-}
-
-fn listen() -> io::Result<UnixListener> {
-    match fs::remove_file(SOCKET_FILE) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // Anybody may connect; who they are is asked of the kernel. (Changing the mode later costs more than all else.)
-    let before = sys::set_umask(0o111);
-    let listener = UnixListener::bind(SOCKET_FILE);
-    sys::set_umask(before);
-    let listener = listener?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// From here on the run has begun. It need not reach the disk: what it tells (kill what is left) matters

@@ -14,7 +14,8 @@ pub const MESSAGE_MAX: usize = 8192;
 pub const NEWS_MAX: usize = MESSAGE_MAX / NEWS_BYTES;
 const NEWS_BYTES: usize = 13;
 
-/// One run to be supervised. Its specification travels beside it as an open file.
+/// One run to be supervised. Its specification travels beside it as an open file. Without one, and with no folder, it is
+/// about a run that was handed over before: see [`knock`](Self::knock).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Names the run in the news about it.
@@ -24,6 +25,18 @@ pub struct Order {
 }
 
 impl Order {
+    /// Asks for the supervisor of an earlier order to make its socket now, where it has put that off.
+    #[must_use]
+    pub fn knock(serial: u64) -> Self {
+        Self { serial, folder: Vec::new() }
+    }
+
+    /// Whether it is such a message.
+    #[must_use]
+    pub fn is_knock(&self) -> bool {
+        self.folder.is_empty()
+    }
+
     /// The bytes of the message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -112,6 +125,9 @@ mod tests {
         let order = Order { serial: u64::MAX, folder: b"/run/\xff 7.batch.1".to_vec() };
         let bytes = order.encode();
         assert_eq!(Order::decode(&bytes), Ok(order));
+        assert!(
+            Order::decode(&Order::knock(7).encode()).is_ok_and(|knock| knock.is_knock() && knock.serial == 7)
+        );
         for cut in 0..bytes.len() {
             assert!(Order::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }

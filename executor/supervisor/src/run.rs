@@ -13,7 +13,6 @@ mod helper;
 mod serve;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use executor_supervisor::frame::{Cause, Frame, Stream};
@@ -23,6 +22,7 @@ use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
 use crate::child::{self, Ends, SETUP_FAILED_SIGNAL};
+use crate::door::Door;
 use crate::pmi::Desk;
 use crate::session::Session;
 use crate::streams::{Input, Output, Streams};
@@ -74,6 +74,7 @@ pub(crate) struct Run {
     desk: Option<Box<Desk>>,
     /// The program that serves them in its place, while tasks run.
     helper: Option<i32>,
+    door: Door,
     sessions: Vec<Session>,
     /// Numbered events for the client, sent in this order.
     events: Vec<Frame>,
@@ -101,7 +102,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(spec: Spec, tree: Tree, detail: String) -> Self {
+    pub(crate) fn new(spec: Spec, tree: Tree, detail: String, door: Door) -> Self {
         let now = Instant::now();
         Self {
             warning_due: spec.warning.is_some(),
@@ -112,6 +113,7 @@ impl Run {
             streams: Streams::new(),
             desk: None,
             helper: None,
+            door,
             sessions: Vec::new(),
             events: Vec::new(),
             helpers: Vec::new(),
@@ -134,14 +136,14 @@ impl Run {
     }
 
     /// Starts the tasks and stays until nothing is left of them.
-    pub(crate) fn go(mut self, listener: &UnixListener, signals: &OwnedFd) -> Outcome {
+    pub(crate) fn go(mut self, signals: &OwnedFd) -> Outcome {
         self.start_tasks();
         // The environment is the largest part and is needed again only by epilogs.
         if self.spec.task_epilogs.is_empty() {
             self.spec.environment = Vec::new();
         }
         while !self.is_over() {
-            self.wait(listener, signals);
+            self.wait(signals);
             self.reap();
             self.keep_time();
             self.exchange();
@@ -250,9 +252,9 @@ impl Run {
         }
     }
 
-    fn wait(&mut self, listener: &UnixListener, signals: &OwnedFd) {
+    fn wait(&mut self, signals: &OwnedFd) {
         const READ: i16 = libc::POLLIN;
-        let mut fds = vec![entry(signals.as_raw_fd(), READ), entry(listener.as_raw_fd(), READ)];
+        let mut fds = vec![entry(signals.as_raw_fd(), READ), entry(self.door.raw(), READ)];
         for session in &self.sessions {
             let events = if session.wants_to_write() { READ | libc::POLLOUT } else { READ };
             fds.push(entry(session.stream().as_raw_fd(), events));
@@ -272,8 +274,8 @@ impl Run {
         if sys::poll(&mut fds, self.timeout_ms()).is_err() {
             return;
         }
-        if fds[0].revents != 0 {
-            sys::drain(signals.as_fd());
+        if fds[0].revents != 0 && sys::drain(signals.as_fd()) {
+            self.door.hurry();
         }
         for (output, seen) in self.streams.outputs.iter_mut().zip(&fds[outputs_at..]) {
             if seen.revents != 0 {
@@ -298,8 +300,7 @@ impl Run {
             }
         }
         if fds[1].revents != 0
-            && let Ok((stream, _)) = listener.accept()
-            && let Ok(session) = Session::new(stream)
+            && let Some(session) = self.door.admit()
         {
             self.admit(session);
         }
@@ -343,6 +344,7 @@ impl Run {
             self.first_kill_at(),
             self.kill_again.map(|(at, _)| at),
             self.client_deadline(),
+            self.door.due(),
         ];
         match next.into_iter().flatten().min() {
             // Rounded up, so that the deadline is past on waking.

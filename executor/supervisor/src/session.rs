@@ -117,6 +117,8 @@ impl Session {
     }
 
     /// Reads one buffer full of what has arrived and hands out its frames.
+    // By itself, for its buffer: as `Output::fill`.
+    #[inline(never)]
     pub(crate) fn receive(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
         let mut buffer = [0_u8; 16 * 1024];

@@ -83,6 +83,8 @@ impl Output {
     }
 
     /// Reads what is there. True: nothing more is in the pipe now, or will ever be.
+    // By itself: its buffer must not be part of the frame that every supervisor's main loop touches.
+    #[inline(never)]
     pub(crate) fn fill(&mut self) -> bool {
         let Some(fd) = &self.fd else { return true };
         let mut bytes = [0_u8; OUTPUT_CHUNK];

@@ -75,26 +75,27 @@ pub(crate) fn error_text(errno: i32) -> String {
 /// Forks; the child starts inside `cgroup` (an open cgroup2 directory) where one is given.
 pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    let pid = match cgroup {
-        // SAFETY: single-threaded, so the child may run any code.
-        None => i64::from(check(unsafe { libc::fork() })?),
-        Some(directory) => {
-            // struct clone_args of version 2: eleven 64-bit fields, the last is the cgroup's fd.
-            let mut arguments = [0_u64; 11];
-            arguments[0] = CLONE_INTO_CGROUP;
-            arguments[4] = libc::SIGCHLD as u64;
-            arguments[10] = u64::try_from(directory.as_raw_fd()).expect("an open fd is not negative");
-            // SAFETY: the array outlives the call and has the size that is passed; with no stack given
-            // the child goes on on a copy of this one, as after fork; single-threaded.
-            let pid = unsafe {
-                libc::syscall(libc::SYS_clone3, arguments.as_ptr(), std::mem::size_of_val(&arguments))
-            };
-            if pid < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            pid
+    // struct clone_args of version 2: eleven 64-bit fields, the last is the cgroup's fd.
+    let mut arguments = [0_u64; 11];
+    arguments[4] = libc::SIGCHLD as u64;
+    if let Some(directory) = cgroup {
+        arguments[0] = CLONE_INTO_CGROUP;
+        arguments[10] = u64::try_from(directory.as_raw_fd()).expect("an open fd is not negative");
+    }
+    // Not the library's fork, which writes into pages that parent and child would share.
+    // SAFETY: the array outlives the call and has the size that is passed; with no stack given the child goes on
+    // on a copy of this one, as after fork; single-threaded, so it may run any code.
+    let mut pid =
+        unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), std::mem::size_of_val(&arguments)) };
+    if pid < 0 {
+        let error = io::Error::last_os_error();
+        if cgroup.is_some() || error.raw_os_error() != Some(libc::ENOSYS) {
+            return Err(error);
         }
-    };
+        // A filter that does not know the call.
+        // SAFETY: single-threaded, so the child may run any code.
+        pid = i64::from(check(unsafe { libc::fork() })?);
+    }
     match i32::try_from(pid).expect("a pid fits i32") {
         0 => Ok(Forked::Child),
         pid => Ok(Forked::Parent(pid)),
@@ -178,7 +179,10 @@ pub(crate) fn new_group() {
 const IGNORED: [libc::c_int; 6] =
     [libc::SIGPIPE, libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGQUIT, libc::SIGTSTP];
 
-/// SIGCHLD is read from the returned descriptor; what would end or stop the supervisor is ignored, everything else
+/// Asks a supervisor to make its socket now.
+pub(crate) const KNOCK: libc::c_int = libc::SIGUSR1;
+
+/// SIGCHLD and [`KNOCK`] are read from the returned descriptor; what would end or stop the supervisor is ignored, everything else
 /// is as a process begins; all are blocked. Forks keep all of it, the descriptor included.
 pub(crate) fn take_signals() -> io::Result<OwnedFd> {
     for signal in 1..=64 {
@@ -195,6 +199,7 @@ pub(crate) fn take_signals() -> io::Result<OwnedFd> {
         libc::sigprocmask(libc::SIG_SETMASK, every.as_ptr(), std::ptr::null_mut());
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigaddset(set.as_mut_ptr(), KNOCK);
     }
     // SAFETY: the set is initialised; the result is a new descriptor owned by nobody else.
     unsafe {
@@ -217,10 +222,14 @@ pub(crate) fn give_signals_back() {
     }
 }
 
-/// Empties a signal descriptor: SIGCHLD is there once or not at all.
-pub(crate) fn drain(fd: BorrowedFd<'_>) {
+/// Empties a signal descriptor: each signal is there once or not at all. Whether [`KNOCK`] was.
+pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
+    const ENTRY: usize = std::mem::size_of::<libc::signalfd_siginfo>();
+    let mut buffer = [0_u8; 2 * ENTRY];
     // Nothing there is as good.
-    let _ = read(fd, &mut [0_u8; 256]);
+    let count = read(fd, &mut buffer).unwrap_or(0);
+    // An entry begins with the signal's number, of four bytes.
+    buffer[..count].chunks_exact(ENTRY).any(|entry| entry.starts_with(&KNOCK.to_ne_bytes()))
 }
 
 /// Takes one message with at most one open file beside it, close-on-exec. No bytes: the other end is gone.
@@ -352,6 +361,18 @@ pub(crate) fn set_limit(resource: u32, soft: u64) -> io::Result<()> {
         // SAFETY: the struct is valid for reads. Refused: the limit stays as it is.
         unsafe { libc::setrlimit(resource, &raw const less) };
     })
+}
+
+/// Raises the soft limit of open files to the hard one.
+pub(crate) fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is valid for writes, then for reads. Refused: the limit stays as it is.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
 }
 
 pub(crate) fn change_dir(path: &CStr) -> io::Result<()> {

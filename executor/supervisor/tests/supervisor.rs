@@ -1,5 +1,7 @@
 //! The supervisor's program, run as an executor runs it: real processes, files and sockets.
 
+#[path = "supervisor/guard.rs"]
+mod guard;
 mod support;
 
 use std::collections::BTreeMap;
@@ -11,11 +13,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Position, Scope, Stream};
+use executor_supervisor::frame::{self, ALL_RANKS, Cause, Frame, Position, Scope, Stream};
 use executor_supervisor::nursery::{ARGUMENT, Fate, MESSAGE_MAX, News, Order};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::{Rlimit, Spec, Stdio, Warning};
-use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SPEC_FILE};
+use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE, SPEC_FILE};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
 };
@@ -564,6 +566,7 @@ fn another_user_is_not_heard() {
     // A terminate frame of cause 0 without a note, sent by a user who is neither root nor the owner.
     let bytes = cancel(Cause::Cancel).to_bytes();
     let escaped: String = bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    eventually("the socket", || place.run().join("socket").exists().then_some(()));
     let script = format!(
         "import socket; s=socket.socket(socket.AF_UNIX); s.connect({:?}); s.sendall(b'{escaped}'); print(len(s.recv(100)))",
         place.run().join("socket").display().to_string()
@@ -783,6 +786,12 @@ fn a_nursery_makes_supervisors_that_outlive_it() {
     };
     assert_eq!(outcome(&one).unwrap().exit, code(4));
     wait_for_file(&other, "begun");
+    // A script's socket may come later than it; one of nobody's runs is passed over.
+    for serial in [99, 8] {
+        let knock = Order::knock(serial).encode();
+        sendmsg::<()>(ours.as_raw_fd(), &[IoSlice::new(&knock)], &[], MsgFlags::empty(), None).unwrap();
+    }
+    eventually("the script's socket", || frame::connect(&other.run().join(SOCKET_FILE)).ok());
     let pid = children(nursery.id()).pop().expect("the other supervisor");
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(

@@ -20,6 +20,9 @@ const HELPER_MAX: Duration = Duration::from_secs(10);
 impl Run {
     pub(super) fn keep_time(&mut self) {
         let now = Instant::now();
+        if let Err(error) = self.door.keep(now) {
+            self.note_detail(format!("it cannot be reached: no socket: {error}"));
+        }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.warning_at()) {
             self.warning_due = false;

@@ -15,6 +15,7 @@ use nix::libc;
 
 use super::{Run, Why, entry};
 use crate::child;
+use crate::guard;
 use crate::streams::{Input, Output};
 use crate::sys::{self, Forked};
 
@@ -138,7 +139,8 @@ fn become_helper(spec: &executor_supervisor::spec::Spec, program: &[u8], gifts: 
     sys::new_group();
     let [exchange, file, answer] = gifts;
     // To high places first, so that none is overwritten before it has been moved.
-    let placed = sys::become_user(spec.uid, spec.gid, &spec.groups).and_then(|()| {
+    let lowered = guard::lower().map_err(std::io::Error::other);
+    let placed = lowered.and_then(|()| sys::become_user(spec.uid, spec.gid, &spec.groups)).and_then(|()| {
         let (file, answer) =
             (sys::keep_above(file.as_raw_fd(), 16)?, sys::keep_above(answer.as_raw_fd(), 16)?);
         sys::place(exchange.as_fd(), 0)?;
