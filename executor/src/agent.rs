@@ -28,6 +28,7 @@ use crate::cgroup;
 use crate::container::Containers;
 use crate::control::Delivery;
 use crate::crash::{self, Point};
+use crate::figures::Figures;
 use crate::gpu::bind::Visible;
 use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::Gpus;
@@ -104,6 +105,8 @@ pub struct Fixed {
     pub job_mapping: Option<JobMapping>,
     /// The site's programs around jobs.
     pub hooks: Hooks,
+    /// What is counted.
+    pub figures: Arc<Figures>,
     /// The configuration file, for programs of the site; empty: there is none.
     pub conf: String,
 }
@@ -175,6 +178,8 @@ pub struct Agent {
     fixed: Arc<Fixed>,
     runs: table::Table,
     launches: HashMap<Key, Box<v1::Launch>>,
+    /// When runs were ordered that have no supervisor yet.
+    ordered: HashMap<Key, Instant>,
     outboxes: BTreeMap<Key, Outbox>,
     /// User and group of runs that this process started.
     owners: HashMap<Key, (u32, u32)>,
@@ -240,6 +245,7 @@ impl Agent {
             fixed,
             runs: table::Table::new(beginning.runs),
             launches: HashMap::new(),
+            ordered: HashMap::new(),
             outboxes: BTreeMap::new(),
             owners: HashMap::new(),
             preparing: HashMap::new(),
@@ -307,6 +313,7 @@ impl Agent {
             if let Some(fatal) = self.fatal.take() {
                 return Err(fatal);
             }
+            self.fixed.figures.set_runs(self.runs.len());
             waits = self.flush();
         }
         self.finish(&mut ears).await
@@ -413,12 +420,14 @@ impl Agent {
         match signal {
             Signal::Connected { session, up, close } => {
                 let registration = self.registration();
+                self.fixed.figures.sessions.one();
                 self.session = Some(Session { number: session, up, close: Some(close), epoch: None });
                 self.send(Up::Register(registration));
             }
             Signal::Disconnected { session } => {
                 if self.session.as_ref().is_some_and(|current| current.number == session) {
                     tracing::info!("the scheduler is gone; jobs go on");
+                    self.fixed.figures.set_connected(false);
                     self.session = None;
                 }
             }
@@ -431,8 +440,33 @@ impl Agent {
         }
     }
 
+    /// What of an event is counted, and told in the log: one line for each run that could not be started.
+    fn count(&mut self, key: Key, event: &Event) {
+        let figures = &self.fixed.figures;
+        match event {
+            Event::Launch => {
+                figures.launches.one();
+                self.ordered.insert(key, Instant::now());
+            }
+            Event::Started { .. } => {
+                if let Some(at) = self.ordered.remove(&key) {
+                    figures.start.note(at.elapsed());
+                }
+            }
+            Event::Gone(outcome) => {
+                self.ordered.remove(&key);
+                if figures.end(outcome) {
+                    let (node, why) = (&self.fixed.node, &outcome.detail);
+                    tracing::error!(job = key.job_id, run = %key, node, why, "a run could not be started");
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Asks the table and does what it says.
     fn happen(&mut self, key: Key, event: Event) {
+        self.count(key, &event);
         for action in self.runs.happen(key, event, host::now_ms()) {
             match action {
                 Action::Log(mark @ Mark::Ended(_), then) if self.has_slices(key) => {

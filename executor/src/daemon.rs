@@ -4,20 +4,26 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use model::config::SlurmConf;
 use model::config::cgroup::CgroupConf;
 use model::config::gres::GresConf;
+use model::config::log::LogConf;
 use model::config::own::{self, OwnConf};
 use model::place::DEFAULT_CONF;
 use proto::v1;
+use service::log::Log;
+use service::notify::Manager;
+use service::pages;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::{Agent, Fixed};
 use crate::cgroup::policy::{Machine, Policy};
 use crate::cgroup::{self, Cgroups, attest};
 use crate::container::{self, Containers};
+use crate::figures::{self, Answers, Figures};
 use crate::gpu::dcgm::JobMapping;
 use crate::gpu::node::{Gpus, Sources};
 use crate::hooks::{self, Hooks};
@@ -43,6 +49,7 @@ const CLIENT_GRACE_MS: u64 = 60_000;
 pub async fn run(
     arguments: Arguments,
     variables: Variables,
+    log: Log,
     stop: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     let uid = nix::unistd::geteuid().as_raw();
@@ -52,6 +59,9 @@ pub async fn run(
     let named = conf_path.as_deref().zip(conf.as_ref());
     let identity =
         settings::identify(&arguments, &variables, named, uid, &hostname).map_err(|why| anyhow!(why))?;
+    if let Some(conf) = &conf {
+        log.configure(&LogConf::of_executor(conf, &identity.node, &hostname), None);
+    }
     let supervisor = supervisor_path(&arguments)?;
     // Files of ours are closed to others where that is not said otherwise.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -73,6 +83,10 @@ pub async fn run(
         runs = spool.memory.runs.len(),
         "executor starts"
     );
+    let own = conf_path.as_deref().map(read_own).transpose()?.unwrap_or_default();
+    let answers = Answers { figures: Arc::new(Figures::default()), cgroups: cgroups.describe().into() };
+    let port = arguments.metrics_port.or(own.executor_metrics_port);
+    let socket = answer(&answers, &spool.place, port)?;
     let tmp = conf.as_ref().map_or("/tmp", |conf| &*conf.tmp_fs).replace("%n", &identity.node);
     let asked = container::Settings::default();
     let asked = container::Settings {
@@ -124,6 +138,7 @@ pub async fn run(
         gpus,
         job_mapping,
         hooks,
+        figures: Arc::clone(&answers.figures),
         conf: conf_path.as_deref().map_or_else(String::new, |path| path.display().to_string()),
     });
     fixed.hooks.check_health(&fixed.node, &fixed.conf).await;
@@ -149,11 +164,50 @@ pub async fn run(
     let (agent, ears) = Agent::new(fixed, beginning, logbook, committed, signals)
         .context("cannot start the threads that start runs")?;
     let dialling = tokio::spawn(uplink::run(identity.sockets, signals_in));
+    let manager = Manager::of_environment();
+    manager.ready("jobs are taken back; dialling the scheduler");
+    let watched = manager.alive_every().map(|every| tokio::spawn(watched(manager.clone(), every)));
     let ended = agent.run(ears, stop).await;
+    manager.stopping();
+    if let Some(watched) = watched {
+        watched.abort();
+    }
+    if let Some(socket) = socket {
+        // The next one replaces it, if it stays.
+        let _ = fs::remove_file(socket);
+    }
     dialling.abort();
     probing.abort();
     spool::leave(&spool.run_root);
     ended.map_err(|why| anyhow!(why))
+}
+
+/// Says that the executor is alive, from the thread that the agent runs on.
+async fn watched(manager: Manager, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        manager.alive();
+    }
+}
+
+/// Answers for figures and health: on a socket in the executor's folder, where that can be, and on a port that is asked for.
+fn answer(answers: &Answers, folder: &Path, port: Option<u16>) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(port) = port {
+        let listener = pages::listen_port(port)
+            .with_context(|| format!("port {port} of 127.0.0.1, for figures, cannot be listened on"))?;
+        tokio::spawn(pages::serve_port(answers.clone(), listener, std::future::pending()));
+    }
+    match figures::listen(folder) {
+        Ok((listener, path)) => {
+            tokio::spawn(pages::serve_socket(answers.clone(), listener, std::future::pending()));
+            Ok(Some(path))
+        }
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "there is no socket for figures and health");
+            Ok(None)
+        }
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

@@ -16,6 +16,7 @@ pub mod container;
 pub mod control;
 mod crash;
 pub mod daemon;
+pub mod figures;
 pub mod gpu;
 pub mod hooks;
 pub mod host;

@@ -1,16 +1,29 @@
 //! `sluice-executor`: runs the jobs of one node. See `--help`.
 //!
-//! SIGTERM and SIGINT end it; its jobs go on, and the next executor on the same state takes them back.
+//! SIGTERM and SIGINT end it; its jobs go on, and the next executor on the same state takes them back. SIGUSR2 opens its
+//! log file again.
 
 use std::process::ExitCode;
 
 use executor::settings::{self, Arguments, Command, Variables};
+use model::config::log::Level;
+use service::log::Log;
+use service::notify::Manager;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 fn main() -> ExitCode {
     let arguments = match settings::parse(std::env::args().skip(1)) {
         Ok(Command::Run(arguments)) => arguments,
+        Ok(Command::HoldCgroup) => {
+            return match hold_cgroup() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("sluice-executor: error: {error:#}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Ok(Command::Help) => {
             print!("{}", settings::USAGE);
             return ExitCode::SUCCESS;
@@ -26,8 +39,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    start_log(arguments.json);
-    match start(arguments) {
+    let log = Log::start(TARGETS, arguments.json, arguments.verbose.then_some(Level::Debug));
+    match start(arguments, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sluice-executor: error: {error:#}");
@@ -36,16 +49,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(json: bool) {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
-    if json {
-        log.json().init();
-    } else {
-        log.with_ansi(false).init();
-    }
-}
+/// Ours, among all that speaks in the log.
+const TARGETS: &[&str] = &["executor", "sluice_executor", "service"];
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
+fn start(arguments: Arguments, log: Log) -> anyhow::Result<()> {
     // One thread for agent and connection: a message wakes nobody else. What blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let variables = Variables::read(|name| std::env::var(name).ok());
@@ -53,6 +60,13 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         let (stop, stopped) = oneshot::channel();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut rotated = signal(SignalKind::user_defined2())?;
+        let reopened = log.clone();
+        tokio::spawn(async move {
+            while rotated.recv().await.is_some() {
+                reopened.reopen();
+            }
+        });
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -61,9 +75,25 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             tracing::info!("stopping; jobs go on");
             let _ = stop.send(());
         });
-        executor::daemon::run(arguments, variables, stopped).await
+        executor::daemon::run(arguments, variables, log, stopped).await
     });
     // What still runs beside (removals, look-ups) is not waited for.
     runtime.shutdown_background();
     ended
+}
+
+/// Keeps a delegated cgroup in being, until SIGTERM.
+fn hold_cgroup() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let held = executor::cgroup::hold().map_err(anyhow::Error::msg)?;
+        Manager::of_environment().ready(&format!("SLUICE_CGROUP={}", held.display()));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
 }

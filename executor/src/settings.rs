@@ -8,8 +8,9 @@ use model::place::{DEFAULT_CONF, Place};
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
-Usage: sluice-executor [-N NODE] [--conf FILE] [--state DIR] [--supervisor FILE] [--log-json]
+Usage: sluice-executor [-N NODE] [--conf FILE] [--state DIR] [--supervisor FILE] [--log-json] [-v]
                        [--apptainer FILE] [--container-cache DIR] [--container-cache-mib N]
+                       [--metrics-port N]
 
 Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlived an earlier executor.
 
@@ -24,7 +25,13 @@ Runs the jobs of one node. Dials the scheduler, and takes jobs back that outlive
       --container-cache-mib N    what they may take, in MiB (default: 20480)
       --dcgm-job-mapping DIR  where dcgm-exporter is told which jobs have which GPU
                               (its option --hpc-job-mapping-dir)
+      --metrics-port N  answer /metrics, /livez and /readyz on this port of 127.0.0.1
+                     (default: ExecutorMetricsPort of sluice.conf, else only on http.sock in
+                     the state folder)
       --log-json     log as JSON
+  -v, --verbose      say more (debug)
+      --hold-cgroup  run no jobs: hold the cgroup of this process, which was delegated to it, for
+                     executors that name it in SLUICE_CGROUP (sluice-jobs.service does this)
   -V, --version      print the version and exit
   -h, --help         print this and exit
 
@@ -49,6 +56,10 @@ pub struct Arguments {
     pub supervisor: Option<PathBuf>,
     /// `--log-json`.
     pub json: bool,
+    /// `-v`: say more.
+    pub verbose: bool,
+    /// `--metrics-port`.
+    pub metrics_port: Option<u16>,
     /// `--dcgm-job-mapping`.
     pub job_mapping: Option<PathBuf>,
     /// `--apptainer`.
@@ -64,6 +75,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run with these.
     Run(Arguments),
+    /// Hold a cgroup for executors.
+    HoldCgroup,
     /// Print the usage.
     Help,
     /// Print the version.
@@ -98,6 +111,12 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--supervisor" => found.supervisor = Some(value()?.into()),
             "--dcgm-job-mapping" => found.job_mapping = Some(value()?.into()),
             "--log-json" => found.json = true,
+            "-v" | "--verbose" => found.verbose = true,
+            "--metrics-port" => {
+                let text = value()?;
+                let port = text.parse().ok().filter(|port| *port > 0);
+                found.metrics_port = Some(port.ok_or_else(|| format!("\"{text}\" is no port"))?);
+            }
             "--apptainer" => found.apptainer = Some(value()?.into()),
             "--container-cache" => found.container_cache = Some(value()?.into()),
             "--container-cache-mib" => {
@@ -105,6 +124,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
                 let mib = text.parse().map_err(|_| format!("\"{text}\" is no number of MiB"))?;
                 found.container_cache_mib = Some(mib);
             }
+            "--hold-cgroup" => return Ok(Command::HoldCgroup),
             "-h" | "--help" => return Ok(Command::Help),
             "-V" | "--version" => return Ok(Command::Version),
             _ => return Err(format!("unknown option {name}")),
@@ -264,6 +284,8 @@ mod tests {
         assert_eq!(found.node.as_deref(), Some("c1"));
         assert_eq!((found.conf, found.state), (Some("/x".into()), Some("/s".into())));
         assert_eq!(run(&["-Nc2"]).unwrap().node.as_deref(), Some("c2"));
+        assert_eq!(run(&["--metrics-port", "9342"]).unwrap().metrics_port, Some(9342));
+        assert_eq!(run(&["--metrics-port=0"]), Err("\"0\" is no port".to_owned()));
         assert_eq!(run(&["-N"]), Err("option -N needs a value".to_owned()));
         assert_eq!(run(&["--frob"]), Err("unknown option --frob".to_owned()));
     }

@@ -67,6 +67,7 @@ fn place(name: &str) -> Place {
         gpus: Gpus::default(),
         job_mapping: None,
         hooks: Hooks::new(hooks::Settings::default(), &PathBuf::new(), &path.join("own"), 1),
+        figures: std::sync::Arc::default(),
         conf: String::new(),
     };
     Place(path, fixed)

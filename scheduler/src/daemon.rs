@@ -12,6 +12,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::id::Epoch;
+use service::log::Log;
+use service::pages;
 
 use crate::clock::{self, Clock};
 use crate::controller::keeper::{self, Keeping};
@@ -30,7 +32,7 @@ use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use crate::rpc;
 use crate::rpc::socket::{self, Bound};
-use crate::rpc::{Api, plain, server};
+use crate::rpc::{Api, server};
 use crate::settings::{Configuration, dynamic};
 use crate::shelf::Shelf;
 use crate::shutdown::Shutdown;
@@ -56,6 +58,8 @@ pub struct Options {
     pub disk: Option<Arc<dyn journal::Disk>>,
     /// Where the machine's inputs are recorded for replays.
     pub record_inputs: Option<PathBuf>,
+    /// The log of this process, which the configuration steers.
+    pub log: Log,
     /// Milliseconds that are added to the system's wall clock: tests set the clock with it.
     pub clock_skew: Option<&'static AtomicI64>,
 }
@@ -141,10 +145,7 @@ fn load_keys(keys: &Arc<Keys>, shelf: &Arc<Shelf>, clock: Clock) {
 
 /// Only this machine can reach it: there is no authentication on it.
 fn listen_for_figures(port: u16) -> Result<tokio::net::TcpListener, Error> {
-    let failed = |source| Error::MetricsPort { port, source };
-    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    tokio::net::TcpListener::from_std(listener).map_err(failed)
+    pages::listen_port(port).map_err(|source| Error::MetricsPort { port, source })
 }
 
 impl Daemon {
@@ -161,6 +162,7 @@ impl Daemon {
             snapshot_after,
             disk,
             record_inputs,
+            log,
             clock_skew,
         } = options;
         let record =
@@ -197,6 +199,7 @@ impl Daemon {
             leases: Leases::new(inbox.clone(), Arc::clone(&views), tokio::runtime::Handle::current()),
             configuration: Arc::clone(&configuration),
             site: Arc::new(Site { socket: socket.display().to_string().into(), conf: conf.into() }),
+            log,
             shutdown: Shutdown::default(),
             started: clock::wall(),
         };
@@ -245,8 +248,10 @@ impl Daemon {
         });
         if let Some(listener) = figures {
             let serving = api.clone();
+            let stop = api.shutdown.clone();
             tokio::spawn(async move {
-                if let Err(error) = plain::serve(serving, listener).await {
+                let stop = async move { stop.wait().await };
+                if let Err(error) = pages::serve_port(serving, listener, stop).await {
                     tracing::error!("the port for figures failed: {error:?}");
                 }
             });
@@ -267,6 +272,18 @@ impl Daemon {
         move || {
             let api = api.clone();
             Box::pin(async move { rpc::control::reconfigure_on_signal(&api).await })
+        }
+    }
+
+    /// Whether the machine gets on: it has handled something since the last question, or nothing waits. Ask at intervals
+    /// that are longer than any single input takes.
+    pub fn pulse(&self) -> impl FnMut() -> bool + Send + 'static {
+        let (inbox, metrics) = (self.api.inbox.clone(), Arc::clone(&self.api.metrics));
+        let mut before = None;
+        move || {
+            let now = metrics.inputs.get();
+            let stuck = before.replace(now) == Some(now) && inbox.len() > 0;
+            !stuck
         }
     }
 

@@ -3,16 +3,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use model::config::log::Level;
 use scheduler::daemon::{Daemon, Options};
 use scheduler::settings::Configuration;
 use scheduler::settings::place::Environment;
+use service::log::Log;
+use service::notify::Manager;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// The controller daemon of a Sluice cluster.
 #[derive(Parser)]
@@ -49,8 +50,8 @@ fn main() -> ExitCode {
         _ => {}
     }
     let arguments = Arguments::parse();
-    start_log(&arguments);
-    match run(&arguments) {
+    let log = start_log(&arguments);
+    match run(&arguments, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sluice-scheduler: error: {error:#}");
@@ -90,29 +91,26 @@ fn snapshot_after(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-fn start_log(arguments: &Arguments) {
-    let level = match arguments.verbose {
-        0 => tracing::Level::INFO,
-        1 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
+/// Ours, among all that speaks in the log.
+const TARGETS: &[&str] = &["scheduler", "sluice_scheduler", "service"];
+
+fn start_log(arguments: &Arguments) -> Log {
+    let least = match arguments.verbose {
+        0 => None,
+        1 => Some(Level::Debug),
+        _ => Some(Level::Trace),
     };
-    // What libraries say below a warning helps nobody who runs a cluster.
-    let own = Targets::new()
-        .with_default(tracing::Level::WARN)
-        .with_targets([("scheduler", level), ("sluice_scheduler", level)]);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    if arguments.log_json {
-        tracing_subscriber::registry().with(lines.json().with_filter(own)).init();
-    } else {
-        tracing_subscriber::registry().with(lines.with_ansi(false).with_filter(own)).init();
-    }
+    Log::start(TARGETS, arguments.log_json, least)
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn run(arguments: &Arguments, log: &Log) -> anyhow::Result<()> {
     let environment = Environment::read();
     let source = environment.conf(arguments.conf.as_deref());
     let configuration = Configuration::load(source.clone()).map_err(|errors| anyhow!(errors.join("\n")))?;
     let loaded = configuration.current();
+    // Made as root, the file is SlurmUser's, who opens it again.
+    let root = nix::unistd::geteuid().is_root();
+    log.configure(&loaded.log, loaded.slurm_user.filter(|_| root));
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
@@ -133,6 +131,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
         let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
+        let mut rotated = signal(SignalKind::user_defined2()).context("SIGUSR2 cannot be handled")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
         let daemon = Daemon::start(Options {
             configuration,
@@ -142,6 +141,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             snapshot_after: Some(arguments.snapshot_after),
             disk: None,
             record_inputs: arguments.record_inputs.clone(),
+            log: log.clone(),
             clock_skew: None,
         })?;
         let stop = daemon.shutdown();
@@ -152,6 +152,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             state = %state.display(),
             "the scheduler is up"
         );
+        let manager = Manager::of_environment();
+        manager.ready(&format!("socket {}", daemon.socket().display()));
+        if let Some(every) = manager.alive_every() {
+            tokio::spawn(watched(manager.clone(), every, daemon.pulse()));
+        }
+        let reopened = log.clone();
+        tokio::spawn(async move {
+            while rotated.recv().await.is_some() {
+                reopened.reopen();
+            }
+        });
         let reconfigure = daemon.reconfigurer();
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
@@ -169,8 +180,28 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
             stop.trigger();
         });
+        let stopping = daemon.shutdown();
+        tokio::spawn(async move {
+            stopping.wait().await;
+            manager.stopping();
+        });
         daemon.run().await;
         tracing::info!("the scheduler has stopped");
         Ok(())
     })
+}
+
+/// Tells the service manager that the daemon is alive, as long as its machine gets on.
+async fn watched(manager: Manager, every: Duration, mut pulse: impl FnMut() -> bool) {
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        if pulse() {
+            manager.alive();
+        } else {
+            tracing::error!(
+                "inputs wait and none was handled since the last look; the service manager is not told"
+            );
+        }
+    }
 }

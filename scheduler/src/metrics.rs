@@ -3,100 +3,10 @@
 //! Owns numbers only; never a name of a user or job, an environment, or anything unbounded.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use scheduler_core::input::Defragment;
 
-/// Upper bounds of the histograms' buckets, microseconds.
-const BOUNDS_US: [u64; 14] =
-    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
-
-/// A number that grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one.
-    pub fn one(&self) {
-        self.add(1);
-    }
-
-    /// Adds `count`.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// The number.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Lengths of time by size.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [AtomicU64; BOUNDS_US.len()],
-    count: AtomicU64,
-    sum_us: AtomicU64,
-    max_us: AtomicU64,
-    last_us: AtomicU64,
-}
-
-impl Histogram {
-    /// Notes one.
-    pub fn note(&self, length: Duration) {
-        let us = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
-        if let Some(at) = BOUNDS_US.iter().position(|bound| us <= *bound) {
-            self.buckets[at].fetch_add(1, Ordering::Relaxed);
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
-        self.max_us.fetch_max(us, Ordering::Relaxed);
-        self.last_us.store(us, Ordering::Relaxed);
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// The mean, microseconds; 0 where there is none.
-    #[must_use]
-    pub fn mean_us(&self) -> u64 {
-        self.sum_us.load(Ordering::Relaxed).checked_div(self.count()).unwrap_or(0)
-    }
-
-    /// The largest, microseconds.
-    #[must_use]
-    pub fn max_us(&self) -> u64 {
-        self.max_us.load(Ordering::Relaxed)
-    }
-
-    /// The last, microseconds.
-    #[must_use]
-    pub fn last_us(&self) -> u64 {
-        self.last_us.load(Ordering::Relaxed)
-    }
-
-    fn show(&self, name: &str, help: &str, out: &mut String) {
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
-        let mut below = 0;
-        for (bucket, bound) in self.buckets.iter().zip(BOUNDS_US) {
-            below += bucket.load(Ordering::Relaxed);
-            let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {below}", seconds(bound));
-        }
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", self.count());
-        let _ = writeln!(out, "{name}_sum {}", seconds(self.sum_us.load(Ordering::Relaxed)));
-        let _ = writeln!(out, "{name}_count {}", self.count());
-    }
-}
-
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
-}
+pub use service::figures::{Counter, Histogram};
 
 /// The scheduler's figures.
 #[derive(Debug, Default)]
@@ -227,12 +137,15 @@ impl Metrics {
         self.submit.show("sluice_submit_seconds", "From arrival to answer of a submission.", &mut out);
         self.dispatch.show("sluice_dispatch_seconds", "From release to stream of a command.", &mut out);
         self.launch.show("sluice_launch_seconds", "From the stream to the begin of a launch.", &mut out);
+        service::figures::process(&mut out);
         out
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -39,13 +39,23 @@ fn what_is_installed_can_be_upgraded_and_removed_and_nothing_else_is_touched() {
     let before = tree(&folder);
     let place = prefix.display().to_string();
 
-    for round in ["first", "upgrade"] {
-        let (out, said) = install(&["--from", &built, &place]);
+    let units = folder.join("etc/units");
+    let at = units.display().to_string();
+    for round in ["first", "upgrade", "with units", "upgrade with units"] {
+        let with_units: &[&str] = if round.ends_with("units") { &["--units", &at] } else { &[] };
+        let (out, said) = install(&[with_units, &["--from", &built, &place]].concat());
         assert!(out.status.success(), "{round}: {said}");
         let ran = Command::new(prefix.join("bin/sbatch")).arg("--version").output().unwrap();
         assert!(String::from_utf8_lossy(&ran.stdout).starts_with("slurm "), "{round}: {ran:?}");
         assert!(tree(&folder).iter().all(|path| !path.to_string_lossy().ends_with(".new")), "{round}");
     }
+    for unit in ["sluice-scheduler", "sluice-jobs", "sluice-executor"] {
+        let text = fs::read_to_string(units.join(format!("{unit}.service"))).unwrap();
+        assert!(text.contains(&format!("ExecStart={place}/bin/sluice-")) && !text.contains('@'), "{text}");
+    }
+    // An upgrade without units leaves them, and still knows them.
+    let (out, said) = install(&["--from", &built, &place]);
+    assert!(out.status.success() && units.join("sluice-jobs.service").exists(), "{said}");
     let (out, said) = install(&["--remove", &place]);
     assert!(out.status.success(), "{said}");
     assert_eq!(tree(&folder), before, "exactly what was put there has gone");

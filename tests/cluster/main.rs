@@ -8,6 +8,7 @@ mod input;
 mod install;
 mod life;
 mod limits;
+mod logs;
 mod mail;
 mod monitoring;
 mod record;

@@ -2,9 +2,13 @@
 //! are named.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -88,6 +92,14 @@ impl Root {
         self.put(path, path)?;
         let copy = self.folder.join(path.strip_prefix("/").unwrap_or(path));
         ran(Command::new("strip").arg(&copy))?;
+        self.libraries(path)
+    }
+
+    /// Copies the libraries and the loader that a program names.
+    ///
+    /// # Errors
+    /// `ldd` failed, or a file cannot be copied.
+    pub fn libraries(&self, path: &Path) -> Result<()> {
         let libraries = ran(Command::new("ldd").arg(path))?;
         for word in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             self.put(Path::new(word), Path::new(word))?;
@@ -105,5 +117,82 @@ impl Root {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("open init")?;
         let pack = "cd \"$1\" && find . | busybox cpio --quiet -o -H newc > \"$2\"";
         ran(Command::new("sh").args(["-c", pack, "sh"]).arg(&self.folder).arg(out)).map(drop)
+    }
+}
+
+/// A machine that was booted; dropping it ends it.
+pub struct Guest {
+    qemu: Child,
+    console: mpsc::Receiver<String>,
+    begin: Instant,
+}
+
+impl Guest {
+    /// Boots a kernel with an initramfs. `words` go to its command line.
+    ///
+    /// # Errors
+    /// qemu cannot be started.
+    pub fn boot(kernel: &Path, initramfs: &Path, memory_mib: u32, words: &str) -> Result<Self> {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            &memory_mib.to_string(),
+        ]);
+        command.args([
+            "-nic",
+            "none",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+            "-monitor",
+            "none",
+        ]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).arg("-append");
+        command.arg(format!(
+            "console=ttyS0 rdinit=/init quiet panic=-1 mitigations=off no_timer_check cgroup_no_v1=all {words}"
+        ));
+        let mut qemu = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("start qemu-system-x86_64")?;
+        let out = qemu.stdout.take().expect("stdout was piped");
+        let (send, console) = mpsc::channel();
+        // Ends with the console, which ends with qemu.
+        thread::spawn(move || {
+            for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+                if send.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { qemu, console, begin: Instant::now() })
+    }
+
+    /// The console's next line, which is also shown with its time. `patience` counts from the boot.
+    ///
+    /// # Errors
+    /// The guest has ended, or says nothing.
+    pub fn line(&self, patience: Duration) -> Result<String> {
+        let left = patience.saturating_sub(self.begin.elapsed());
+        let line = self.console.recv_timeout(left).context("the guest ended, or hung, without a verdict")?;
+        println!("guest {:6.1} s | {line}", self.begin.elapsed().as_secs_f64());
+        Ok(line)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
     }
 }

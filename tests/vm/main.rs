@@ -8,15 +8,12 @@
 //! usage: vm --kernel FOLDER [--filter NAME]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tests::guest::{Root, one_below, ran};
+use tests::guest::{Guest, Root, one_below, ran};
 use tests::workspace_root;
 
 /// From qemu's start to the verdict. Emulated on a loaded machine it can be minutes.
@@ -129,46 +126,17 @@ fn initramfs(programs: &[PathBuf], filter: &str, folder: &Path) -> Result<PathBu
 fn boot(arguments: &Arguments, programs: &[PathBuf], folder: &Path) -> Result<bool> {
     let initramfs = initramfs(programs, &arguments.filter, folder)?;
     let kernel = one_below(&arguments.kernel.join("boot"), "vmlinuz-")?;
-    let mut command = Command::new("qemu-system-x86_64");
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768"]);
-    command.args(["-nic", "none", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none"]);
-    command.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initramfs);
-    command.args([
-        "-append",
-        "console=ttyS0 rdinit=/init quiet panic=-1 mitigations=off no_timer_check cgroup_no_v1=all",
-    ]);
-    let mut qemu = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .context("start qemu-system-x86_64")?;
-    let verdict = watch(&mut qemu);
-    let _ = qemu.kill();
-    qemu.wait().context("wait for qemu")?;
-    let (passed, failed) = verdict?;
+    let guest = Guest::boot(&kernel, &initramfs, 768, "")?;
+    let (passed, failed) = watch(&guest)?;
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0 && passed > 0)
 }
 
 /// The counts of the tests, from the console.
-fn watch(qemu: &mut Child) -> Result<(u64, u64)> {
-    let console = qemu.stdout.take().expect("stdout was piped");
-    let (send, lines) = mpsc::channel();
-    // Ends with the console, which ends with qemu.
-    thread::spawn(move || {
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
-            if send.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
-                break;
-            }
-        }
-    });
-    let begin = Instant::now();
+fn watch(guest: &Guest) -> Result<(u64, u64)> {
     let mut counts = None;
     loop {
-        let left = PATIENCE.saturating_sub(begin.elapsed());
-        let line = lines.recv_timeout(left).context("the guest ended, or hung, without a verdict")?;
-        println!("guest {:6.1} s | {line}", begin.elapsed().as_secs_f64());
+        let line = guest.line(PATIENCE)?;
         if let Some(result) = line.strip_prefix("test result: ") {
             let number = |what: &str| -> Option<u64> {
                 result.split(what).next()?.split_whitespace().last()?.parse().ok()

@@ -25,7 +25,14 @@ pub(crate) fn pages(sources: &[Source]) -> Result<Vec<(String, String)>> {
         ("slurm-conf", keys(text("model/src/config/keys.rs")?)?),
         ("sluice-conf", own_keys(text("model/src/config/own.rs")?)?),
         ("limits", limits(&[text("proto/src/limits.rs")?, text("scheduler/src/rpc/server.rs")?])?),
-        ("metrics", metrics(text("scheduler/src/metrics.rs")?)?),
+        (
+            "metrics",
+            metrics(&[
+                text("scheduler/src/metrics.rs")?,
+                text("executor/src/figures.rs")?,
+                text("service/src/figures.rs")?,
+            ])?,
+        ),
     ];
     Ok(pages.map(|(name, page)| (format!("docs/reference/{name}.md"), page)).into())
 }
@@ -228,17 +235,22 @@ fn limits(files: &[&str]) -> Result<String> {
     Ok(page)
 }
 
-fn metrics(text: &str) -> Result<String> {
+fn metrics(files: &[&str]) -> Result<String> {
     let mut page = format!(
-        "{MADE}\n# Metrics\n\n`/metrics` on the scheduler's socket, Prometheus text.\n\n| name | kind | what |\n|---|---|---|\n"
+        "{MADE}\n# Metrics\n\n`/metrics` of both daemons, Prometheus text. `sluice_executor_…` are the executor's, `process_…` both's, the others the\nscheduler's.\n\n| name | kind | what |\n|---|---|---|\n"
     );
     let mut found = 0;
     // Calls may be broken over lines.
-    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let code: Vec<&str> =
+        files.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or(text)).collect();
+    let flat = code.join("\n").split_whitespace().collect::<Vec<_>>().join(" ");
     for (call, kind) in [("counter(", "counter"), ("gauge(", "gauge"), (".show(", "histogram")] {
         for (at, _) in flat.match_indices(call) {
             let words = arguments(&flat[at + call.len()..]);
-            let [name, help, ..] = words.as_slice() else { continue };
+            // Where the text is written to may come first.
+            let words =
+                if words.first().is_some_and(|word| word == "out") { &words[1..] } else { &words[..] };
+            let [name, help, ..] = words else { continue };
             if let (Ok(name), Ok(help)) = (unquoted(name), unquoted(help))
                 && name.contains('_')
             {

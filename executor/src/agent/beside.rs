@@ -43,7 +43,7 @@ pub(super) fn hands(fixed: &Arc<Fixed>, beside: &mpsc::Sender<Beside>) -> std::i
             Heard::Ended(fate) => ended(&place, key, fate),
         });
     };
-    let nursery = Nursery::new(fixed.supervisor.clone(), Arc::new(ear));
+    let nursery = Nursery::new(fixed.supervisor.clone(), fixed.cgroups.supervisors(), Arc::new(ear));
     let (place, said) = (Arc::clone(fixed), beside.clone());
     Hands::start(move |work| {
         let (key, started) = match work {

@@ -46,6 +46,7 @@ impl Agent {
     }
 
     pub(super) fn leave(&mut self) {
+        self.fixed.figures.set_connected(false);
         if let Some(close) = self.session.take().and_then(|session| session.close) {
             // It may have ended by itself.
             let _ = close.send(());
@@ -157,6 +158,7 @@ impl Agent {
         }
         if let Some(session) = &mut self.session {
             session.epoch = Some(welcome.epoch);
+            self.fixed.figures.set_connected(true);
         }
         let every = Duration::from_secs(u64::from(welcome.heartbeat_s.max(1)));
         if welcome.heartbeat_s > 0 && every != self.heartbeat.period() {
@@ -207,7 +209,9 @@ impl Agent {
         match refusal {
             None => self.happen(key, Event::Launch),
             Some(detail) => {
-                tracing::warn!(run = %key, detail, "a launch is refused");
+                self.fixed.figures.launch_failures.one();
+                let (node, why) = (&self.fixed.node, &detail);
+                tracing::error!(job = key.job_id, run = %key, node, why, "a run could not be started");
                 let outcome = lifecycle::never_begun(Kind::LaunchFailed, &detail, host::now_ms());
                 self.send(Up::Report(table::report_of(key, &State::Ended(outcome))));
             }

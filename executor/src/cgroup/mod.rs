@@ -88,6 +88,10 @@ pub trait Limits: Send + Sync {
     ) -> Result<StepGroups, String>;
     /// Removes what is empty of ours, but for what `keep` says of a directory's name.
     fn sweep(&self, keep: &dyn Fn(&str) -> bool);
+    /// Where supervisors go that must outlive this process's own directory; `None`: they stay in that.
+    fn supervisors(&self) -> Option<PathBuf> {
+        None
+    }
     /// Removes what is empty of ours, our own directory too.
     fn remove(&self);
     /// Kills and removes what a lost supervisor left of a step.
@@ -346,6 +350,12 @@ impl Cgroups {
         self.limits.kill(&job_name(key), &step_name(key));
     }
 
+    /// See [`Limits::supervisors`].
+    #[must_use]
+    pub fn supervisors(&self) -> Option<PathBuf> {
+        self.limits.supervisors()
+    }
+
     /// Removes what is empty.
     pub fn remove(&self) {
         self.limits.remove();
@@ -402,6 +412,23 @@ pub fn remove_named(name: &str) -> Vec<PathBuf> {
     let folders = own.chain(places.unified().map(|(own, _)| own)).map(|folder| folder.join(name));
     let swept = folders.inspect(|folder| place::sweep(folder, &|_| false));
     swept.filter(|folder| folder.exists()).collect()
+}
+
+/// Moves this process into a directory `hold` below its own, so that its own, which was delegated to it, has no processes
+/// and can be given to executors (`SLUICE_CGROUP`). Answers that.
+///
+/// # Errors
+/// No version 2 hierarchy, or no right to it: a sentence.
+pub fn hold() -> Result<PathBuf, String> {
+    let (own, mount) = Places::read()?.unified().ok_or("no cgroup2 file system is mounted")?;
+    if own == mount {
+        return Err(format!("{} is the whole hierarchy, not a service's part of it", own.display()));
+    }
+    let leaf = own.join("hold");
+    place::make(&leaf)
+        .and_then(|()| fs::write(leaf.join("cgroup.procs"), "0"))
+        .map_err(|error| format!("{}: {error}", leaf.display()))?;
+    Ok(own)
 }
 
 /// The name of an executor's directories: of its node and its spool.

@@ -3,6 +3,7 @@
 //! ```text
 //!  OWN/sluice-NODE-SPOOL/                     controllers are handed down from here
 //!  OWN/sluice-NODE-SPOOL/daemon/              this process, where OWN is no root (no inner processes)
+//!  OWN/sluice-NODE-SPOOL/supervisors/         supervisors, where OWN was named and is not this process's own (SLUICE_CGROUP)
 //!  OWN/sluice-NODE-SPOOL/job_7.1/             the job's limits and its device program
 //!  OWN/sluice-NODE-SPOOL/job_7.1/step_0/      the step's processes; its own limits where they are less
 //! ```
@@ -25,10 +26,14 @@ use super::{Limits, StepGroups, device};
 const PERIOD_US: u64 = 100_000;
 /// Where this process goes.
 const DAEMON: &str = "daemon";
+/// Where supervisors go, outside the unit that a service manager stops together with this process.
+const SUPERVISORS: &str = "supervisors";
 
 /// See the module comment.
 pub(super) struct V2 {
     base: PathBuf,
+    /// The directory was named, and is another than this process's own.
+    elsewhere: bool,
     controllers: Vec<&'static str>,
     devices: bool,
     lacks: Vec<String>,
@@ -47,11 +52,12 @@ impl V2 {
         policy: &Policy,
     ) -> Result<Self, String> {
         let (own, mount) = places.unified().ok_or("no cgroup2 file system is mounted")?;
+        let elsewhere = root.is_some_and(|root| root != own);
         let own = root.map_or(own, Path::to_owned);
         let base = own.join(name);
         place::make(&base)
             .map_err(|error| format!("no cgroup can be made below {}: {error}", own.display()))?;
-        let mut found = Self { base, controllers: Vec::new(), devices: false, lacks: Vec::new() };
+        let mut found = Self { base, elsewhere, controllers: Vec::new(), devices: false, lacks: Vec::new() };
         let wanted = [
             ("cpuset", policy.cores, "jobs are not bound to their CPUs"),
             ("cpu", policy.cores, "CPU time is not limited"),
@@ -259,16 +265,29 @@ impl Limits for V2 {
     fn sweep(&self, keep: &dyn Fn(&str) -> bool) {
         for entry in fs::read_dir(&self.base).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let kept = name.to_str().is_some_and(|name| name == DAEMON || keep(name));
+            let kept = name.to_str().is_some_and(|name| name == DAEMON || name == SUPERVISORS || keep(name));
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !kept {
                 place::sweep(&entry.path(), keep);
             }
         }
     }
 
+    fn supervisors(&self) -> Option<PathBuf> {
+        let leaf = self.base.join(SUPERVISORS);
+        if !self.elsewhere {
+            return None;
+        }
+        if let Err(error) = place::make(&leaf) {
+            tracing::error!(path = %leaf.display(), %error, "supervisors stay in this process's own cgroup");
+            return None;
+        }
+        Some(leaf)
+    }
+
     fn remove(&self) {
         self.sweep(&|_| false);
         // Ours again where we came from, if that is still possible; then nothing of us is left.
+        let _ = fs::remove_dir(self.base.join(SUPERVISORS));
         let leaf = self.base.join(DAEMON);
         if leaf.exists() {
             return;

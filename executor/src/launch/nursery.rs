@@ -48,6 +48,8 @@ type Out = Arc<Mutex<Option<HashMap<u64, (Key, u32)>>>>;
 /// See the module comment.
 pub struct Nursery {
     program: PathBuf,
+    /// A cgroup that nurseries and their supervisors go to.
+    cgroup: Option<PathBuf>,
     ear: Ear,
     link: Mutex<Link>,
 }
@@ -65,8 +67,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Nursery {
     /// Starts nothing yet.
     #[must_use]
-    pub fn new(program: PathBuf, ear: Ear) -> Self {
-        Self { program, ear, link: Mutex::default() }
+    pub fn new(program: PathBuf, cgroup: Option<PathBuf>, ear: Ear) -> Self {
+        Self { program, cgroup, ear, link: Mutex::default() }
     }
 
     /// Hands over a run: its folder and its specification, open and locked. `attempt` counts from 1.
@@ -131,7 +133,17 @@ impl Nursery {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // The service manager's words are for this process only.
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
             .spawn()?;
+        if let Some(cgroup) = &self.cgroup {
+            // Before its first order: every supervisor is born there.
+            if let Err(error) = std::fs::write(cgroup.join("cgroup.procs"), child.id().to_string()) {
+                tracing::error!(cgroup = %cgroup.display(), %error, "supervisors stay in this process's own cgroup");
+            }
+        }
         let socket = Arc::new(ours);
         let out: Out = Arc::new(Mutex::new(Some(HashMap::new())));
         let (ear, from, noted) = (Arc::clone(&self.ear), Arc::clone(&socket), Arc::clone(&out));

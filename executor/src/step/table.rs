@@ -31,6 +31,18 @@ impl Table {
         actions
     }
 
+    /// How many runs are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     /// Whether the run is here in any state.
     #[must_use]
     pub fn is_known(&self, key: Key) -> bool {

@@ -36,11 +36,13 @@ pub(crate) const SETUP_FAILED_SIGNAL: u32 = 53;
 
 /// How a daemon's message begins in a job's output.
 const PREFIX: &str = "slurmstepd: error: ";
+/// Before a sentence in the report pipe: the task ends by itself, with a code of its own.
+pub(crate) const NOTED: u8 = 0;
 
 /// Becomes the task.
 pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {
     let failed = match guard::lower().and_then(|()| tree.join()).and_then(|()| prepare(spec, task, ends)) {
-        Ok(environment) => run_program(spec, task, environment),
+        Ok(environment, report) => run_program(spec, task, environment, report),
         Err(sentence) => sentence,
     };
     let _ = sys::write(report.as_fd(), failed.as_bytes());
@@ -263,7 +265,7 @@ pub(crate) fn value_of<'a>(environment: &'a [Vec<u8>], name: &[u8]) -> Option<&'
 }
 
 /// Prologs, then exec. Comes back only with a sentence about a malformed specification.
-fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>) -> String {
+fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>, report: &OwnedFd) -> String {
     for prolog in &spec.task_prologs {
         let code = run_prolog(prolog, &mut environment);
         if code != 0 {
@@ -300,7 +302,10 @@ fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>) -> Strin
         Some(interpreter) => format!("bad interpreter({})", String::from_utf8_lossy(&interpreter)),
         None => String::from_utf8_lossy(&path).into_owned(),
     };
-    say(&format!("execve(): {shown}: {}", words(&error)));
+    let sentence = format!("execve(): {shown}: {}", words(&error));
+    say(&sentence);
+    // The exit code is the task's, as in Slurm; the sentence is for the administrator's log.
+    let _ = sys::write(report.as_fd(), &[&[NOTED], sentence.as_bytes()].concat());
     sys::exit_now(error.raw_os_error().unwrap_or(1))
 }
 

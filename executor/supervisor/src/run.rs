@@ -21,7 +21,7 @@ use executor_supervisor::spec::mpi::Server;
 use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
-use crate::child::{self, Ends, SETUP_FAILED_SIGNAL};
+use crate::child::{self, Ends, NOTED, SETUP_FAILED_SIGNAL};
 use crate::door::Door;
 use crate::pmi::Desk;
 use crate::session::Session;
@@ -325,6 +325,9 @@ impl Run {
         let mut buffer = [0_u8; 2048];
         match sys::read(report.as_fd(), &mut buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(count) if count > 0 && buffer[0] == NOTED => {
+                self.note_detail(String::from_utf8_lossy(&buffer[1..count]).into_owned());
+            }
             Ok(count) if count > 0 => {
                 let sentence = String::from_utf8_lossy(&buffer[..count]).into_owned();
                 self.shut_out |= self.spec.container.is_some();

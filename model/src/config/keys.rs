@@ -198,7 +198,7 @@ pub const KEYS: &[Key] = &[
     key("LaunchType", Text, NoMeaning, ""),
     key("LicenseParameters", Text, lost("fine points of how licenses are named"), ""),
     key("Licenses", Text, Done, ""),
-    key("LogTimeFormat", Text, NoMeaning, "iso8601_ms"),
+    key("LogTimeFormat", Text, Done, "iso8601_ms"),
     key("MailDomain", Text, Done, ""),
     key("MailProg", Text, Done, "/bin/mail"),
     key("MaxArraySize", Number, Done, "1001"),

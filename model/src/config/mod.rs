@@ -9,6 +9,7 @@ mod entities;
 pub mod gres;
 pub mod keys;
 pub mod lex;
+pub mod log;
 mod node;
 pub mod own;
 mod partition;

@@ -4,6 +4,7 @@
 //! | key | meaning | default |
 //! |---|---|---|
 //! | `Acknowledge` | names of keys of slurm.conf that enforce something and are not supported: the scheduler starts without them | none |
+//! | `ExecutorMetricsPort` | executors do the same as `MetricsPort` makes the scheduler do, with figures of their own | none |
 //! | `MetricsPort` | the scheduler answers `/metrics`, `/livez` and `/readyz`, and nothing else, on this port of 127.0.0.1 | none |
 //! | `Defragment` | `yes`: batch jobs in slices that are made for them are requeued where that lets a larger slice start earlier, and what is saved exceeds what is lost; `no` | `no` |
 //! | `Mig` | `dynamic`: instances (slices) of the GPUs that the line names are made for jobs and removed after them; `fixed`: the instances that exist stay and are offered. The line names GPUs by `NodeName` (a hostlist), `Type` (a part of the product's name) and `File` (device files), each of them optional; the last line that speaks of a GPU counts | `fixed` |
@@ -31,6 +32,8 @@ pub struct OwnConf {
     pub acknowledged: Vec<&'static str>,
     /// Port of 127.0.0.1 for figures and health.
     pub metrics_port: Option<u16>,
+    /// The same for executors.
+    pub executor_metrics_port: Option<u16>,
     /// Which GPUs are cut as jobs need it, in the order of the lines.
     pub mig: Vec<MigLine>,
     /// What making a slice takes.
@@ -85,7 +88,10 @@ impl OwnConf {
             for (key, value) in &line.pairs {
                 let done = match key.to_ascii_lowercase().as_str() {
                     "acknowledge" => conf.acknowledge(value),
-                    "metricsport" => conf.set_port(value),
+                    "metricsport" => port(key, value).map(|port| conf.metrics_port = Some(port)),
+                    "executormetricsport" => {
+                        port(key, value).map(|port| conf.executor_metrics_port = Some(port))
+                    }
                     "migcreatetime" => mig_time(key, value).map(|time| conf.mig_create = Some(time)),
                     "migdestroytime" => mig_time(key, value).map(|time| conf.mig_destroy = Some(time)),
                     "defragment" => yes_or_no(key, value).map(|yes| conf.defragment = yes),
@@ -116,12 +122,11 @@ impl OwnConf {
         }
         Ok(())
     }
+}
 
-    fn set_port(&mut self, value: &str) -> Result<(), String> {
-        let port = value.parse().ok().filter(|port| *port > 0);
-        self.metrics_port = Some(port.ok_or_else(|| format!("MetricsPort: \"{value}\" is no port"))?);
-        Ok(())
-    }
+fn port(key: &str, value: &str) -> Result<u16, String> {
+    let port = value.parse().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{key}: \"{value}\" is no port"))
 }
 
 fn yes_or_no(key: &str, value: &str) -> Result<bool, String> {
@@ -175,9 +180,9 @@ mod tests {
             OwnConf::parse(text, Path::new("sluice.conf"), &mut |_| Err("no file".to_owned()))
                 .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         };
-        let conf = parse("# ours\nacknowledge=jobsubmitplugins,PlugStackConfig\nMetricsPort=9341\n").unwrap();
+        let conf = parse("# ours\nacknowledge=jobsubmitplugins,PlugStackConfig\nMetricsPort=9341\nExecutorMetricsPort=9342\n").unwrap();
         assert_eq!(conf.acknowledged, ["JobSubmitPlugins", "PlugStackConfig"]);
-        assert_eq!(conf.metrics_port, Some(9341));
+        assert_eq!((conf.metrics_port, conf.executor_metrics_port), (Some(9341), Some(9342)));
         assert_eq!(parse("").unwrap(), OwnConf::default());
         let wrong = parse("Frob=1\nMetricsPort=0\nAcknowledge=UsePAM\n").unwrap_err();
         assert!(wrong.contains("sluice.conf:1: unrecognized key: Frob"), "{wrong}");

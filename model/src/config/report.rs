@@ -202,8 +202,11 @@ fn why_no_meaning(name: &str) -> &'static str {
         | "HttpParserType"
         | "DataParserParameters"
         | "UrlParserType" => "messages run over a Unix socket, in one stream for each executor",
-        "DebugFlags" | "LogTimeFormat" | "SlurmctldSyslogDebug" | "SlurmdSyslogDebug" => {
-            "the log has levels and fields of its own (--verbose, --log-json)"
+        "DebugFlags" => {
+            "the log has fields and levels, no parts to switch on (scontrol setdebug, --log-json)"
+        }
+        "SlurmctldSyslogDebug" | "SlurmdSyslogDebug" => {
+            "the log goes to a file, or to standard error, which a service manager keeps"
         }
         "SlurmctldPidFile" | "SlurmdPidFile" => "a state folder's lock names its owner",
         "SlurmctldTimeout" => "there is one scheduler",

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use model::config::log::Level;
 use model::job::JobState;
 use model::refusal::Refusal;
 use proto::v1;
@@ -36,6 +37,7 @@ pub async fn control(api: &Api, asker: Asker, from: v1::ControlRequest) -> Resul
             outcomes(answer).map(reply)
         }
         Asked::Reconfigure(dry_run) => reconfigure(api, &asker, dry_run).await,
+        Asked::SetDebug(level) => Ok(set_debug(api, &asker, &level)),
         Asked::Shutdown(kill_jobs) => shutdown(api, &asker, kill_jobs).await,
     }
 }
@@ -113,8 +115,23 @@ async fn reconfigure(api: &Api, asker: &Asker, dry_run: bool) -> Result<v1::Cont
     let settings = read.settings.clone();
     api.inbox.send(Item::Configure { settings, reply: sender }).await.map_err(|_| stopping())?;
     in_force.await.map_err(|_| unknown_outcome())?;
+    api.log.configure(&read.log, None);
     api.configuration.put_in_force(read);
     Ok(reply(Vec::new()))
+}
+
+/// Says more or less in the log until the configuration is read again, or the log is opened again.
+fn set_debug(api: &Api, asker: &Asker, level: &str) -> v1::ControlReply {
+    if let Some(refused) = api.refuse_unless_administrator(asker) {
+        return refuse(refused);
+    }
+    let Some((level, word)) = Level::parse(level) else {
+        let lines = vec![format!("{level:?} is no level of a log").into()];
+        return refuse(Refused { refusal: Refusal::Unspecified, lines });
+    };
+    api.log.set_level(level, word);
+    tracing::info!(by = %asker.name, "the log's level is {word}");
+    reply(Vec::new())
 }
 
 /// Keys that a running scheduler does not change; what stands in the file counts at the next start.

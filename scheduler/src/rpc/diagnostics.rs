@@ -37,6 +37,11 @@ pub fn host() -> String {
 #[must_use]
 pub fn config(api: &Api) -> v1::ShowConfigReply {
     let mut shown = api.configuration.shown();
+    if let Some(word) = api.log.word()
+        && let Some((_, value)) = shown.iter_mut().find(|(key, _)| key == "SlurmctldDebug")
+    {
+        word.clone_into(value);
+    }
     let next = api.views.read().state.next_job_id;
     for (key, value) in [
         ("BOOT_TIME", api.started.0.to_string()),

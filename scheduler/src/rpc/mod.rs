@@ -66,6 +66,8 @@ pub struct Api {
     pub configuration: Arc<Configuration>,
     /// What launches say of the site.
     pub site: Arc<Site>,
+    /// The log of this process.
+    pub log: service::log::Log,
     /// How to stop.
     pub shutdown: Shutdown,
     /// When the daemon was started.

@@ -15,7 +15,7 @@ use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 
-use super::{Api, MESSAGE_MAX, plain};
+use super::{Api, MESSAGE_MAX};
 
 /// Largest message of an executor: a registration that shows a million runs.
 const AGENT_MESSAGE_MAX: usize = 256 << 20;
@@ -81,7 +81,7 @@ impl Service<http::Request<Body>> for Router {
         if service == <AgentServer<Api> as NamedService>::NAME {
             return self.agent.call(request);
         }
-        let response = plain::answer(&self.api, &request);
+        let response = service::pages::answer(&self.api, &request);
         Box::pin(async move { Ok(response) })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::config::gres::GresConf;
+use model::config::log::LogConf;
 use model::config::{NodeStateConf, SlurmConf};
 use model::id::Uid;
 use nix::unistd::User;
@@ -46,6 +47,7 @@ pub fn without_files() -> Loaded {
         mail: mail_of(&conf, None),
         slurm_user: None,
         metrics_port: None,
+        log: LogConf::default(),
         hooks: hooks::Settings::default(),
         notices: Vec::new(),
     }
@@ -91,6 +93,7 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         mail: mail_of(conf, slurm_user),
         slurm_user,
         metrics_port: None,
+        log: LogConf::of_scheduler(conf),
         hooks: hooks_of(conf, slurm_user),
         notices,
     })

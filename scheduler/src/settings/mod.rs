@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use model::config::SlurmConf;
 use model::config::gres::GresConf;
+use model::config::log::LogConf;
 use model::config::own::{self, OwnConf};
 use model::config::report;
 use model::config::topology::{Plugin, Topology};
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub slurm_user: Option<(u32, u32)>,
     /// Port of 127.0.0.1 for figures and health.
     pub metrics_port: Option<u16>,
+    /// Where the log goes and how much is said.
+    pub log: LogConf,
     /// Programs around jobs.
     pub hooks: hooks::Settings,
     /// What the administrator should know, with file and line.
@@ -69,6 +72,7 @@ impl Configuration {
             mail: mail::Settings { program: "/bin/mail".into(), domain: None, user: None },
             slurm_user: None,
             metrics_port: None,
+            log: LogConf::default(),
             hooks: hooks::Settings::default(),
             notices: Vec::new(),
         };

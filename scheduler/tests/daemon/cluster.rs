@@ -82,6 +82,7 @@ impl Cluster {
     pub(crate) fn start(&mut self) {
         let options = Options {
             snapshot_after: None,
+            log: service::log::Log::none(),
             clock_skew: self.skew,
             configuration: Configuration::fixed(self.settings.clone()),
             state: self.folder.join("state"),

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
+use model::config::log::Level;
 use model::job::JobState;
 use model::refusal::Refusal;
 use proto::v1::control_request::Act;
 use proto::v1::{
     ControlOutcome, HoldJobs, JobFilter, JobSelector, NotifyJob, Reconfigure, ReleaseJobs, RequeueJobs,
-    ResumeJobs, Shutdown, SuspendJobs,
+    ResumeJobs, SetDebug, Shutdown, SuspendJobs,
 };
 
 use super::super::job::{self, Selector};
@@ -246,6 +247,26 @@ pub(super) async fn reconfigure(session: &mut Session, words: &[String]) {
             true => say::out("nothing would change\n"),
             false => lines.iter().for_each(|line| say::out(format!("{line}\n"))),
         }
+    }
+}
+
+/// `setdebug`: how much the scheduler's log says.
+pub(super) async fn set_debug(session: &mut Session, words: &[String]) {
+    let [level] = words else {
+        return match words.iter().find(|word| word.to_ascii_lowercase().starts_with("nodes=")) {
+            Some(word) => session.fail(format!("{word}: only the scheduler's level can be set")),
+            None if words.is_empty() => session.fail("too few arguments for keyword:setdebug"),
+            None => session.fail("too many arguments for keyword:setdebug"),
+        };
+    };
+    if Level::parse(level).is_none() {
+        return session.fail(format!("invalid debug level: {level}"));
+    }
+    let act = Act::SetDebug(SetDebug { level: level.clone() });
+    let Some(outcomes) = send(session, "slurm_set_debug_level", act).await else { return };
+    if outcomes.iter().any(|outcome| outcome.refused.is_some()) {
+        // Slurm's controller answers this one call with the system's words.
+        session.fail("slurm_set_debug_level error:Permission denied");
     }
 }
 

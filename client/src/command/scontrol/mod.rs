@@ -280,6 +280,8 @@ async fn command(session: &mut Session, words: &[String]) {
         act::error_text(session, rest);
     } else if is(tag, "completing", 2) {
         show::completing(session).await;
+    } else if is(tag, "setdebug", 8) {
+        act::set_debug(session, rest).await;
     } else {
         setting(session, tag);
     }
@@ -297,12 +299,12 @@ fn setting(session: &mut Session, tag: &str) {
         "quit" | "exit" => session.done = true,
         "help" | "?" => say::out(HELP),
         "version" => say::out(super::version() + "\n"),
-        "setdebug" | "setdebugflags" if !nix::unistd::geteuid().is_root() => {
+        "setdebugflags" if !nix::unistd::geteuid().is_root() => {
             session.fail("slurm_set_debug_level error:Permission denied");
         }
         "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs"
         | "listjobs" | "listpids" | "liststeps" | "pidinfo" | "power" | "reboot" | "reboot_nodes"
-        | "schedloglevel" | "setdebug" | "setdebugflags" | "takeover" | "token" => {
+        | "schedloglevel" | "setdebugflags" | "takeover" | "token" => {
             session.fail_with_name(format!("{tag} is not supported by sluice yet"));
         }
         _ => session.fail(format!("invalid keyword: {tag}")),
