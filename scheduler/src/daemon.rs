@@ -282,7 +282,7 @@ impl Daemon {
         let mut before = None;
         move || {
             let now = metrics.inputs.get();
-            let stuck = before.replace(now) == Some(now) && inbox.len() > 0;
+            let stuck = before.replace(now) == Some(now) && !inbox.is_empty();
             !stuck
         }
     }

@@ -42,7 +42,7 @@ pub(crate) const NOTED: u8 = 0;
 /// Becomes the task.
 pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {
     let failed = match guard::lower().and_then(|()| tree.join()).and_then(|()| prepare(spec, task, ends)) {
-        Ok(environment, report) => run_program(spec, task, environment, report),
+        Ok(environment) => run_program(spec, task, environment, report),
         Err(sentence) => sentence,
     };
     let _ = sys::write(report.as_fd(), failed.as_bytes());

@@ -67,8 +67,9 @@ impl TimeFormat {
     /// `format_stderr` is always so.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let words = text.split(',').map(str::trim).filter(|word| !word.eq_ignore_ascii_case("format_stderr"));
-        match words.last().map(str::to_ascii_lowercase).as_deref() {
+        let mut words =
+            text.split(',').map(str::trim).filter(|word| !word.eq_ignore_ascii_case("format_stderr"));
+        match words.next_back().map(str::to_ascii_lowercase).as_deref() {
             None | Some("") => Self::Utc,
             Some("iso8601") => Self::Iso8601,
             Some("rfc3339" | "rfc5424") => Self::Rfc3339,
