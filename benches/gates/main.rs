@@ -1,10 +1,11 @@
 //! Gates on counts: how often fixed cells of the planner's benchmark grid ask for memory, and how many instructions
 //! they take. Counts do not depend on the machine's load, so that they can fail a test where times cannot.
 //!
-//! Owns the comparison with `expected.txt` beside this file, which `cargo xtask bless --gates` renews. A count may be a
-//! twentieth above what is recorded (other compilers inline and grow otherwise) and has to be renewed when it falls
-//! that far below: else the next regression would hide there. Where nothing may be asked for, nothing may. Instructions
-//! are counted by valgrind, of the profile that tests are built with: they stand for the algorithm, not for the product.
+//! Owns the comparison with `expected.txt` beside this file, which `cargo xtask bless --gates` renews. Requests for memory
+//! are the same in every run: one in a hundred more or less (how lists grow is the library's) fails, in both directions,
+//! since the next regression would hide in what is left. Instructions are those of one compiler: a twentieth. Where
+//! nothing may be asked for, nothing may. Instructions are counted by valgrind, of the profile that tests are built with:
+//! they stand for the algorithm, not for the product.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ fn check(counts: &[(String, u64)]) {
             wrong.push(format!("{name}: {count}, and nothing is recorded"));
             continue;
         };
-        let margin = expected / 10;
+        let margin = if name.starts_with("instructions") { expected / 20 } else { expected / 100 };
         if *count > expected + margin || *count + margin < *expected {
             wrong.push(format!("{name}: {count}, recorded {expected}"));
         }
@@ -85,16 +86,51 @@ fn allocations() {
         counts.push((format!("allocations of a cold pass, {name}"), cold));
     }
     for (name, mix, fill) in CELLS.into_iter().filter(|(_, mix, _)| *mix == Mix::Realistic) {
-        steady(&mut counts, name, &Instance::new(100, 300, mix), fill);
+        let instance = Instance::new(100, 300, mix);
+        steady(&mut counts, name, Steady::new(&instance, fill));
+        // As the daemon plans.
+        steady(&mut counts, &format!("with verdicts, {name}"), Steady::with_verdicts(&instance, fill));
     }
     check(&counts);
 }
 
+/// What a pass of the steady state looks at grows with what changed, not with what exists: with ten times the nodes and
+/// ten times the jobs no more jobs are tested and no more memory is asked for, but for a margin.
+#[test]
+fn work_grows_with_what_changed() {
+    let events = 60;
+    let work = |nodes: u64| {
+        let instance = Instance::new(nodes, nodes * 10, Mix::Realistic);
+        let more = Instance::new(nodes, events, Mix::Realistic);
+        let mut steady = Steady::new(&instance, Fill::Full);
+        let mut sums = [0_u64; 4];
+        for pended in &more.jobs {
+            let id = steady.advance().expect("a full machine has jobs that end");
+            steady.release(id);
+            let (ends, pass) = counted(|| steady.look());
+            let tested = u64::from(pass.counts.tested);
+            steady.carry_out(pass.plan, pass.wake);
+            steady.arrive(&Pended { priority: 0, ..*pended });
+            let (arrivals, pass) = counted(|| steady.look());
+            let sum = [tested, ends, u64::from(pass.counts.tested), arrivals];
+            steady.carry_out(pass.plan, pass.wake);
+            sums.iter_mut().zip(sum).for_each(|(sum, one)| *sum += one);
+        }
+        sums
+    };
+    let (small, large) = (work(100), work(1000));
+    println!(
+        "tested and asked for after {events} ends, after {events} arrivals: {small:?}, tenfold {large:?}"
+    );
+    for (small, large) in small.into_iter().zip(large) {
+        assert!(large <= 3 * small + events, "{small} of something for 100 nodes, {large} for 1,000");
+    }
+}
+
 /// After some events that let lists grow, a pass that starts nothing asks for no memory at all.
-fn steady(counts: &mut Vec<(String, u64)>, name: &str, instance: &Instance, fill: Fill) {
+fn steady(counts: &mut Vec<(String, u64)>, name: &str, mut steady: Steady) {
     const WARM: usize = 120;
     const COUNTED: usize = 60;
-    let mut steady = Steady::new(instance, fill);
     let (mut idle, mut idle_passes, mut busy, mut started) = (0, 0, 0, 0);
     for event in 0..WARM + COUNTED {
         let Some(id) = steady.advance() else { break };

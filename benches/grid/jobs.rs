@@ -3,54 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use benches::admission::{machine, submit};
 use benches::{Counting, Report, Stopwatch, Taken};
 use model::array::ArraySpec;
-use model::id::{BodyHash, Epoch, Gid, RequestKey, Uid};
 use model::request::JobRequest;
 use model::time::{Span, Timestamp};
-use scheduler_core::effect::{Answer, Asker, Effect, ReplyTo};
-use scheduler_core::input::{Input, Submit};
+use scheduler_core::effect::{Answer, Effect};
+use scheduler_core::input::Input;
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::Planner;
-use scheduler_core::settings::{PriorityWeights, Settings};
+use scheduler_core::settings::Settings;
 use scheduler_sim::grid::{Fill, Instance, Mix, NOW, pending_job};
-
-/// A machine over the grid's nodes, none of which has registered, so that jobs wait; ages count.
-fn machine(instance: &Instance) -> (Machine, Arc<Settings>) {
-    let empty = Instance { jobs: Vec::new(), ..instance.clone() }.state(Fill::Empty);
-    let nodes = empty.nodes.iter().map(|node| (*node.definition).clone()).collect();
-    let partitions = empty.partitions.iter().flatten().map(|one| (*one.definition).clone()).collect();
-    let settings = Arc::new(Settings {
-        nodes,
-        partitions,
-        weights: PriorityWeights { age: 1000, ..PriorityWeights::default() },
-        max_job_count: u32::MAX,
-        max_array_size: 10_000_001,
-        max_array_tasks: u32::MAX,
-        ..instance.settings()
-    });
-    let mut machine = Machine::new(scheduler_core::state::State::default());
-    let mut out = Outbox::default();
-    machine.handle(NOW, Input::Owned(Epoch(1)), &mut out);
-    machine.handle(NOW, Input::Configure(Arc::clone(&settings)), &mut out);
-    (machine, settings)
-}
-
-fn submit(place: u64, request: Arc<JobRequest>) -> Input {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&place.to_le_bytes());
-    let asker = Asker { uid: Uid(1000), gid: Gid(1000), name: "u1000".into(), groups: Arc::from([]) };
-    Input::Submit(Box::new(Submit {
-        reply: ReplyTo(place),
-        asker,
-        key: RequestKey(key),
-        request,
-        script: Some(BodyHash([1; 32])),
-        environment: BodyHash([2; 32]),
-        alloc_sid: 0,
-        test_only: false,
-    }))
-}
 
 /// Requests never seen before, with the check whether they can ever run; then an hour passes over all of them.
 pub(crate) fn admission(report: &mut Report, nodes: u64) -> Result<()> {

@@ -3,6 +3,8 @@
 //! A bench prints a table and, with `--save`, leaves `results/DATE-NAME.json` with machine, seed, commit and command.
 //! With `--tiny` it does the same work in a second: that is how the tests run it.
 
+pub mod admission;
+
 mod allocator;
 mod arguments;
 mod daemons;

@@ -16,6 +16,8 @@ const USAGE: &str = "\
 usage: cargo xtask CHORE
 
   bench NAME [...]      benches/NAME in the release profile (submit, launch, store, grid; --tiny --save --seed N --only PART)
+  bench micro [NAME]    by Criterion: scheduling and submission, what takes a second at most
+  bench curves          what a pass costs over nodes and pending jobs, drawn into docs/curves
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
   soak --seeds N [...]  simulated clusters in which everything goes wrong, on all cores (--from S --nodes N --jobs N)
   soak --bugs           the same with bugs planted in the core: the oracles must see each

@@ -20,11 +20,29 @@ pub enum Bug {
     ForgetTimer,
     /// The next id is not stored.
     ForgetId,
+    /// A job on several CPUs of a node is counted with one less there.
+    CountCpuLess,
+    /// Devices of a job that ends are given back twice.
+    FreeGresTwice,
+    /// A job with several of a license is counted with one less.
+    CountLicenseLess,
+    /// A submission is acknowledged and not recorded.
+    DropSubmit,
+    /// The last of several promises that a pass makes is recorded as none.
+    ForgetPromise,
+    /// A promise that moves later is recorded as one that moves earlier.
+    MoveSilently,
+    /// Jobs behind the promised ones are tested for this instant only, not until their end.
+    OverlookPromises,
+    /// Of jobs of the same priority the last submitted comes first.
+    LastComesFirst,
+    /// A run that was begun counts as lost when its node was silent.
+    LoseSilent,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 16] = [
         Self::LaunchUnknown,
         Self::ForgetKey,
         Self::MeetFailed,
@@ -32,6 +50,15 @@ impl Bug {
         Self::DropOutcome,
         Self::ForgetTimer,
         Self::ForgetId,
+        Self::CountCpuLess,
+        Self::FreeGresTwice,
+        Self::CountLicenseLess,
+        Self::DropSubmit,
+        Self::ForgetPromise,
+        Self::MoveSilently,
+        Self::OverlookPromises,
+        Self::LastComesFirst,
+        Self::LoseSilent,
     ];
 }
 

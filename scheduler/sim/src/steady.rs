@@ -37,15 +37,25 @@ pub struct Steady {
 }
 
 impl Steady {
-    /// The instance, filled so far, after its first pass.
+    /// The instance, filled so far, after its first pass; nobody asks why jobs wait.
     #[must_use]
     pub fn new(instance: &Instance, fill: Fill) -> Self {
+        Self::planned_by(Planner::following().without_verdicts(), instance, fill)
+    }
+
+    /// The same as the daemon plans it: with a verdict on each waiting job.
+    #[must_use]
+    pub fn with_verdicts(instance: &Instance, fill: Fill) -> Self {
+        Self::planned_by(Planner::following(), instance, fill)
+    }
+
+    fn planned_by(planner: Planner, instance: &Instance, fill: Fill) -> Self {
         let state = instance.state(fill);
         let next_id = state.jobs.keys().next_back().map_or(1, |id| id.0 + 1);
         let mut steady = Self {
             state,
             settings: instance.settings(),
-            planner: Planner::following().without_verdicts(),
+            planner,
             now: NOW,
             random: SplitMix64(4),
             ends: BinaryHeap::new(),

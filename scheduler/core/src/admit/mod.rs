@@ -55,6 +55,9 @@ impl Call<'_> {
         if !planted::is(Bug::ForgetId) {
             self.emit(Record::NextJobId(next_id(&self.settings(), id)));
         }
+        if planted::is(Bug::DropSubmit) && id.0.is_multiple_of(8) {
+            return self.answer(reply, Answer::Submitted { job: id, warnings: Vec::new() });
+        }
         self.count_slices(&job);
         self.emit(Record::Job(Arc::new(job)));
         self.refresh(id);

@@ -3,6 +3,7 @@
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{CpuIds, GresShare, NodeShare};
+use crate::planted::{self, Bug};
 use crate::state::Index;
 use crate::state::node::{Node, Used};
 
@@ -86,10 +87,22 @@ fn cut(used: &mut Used, gres: &GresShare, add: bool) {
     }
 }
 
+/// The share as a planted bug counts it; `None`: as it is.
+fn counted(share: &NodeShare) -> Option<NodeShare> {
+    if !planted::is(Bug::CountCpuLess) || share.cpus.0 < 2 {
+        return None;
+    }
+    let ids: Vec<(u32, u32)> = share.cpu_ids.iter().skip(1).map(|id| (id, id)).collect();
+    let cpu_ids = CpuIds::from_ranges(ids);
+    Some(NodeShare { cpus: Cpus(share.cpus.0 - 1), cpu_ids, ..share.clone() })
+}
+
 /// Adds one share to what is held of its node, or takes it away.
 pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
     let count = |used: &mut Cpus, amount| if add { *used += amount } else { *used -= amount };
     let memory = |used: &mut MemoryMib, amount| if add { *used += amount } else { *used -= amount };
+    let counted = counted(share);
+    let share = counted.as_ref().unwrap_or(share);
     count(&mut used.cpus, share.cpus);
     memory(&mut used.memory, share.memory);
     if share.shared {
@@ -102,6 +115,9 @@ pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
         let kind = gres.kind as usize;
         let held = &mut used.gres[kind];
         *held = if add { *held + gres.count } else { *held - gres.count };
+        if !add && planted::is(Bug::FreeGresTwice) {
+            *held = held.saturating_sub(gres.count);
+        }
         set(&mut used.gres_bits[kind], &gres.indices, add);
         if gres.is_cut() {
             cut(used, gres, add);

@@ -12,13 +12,14 @@ use crate::input::{Defragment, Plan, PlannedPromises, PlannedStart};
 use crate::limits::{self, Candidate, Charged};
 use crate::machine::Call;
 use crate::place;
+use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::reservation::limit_within;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Finish, Hold, Job, Limit, RequeueHow, StopCause};
 use crate::state::partition::{Partition, PartitionState};
-use crate::state::promise::Promise;
+use crate::state::promise::{Cause, Promise};
 use crate::tally::Tally;
 
 impl Job {
@@ -120,6 +121,15 @@ impl Call<'_> {
     /// Records what became of promises, as far as their jobs still wait on nodes that exist.
     fn keep_promises(&mut self, planned: PlannedPromises) {
         let PlannedPromises { mut changes, given_back } = planned;
+        if planted::is(Bug::ForgetPromise)
+            && changes.len() > 1
+            && let Some(last) = changes.last_mut()
+        {
+            last.promises.clear();
+        }
+        if planted::is(Bug::MoveSilently) {
+            changes.iter_mut().for_each(|change| change.cause = Cause::GivenBack);
+        }
         let state = self.state();
         let sound = |promise: &Promise| {
             let known = promise.holds.iter().all(|held| (held.node.0 as usize) < state.nodes.len());

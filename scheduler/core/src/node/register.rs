@@ -242,7 +242,7 @@ impl Call<'_> {
             return;
         }
         self.emit(Record::NodeLink { node, link: Link::Silent { since, timed_out: true } });
-        if settings.requeue_without_evidence {
+        if settings.requeue_without_evidence || planted::is(Bug::LoseSilent) {
             self.all_lost(node, "the node does not answer");
         }
         self.out.pass_wanted = true;

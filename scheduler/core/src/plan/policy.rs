@@ -5,6 +5,7 @@
 use model::id::JobId;
 use model::time::{Span, Timestamp};
 
+use crate::planted::{self, Bug};
 use crate::state::QueueKey;
 
 /// In what order jobs are considered. The last tie is always submission, then the job's number.
@@ -161,7 +162,9 @@ impl Order {
                 ascending(score)
             }
         };
-        OrderKey { first, submit: queue.submit, job: queue.job }
+        let last_first = planted::is(Bug::LastComesFirst);
+        let submit = if last_first { Timestamp(-queue.submit.0) } else { queue.submit };
+        OrderKey { first, submit, job: queue.job }
     }
 }
 

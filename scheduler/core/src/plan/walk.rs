@@ -138,6 +138,9 @@ impl Ledger {
             self.replan_zone(&mut walk, &changes)
         };
         if whole && walk.depth > 0 {
+            // Protected jobs that no end of a running job would let start are looked at in each pass: whatever they
+            // cost, those behind them get their turn.
+            walk.budget = walk.budget.max(budget / 4).max(1);
             self.rest(&mut walk, &changes);
         } else {
             // What arrived is tested when the protected ones are through.

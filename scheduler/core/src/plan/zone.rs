@@ -24,6 +24,7 @@ use model::time::Timestamp;
 use super::ledger::{Changes, Entry, Ledger, Promise};
 use super::policy::OrderKey;
 use super::walk::{Outcome, Walk};
+use crate::state::job::Job;
 use crate::state::promise::Cause;
 
 /// The most elements of one array that have a planned start.
@@ -543,7 +544,7 @@ impl Ledger {
         }
         let from = promise.start.max(walk.now);
         if promise.end > from && !self.licenses.cover(&promise.licenses, from, promise.end) {
-            return Err(Cause::LimitRaised);
+            return Err(taken_by(walk, |job| job.request.rare().licenses.is_some()));
         }
         for (node, amount) in &promise.holds {
             if !self.cluster.is_available(*node) {
@@ -560,21 +561,26 @@ impl Ledger {
             }
             let from = promise.start.max(walk.now);
             if promise.end > from && !self.cluster.plan(*node).covers(amount, from, promise.end) {
-                return Err(self.taken_by(walk, *node));
+                return Err(taken_by(walk, |job| self.is_on(job, *node)));
             }
         }
         Ok(promise)
     }
 
-    /// Why a node has less than a promise counted on.
-    fn taken_by(&self, walk: &Walk<'_>, node: u32) -> Cause {
-        let outlived = walk.state.index.running.iter().any(|id| {
-            let active = walk.state.jobs[id].active().expect("the index holds running jobs");
-            let over = active.limit_end().is_some_and(|end| end.0 <= walk.now);
-            over && (self.cluster.is_pool() || active.allocation.iter().any(|share| share.node.0 == node))
-        });
-        if outlived { Cause::Outlived } else { Cause::LimitRaised }
+    /// Whether a running job is in the way of promises on a node.
+    fn is_on(&self, job: &Job, node: u32) -> bool {
+        let shares = job.active().into_iter().flat_map(|active| active.allocation.iter());
+        self.cluster.is_pool() || shares.into_iter().any(|share| share.node.0 == node)
     }
+}
+
+/// Why there is less than a promise counted on: a running job that holds some of it goes on, or not.
+fn taken_by(walk: &Walk<'_>, holds: impl Fn(&Job) -> bool) -> Cause {
+    let outlived = walk.state.index.running.iter().map(|id| &walk.state.jobs[id]).any(|job| {
+        let active = job.active().expect("the index holds running jobs");
+        active.limit_end().is_some_and(|end| end.0 <= walk.now) && holds(job)
+    });
+    if outlived { Cause::Outlived } else { Cause::LimitRaised }
 }
 
 /// What a pass over kept promises carries along.

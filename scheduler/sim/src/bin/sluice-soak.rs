@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
-use scheduler_sim::cluster::{self, Options, Seen};
+use scheduler_sim::cluster::{self, Ends, Options, Seen};
 
 /// Simulates whole clusters; a failing seed is printed with the line that repeats it.
 #[derive(Parser)]
@@ -26,6 +26,9 @@ struct Arguments {
     /// Jobs that clients submit to each.
     #[arg(long, default_value_t = 40)]
     jobs: u32,
+    /// The scheduler ends once, after so many operations of its disk, and not at others.
+    #[arg(long)]
+    end_after: Option<u64>,
     /// Plants one bug after the other and shows whether the oracles see it.
     #[arg(long)]
     bugs: bool,
@@ -33,7 +36,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options = Options { nodes: arguments.nodes, jobs: arguments.jobs, ..Options::default() };
+    let options = Options {
+        nodes: arguments.nodes,
+        jobs: arguments.jobs,
+        ends: arguments.end_after.map_or(Ends::Anywhere, Ends::After),
+        ..Options::default()
+    };
     if arguments.bugs {
         return bugs(&arguments, options);
     }
@@ -41,19 +49,24 @@ fn main() -> ExitCode {
     let (total, fault) = soak(arguments.from, arguments.seeds, options);
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{} seeds in {seconds:.1} s: {:.1} a second; {} jobs acknowledged, {} runs, {} scheduler crashes, {} node faults",
+        "{} seeds in {seconds:.1} s: {:.1} a second; {} jobs acknowledged, {} runs, {} scheduler crashes among {} operations \
+         of its disk, {} node faults",
         total.1,
         total.1 as f64 / seconds,
         total.0.acknowledged,
         total.0.runs,
         total.0.crashes,
+        total.0.operations,
         total.0.node_faults
     );
     match fault {
         None => ExitCode::SUCCESS,
         Some((seed, fault)) => {
             let Options { nodes, jobs, .. } = options;
-            println!("{fault}\nagain: sluice-soak --from {seed} --seeds 1 --nodes {nodes} --jobs {jobs}");
+            let end = arguments.end_after.map_or(String::new(), |end| format!(" --end-after {end}"));
+            println!(
+                "{fault}\nagain: sluice-soak --from {seed} --seeds 1 --nodes {nodes} --jobs {jobs}{end}"
+            );
             ExitCode::FAILURE
         }
     }
@@ -75,7 +88,7 @@ fn soak(from: u64, seeds: u64, options: Options) -> (Total, Option<(u64, String)
                     if seed >= until.load(Ordering::Relaxed) {
                         return;
                     }
-                    let outcome = history(seed, options);
+                    let outcome = cluster::judged(seed, options);
                     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     match outcome {
                         Ok(seen) => add(&mut shared.0, seen),
@@ -91,17 +104,12 @@ fn soak(from: u64, seeds: u64, options: Options) -> (Total, Option<(u64, String)
     shared.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One seed; an assertion of the core is a fault like any other.
-fn history(seed: u64, options: Options) -> Result<Seen, String> {
-    std::panic::catch_unwind(|| cluster::run(seed, options))
-        .unwrap_or_else(|_| Err(format!("seed {seed}: an assertion failed")))
-}
-
 fn add(total: &mut Total, seen: Seen) {
     total.1 += 1;
     total.0.acknowledged += seen.acknowledged;
     total.0.runs += seen.runs;
     total.0.crashes += seen.crashes;
+    total.0.operations += seen.operations;
     total.0.node_faults += seen.node_faults;
 }
 
@@ -117,7 +125,7 @@ fn bugs(arguments: &Arguments, options: Options) -> ExitCode {
         match fault {
             Some((_, fault)) => {
                 let line = fault.lines().next().unwrap_or_default();
-                let line: String = line.chars().take(110).collect();
+                let line: String = line.chars().take(140).collect();
                 println!("{bug:?}: seen after {} seeds: {line}", total.1 + 1);
             }
             None => {

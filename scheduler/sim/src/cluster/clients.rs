@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use model::depend::Dependency;
+use model::gres::GresRequest;
 use model::id::{BodyHash, Gid, JobId, RequestKey, Uid};
-use model::request::JobRequest;
+use model::quantity::MemoryMib;
+use model::request::{JobRequest, MemoryRequest, Sharing};
 use model::time::{Span, Timestamp};
 
 use scheduler_core::effect::{Answer, Asker, ReplyTo, Selector};
@@ -147,6 +149,25 @@ fn request(earlier: &[JobId], wall_ahead: i64, agenda: &mut Agenda) -> JobReques
         request.time_limit = Some(Some(Span(limit)));
     }
     request.requeue = random.one_in(4).then_some(false);
+    if random.one_in(3) {
+        let kind = random.pick(&[None, Some("a"), Some("b")]).expect("three kinds");
+        let most = if kind == Some("b") { 1 } else { 2 };
+        let count = 1 + random.below(most);
+        request.gres_per_node = vec![GresRequest { name: "gpu".into(), kind: kind.map(Into::into), count }];
+    }
+    if random.one_in(4) {
+        let mib = random.pick(&[200, 1000, 3000, 4000]).expect("four amounts");
+        request.memory = Some(MemoryRequest::PerNode(MemoryMib(mib)));
+    }
+    if random.one_in(6) {
+        request.sharing = Sharing::Exclusive;
+    }
+    if random.one_in(4) {
+        let licenses = random.pick(&["matlab", "matlab:2", "vasp", "matlab:3,vasp"]).expect("four lists");
+        request.rare_mut().licenses = Some(licenses.into());
+    }
+    // Few sorts of priorities, so that jobs come before others that wait.
+    request.nice = random.pick(&[0, 0, 50, 100]).expect("three priorities");
     if random.one_in(5) {
         let last = 1 + random.below(6);
         request.array = model::array::ArraySpec::parse(&format!("1-{last}%3"), 1000).ok();

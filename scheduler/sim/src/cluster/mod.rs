@@ -4,11 +4,14 @@
 //! What is modelled, not run: the shell's group commit (a batch is durable some time after it was
 //! handled, its effects leave after that), sessions (ordered while they last, what is under way is lost
 //! when they break), executors (intent before start, outcomes kept until acknowledged, tombstones).
-//! What goes wrong: scheduler crashes with a batch under way (kept or lost), executor crashes, reboots,
+//! The journal and its snapshots are the production ones, on a modelled disk.
+//! What goes wrong: the scheduler ends at an operation of its disk (killed, by a power cut that leaves any part of what
+//! was not synced, by an error of the disk), between two effects of a batch, at any time; executor crashes, reboots,
 //! lost spools, broken sessions, lost answers and repeated calls, cancels at any time, a wall clock that is set by hours.
 //! After every durable batch [`oracle`] checks what must always hold.
 
 mod clients;
+mod disk;
 mod fleet;
 pub mod oracle;
 mod shell;
@@ -18,13 +21,23 @@ use std::collections::BinaryHeap;
 
 use scheduler_core::effect::{Effect, RunKey};
 use scheduler_core::input::Report;
-use scheduler_core::settings::Hooks;
 
 use crate::random::SplitMix64;
 use clients::Clients;
 use fleet::Fleet;
 use oracle::Oracle;
-use shell::Shell;
+use shell::{LICENSES, Shell};
+
+/// At which operations of its disk the scheduler ends, beside the times at which it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// At some, soon after each start.
+    Anywhere,
+    /// After so many operations, once.
+    After(u64),
+    /// At none.
+    Never,
+}
 
 /// What a run of the simulation is made of.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +48,13 @@ pub struct Options {
     pub jobs: u32,
     /// Virtual time during which things go wrong, ms.
     pub faults_ms: i64,
+    /// Ends of the scheduler at operations of its disk.
+    pub ends: Ends,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 4, jobs: 40, faults_ms: 120_000 }
+        Self { nodes: 4, jobs: 40, faults_ms: 120_000, ends: Ends::Anywhere }
     }
 }
 
@@ -52,6 +67,8 @@ pub struct Seen {
     pub runs: u32,
     /// Scheduler crashes.
     pub crashes: u32,
+    /// Operations of its disk.
+    pub operations: u64,
     /// Executor crashes, reboots and lost spools.
     pub node_faults: u32,
     /// How often the wall clock was set.
@@ -150,21 +167,6 @@ impl Agenda {
     }
 }
 
-/// Half of the histories are of sites with programs around jobs.
-fn hooks_of(seed: u64) -> Hooks {
-    let bit = |at: u32| seed >> at & 1 == 1;
-    let some = Hooks {
-        controller_prolog: bit(1),
-        controller_epilog: bit(2),
-        nodes: true,
-        allocation: bit(3),
-        contain: bit(4),
-        defer_batch: bit(5),
-        ..Hooks::default()
-    };
-    if bit(0) { some } else { Hooks::default() }
-}
-
 struct World {
     agenda: Agenda,
     shell: Shell,
@@ -172,6 +174,8 @@ struct World {
     clients: Clients,
     oracle: Oracle,
     quiet_from: i64,
+    /// Faults are so much more frequent than one in three seconds.
+    haste: u64,
     seen: Seen,
 }
 
@@ -182,25 +186,42 @@ struct World {
 pub fn run(seed: u64, options: Options) -> Result<Seen, String> {
     let start = 1_000_000_000;
     let agenda = Agenda { now: start, random: SplitMix64(seed), sequence: 0, events: BinaryHeap::new() };
+    let quiet_from = start + options.faults_ms;
     let mut world = World {
         agenda,
-        shell: Shell::new(options.nodes, hooks_of(seed)),
+        shell: Shell::new(&options, seed, quiet_from),
         fleet: Fleet::new(options.nodes),
         clients: Clients::new(options.jobs),
-        oracle: Oracle::default(),
-        quiet_from: start + options.faults_ms,
+        oracle: Oracle::new(&LICENSES, options.nodes),
+        quiet_from,
+        haste: 1 + u64::from(options.nodes) / 200,
         seen: Seen::default(),
     };
-    world.begin(options);
-    let outcome = world.turn();
+    let outcome = world.begin(options).and_then(|()| world.turn());
     outcome.map_err(|fault| format!("seed {seed}, {} ms: {fault}", world.agenda.now - start))?;
+    world.seen.operations = world.shell.operations();
     world.seen.digest = world.oracle.state().digest().0;
     Ok(world.seen)
 }
 
+/// Runs one history; an assertion of the core is a fault like any other.
+///
+/// # Errors
+/// As [`run`], or what was asserted.
+pub fn judged(seed: u64, options: Options) -> Result<Seen, String> {
+    std::panic::catch_unwind(|| run(seed, options)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something");
+        Err(format!("seed {seed}: assertion: {said}"))
+    })
+}
+
 impl World {
-    fn begin(&mut self, options: Options) {
-        self.shell.open(&mut self.agenda);
+    fn begin(&mut self, options: Options) -> Result<(), String> {
+        if let Ends::After(operations) = options.ends {
+            self.shell.end_after(operations, &mut self.agenda);
+        }
+        self.restart()?;
         for place in 0..options.nodes as usize {
             let delay = self.agenda.soon(50);
             self.agenda.after(delay, Event::Dial(place));
@@ -211,21 +232,33 @@ impl World {
             self.agenda.after(delay, Event::Call(client));
         }
         self.agenda.after(500, Event::Fault);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        if let Some(found) = self.shell.open(&mut self.agenda)? {
+            self.oracle.reopened(&found.state, &found.unseen)?;
+        }
+        Ok(())
     }
 
     fn turn(&mut self) -> Result<(), String> {
         let give_up = self.quiet_from + 50_000_000;
         while let Some(event) = self.agenda.next() {
             self.happen(event)?;
+            if self.shell.has_ended() {
+                self.seen.crashes += 1;
+                self.fleet.scheduler_gone(&mut self.agenda);
+            }
             let quiet = self.agenda.now > self.quiet_from;
             if quiet && self.clients.all_answered() && self.oracle.all_ended() {
                 return Ok(());
             }
             if self.agenda.now > give_up {
-                return Err(format!("jobs that never end: {}", self.oracle.unfinished()));
+                return Err(format!("liveness: jobs that never end: {}", self.oracle.unfinished()));
             }
         }
-        Err(format!("nothing is to come, but jobs are left: {}", self.oracle.unfinished()))
+        Err(format!("liveness: nothing is to come, but jobs are left: {}", self.oracle.unfinished()))
     }
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
@@ -242,16 +275,22 @@ impl World {
                 if let Some((records, effects)) = shell.synced(incarnation, agenda) {
                     self.seen.batches += 1;
                     oracle.durable(&records)?;
+                    let hasty = agenda.now < self.quiet_from && agenda.random.one_in(200);
                     for effect in effects {
+                        if hasty && agenda.random.one_in(3) {
+                            // Some effects have left, and the others never will.
+                            shell.crash(agenda);
+                            break;
+                        }
                         shell.release(effect, clients, fleet, agenda);
+                    }
+                    if agenda.random.one_in(4) {
+                        shell.tidy(agenda);
                     }
                 }
             }
             Event::Deadline => shell.deadline(agenda),
-            Event::Restart => {
-                shell.open(agenda);
-                oracle.reopened(shell.recovered())?;
-            }
+            Event::Restart => self.restart()?,
             Event::Dial(place) => fleet.dial(place, shell.is_up(), agenda),
             Event::Hello(place, session) => {
                 if let Some(registration) = fleet.registration(place, session) {
@@ -280,10 +319,7 @@ impl World {
             return fleet.reboot_doubtful(agenda, &mut self.oracle);
         }
         match agenda.random.below(11) {
-            0..=2 => {
-                seen.crashes += u32::from(shell.crash(agenda));
-                fleet.scheduler_gone(agenda);
-            }
+            0..=2 => shell.crash(agenda),
             3..=5 => fleet.break_session(agenda),
             6 | 7 => {
                 seen.node_faults += 1;
@@ -305,7 +341,7 @@ impl World {
                 shell.set_clock(to, agenda);
             }
         }
-        let delay = agenda.soon(3000);
+        let delay = agenda.soon(3000 / self.haste);
         agenda.after(delay, Event::Fault);
         if agenda.now + delay > self.quiet_from {
             agenda.after(delay + 1, Event::Fault);
@@ -319,7 +355,7 @@ mod tests {
 
     #[test]
     fn whole_clusters_keep_their_promises() {
-        let seeds = crate::seeds(150);
+        let seeds = crate::seeds(60);
         let mut total = Seen::default();
         for seed in 0..seeds {
             let seen = run(seed, Options::default()).unwrap_or_else(|fault| panic!("{fault}"));
@@ -340,5 +376,25 @@ mod tests {
     fn the_same_seed_is_the_same_history() {
         let options = Options::default();
         assert_eq!(run(3, options), run(3, options));
+    }
+
+    #[test]
+    fn the_scheduler_may_end_at_every_operation_of_its_disk() {
+        let options = Options { nodes: 2, jobs: 4, faults_ms: 5000, ends: Ends::Never };
+        for seed in 0..crate::seeds(2) {
+            let whole = run(seed, options).unwrap_or_else(|fault| panic!("{fault}"));
+            assert!(whole.operations > 20, "few operations: {whole:?}");
+            for operations in 0..whole.operations {
+                let options = Options { ends: Ends::After(operations), ..options };
+                run(seed, options).unwrap_or_else(|fault| panic!("after operation {operations}: {fault}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_thousand_executors_keep_their_promises() {
+        let options = Options { nodes: 1000, jobs: 100, faults_ms: 5000, ends: Ends::Anywhere };
+        let seen = run(1, options).unwrap_or_else(|fault| panic!("{fault}"));
+        assert!(seen.acknowledged > 50 && seen.runs > 50 && seen.crashes > 0, "little was tried: {seen:?}");
     }
 }

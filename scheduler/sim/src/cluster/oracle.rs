@@ -1,17 +1,22 @@
 //! What must always hold, checked against what executors and clients saw, not against the scheduler's
-//! own word.
+//! own word. Each complaint begins with the name of the oracle that makes it.
 //!
-//! * Every acknowledged job exists, through every crash, and no id is acknowledged twice.
-//! * Processes that are alive were not given more CPUs than their node has.
-//! * A run starts at most once; two runs of a job are never alive at the same time.
-//! * No resource is held twice and every index agrees ([`State::check`]).
-//! * A job that waits for another starts only when its dependency was met.
-//! * A job starts only when the wall clock has shown its begin time, and times out only after its limit by a clock that
-//!   goes evenly.
-//! * A repeated call makes no second job.
-//! * A promised start moves later only with a record that says why, and a job starts when it was promised
-//!   at the latest, unless such a record came before.
-//! * A reopened scheduler knows exactly what was durable, or one batch more.
+//! * `acknowledged`: every acknowledged job exists, through every crash, and no id is acknowledged twice.
+//! * `overcommit`: processes that are alive were not given more CPUs, memory, GPUs or licenses than there are, nor one of
+//!   them twice ([`holdings`]).
+//! * `double start`: a run starts at most once; two runs of a job are never alive at the same time.
+//! * `state`: every index and total agrees with the facts ([`State::check`]).
+//! * `dependency`: a job that waits for another starts only when its dependency was met.
+//! * `begin`, `time limit`: a job starts only when the wall clock has shown its begin time, and times out only after its
+//!   limit by a clock that goes evenly.
+//! * `order`: no job starts while one that is ahead of it waits for the same.
+//! * `repeated call`: a repeated call makes no second job.
+//! * `promises`: a promised start moves later only with a record that says why, and why is true ([`promises`]).
+//! * `recovery`: a reopened scheduler knows exactly what was durable, or one batch more, bit for bit.
+//! * `liveness`: when nothing goes wrong any more, every job ends (in [`super::run`]).
+
+mod holdings;
+mod promises;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,17 +25,16 @@ use model::id::{JobId, RequestKey};
 use model::job::JobState;
 use model::time::Timestamp;
 
+use holdings::Holdings;
+use promises::Promises;
 use scheduler_core::apply::apply;
 use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{ArrayRole, Ended, Finish, Job};
-use scheduler_core::state::promise::{Cause, PromiseChange};
+use scheduler_core::state::job::{ArrayRole, Ended, Finish, Hold, Job};
 
-/// Elements of an array that have not left it.
-fn waiting(job: &Job) -> usize {
-    if matches!(job.array, ArrayRole::Waiting(_)) { job.elements() as usize } else { 0 }
-}
+/// Up to so many nodes the whole state is checked after each batch, else after as many fewer.
+const CHECKED_ALWAYS: u32 = 50;
 
 /// Watches a history.
 #[derive(Debug, Default)]
@@ -41,18 +45,28 @@ pub struct Oracle {
     begun: BTreeSet<(usize, RunKey)>,
     /// Each with its node.
     alive: BTreeMap<JobId, BTreeSet<(usize, RunKey)>>,
-    /// How many CPUs a run whose processes are on a node was given there.
-    held: BTreeMap<(usize, RunKey), u32>,
+    holdings: Holdings,
+    promises: Promises,
     arrays: BTreeSet<JobId>,
-    /// Elements that left an array since its promises changed.
-    left: BTreeMap<JobId, usize>,
     by_key: BTreeMap<RequestKey, JobId>,
-    records: usize,
+    batches: u32,
+    /// The whole state is checked after so many batches.
+    check_every: u32,
     /// The latest wall time that was shown.
     latest_wall: Timestamp,
 }
 
 impl Oracle {
+    /// Over a cluster with these licenses and so many nodes.
+    #[must_use]
+    pub fn new(licenses: &[(&str, u32)], nodes: u32) -> Self {
+        Self {
+            holdings: Holdings::new(licenses),
+            check_every: nodes.div_ceil(CHECKED_ALWAYS).max(1),
+            ..Self::default()
+        }
+    }
+
     /// The last durable state.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -65,8 +79,10 @@ impl Oracle {
     /// What does not hold.
     pub fn durable(&mut self, records: &[Record]) -> Result<(), String> {
         for record in records {
-            if let Record::JobStarted { job, .. } = record {
+            if let Record::JobStarted { job, run, allocation, .. } = record {
                 self.may_start(*job)?;
+                let licenses = self.state.jobs[job].request.rare().licenses.as_deref();
+                self.holdings.give((*job, *run), allocation, licenses);
             }
             if let Record::JobEnded { job, ended } | Record::JobRequeued { job, ended, .. } = record {
                 self.note_end(*job, ended, matches!(record, Record::JobEnded { .. }));
@@ -75,43 +91,32 @@ impl Oracle {
                 self.same_call_same_job(job)?;
                 self.arrays.extend(job.array_id());
             }
-            if let Record::ElementSplit { array, .. } = record {
-                *self.left.entry(*array).or_default() += 1;
-            }
-            if let Record::Promises { changes, .. } = record {
-                changes.iter().try_for_each(|change| self.may_move(change))?;
-            }
             if let Record::JobFinishing { job, finish } = record {
                 self.had_its_time(*job, finish)?;
             }
+            self.promises.before(&self.state, record)?;
+            let had: BTreeSet<JobId> = self.state.promises.by_job.keys().copied().collect();
             apply(&mut self.state, record);
+            self.promises.after(&self.state, record, &had)?;
             self.latest_wall = self.latest_wall.max(self.state.wall_time(self.state.now));
         }
-        self.records += records.len();
-        let faults = self.state.check();
-        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+        self.batches += 1;
+        if self.batches.is_multiple_of(self.check_every) { self.check() } else { Ok(()) }
     }
 
-    /// A promise that moves later, or goes, has a cause.
-    fn may_move(&mut self, change: &PromiseChange) -> Result<(), String> {
-        let Some(before) = self.state.promises.by_job.get(&change.job) else { return Ok(()) };
-        // Of an array as many of the first promises may be gone as elements left it, and others may follow.
-        let left = self.left.remove(&change.job).unwrap_or(0).min(before.len());
-        let moved = |gone: usize| {
-            before[gone..].iter().zip(&change.promises).any(|(before, after)| after.start > before.start)
-        };
-        let later = (0..=left).all(moved);
-        let gone = change.promises.is_empty() && !self.arrays.contains(&change.job);
-        if (later || gone) && matches!(change.cause, Cause::Made | Cause::GivenBack) {
-            return Err(format!("{change:?} moves {before:?} later without a cause"));
-        }
-        Ok(())
+    fn check(&self) -> Result<(), String> {
+        let faults = self.state.check();
+        if faults.is_empty() { Ok(()) } else { Err(format!("state: {}", faults.join("; "))) }
     }
 
     fn same_call_same_job(&mut self, job: &Job) -> Result<(), String> {
         let own = job.array_id().unwrap_or(job.id);
         let first = *self.by_key.entry(job.key).or_insert(own);
-        if first == own { Ok(()) } else { Err(format!("one call made jobs {first} and {own}")) }
+        if first == own {
+            Ok(())
+        } else {
+            Err(format!("repeated call: one call made jobs {first} and {own}"))
+        }
     }
 
     fn note_end(&mut self, job: JobId, ended: &Ended, for_good: bool) {
@@ -129,23 +134,23 @@ impl Oracle {
             return Ok(());
         }
         let Some(active) = self.state.jobs.get(&id).and_then(|job| job.active()) else {
-            return Err(format!("job {id} times out and does not run"));
+            return Err(format!("time limit: job {id} times out and does not run"));
         };
         let had = finish.at.since(active.start);
         match active.limit {
             Some(limit) if had >= limit => Ok(()),
-            limit => Err(format!("job {id} times out after {had:?} of {limit:?}")),
+            limit => Err(format!("time limit: job {id} times out after {had:?} of {limit:?}")),
         }
     }
 
     fn may_start(&self, id: JobId) -> Result<(), String> {
         let Some(job) = self.state.jobs.get(&id) else {
-            return Err(format!("job {id} starts and is not there"));
+            return Err(format!("acknowledged: job {id} starts and is not there"));
         };
         if job.request.begin.is_some_and(|begin| begin > self.latest_wall) {
             let (begin, latest) = (job.request.begin, self.latest_wall);
             return Err(format!(
-                "job {id} starts before {begin:?}: the wall clock has shown {latest:?} at most"
+                "begin: job {id} starts before {begin:?}: the wall clock has shown {latest:?} at most"
             ));
         }
         for term in &job.request.dependency.terms {
@@ -160,41 +165,55 @@ impl Oracle {
             };
             if !met && job.restarts == 0 {
                 let other = self.state.jobs.get(&term.job).map(|other| &other.phase);
-                return Err(format!("job {id} starts before {term:?} is met: {known:?}, {other:?}"));
+                return Err(format!(
+                    "dependency: job {id} starts before {term:?} is met: {known:?}, {other:?}"
+                ));
+            }
+        }
+        self.none_ahead_asks_the_same(job)
+    }
+
+    /// No job that is ahead in the queue waits for the same as a job that starts. A job with a promise keeps that: a
+    /// later one may have, or be given within the second in which promises are moved, what became free since.
+    fn none_ahead_asks_the_same(&self, job: &Job) -> Result<(), String> {
+        if !matches!(job.array, ArrayRole::Single) {
+            return Ok(());
+        }
+        let promised = |id: JobId| self.state.promises.of(id).is_some();
+        let freed = self.state.promises.given_back.is_some();
+        let own = self.state.queue_key(job);
+        for key in self.state.index.queue.range(..own) {
+            let other = &self.state.jobs[&key.job];
+            let alone = matches!(other.array, ArrayRole::Single);
+            let free =
+                other.hold == Hold::None && other.pending().is_some_and(|waits| waits.eligible.is_some());
+            if alone && free && asks_as(job, other) && !(promised(other.id) && (promised(job.id) || freed)) {
+                return Err(format!(
+                    "order: job {} starts before {}, which waits for the same",
+                    job.id, other.id
+                ));
             }
         }
         Ok(())
     }
 
-    /// A scheduler was opened on what is on disk.
+    /// A scheduler was opened on what is on disk: `unseen` are the batches that nobody had called durable.
     ///
     /// # Errors
-    /// If it knows less than was durable.
-    pub fn reopened(&mut self, state: &State) -> Result<(), String> {
-        for id in &self.acknowledged {
-            if !state.jobs.contains_key(id)
-                && !self.state.jobs.contains_key(id)
-                && !self.ended.contains_key(id)
-            {
-                return Err(format!("job {id} was acknowledged and is gone"));
-            }
-            if !state.jobs.contains_key(id) && !self.ended.contains_key(id) {
-                return Err(format!("job {id} was not recovered"));
-            }
+    /// It knows less than was durable, or something else, or more than one batch more.
+    pub fn reopened(&mut self, state: &State, unseen: &[Vec<Record>]) -> Result<(), String> {
+        if unseen.len() > 1 {
+            return Err(format!("recovery: {} batches were under way at a time", unseen.len()));
         }
-        // The batch that was under way may have made it: what it said is durable without having been seen.
-        for job in state.jobs.values() {
-            let before = self.state.jobs.get(&job.id).map_or(0, |before| waiting(before));
-            *self.left.entry(job.id).or_default() += before.saturating_sub(waiting(job));
-            self.arrays.extend(job.array_id());
-            self.by_key.entry(job.key).or_insert(job.array_id().unwrap_or(job.id));
-            if let Some(ended) = job.ended() {
-                self.note_end(job.id, ended, true);
-            }
+        unseen.iter().try_for_each(|records| self.durable(records))?;
+        if state.digest() != self.state.digest() {
+            return Err("recovery: the state is not what was durable".to_owned());
         }
-        self.state = state.clone();
-        self.latest_wall = self.latest_wall.max(state.wall_time(state.now));
-        Ok(())
+        let missing = |id: &&JobId| !state.jobs.contains_key(id) && !self.ended.contains_key(id);
+        match self.acknowledged.iter().find(missing) {
+            Some(id) => Err(format!("acknowledged: job {id} was not recovered")),
+            None => self.check(),
+        }
     }
 
     /// A client was told that its job exists.
@@ -203,10 +222,10 @@ impl Oracle {
     /// If it does not, or the id was given to another.
     pub fn acknowledged(&mut self, id: JobId) -> Result<(), String> {
         if !self.acknowledged.insert(id) {
-            return Err(format!("job id {id} was given twice"));
+            return Err(format!("acknowledged: job id {id} was given twice"));
         }
         let known = self.state.jobs.contains_key(&id) || self.ended.contains_key(&id);
-        if known { Ok(()) } else { Err(format!("job {id} was acknowledged before it was durable")) }
+        if known { Ok(()) } else { Err(format!("acknowledged: job {id}, which is not durable")) }
     }
 
     /// A run's processes started.
@@ -215,39 +234,19 @@ impl Oracle {
     /// If the run started before, or another run of the job is alive.
     pub fn began(&mut self, place: usize, run: RunKey) -> Result<(), String> {
         if !self.begun.insert((place, run)) {
-            return Err(format!("{run:?} began twice, now on n{place}"));
+            return Err(format!("double start: {run:?} began twice, now on n{place}"));
         }
         let alive = self.alive.entry(run.job).or_default();
         if let Some(other) = alive.iter().find(|(_, other)| other.run != run.run) {
-            return Err(format!("{run:?} began while {other:?} is alive"));
+            return Err(format!("double start: {run:?} began while {other:?} is alive"));
         }
         alive.insert((place, run));
-        self.held_twice(place, run)
-    }
-
-    /// The processes that are alive on a node were never given more CPUs than it has, whatever the
-    /// scheduler thinks has ended.
-    fn held_twice(&mut self, place: usize, run: RunKey) -> Result<(), String> {
-        let Some(node) = self.state.nodes.get(place) else { return Err(format!("n{place} is no node")) };
-        let active = self.state.job(run.job).and_then(Job::active);
-        let shares = active.into_iter().flat_map(|active| active.allocation.iter());
-        let own = shares.filter(|share| share.node.0 as usize == place).map(|share| share.cpus.0).sum();
-        self.held.insert((place, run), own);
-        // Runs of one job share what it was given.
-        let here = self.held.iter().filter(|((at, _), _)| *at == place);
-        let by_job: BTreeMap<JobId, u32> = here.map(|((_, run), cpus)| (run.job, *cpus)).collect();
-        let all: u32 = by_job.values().sum();
-        let has = node.definition.cpus.0;
-        if all <= has {
-            Ok(())
-        } else {
-            Err(format!("{run:?} began: {all} of {has} CPUs of n{place} in use"))
-        }
+        self.holdings.began(place, run)
     }
 
     /// A run's processes are gone.
     pub fn process_ended(&mut self, place: usize, run: RunKey) {
-        self.held.remove(&(place, run));
+        self.holdings.ended(place, run);
         if let Some(alive) = self.alive.get_mut(&run.job) {
             alive.remove(&(place, run));
         }
@@ -270,4 +269,14 @@ impl Oracle {
         let left = self.state.jobs.values().filter(|job| job.ended().is_none());
         left.map(|job| format!("job {} {:?}", job.id, job.phase)).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Whether two jobs ask for the same nodes for the same time.
+fn asks_as(one: &Job, other: &Job) -> bool {
+    let (a, b) = (&*one.request, &*other.request);
+    (one.limit, one.memory, &one.partitions) == (other.limit, other.memory, &other.partitions)
+        && (a.ntasks, a.nodes, a.cpus_per_task, a.sharing) == (b.ntasks, b.nodes, b.cpus_per_task, b.sharing)
+        && (&a.gres_per_node, &a.constraint) == (&b.gres_per_node, &b.constraint)
+        && a.rare().licenses == b.rare().licenses
+        && one.owner.uid == other.owner.uid
 }

@@ -1,4 +1,6 @@
 //! A model of the daemon's shell: batches, one of them under way to the disk, effects after the sync.
+//!
+//! It may end at any operation of its disk ([`Disk`]), between two effects of a batch, and at any other time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,20 +10,24 @@ use model::id::{Epoch, JobId, NodeIdx, RequestKey};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::{Span, Timestamp};
 
-use scheduler_core::apply::apply;
 use scheduler_core::effect::{Answer, Effect, RunKey};
 use scheduler_core::input::{Input, Registration, Report};
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
 use scheduler_core::settings::{Hooks, Settings};
-use scheduler_core::state::State;
-use scheduler_core::state::node::NodeDefinition;
+use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use scheduler_core::state::partition::PartitionDefinition;
 
 use super::clients::Clients;
+use super::disk::{Disk, Found};
 use super::fleet::Fleet;
-use super::{Agenda, Event};
+use super::{Agenda, Ends, Event, Options};
+
+/// Licenses of the cluster.
+pub(super) const LICENSES: [(&str, u32); 2] = [("matlab", 3), ("vasp", 1)];
+/// Types of GPUs of each node, and how many.
+pub(super) const GPUS: [(&str, u64); 2] = [("a", 2), ("b", 1)];
 
 struct Running {
     machine: Machine,
@@ -48,10 +54,15 @@ impl Running {
 /// The scheduler: its disk survives, the rest does not.
 pub(super) struct Shell {
     settings: Arc<Settings>,
-    disk: Vec<Vec<u8>>,
+    disk: Disk,
     running: Option<Running>,
-    recovered: State,
     incarnation: u64,
+    /// The last frame that was said to be durable.
+    known: u64,
+    /// It ended by itself since somebody asked.
+    ended: bool,
+    /// Until then it ends at some operation of its disk, soon after each start; ms.
+    ends_until: i64,
     /// Jobs by the key of the call that made them, as history has them: the daemon answers a repeated call from there
     /// when the job has left the state.
     past: BTreeMap<RequestKey, JobId>,
@@ -60,9 +71,9 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(nodes: u32, hooks: Hooks) -> Self {
-        let nodes: Vec<NodeDefinition> = (0..nodes).map(|place| node(&node_name(place as usize))).collect();
-        let names: Vec<Box<str>> = nodes.iter().map(|node| node.name.clone()).collect();
+    pub(super) fn new(options: &Options, seed: u64, ends_until: i64) -> Self {
+        let names: Vec<Box<str>> = (0..options.nodes as usize).map(node_name).collect();
+        let nodes: Vec<NodeDefinition> = names.iter().map(|name| node(name)).collect();
         let main =
             PartitionDefinition { nodes: names, is_default: true, ..PartitionDefinition::named("main") };
         let settings = Settings {
@@ -71,44 +82,63 @@ impl Shell {
             def_mem_per_cpu: Some(MemoryMib(100)),
             requeue_delay: Span::from_secs(5),
             min_job_age: Span::from_secs(30),
-            node_timeout: Span::from_secs(20),
-            hooks,
+            node_timeout: Span::from_secs(4),
+            licenses: LICENSES.iter().map(|(name, total)| ((*name).into(), *total)).collect(),
+            hooks: hooks_of(seed),
             ..Settings::named("sim")
         };
+        let segment_bytes = 16 * 1024 + 2 * 1024 * u64::from(options.nodes) + 256 * u64::from(options.jobs);
         Self {
             settings: Arc::new(settings),
-            disk: Vec::new(),
+            disk: Disk::new(segment_bytes, seed),
             running: None,
-            recovered: State::default(),
             incarnation: 0,
+            known: 0,
+            ended: false,
+            ends_until: if options.ends == Ends::Anywhere { ends_until } else { 0 },
             past: BTreeMap::new(),
             wall_ahead: Span::ZERO,
         }
+    }
+
+    /// Lets it end after so many further operations of its disk.
+    pub(super) fn end_after(&mut self, operations: u64, agenda: &mut Agenda) {
+        self.disk.end_after(operations, &mut agenda.random);
+    }
+
+    /// Operations of its disk so far.
+    pub(super) fn operations(&self) -> u64 {
+        self.disk.operations()
+    }
+
+    /// Whether it has ended by itself since this was last asked.
+    pub(super) fn has_ended(&mut self) -> bool {
+        std::mem::take(&mut self.ended)
     }
 
     pub(super) fn is_up(&self) -> bool {
         self.running.is_some()
     }
 
-    /// What the last opening found on the disk.
-    pub(super) fn recovered(&self) -> &State {
-        &self.recovered
-    }
-
-    /// Starts: everything comes from the disk.
-    pub(super) fn open(&mut self, agenda: &mut Agenda) {
-        let mut state = State::default();
-        for frame in &self.disk {
-            for record in decode(frame) {
-                note_call(&mut self.past, &record);
-                apply(&mut state, &record);
-            }
+    /// Starts: everything comes from the disk. `None`: it ended again before it was up.
+    ///
+    /// # Errors
+    /// The disk does not hold what was durable.
+    pub(super) fn open(&mut self, agenda: &mut Agenda) -> Result<Option<Found>, String> {
+        if agenda.now < self.ends_until && !self.disk.end_is_set() {
+            let operations = agenda.random.below(40);
+            self.disk.end_after(operations, &mut agenda.random);
         }
-        self.recovered = state.clone();
+        let Some(found) = self.disk.open(self.known)? else {
+            self.die(agenda);
+            return Ok(None);
+        };
+        self.known = found.last;
+        found.unseen.iter().flatten().for_each(|record| note_call(&mut self.past, record));
         self.incarnation += 1;
         let epoch = Epoch(self.incarnation);
         self.running = Some(Running {
-            machine: Machine::new(state),
+            machine: Machine::new(found.state.clone()),
             // Slices, so that crashes and inputs come between them.
             planner: Planner::following().in_slices_of(40),
             next: Outbox::default(),
@@ -121,6 +151,7 @@ impl Shell {
         self.take(Some(Input::Owned(epoch)), agenda);
         self.take(Some(Input::Configure(Arc::clone(&self.settings))), agenda);
         self.take(Some(Input::ClockSet { wall_ahead: self.wall_ahead }), agenda);
+        Ok(Some(found))
     }
 
     /// Somebody sets the wall clock; a scheduler that runs notices.
@@ -133,17 +164,19 @@ impl Shell {
         self.wall_ahead.0
     }
 
-    /// Dies. The batch under way is on disk or is not; what was not under way is gone.
-    pub(super) fn crash(&mut self, agenda: &mut Agenda) -> bool {
-        let Some(running) = self.running.take() else { return false };
-        if let Some((records, _)) = running.under_way
-            && agenda.random.one_in(2)
-        {
-            self.disk.push(encode(&records));
+    /// Is killed, or the power goes. The batch under way is on disk or is not; what was not under way is gone.
+    pub(super) fn crash(&mut self, agenda: &mut Agenda) {
+        if self.running.is_some() {
+            self.die(agenda);
         }
+    }
+
+    fn die(&mut self, agenda: &mut Agenda) {
+        self.running = None;
+        self.disk.close(&mut agenda.random);
+        self.ended = true;
         let delay = agenda.soon(4000);
         agenda.after(delay, Event::Restart);
-        true
     }
 
     pub(super) fn take(&mut self, input: Option<Input>, agenda: &mut Agenda) {
@@ -192,6 +225,10 @@ impl Shell {
             return;
         }
         let batch = std::mem::take(&mut running.next);
+        running.next.pass_wanted = batch.pass_wanted;
+        if !self.disk.write(&batch.records) {
+            return self.die(agenda);
+        }
         running.under_way = Some((batch.records, batch.effects));
         let delay = agenda.soon(8);
         agenda.after(delay, Event::Synced(self.incarnation));
@@ -207,10 +244,21 @@ impl Shell {
             return None;
         }
         let batch = self.running.as_mut()?.under_way.take()?;
-        self.disk.push(encode(&batch.0));
+        let Some(last) = self.disk.sync() else {
+            self.die(agenda);
+            return None;
+        };
+        self.known = last;
         batch.0.iter().for_each(|record| note_call(&mut self.past, record));
         self.write(agenda);
         Some(batch)
+    }
+
+    /// What happens beside it: segments are filled, snapshots made.
+    pub(super) fn tidy(&mut self, agenda: &mut Agenda) {
+        if self.running.is_some() && !self.disk.tidy() {
+            self.die(agenda);
+        }
     }
 
     pub(super) fn deadline(&mut self, agenda: &mut Agenda) {
@@ -309,29 +357,6 @@ fn note_call(past: &mut BTreeMap<RequestKey, JobId>, record: &Record) {
     }
 }
 
-fn encode(records: &[Record]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    for record in records {
-        let mut bytes = Vec::new();
-        scheduler_codec::encode_record(record, &mut bytes);
-        let length = u32::try_from(bytes.len()).expect("a record is small");
-        frame.extend(length.to_le_bytes());
-        frame.extend(bytes);
-    }
-    frame
-}
-
-fn decode(mut frame: &[u8]) -> Vec<Record> {
-    let mut records = Vec::new();
-    while let Some((length, rest)) = frame.split_first_chunk::<4>() {
-        let (bytes, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-        let record = scheduler_codec::read_record(bytes).expect("the codec reads what it wrote");
-        records.extend(record);
-        frame = rest;
-    }
-    records
-}
-
 pub(super) fn node_name(place: usize) -> Box<str> {
     format!("n{place}").into()
 }
@@ -350,8 +375,27 @@ pub(super) fn node(name: &str) -> NodeDefinition {
         memory: MemoryMib(4000),
         tmp_disk: MemoryMib(0),
         features: Vec::new(),
-        gres: Vec::new(),
+        gres: GPUS.iter().map(|(kind, count)| gpus(kind, *count)).collect(),
         weight: 1,
         bind: true,
     }
+}
+
+fn gpus(kind: &str, count: u64) -> GresDefinition {
+    GresDefinition { name: "gpu".into(), kind: kind.into(), count, indexed: true }
+}
+
+/// Half of the histories are of sites with programs around jobs.
+fn hooks_of(seed: u64) -> Hooks {
+    let bit = |at: u32| seed >> at & 1 == 1;
+    let some = Hooks {
+        controller_prolog: bit(1),
+        controller_epilog: bit(2),
+        nodes: true,
+        allocation: bit(3),
+        contain: bit(4),
+        defer_batch: bit(5),
+        ..Hooks::default()
+    };
+    if bit(0) { some } else { Hooks::default() }
 }
