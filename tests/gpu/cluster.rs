@@ -125,7 +125,7 @@ fn an_executor_that_dies_around_a_creation_leaves_nothing_of_it() {
 fn accounting_counts_each_kind_of_slice() {
     let tres = "AccountingStorageTRES=gres/gpu,gres/gpu:a100,gres/gpu:3g.20gb,gres/gpu:1g.5gb";
     let gpus = Gpus::of(2, tres, &[]);
-    let several = gpus.submit("several", "gpu:3g.20gb:1,gpu:a100_1g.5gb:2");
+    let several = gpus.submit("several", "gpu:3g.20gb:1,gpu:1g.5gb:2");
     assert!(gpus.told("several").matches("MIG-").count() == 3);
     gpus.go("several");
     assert_eq!(gpus.cluster.wait_ended(&several, "State", SOON).unwrap(), "COMPLETED");

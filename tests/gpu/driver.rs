@@ -123,7 +123,7 @@ fn a_creation_that_breaks_in_the_middle_is_taken_back() {
     assert!(fault.text.contains("could not be taken back: nvmlGpuInstanceDestroy"), "{fault}");
     // It is seen then, and not offered: no compute instance takes it.
     let observed = machine.driver.observe().unwrap();
-    let found = compare(None, (None, &OwnConf::default()), &observed, &|_| None);
+    let found = compare(None, (None, &OwnConf::default()), &observed, &[], &|_| None);
     assert_eq!((observed[0].as_ref().unwrap().instances.len(), found.gpus[0].instances.len()), (1, 0));
     assert!(machine.make("3g.40gb", 4).is_ok());
 }

@@ -65,7 +65,7 @@ fn lines<'a>(node: Option<&NodeConf>, conf: Option<&'a GresConf>) -> Vec<&'a Gre
 }
 
 /// Holds the driver's GPUs against the configuration (gres.conf, sluice.conf). `node` is none where no slurm.conf is: everything is offered.
-/// `judge` says of a GPU that answers why it is out of service all the same.
+/// `before` is what was found the last time: one that answers no more is still what it was. `judge` says of a GPU that answers why it is out of service all the same.
 ///
 /// One that is out of service still counts as there: that it gives nothing is its own fault, not the node's.
 #[must_use]
@@ -73,6 +73,7 @@ pub fn compare(
     node: Option<&NodeConf>,
     (conf, own): (Option<&GresConf>, &OwnConf),
     observed: &[Observed],
+    before: &[Gpu],
     judge: &dyn Fn(&Gpu) -> Option<String>,
 ) -> Inventory {
     let lines = lines(node, conf);
@@ -81,7 +82,7 @@ pub fn compare(
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let gpu = match observed {
             Ok(gpu) => healthy(index, gpu, node, (&lines, own), &mut found.lacks),
-            Err(fault) => lost(index, fault),
+            Err(fault) => lost(index, fault, before),
         };
         found.gpus.push(gpu);
     }
@@ -100,8 +101,10 @@ pub fn compare(
     found
 }
 
-fn lost(index: u32, fault: &Fault) -> Gpu {
-    Gpu { index, fault: fault.to_string().into(), ..Gpu::default() }
+/// What it was when it answered is still what the node has; only it gives nothing.
+fn lost(index: u32, fault: &Fault, before: &[Gpu]) -> Gpu {
+    let known = before.iter().find(|gpu| gpu.index == index && !gpu.product.is_empty());
+    Gpu { index, fault: fault.to_string().into(), ..known.cloned().unwrap_or_default() }
 }
 
 fn healthy(

@@ -32,7 +32,7 @@ fn compare_with(
     conf: (Option<&GresConf>, &OwnConf),
     observed: &[Observed],
 ) -> Inventory {
-    super::compare(node, conf, observed, &|gpu| (&*gpu.uuid == "GPU-9").then(|| "XID 79".to_owned()))
+    super::compare(node, conf, observed, &[], &|gpu| (&*gpu.uuid == "GPU-9").then(|| "XID 79".to_owned()))
 }
 
 fn gpu(number: u32, mig: bool) -> Gpu {
@@ -139,6 +139,20 @@ fn a_gpu_that_fails_takes_only_itself_out() {
     assert_eq!(found.gres[0].count, 5, "they are there: the node is not short of any");
     let indices: Vec<_> = found.gpus.iter().map(|gpu| gpu.index).collect();
     assert_eq!(indices, [0, 1, 2, 3, 4], "numbers stay");
+    // What it was when it answered is remembered.
+    let lost = Fault { call: "nvmlDeviceGetUUID", code: code::GPU_IS_LOST, text: "GPU is lost".to_owned() };
+    let before = compare(None, None, &[Ok(gpu(0, false)), cut(gpu(1, true))]);
+    let own = OwnConf::default();
+    let node = node("gpu:a100:1,gpu:3g.20gb:1");
+    let observed = [Ok(gpu(0, false)), Err(lost)];
+    let after = super::compare(Some(&node), (None, &own), &observed, &before.gpus, &|_| None);
+    assert_eq!((after.gpus[1].mode, after.gpus[1].instances.len()), (GpuMode::Fixed, 2));
+    assert!(!after.gpus[1].is_healthy());
+    assert_eq!(
+        after.gres.iter().map(|gres| gres.count).collect::<Vec<_>>(),
+        [1, 1],
+        "it is not short of any"
+    );
 }
 
 #[test]

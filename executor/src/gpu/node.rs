@@ -146,7 +146,7 @@ impl Gpus {
     ) -> Self {
         let observed = driver.observe();
         let all = observed.as_deref().unwrap_or_default();
-        let first = inventory::compare(node.as_ref(), (conf.as_ref(), &own), all, &|_| None);
+        let first = inventory::compare(node.as_ref(), (conf.as_ref(), &own), all, &[], &|_| None);
         let dynamic = first.gpus.iter().filter(|gpu| gpu.mode == GpuMode::Dynamic).filter_map(|gpu| {
             let seen = all.get(gpu.index as usize)?.as_ref().ok()?;
             Some((gpu.index, seen.uuid.clone(), seen.profiles.clone()))
@@ -154,7 +154,7 @@ impl Gpus {
         let slices = Slices::new(Arc::clone(&driver), dynamic);
         let pretended = driver.version().contains("fake");
         let setting = Setting { driver, node, conf, own, slices, caps, pretended };
-        let mut shown = setting.compare(all, &BTreeMap::new());
+        let mut shown = setting.compare(all, &[], &BTreeMap::new());
         if let Err(fault) = &observed {
             shown.lacks.push(format!("the GPUs cannot be observed: {fault}"));
         }
@@ -207,7 +207,8 @@ impl Gpus {
             // The library answers nothing at all: every GPU is out of service until it does.
             return (self.all_silent(), Vec::new());
         };
-        let found = setting.compare(&observed, &locked(&self.fatal));
+        let before = self.shown();
+        let found = setting.compare(&observed, &before, &locked(&self.fatal));
         let uuids = |gpu: &super::Gpu| gpu.instances.iter().map(|there| there.uuid.clone()).collect();
         let there = observed.iter().flatten().map(|gpu| (gpu.uuid.clone(), uuids(gpu))).collect();
         let missing = setting.slices.missing(&there);
@@ -357,7 +358,7 @@ impl Setting {
         })
     }
 
-    fn compare(&self, observed: &[super::Observed], fatal: &BTreeMap<u32, u64>) -> Inventory {
+    fn compare(&self, observed: &[super::Observed], before: &[Gpu], fatal: &BTreeMap<u32, u64>) -> Inventory {
         let stuck = self.slices.faults();
         let judge = |gpu: &Gpu| match (fatal.get(&gpu.index), stuck.get(&gpu.index)) {
             (Some(xid), _) => Some(format!("it reported the critical error XID {xid}")),
@@ -365,7 +366,7 @@ impl Setting {
             (None, None) => self.foreign(gpu),
         };
         let mut found =
-            inventory::compare(self.node.as_ref(), (self.conf.as_ref(), &self.own), observed, &judge);
+            inventory::compare(self.node.as_ref(), (self.conf.as_ref(), &self.own), observed, before, &judge);
         // They come and go with runs, and are no fact about the node.
         for gpu in found.gpus.iter_mut().filter(|gpu| gpu.mode == GpuMode::Dynamic) {
             gpu.instances.clear();

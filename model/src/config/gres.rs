@@ -140,6 +140,11 @@ impl GresConf {
                     line.pairs.into_iter().filter(|(key, _)| !key.eq_ignore_ascii_case("Name")).collect();
                 continue;
             }
+            for (key, value) in &line.pairs {
+                if let Some(message) = without_effect(key, value) {
+                    conf.notices.push(Notice { place: line.place.clone(), message });
+                }
+            }
             match build(&defaults, &line.pairs, &line.place) {
                 Ok(made) if made.name.is_empty() && made.nodes.is_empty() => {
                     conf.auto_detect = made.auto_detect;
@@ -158,6 +163,22 @@ impl GresConf {
         }
         if errors.is_empty() { Ok(conf) } else { Err(errors) }
     }
+}
+
+/// What a key, or the resource that it names, would have done and does not do here; `None`: it has its effect.
+fn without_effect(key: &str, value: &str) -> Option<String> {
+    let what = match (key.to_ascii_lowercase().as_str(), value.to_ascii_lowercase().as_str()) {
+        ("name", "shard") => "jobs would have shared a GPU in parts; jobs that ask for it are refused",
+        ("name", "mps") => "jobs would have shared a GPU through CUDA MPS; jobs that ask for it are refused",
+        ("link" | "links", _) => "GPUs with more links to each other would have been preferred for a job",
+        ("multiplefiles", _) => {
+            "all files of a device would have been opened to its job; its count alone is used"
+        }
+        ("restrictedcorespergpu", _) => "cores would have been kept for jobs with the GPU",
+        ("ignore", _) => "devices would have been left out",
+        _ => return None,
+    };
+    Some(format!("{key}={value} is not supported: {what}"))
 }
 
 fn build(
@@ -261,6 +282,24 @@ mod tests {
             conf.notices.iter().map(|notice| format!("{}: {}", notice.place, notice.message)).collect();
         assert!(notices[0].starts_with("gres.conf:3: AutoDetect=nrt is not supported"), "{notices:?}");
         assert!(notices[1].starts_with("gres.conf:2: AutoDetect=rsmi is not supported"), "{notices:?}");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        let text = "Name=gpu File=/dev/a Links=-1,4\nName=shard Count=8\nName=gpu File=/dev/b RestrictedCoresPerGPU=2\n";
+        let notices: Vec<String> = parse(text)
+            .unwrap()
+            .notices
+            .iter()
+            .map(|one| format!("{}: {}", one.place, one.message))
+            .collect();
+        assert_eq!(notices.len(), 3, "{notices:?}");
+        assert!(notices[0].starts_with("gres.conf:1: Links=-1,4 is not supported: "), "{notices:?}");
+        assert!(notices[1].starts_with("gres.conf:2: Name=shard is not supported: "), "{notices:?}");
+        assert!(
+            notices[2].starts_with("gres.conf:3: RestrictedCoresPerGPU=2 is not supported"),
+            "{notices:?}"
+        );
     }
 
     #[test]

@@ -415,8 +415,27 @@ fn check_words(state: &State, settings: &Settings, request: &JobRequest) -> Resu
         if !known {
             return Err(Refusal::InvalidGres.into());
         }
+        if is_part_of_gpu(&gres.name) {
+            return Err(part_of_gpu(&gres.name));
+        }
     }
-    Ok(())
+    let per_task = rare.tres_per_task.as_deref().unwrap_or_default().to_ascii_lowercase();
+    match ["shard", "mps"].into_iter().find(|name| per_task.contains(&format!("gres/{name}"))) {
+        Some(name) => Err(part_of_gpu(name)),
+        None => Ok(()),
+    }
+}
+
+/// Resources by which jobs would share a GPU. They may be declared; a job that got some would have no GPU.
+fn is_part_of_gpu(name: &str) -> bool {
+    matches!(name, "shard" | "mps")
+}
+
+fn part_of_gpu(name: &str) -> Refused {
+    Refused {
+        refusal: Refusal::NotSupported,
+        lines: vec![format!("gres/{name} is not supported by sluice yet").into()],
+    }
 }
 
 fn check_dependency(state: &State, submit: &Submit) -> Result<(), Refused> {

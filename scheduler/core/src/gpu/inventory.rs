@@ -118,7 +118,10 @@ impl Inventory {
     /// GPUs of a kind: units, and what of them is dynamic.
     fn count_gpus(&mut self, place: usize, kind: &str, count: u64, gpus: &[Gpu]) -> Vec<Unit> {
         let named = |gpu: &&Gpu| {
-            gpu.mode != GpuMode::Fixed && (kind.is_empty() || gpu.kind.eq_ignore_ascii_case(kind))
+            // One that never answered may be of any kind: it is there, and gives nothing.
+            let unknown = gpu.kind.is_empty() && !gpu.is_healthy();
+            let same = kind.is_empty() || unknown || gpu.kind.eq_ignore_ascii_case(kind);
+            gpu.mode != GpuMode::Fixed && same
         };
         let mut units = Vec::new();
         for gpu in gpus.iter().filter(named).take(usize::try_from(count).unwrap_or(usize::MAX)) {

@@ -60,7 +60,7 @@ impl Server {
     /// A sentence with the names that there are.
     pub fn named(name: &str) -> Result<Self, String> {
         match (name, name.strip_prefix("planner-").map(str::parse)) {
-            ("planner", _) => Ok(Self::Planner(10)),
+            ("planner", _) => Ok(Self::Planner(1)),
             (_, Some(Ok(depth))) => Ok(Self::Planner(depth)),
             ("static", _) => Ok(Self::Static),
             _ => Contender::named(name).map(Self::Rule).map_err(|why| format!("{why}, planner, static")),
