@@ -26,6 +26,7 @@ const COLORS: [RGBColor; 3] = [RGBColor(31, 90, 160), RGBColor(200, 80, 30), RGB
 /// # Errors
 /// What cannot be drawn or written.
 pub(crate) fn draw(path: &Path, figure: &Figure<'_>) -> Result<()> {
+    scheduler_sim::plot::font();
     let wrong = |error: &dyn std::fmt::Display| anyhow!("draw {}: {error}", path.display());
     let all = || figure.lines.iter().flat_map(|line| line.points.iter().copied());
     // Decades around what is there; a thousandth at least, since an axis of logarithms has no zero.

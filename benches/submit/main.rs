@@ -8,6 +8,7 @@
 //! with the clients.
 
 mod bare;
+mod beside;
 mod clients;
 mod order;
 mod queue;
@@ -55,6 +56,10 @@ fn main() -> Result<()> {
     if arguments.wants("queue") {
         let jobs = if arguments.tiny { 500 } else { 100_000 };
         queue::measure(&arguments, &mut report, jobs)?;
+    }
+    if arguments.wants("beside") {
+        let jobs = if arguments.tiny { 300 } else { 100_000 };
+        beside::measure(&arguments, &mut report, jobs)?;
     }
     if arguments.save {
         report.save(&machine)?;

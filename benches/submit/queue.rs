@@ -187,7 +187,8 @@ fn has_child(pid: u32) -> bool {
     tasks.flatten().any(|task| children(&task.file_name()))
 }
 
-fn fill(place: &Workplace, seed: u64, jobs: u64) -> Result<()> {
+/// Submits so many jobs with bodies of their own.
+pub(crate) fn fill(place: &Workplace, seed: u64, jobs: u64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

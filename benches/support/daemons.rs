@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// Names of the client that benches use.
-const CLIENTS: [&str; 3] = ["squeue", "srun", "sacct"];
+const CLIENTS: [&str; 4] = ["squeue", "srun", "sacct", "scontrol"];
 /// The longest wait for a daemon to answer.
 const START: Duration = Duration::from_secs(60);
 

@@ -50,17 +50,25 @@ pub(super) fn axis_of_time(span: f64) -> (f64, &'static str) {
     }
 }
 
-/// Draws a figure as NAME.svg and NAME.png.
+/// Makes the font that is carried along known to the library as `sans-serif`, once.
 ///
-/// # Errors
-/// What cannot be drawn or written.
-pub(super) fn draw_both(folder: &Path, name: &str, figure: &impl Figure) -> Result<(), String> {
+/// # Panics
+/// Never: the font is one.
+pub fn font() {
     static FONT: Once = Once::new();
     FONT.call_once(|| {
         let font = include_bytes!("Roboto-Regular.ttf");
         let registered = register_font("sans-serif", FontStyle::Normal, font);
         assert!(registered.is_ok(), "the font is one");
     });
+}
+
+/// Draws a figure as NAME.svg and NAME.png.
+///
+/// # Errors
+/// What cannot be drawn or written.
+pub(super) fn draw_both(folder: &Path, name: &str, figure: &impl Figure) -> Result<(), String> {
+    font();
     let path = |ending: &str| folder.join(format!("{name}.{ending}"));
     let wrong = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut text = String::new();

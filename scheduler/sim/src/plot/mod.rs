@@ -10,6 +10,8 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
+pub use frame::font;
+
 use crate::trace::TraceJob;
 use crate::trace::figures::bounded_slowdown;
 use frame::{Area, Figure, Outcome, axis_of_time, color, distribution, draw_both, legend, mesh};
