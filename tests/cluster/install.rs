@@ -27,6 +27,29 @@ fn install(arguments: &[&str]) -> (Output, String) {
     (out, said)
 }
 
+/// Pages of every command and daemon, in which roff's own checkers find nothing; a checker that is not here is passed over.
+fn manual_pages_are_sound(folder: &Path) {
+    let pages: Vec<PathBuf> = tree(folder).into_iter().filter(|path| path.is_file()).collect();
+    for name in [
+        "man1/sbatch.1",
+        "man1/squeue.1",
+        "man1/sluice.1",
+        "man8/sluice-scheduler.8",
+        "man8/sluice-executor.8",
+    ] {
+        let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
+        assert!(text.lines().filter(|line| *line == ".TP").count() >= 3, "{name}: {text}");
+    }
+    assert!(pages.len() >= 18, "{pages:?}");
+    for (checker, arguments) in
+        [("groff", &["-man", "-Tutf8", "-ww", "-z"][..]), ("mandoc", &["-Tlint", "-W", "error"][..])]
+    {
+        let Ok(out) = Command::new(checker).args(arguments).args(&pages).output() else { continue };
+        let said = String::from_utf8_lossy(&[&out.stdout[..], &out.stderr[..]].concat()).into_owned();
+        assert!(out.status.success() && said.is_empty(), "{checker}: {said}");
+    }
+}
+
 #[test]
 fn what_is_installed_can_be_upgraded_and_removed_and_nothing_else_is_touched() {
     let folder = nix::unistd::mkdtemp("/tmp/sluice-install-XXXXXX").unwrap();
@@ -53,6 +76,7 @@ fn what_is_installed_can_be_upgraded_and_removed_and_nothing_else_is_touched() {
         let text = fs::read_to_string(units.join(format!("{unit}.service"))).unwrap();
         assert!(text.contains(&format!("ExecStart={place}/bin/sluice-")) && !text.contains('@'), "{text}");
     }
+    manual_pages_are_sound(&prefix.join("share/man"));
     // An upgrade without units leaves them, and still knows them.
     let (out, said) = install(&["--from", &built, &place]);
     assert!(out.status.success() && units.join("sluice-jobs.service").exists(), "{said}");
@@ -76,4 +100,25 @@ fn what_is_installed_can_be_upgraded_and_removed_and_nothing_else_is_touched() {
         assert_eq!(tree(&folder), before, "nothing half done");
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The scripts of `sluice completion` in the shells themselves; a shell that is not here is passed over.
+#[test]
+fn zsh_and_fish_complete_our_commands() {
+    let bin = Binaries::get().unwrap().program("sluice").parent().unwrap().to_owned();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    // zsh's own functions for a line editor that is not there are stood in for.
+    let zsh = "source <(sluice completion zsh)\ncompadd() { print -l -- \"${@[-1]}\" }\n_files() { print files }\n\
+               words=(sbatch --parti); CURRENT=2; _sluice\nwords=(scontrol sh); _sluice\nwords=(sbatch no.zz); _sluice\n";
+    let fish = "sluice completion fish | source; complete -C 'sbatch --parti'; complete -C 'scontrol sh'";
+    for (shell, arguments, expected) in [
+        ("zsh", ["-f", "-c", zsh], "--partition=\nshow\nfiles\n"),
+        ("fish", ["--no-config", "-c", fish], "--partition=\nshow\n"),
+    ] {
+        let home = std::env::temp_dir();
+        let mut command = Command::new(shell);
+        command.args(arguments).env("PATH", &path).env("HOME", home).env("SLUICE_SOCKET", "/no/such/socket");
+        let Ok(out) = command.output() else { continue };
+        assert_eq!(String::from_utf8_lossy(&out.stdout), expected, "{shell}: {out:?}");
+    }
 }

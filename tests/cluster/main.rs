@@ -11,6 +11,8 @@ mod limits;
 mod logs;
 mod mail;
 mod monitoring;
+mod pid_one;
+mod prometheus;
 mod record;
 mod restart;
 mod signal;

@@ -29,12 +29,24 @@ Prints a script that completes our commands in that shell. To have it in every s
 ";
 
 /// The commands that are completed, by their own names.
-const COMMANDS: [&str; 13] = [
+pub(super) const COMMANDS: [&str; 13] = [
     "sbatch", "srun", "salloc", "squeue", "scancel", "sinfo", "scontrol", "sacct", "sacctmgr", "sdiag",
     "sprio", "sstat", "seff",
 ];
-const VERBS: [&str; 11] =
-    ["completion", "gpus", "help", "node", "simulate", "top", "up", "validate", "version", "whatif", "why"];
+const VERBS: [&str; 12] = [
+    "completion",
+    "gpus",
+    "help",
+    "man",
+    "node",
+    "simulate",
+    "top",
+    "up",
+    "validate",
+    "version",
+    "whatif",
+    "why",
+];
 
 /// Prints a shell's script: 0, 2 for a shell that is not known.
 pub(crate) fn run(call: &Call) -> u8 {

@@ -10,6 +10,7 @@ mod config;
 mod gpus;
 mod job;
 mod json;
+mod man;
 mod node;
 mod node_verb;
 mod overview;
@@ -205,6 +206,7 @@ fn verb(argv: Vec<OsString>) -> u8 {
             0
         }
         "completion" => completion::run(&call("sluice", rest)),
+        "man" => man::run(&call("sluice", rest)),
         "complete" => {
             // The words of a line are no options of ours.
             let words =
@@ -249,6 +251,7 @@ Without a verb it says what runs, what is yours, and what to do next.
   validate …    a job on each GPU or slice: does it see that device, and no other?
   simulate …    a recorded workload through the scheduler, in virtual time
   completion …  what bash, zsh or fish need to complete our commands
+  man NAME      a command's manual page; --into DIR: all of them
   version       versions
   help          this text
 

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use model::config::SlurmConf;
@@ -100,6 +101,9 @@ async fn cluster(program: &str, state: Option<&Path>, kill_jobs: bool) -> Result
         }
     };
     tokio::pin!(told);
+    if std::process::id() == 1 {
+        tokio::spawn(wait_for_orphans(signal_of(SignalKind::child())?));
+    }
     let mut daemons = vec![start("sluice-scheduler", &[], conf.as_deref(), state)?];
     let client = tokio::select! {
         answer = wait_for_scheduler(&mut daemons[0]) => answer,
@@ -177,8 +181,34 @@ fn start(
         command.arg("--state").arg(state);
     }
     let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", path.display()))?;
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).extend(child.id());
     let name = arguments.last().map_or_else(|| binary.to_owned(), |node| format!("{binary} of node {node}"));
     Ok(Daemon { name, child })
+}
+
+/// Process ids of the daemons that were started, which are waited for where they are used.
+static OWN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+fn is_own(pid: i32) -> bool {
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    u32::try_from(pid).is_ok_and(|pid| own.contains(&pid))
+}
+
+/// The first process of a container is the parent of every process that has lost its own: what of them has ended is
+/// waited for, or it would stay in the table of processes for ever.
+async fn wait_for_orphans(mut ended: tokio::signal::unix::Signal) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while ended.recv().await.is_some() {
+        while let Some(pid) = waitid(Id::All, peek).ok().and_then(|status| status.pid()) {
+            if is_own(pid.as_raw()) {
+                // Somebody is about to take its status, and no further signal tells of those behind it.
+                sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+        }
+    }
 }
 
 fn ended(daemon: &Daemon, status: ExitStatus) -> String {

@@ -73,6 +73,11 @@ fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &R
         let message = format!("{}={value} is not supported; it would have given {effect}", known.name);
         sorted.notices.push(Notice { place: place.clone(), message });
     }
+    if known.name == "SelectType" && value.eq_ignore_ascii_case("select/cons_res") {
+        let message =
+            "SelectType=select/cons_res is read as select/cons_tres, which took its place".to_owned();
+        sorted.notices.push(Notice { place: place.clone(), message });
+    }
     if known.name == "PrologFlags" {
         let words = value.split(',').map(|word| word.trim().to_ascii_lowercase());
         for word in words {

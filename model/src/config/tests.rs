@@ -252,3 +252,14 @@ fn every_key_of_the_manual_is_known() {
     assert!(seen > 400, "only {seen} keys were read");
     parse("ClusterName=c\nSlurmctldHost=h\nPowerAction=p Program=/bin/true\nFrontendName=f\nNodeName=n1 SuspendTime=5\nPartitionName=p Nodes=n1\n").unwrap();
 }
+
+/// cons_res is gone from Slurm; its files mean cons_tres, and are told so.
+#[test]
+fn cons_res_is_read_as_cons_tres() {
+    let conf = parse(
+        "ClusterName=c\nSlurmctldHost=h\nSelectType=select/cons_res\nNodeName=n1\nPartitionName=p Nodes=n1\n",
+    )
+    .unwrap();
+    let notices: Vec<String> = conf.notices.iter().map(ToString::to_string).collect();
+    assert!(notices.iter().any(|line| line.contains("is read as select/cons_tres")), "{notices:?}");
+}
