@@ -30,13 +30,7 @@ fn install(arguments: &[&str]) -> (Output, String) {
 /// Pages of every command and daemon, in which roff's own checkers find nothing; a checker that is not here is passed over.
 fn manual_pages_are_sound(folder: &Path) {
     let pages: Vec<PathBuf> = tree(folder).into_iter().filter(|path| path.is_file()).collect();
-    for name in [
-        "man1/sbatch.1",
-        "man1/squeue.1",
-        "man1/sluice.1",
-        "man8/sluice-scheduler.8",
-        "man8/sluice-executor.8",
-    ] {
+    for name in ["man1/sbatch.1", "man1/squeue.1", "man8/sluice-scheduler.8", "man8/sluice-executor.8"] {
         let text = fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(text.lines().filter(|line| *line == ".TP").count() >= 3, "{name}: {text}");
     }

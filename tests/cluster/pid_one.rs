@@ -56,9 +56,11 @@ fn sluice_up_is_the_first_process_of_a_container() {
     cluster.wait_idle(1).unwrap_or_else(|error| panic!("{error:#}\n{}", words()));
     // A job with all its parts, beside which nothing of it stays; the network is not needed for it.
     let out = cluster.jobs().join("out");
-    let script =
-        "#!/bin/sh\n(setsid sleep 60 &)\nls /sys/class/net\nsrun hostname >/dev/null && echo stepped\n";
-    let job = cluster.submit(script, &["-o", out.to_str().unwrap()]).unwrap();
+    let script = format!(
+        "#!/bin/sh\n(setsid sleep 60 &)\nsed -n 's/^ *\\([a-z0-9]*\\):.*/\\1/p' /proc/net/dev\n{}/bin/srun hostname >/dev/null && echo stepped\n",
+        cluster.folder().display()
+    );
+    let job = cluster.submit(&script, &["-o", out.to_str().unwrap()]).unwrap();
     let ended = cluster.wait_ended(&job, "State", SOON).unwrap();
     let said = fs::read_to_string(&out).unwrap();
     assert_eq!((&*ended, &*said), ("COMPLETED", "lo\nstepped\n"), "{}", words());
