@@ -121,6 +121,14 @@ refusals! {
     TooManyJobs = 2007, "Slurm temporarily unable to accept job, sleeping and retrying";
     /// Only operators lower the nice value.
     InvalidNice = 2123, "Invalid --nice value";
+    /// The job is held: its owner gives it no priority.
+    JobHeld = 2042, "Job is in held state, pending scheduler release";
+    /// A running job's priority is of no use.
+    PriorityOfRunning = 2095, "Changes to job priority are not persistent, change nice instead";
+    /// This system does not do it.
+    NotHere = 2036, "Requested operation not supported on this system";
+    /// A reservation of that name is there.
+    DuplicateReservation = 2082, "Duplicate reservation name";
     /// The circular dependency is refused.
     CircularDependency = 2071, "Circular job dependency";
     /// A limit of the association or QOS.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use model::job::JobState;
+use model::refusal::Refusal;
 use proto::v1::control_request::Act;
 use proto::v1::{EndAllocation, ExitStatus, HoldAllocationRequest, Job, JobPage};
 use tokio::sync::watch;
@@ -108,6 +109,12 @@ pub(super) async fn ask(program: Program, parsed: &Parsed) -> Result<Held, u8> {
     wait_until_granted(program, parsed, held).await
 }
 
+/// Why the partition will not start a job as it stands: said before it waits, as Slurm does.
+fn beyond_partition(job: &Job) -> Option<Refusal> {
+    let reason = ["PartitionConfig", "PartitionNodeLimit"].contains(&job.reason.as_str());
+    reason.then_some(Refusal::PartitionConfigUnavailable)
+}
+
 /// What a started or ended job is to its client.
 fn is_settled(job: &Job) -> bool {
     job::is_active(job) || has_ended(job)
@@ -129,6 +136,9 @@ async fn wait_until_granted(program: Program, parsed: &Parsed, mut held: Held) -
         () = interrupt.recv() => return Err(give_up(program, held).await),
     };
     if found.is_err() && immediate.is_none() {
+        if let Some(refusal) = held.job().as_ref().and_then(beyond_partition) {
+            note(refusal.to_string());
+        }
         if program == Program::Salloc {
             note(format!("Pending job allocation {id}"));
         }
@@ -190,6 +200,9 @@ async fn cancel(held: &Held) {
 
 async fn give_up(program: Program, held: Held) -> u8 {
     cancel(&held).await;
+    if program == Program::Salloc {
+        say::err(format!("{}: Job aborted due to signal", program.name()));
+    }
     say::err(format!("{}: Job allocation {} has been revoked.", program.name(), held.job_id));
     1
 }

@@ -80,7 +80,16 @@ async fn inside(parsed: &Parsed, mut held: Held, job: &Job) -> (u8, bool) {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            say::error(PROGRAM.name(), format!("{}: {}", name.to_string_lossy(), super::os_text(&error)));
+            let name = name.to_string_lossy();
+            say::error(
+                PROGRAM.name(),
+                match error.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        format!("_fork_command: Unable to find command \"{name}\"")
+                    }
+                    _ => format!("{name}: {}", super::os_text(&error)),
+                },
+            );
             held.end(v1::ExitStatus { code: 1, signal: 0 }).await;
             return (1, false);
         }
@@ -90,9 +99,11 @@ async fn inside(parsed: &Parsed, mut held: Held, job: &Job) -> (u8, bool) {
         job = held.wait(has_ended) => job.is_some(),
     };
     if revoked {
-        // A shell goes with its terminal's hang-up; another command is asked to end.
-        let usual = if component.command.is_empty() { 1 } else { 15 };
-        signal_child(&child, component.manner.kill_command.map_or(usual, i32::from));
+        // A shell goes with its terminal's hang-up; another command goes on unless `-K` says otherwise.
+        let usual = component.command.is_empty().then_some(1);
+        if let Some(signal) = component.manner.kill_command.map(i32::from).or(usual) {
+            signal_child(&child, signal);
+        }
     }
     let status = child.wait().await.unwrap_or_default();
     held.end(wire(status)).await;

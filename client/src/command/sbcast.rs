@@ -278,8 +278,7 @@ fn receive(call: &Call, plan: &str, operands: &[OsString]) -> u8 {
     write_file(&plan, target, &mut io::stdin().lock()).map_or_else(
         |error| {
             let node = std::env::var("SLURMD_NODENAME").unwrap_or_default();
-            let shown = target.display();
-            say::error("sbcast", format!("REQUEST_FILE_BCAST({node}): {shown}: {}", super::os_text(&error)));
+            say::error("sbcast", format!("REQUEST_FILE_BCAST({node}): {}", super::os_text(&error)));
             error.raw_os_error().and_then(|number| u8::try_from(number).ok()).unwrap_or(1)
         },
         |()| 0,

@@ -176,8 +176,10 @@ fn read(call: &Call) -> Result<Asked, u8> {
         let word = word.to_string_lossy();
         for item in job::split_ids(&word) {
             match Selector::parse(item) {
-                Some(selector) => asked.jobs.push((item.to_owned(), selector)),
-                None => {
+                Some(selector) if selector.step.as_deref().is_none_or(is_step) => {
+                    asked.jobs.push((item.to_owned(), selector));
+                }
+                _ => {
                     say::error(&call.program, format!("Invalid job id {item}"));
                     return Err(1);
                 }
@@ -295,6 +297,11 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
     }
 }
 
+/// Whether this names a step: a number, or one of Slurm's words.
+fn is_step(step: &str) -> bool {
+    matches!(step, "batch" | "extern" | "interactive" | "TBD") || step.parse::<u32>().is_ok()
+}
+
 fn verbose_line(call: &Call, asked: &Asked, text: &str) -> String {
     let kind = if text.contains('.') { "step" } else { "job" };
     match asked.signal {
@@ -313,6 +320,8 @@ fn tell(call: &Call, asked: &Asked, object: &str, number: u32) -> Option<u8> {
     if gone && !is_step && !asked.verbose {
         return None;
     }
+    // An element that waited in its array leaves no record behind.
+    let number = if gone && job_id.contains('_') { Refusal::InvalidJobId.number() } else { number };
     let text = Error::Refused { number, lines: Vec::new() }.to_string();
     if !asked.quiet || asked.verbose {
         let kind = if is_step { "job step id" } else { "job id" };

@@ -45,7 +45,7 @@ pub(crate) fn run(call: &Call) -> u8 {
         Ok(words) => words,
         Err(status) => return status,
     };
-    let (mut as_json, mut reset) = (false, false);
+    let mut as_json = false;
     for given in &words.options {
         match given.id {
             O::All | O::Sort => {}
@@ -54,7 +54,15 @@ pub(crate) fn run(call: &Call) -> u8 {
                 return 0;
             }
             O::Json => as_json = true,
-            O::Reset => reset = true,
+            O::Reset if !nix::unistd::geteuid().is_root() => {
+                say::err("slurm_reset_statistics: Access/permission denied");
+                return 255;
+            }
+            O::Reset => {
+                // The figures are also those of /metrics, where counters never go back.
+                say::error(&call.program, "--reset is not supported by sluice yet");
+                return 1;
+            }
             O::Version => {
                 say::out(super::version() + "\n");
                 return 0;
@@ -62,7 +70,7 @@ pub(crate) fn run(call: &Call) -> u8 {
         }
     }
     let answer = block_on(async {
-        let request = DiagnosticsRequest { reset };
+        let request = DiagnosticsRequest { reset: false };
         super::connect_to_ask().await?.raw().diagnostics(request).await.map_err(Error::Failed)
     });
     match answer {
@@ -83,9 +91,9 @@ fn find<'a>(figures: &'a [KeyValue], key: &str) -> Option<&'a str> {
     figures.iter().find(|figure| figure.key == key).map(|figure| figure.value.as_str())
 }
 
-/// Lines of the figures that are there, values in one column.
-fn lines(figures: &[KeyValue], keys: &[&str], indent: &str) -> String {
-    let width = keys.iter().map(|key| key.len()).max().unwrap_or(0) + 1;
+/// Lines of the figures that are there, values in one column, at least where the longest key ends.
+fn lines(figures: &[KeyValue], keys: &[&str], indent: &str, least: usize) -> String {
+    let width = keys.iter().map(|key| key.len() + 1).max().unwrap_or(0).max(least);
     let line = |key: &&str| {
         let name = format!("{key}:");
         find(figures, key).map(|value| format!("{indent}{name:<width$} {value}\n"))
@@ -98,9 +106,11 @@ fn moment(figures: &[KeyValue], key: &str) -> String {
     format!("{} ({seconds})", local::ctime(seconds * 1000))
 }
 
-const SERVER: [&str; 3] = ["Server thread count", "Agent queue size", "Agent count"];
+const SERVER: [&str; 3] = ["Server thread count", "Agent queue size", "DBD Agent queue size"];
 const JOBS: [&str; 5] = ["Jobs submitted", "Jobs started", "Jobs completed", "Jobs canceled", "Jobs failed"];
 const NOW: [&str; 2] = ["Jobs pending", "Jobs running"];
+/// Slurm's column of values in its upper sections.
+const COLUMN: usize = 15;
 const PASSES: [&str; 5] = ["Last cycle", "Max cycle", "Total cycles", "Mean cycle", "Last queue length"];
 const OWN: [&str; 5] = ["Commits", "Mean commit", "Max commit", "Mean submit", "Max submit"];
 
@@ -108,12 +118,16 @@ fn text(figures: &[KeyValue]) -> String {
     let rule = "*".repeat(55);
     let mut out = format!("{rule}\nsdiag output at {}\n", moment(figures, "Time"));
     out += &format!("Data since      {}\n{rule}\n", moment(figures, "Data since"));
-    out += &lines(figures, &SERVER, "");
-    out += &format!("\n{}", lines(figures, &JOBS, ""));
-    out += &format!("\nJob states ts:  {}\n{}", moment(figures, "Job states ts"), lines(figures, &NOW, ""));
-    out += &format!("\nMain schedule statistics (microseconds):\n{}", lines(figures, &PASSES, "\t"));
+    out += &lines(figures, &SERVER, "", 0);
+    out += &format!("\n{}", lines(figures, &JOBS, "", COLUMN));
+    out += &format!(
+        "\nJob states ts:  {}\n{}",
+        moment(figures, "Job states ts"),
+        lines(figures, &NOW, "", COLUMN)
+    );
+    out += &format!("\nMain schedule statistics (microseconds):\n{}", lines(figures, &PASSES, "\t", 0));
     out += "\nBackfilling stats\n\tpart of the main schedule's passes\n";
-    out += &format!("\nJournal and submissions (microseconds):\n{}", lines(figures, &OWN, "\t"));
+    out += &format!("\nJournal and submissions (microseconds):\n{}", lines(figures, &OWN, "\t", 0));
     out += "\nRemote Procedure Call statistics by message type\n";
     out += "\nRemote Procedure Call statistics by user\n";
     out + "\nPending RPC statistics\n\tNo pending RPCs\n"
@@ -154,7 +168,6 @@ fn document(figures: &[KeyValue]) -> String {
 const HELP: &str = "\
 Usage: sdiag [OPTIONS]
   -a, --all        all statistics
-  -r, --reset      begin to count anew
       --json       as JSON
   -V, --version    version
   -h, --help       this text

@@ -105,6 +105,8 @@ pub(crate) struct Manner {
     pub interactive: bool,
     /// `srun --wait-for-children`.
     pub wait_for_children: bool,
+    /// What `-B` makes of a node: so many tasks where no other word says how many.
+    pub tasks_per_node: Option<u32>,
     /// `--chdir` was given.
     pub chdir: Option<String>,
     /// Hosts in the order of `SLURM_HOSTFILE` with `-m arbitrary`, repeats kept.
@@ -182,10 +184,33 @@ impl<'w> Draft<'w> {
         Ok(())
     }
 
+    /// Planes that leave a node without a task.
+    fn check_plane(&self) -> Result<(), Stop> {
+        let levels = self.request.rare().distribution.as_deref().unwrap_or_default();
+        let plane =
+            levels.strip_prefix("plane=").and_then(|size| size.split(',').next()?.parse::<u32>().ok());
+        let (Some(plane), Some(tasks), Some((nodes, _))) = (plane, self.request.ntasks, self.request.nodes)
+        else {
+            return Ok(());
+        };
+        if tasks > nodes && u64::from(nodes - 1) * u64::from(plane) >= u64::from(tasks) {
+            let line = "Too few processes for the requested {plane,node} distribution".to_owned();
+            return Err(Stop::errors(self.program, vec![line], 1));
+        }
+        Ok(())
+    }
+
     /// Checks what concerns several options. Gives the warnings to print.
     pub(crate) fn settle(&mut self) -> Result<Vec<String>, Stop> {
         self.settle_memory()?;
         let mut warnings = Vec::new();
+        if let (Some(each), None, None) =
+            (self.manner.tasks_per_node, self.request.ntasks, self.request.ntasks_per_node)
+        {
+            let nodes = self.request.nodes.map_or(1, |(least, _)| least);
+            self.request.ntasks = Some(each.saturating_mul(nodes));
+        }
+        self.check_plane()?;
         if let (Some(tasks), Some((least, most))) = (self.request.ntasks, self.request.nodes)
             && tasks < least
         {

@@ -167,9 +167,8 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
     let exported = export::choose(first.manner.export.as_deref(), world);
     let mut variables = exported.variables;
     if let Some(file) = &first.manner.export_file {
-        let bytes = world.files.read(&world.cwd.join(file)).map_err(|error| {
-            let text = format!("Could not open export file {file}: {}", os_text(&error));
-            Stop::errors(program, vec![text], 1)
+        let bytes = world.files.read(&world.cwd.join(file)).map_err(|_| {
+            Stop::errors(program, vec![format!("Could not open user environment file {file}")], 1)
         })?;
         export::from_file(&bytes).iter().for_each(|(name, value)| {
             export::set(&mut variables, &name.to_string_lossy(), value);

@@ -182,10 +182,12 @@ pub(crate) fn sockets_cores_threads(text: &str) -> Result<[Option<u32>; 3], Bad>
         return Err(Bad::Invalid);
     }
     let mut counts = [None; 3];
-    for (count, word) in counts.iter_mut().zip(words) {
+    for ((count, word), which) in counts.iter_mut().zip(words).zip(["first", "second", "third"]) {
         *count = match word {
             "*" | "" => None,
-            word => Some(positive(word).map_err(|_| Bad::Invalid)?),
+            word => Some(positive(word).map_err(|_| {
+                Bad::Lines(vec![format!("Invalid numeric value \"{word}\" for {which} arg of -B.")])
+            })?),
         };
     }
     Ok(counts)
@@ -264,7 +266,8 @@ mod tests {
     fn other_values() {
         assert_eq!(sockets_cores_threads("2:2:1"), Ok([Some(2), Some(2), Some(1)]));
         assert_eq!(sockets_cores_threads("2:*"), Ok([Some(2), None, None]));
-        assert_eq!(sockets_cores_threads("x"), Err(Bad::Invalid));
+        let said = "Invalid numeric value \"x\" for first arg of -B.".to_owned();
+        assert_eq!(sockets_cores_threads("x"), Err(Bad::Lines(vec![said])));
         assert_eq!(switches("1@10"), Ok((1, Some(model::time::Span::from_mins(10)))));
         assert_eq!(acctg_freq("task=5,energy=0"), Ok(()));
         assert_eq!(acctg_freq("x"), Err(Bad::Invalid));

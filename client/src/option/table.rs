@@ -265,6 +265,7 @@ pub(crate) const ROWS: &[Row] = &[
         let [sockets, cores, threads] = read::sockets_cores_threads(text)?;
         let rare = draft.request.rare_mut();
         (rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core) = (sockets, cores, threads);
+        draft.manner.tasks_per_node = Some([sockets, cores, threads].iter().flatten().product());
         Ok(())
     }),
     maybe(0, "get-user-env", SBATCH | SALLOC, "GET_USER_ENV", |draft, _| {
@@ -383,7 +384,7 @@ pub(crate) const ROWS: &[Row] = &[
         "none" => { draft.request.rare_mut().profile = Some("none".into()); Ok(()) }
         _ if text.split(',').all(|word| ["energy", "task", "lustre", "network", "all"].contains(&word.to_ascii_lowercase().as_str())) =>
             Err(Bad::Unsupported(format!("--profile={text}"))),
-        _ => Err(Bad::Invalid),
+        _ => Err(Bad::Said(format!("invalid --profile={text} option"))),
     }),
     value(0, "prolog", SRUN, "PROLOG", text!(manner.prolog)),
     maybe(0, "propagate", BOTH, "", |draft, text| {
@@ -464,7 +465,7 @@ pub(crate) const ROWS: &[Row] = &[
     flag(b'W', "wait", SBATCH, "WAIT", yes!(manner.wait)),
     value(b'W', "wait", SRUN, "WAIT", |draft, text| { draft.manner.wait_seconds = Some(natural(text)?); Ok(()) }),
     value(0, "wait-all-nodes", SBATCH | SALLOC, "WAIT_ALL_NODES", |draft, text| {
-        draft.manner.wait_all_nodes = Some(match text { "0" => false, "1" => true, _ => return Err(Bad::Invalid) });
+        draft.manner.wait_all_nodes = Some(match natural(text)? { 0 => false, 1 => true, _ => return Err(Bad::Invalid) });
         Ok(())
     }),
     flag(0, "wait-for-children", SRUN, "", yes!(manner.wait_for_children)),
@@ -607,9 +608,12 @@ fn hint(draft: &mut Draft<'_>, text: &str) -> Outcome {
         return Err(Bad::Print(lines.map(|line| format!("{line}\n")).concat()));
     }
     if !text.split(',').all(|word| KNOWN.iter().any(|known| known.eq_ignore_ascii_case(word))) {
-        return Err(Bad::Said(format!("unrecognized --hint argument \"{text}\", see --hint=help")));
+        return Err(Bad::Lines(vec![format!("unrecognized --hint argument \"{text}\", see --hint=help")]));
     }
     draft.request.rare_mut().hint = Some(text.into());
+    if text.split(',').any(|word| word.eq_ignore_ascii_case("nomultithread")) {
+        draft.request.rare_mut().threads_per_core = Some(1);
+    }
     Ok(())
 }
 
@@ -670,7 +674,13 @@ fn nice(draft: &mut Draft<'_>, text: Option<&str>) -> Outcome {
         draft.request.nice = 100;
         return Ok(());
     };
-    draft.request.nice = text.parse().map_err(|_| Bad::Invalid)?;
+    /// Slurm keeps the value beside an offset of 2^31.
+    const MOST: i64 = (1 << 31) - 4;
+    let nice: i64 = text.parse().map_err(|_| Bad::Invalid)?;
+    if nice.abs() > MOST {
+        return Err(Bad::Said(format!("Invalid --nice value, out of range (+/- {MOST})")));
+    }
+    draft.request.nice = i32::try_from(nice).map_err(|_| Bad::Invalid)?;
     Ok(())
 }
 
@@ -699,5 +709,11 @@ fn propagate(text: &str) -> Result<String, Bad> {
     let upper = text.to_ascii_uppercase();
     let words: Vec<&str> =
         upper.split(',').map(|word| word.strip_prefix("RLIMIT_").unwrap_or(word)).collect();
-    if words.iter().all(|word| KNOWN.contains(word)) { Ok(words.join(",")) } else { Err(Bad::Invalid) }
+    match words.iter().find(|word| !KNOWN.contains(word)) {
+        None => Ok(words.join(",")),
+        Some(word) => Err(Bad::Lines(vec![
+            format!("Bad rlimit name: {word}"),
+            format!("--propagate={text} is not valid."),
+        ])),
+    }
 }

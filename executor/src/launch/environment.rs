@@ -275,8 +275,11 @@ fn of_job(environment: &mut Environment, context: &Context<'_>, launch: &v1::Lau
         v1::Sharing::Default if launch.exclusive => ("YES", "NO"),
         v1::Sharing::Default => ("NO", "NO"),
     };
-    environment.set("SLURM_JOB_EXCLUSIVE", exclusive);
-    environment.set("SLURM_JOB_OVERSUBSCRIBE", oversubscribe);
+    // srun's own allocations do not say how they share.
+    if request.kind() == v1::Kind::Batch {
+        environment.set("SLURM_JOB_EXCLUSIVE", exclusive);
+        environment.set("SLURM_JOB_OVERSUBSCRIBE", oversubscribe);
+    }
     environment.set_text("SLURM_JOB_LICENSES", &launch.licenses);
     environment.set_text("SLURM_JOB_RESERVATION", &launch.reservation);
     environment.set("SLURM_OOM_KILL_STEP", 0);
@@ -319,6 +322,9 @@ fn of_options(
     environment.set_some("SLURM_NTASKS_PER_CORE", rare.ntasks_per_core);
     environment.set_some("SLURM_CPUS_PER_TASK", request.cpus_per_task);
     environment.set_some("SLURM_CPUS_PER_GPU", rare.cpus_per_gpu);
+    if let Some(v1::job_request::Memory::MemoryMibPerGpu(mib)) = request.memory {
+        environment.set("SLURM_MEM_PER_GPU", mib);
+    }
     environment.set_some("SLURM_TRES_PER_TASK", request.cpus_per_task.map(|cpus| format!("cpu={cpus}")));
     environment.set_some("SLURM_MEM_PER_CPU", launch.memory_mib_per_cpu.filter(|mib| *mib > 0));
     environment.set_some("SLURM_MEM_PER_NODE", launch.memory_mib_per_node.filter(|mib| *mib > 0));

@@ -35,6 +35,9 @@ impl Call<'_> {
             }
             Command::Suspend(jobs) => self.each(&jobs, |call, id| call.suspend(id, asker, true)),
             Command::Resume(jobs) => self.each(&jobs, |call, id| call.suspend(id, asker, false)),
+            Command::UpdateJob { job, .. } if self.names_nothing(&job) => {
+                vec![Outcome { object: job.text(), refused: Some(Refusal::InvalidJobId.into()) }]
+            }
             Command::UpdateJob { job, changes } => {
                 self.each(&[job], |call, id| call.update_job(id, &changes, asker))
             }

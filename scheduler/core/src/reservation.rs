@@ -79,7 +79,8 @@ impl Call<'_> {
     ) -> Result<(Box<str>, Reservation), Refused> {
         let state = self.state();
         let mut row = match (state.reservations.get(name), create) {
-            (Some(_), true) | (None, false) => return Err(Refusal::ReservationInvalid.into()),
+            (Some(_), true) => return Err(Refusal::DuplicateReservation.into()),
+            (None, false) => return Err(Refusal::ReservationInvalid.into()),
             (Some(row), false) => (**row).clone(),
             (None, true) => Reservation::default(),
         };
@@ -346,16 +347,27 @@ fn named_nodes(state: &State, value: &str) -> Result<Vec<NodeIdx>, Refused> {
     Ok(nodes)
 }
 
+/// `MAINT,DAILY` sets the flags anew; a word with `+` or `-` before it adds one or takes it away.
 fn flags(row: &mut Reservation, value: &str) -> Result<(), Refused> {
-    (row.maintenance, row.overlap, row.ignore_jobs) = (false, false, false);
-    row.repeat = Repeat::Once;
+    if !value.starts_with(['+', '-']) {
+        (row.maintenance, row.overlap, row.ignore_jobs) = (false, false, false);
+        row.repeat = Repeat::Once;
+    }
     for flag in list(value) {
-        match flag.to_ascii_uppercase().as_str() {
-            "MAINT" => row.maintenance = true,
-            "OVERLAP" => row.overlap = true,
-            "IGNORE_JOBS" | "IGNORE_RUNNING" => row.ignore_jobs = true,
-            "DAILY" => row.repeat = Repeat::Daily,
-            "WEEKLY" => row.repeat = Repeat::Weekly,
+        let on = !flag.starts_with('-');
+        let repeat = |row: &mut Reservation, how| {
+            if on {
+                row.repeat = how;
+            } else if row.repeat == how {
+                row.repeat = Repeat::Once;
+            }
+        };
+        match flag.trim_start_matches(['+', '-']).to_ascii_uppercase().as_str() {
+            "MAINT" => row.maintenance = on,
+            "OVERLAP" => row.overlap = on,
+            "IGNORE_JOBS" | "IGNORE_RUNNING" => row.ignore_jobs = on,
+            "DAILY" => repeat(row, Repeat::Daily),
+            "WEEKLY" => repeat(row, Repeat::Weekly),
             "SPEC_NODES" => {}
             other => {
                 return Err(Refused {

@@ -28,6 +28,9 @@ pub fn of(request: &JobRequest) -> Shape {
         .or_else(|| request.ntasks_per_node.map(|per_node| per_node.saturating_mul(nodes_min)))
         .unwrap_or(nodes_min)
         .max(1);
+    // So many tasks a node need at least so many nodes.
+    let spread = request.ntasks_per_node.map_or(1, |per_node| tasks.div_ceil(per_node.max(1)));
+    let nodes_min = nodes_min.max(spread);
     let cpus = tasks.saturating_mul(request.cpus_per_task.unwrap_or(1).max(1)).max(nodes_min);
     let nodes_max = match nodes_given {
         Some((_, max)) => max.filter(|&max| max > nodes_min),
@@ -57,6 +60,7 @@ mod tests {
             (2, None, 4, 8),
         );
         check(JobRequest { nodes: Some((2, Some(3))), ..base() }, (2, Some(3), 2, 2));
+        check(JobRequest { ntasks: Some(5), ntasks_per_node: Some(2), ..base() }, (3, None, 5, 5));
         check(JobRequest { nodes: Some((2, None)), ntasks_per_node: Some(3), ..base() }, (2, None, 6, 6));
         let mut gpus = JobRequest { gpus_per_job: model::gres::parse_gpus("2").unwrap(), ..base() };
         gpus.rare_mut().ntasks_per_gpu = Some(2);

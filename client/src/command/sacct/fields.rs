@@ -14,6 +14,8 @@ pub(super) struct Row {
     pub job: Job,
     pub step: Option<Step>,
     pub now_ms: i64,
+    /// The unit that amounts of memory are shown in; otherwise each as it fits.
+    pub unit: Option<char>,
 }
 
 /// One field, with the width of its column; a negative one is left-justified.
@@ -138,8 +140,12 @@ fn sorted(tres: &str) -> String {
     Tres::parse(tres).map_or_else(|_| tres.to_owned(), |tres| tres.sorted_text())
 }
 
+/// What was allocated; a step is billed with its job.
 fn alloc_tres(row: &Row) -> String {
-    sorted(row.step.as_ref().map_or(&row.job.alloc_tres, |step| &step.alloc_tres))
+    let Some(step) = &row.step else { return sorted(&row.job.alloc_tres) };
+    let all = sorted(&step.alloc_tres);
+    let own: Vec<&str> = all.split(',').filter(|item| !item.starts_with("billing=")).collect();
+    own.join(",")
 }
 
 fn time_limit(job: &Job) -> String {
@@ -173,10 +179,11 @@ fn max_rss(step: &Step) -> u64 {
     if ran { step.max_rss_bytes } else { 0 }
 }
 
-/// Bytes in KiB or MiB, nothing for nothing.
-fn bytes(bytes: u64) -> String {
+/// Bytes in the unit asked for, else in KiB or MiB; nothing for nothing.
+fn bytes(row: &Row, bytes: u64) -> String {
     match bytes {
         0 => String::new(),
+        _ if row.unit.is_some() => in_unit(bytes, row.unit.unwrap_or('K')),
         _ if bytes < 10 << 20 => format!("{}K", bytes / 1024),
         _ => format!("{}M", bytes >> 20),
     }
@@ -186,9 +193,25 @@ fn rare(row: &Row, value: fn(&proto::v1::RareRequest) -> &Option<String>) -> Str
     of_job(row, |job| value(job::rare(job)).clone().unwrap_or_default())
 }
 
-fn requested_memory(job: &Job) -> String {
-    let mib = job.req_tres.split(',').find_map(|item| item.strip_prefix("mem=")).unwrap_or_default();
-    if mib.is_empty() { mib_text(job.memory_mib) } else { mib.to_owned() }
+fn requested_memory(row: &Row) -> String {
+    of_job(row, |job| {
+        let mib = job.req_tres.split(',').find_map(|item| item.strip_prefix("mem=")).unwrap_or_default();
+        let text = if mib.is_empty() { mib_text(job.memory_mib) } else { mib.to_owned() };
+        match row.unit.zip(model::tres::parse_mib(&text)) {
+            Some((unit, mib)) => in_unit(mib.saturating_mul(1 << 20), unit),
+            None => text,
+        }
+    })
+}
+
+/// Bytes in a unit: whole where they are, else with two decimals. Source: Slurm 26.05 beside ours (`1.46G`).
+fn in_unit(bytes: u64, unit: char) -> String {
+    let power = "KMGTP".find(unit).map_or(1, |at| at + 1);
+    let size = 1_u64 << (10 * power);
+    match bytes % size {
+        0 => format!("{}{unit}", bytes / size),
+        _ => format!("{:.2}{unit}", bytes as f64 / size as f64),
+    }
 }
 
 fn planned_s(row: &Row) -> i64 {
@@ -196,8 +219,10 @@ fn planned_s(row: &Row) -> i64 {
     ((until - row.job.eligible_ms.unwrap_or(row.job.submit_ms)) / 1000).max(0)
 }
 
+/// Why a job waits, or what kept it until it started; not how it ended.
 fn reason(job: &Job) -> String {
-    if job.reason.is_empty() { "None".to_owned() } else { job.reason.clone() }
+    let waits = job::state(job) == JobState::Pending || job.start_ms.is_none();
+    if job.reason.is_empty() || !waits { "None".to_owned() } else { job.reason.clone() }
 }
 
 /// The file pattern, as it was given.
@@ -229,7 +254,9 @@ pub(super) static FIELDS: [Field; 120] = [
     field("AveDiskRead", 14, nothing),
     field("AveDiskWrite", 14, nothing),
     field("AvePages", 10, nothing),
-    field("AveRSS", 10, |row| of_step(row, |step| bytes(max_rss(step) / u64::from(step.num_tasks.max(1))))),
+    field("AveRSS", 10, |row| {
+        of_step(row, |step| bytes(row, max_rss(step) / u64::from(step.num_tasks.max(1))))
+    }),
     field("AveVMSize", 10, nothing),
     field("BlockID", 16, nothing),
     field("Cluster", 10, |row| row.job.cluster.clone()),
@@ -255,7 +282,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("Extra", 19, |row| rare(row, |rare| &rare.extra)),
     field("FailedNode", 15, nothing),
     field("Flags", 15, |row| {
-        of_job(row, |job| if job.start_ms.is_some() { "SchedMain,StartRecieved" } else { "" }.to_owned())
+        of_job(row, |job| if job.start_ms.is_some() { "SchedMain,StartReceived" } else { "" }.to_owned())
     }),
     field("GID", 6, |row| of_job(row, |job| job.gid.to_string())),
     field("Group", 9, |row| {
@@ -284,7 +311,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("MaxPages", 8, nothing),
     field("MaxPagesNode", 12, nothing),
     field("MaxPagesTask", 14, nothing),
-    field("MaxRSS", 10, |row| of_step(row, |step| bytes(max_rss(step)))),
+    field("MaxRSS", 10, |row| of_step(row, |step| bytes(row, max_rss(step)))),
     field("MaxRSSNode", 10, |row| {
         of_step(row, |step| {
             let first = step.allocation.first().filter(|_| max_rss(step) > 0);
@@ -322,7 +349,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("ReqCPUFreqMax", 13, |_| "Unknown".to_owned()),
     field("ReqCPUFreqMin", 13, |_| "Unknown".to_owned()),
     field("ReqCPUS", 8, |row| row.step.as_ref().map_or(row.job.num_cpus, |step| step.num_cpus).to_string()),
-    field("ReqMem", 10, |row| of_job(row, requested_memory)),
+    field("ReqMem", 10, requested_memory),
     field("ReqNodes", 8, |row| of_job(row, |job| job.num_nodes.to_string())),
     field("ReqTRES", 10, |row| of_job(row, |job| sorted(&job.req_tres))),
     field("Reservation", 20, |row| rare(row, |rare| &rare.reservation)),

@@ -64,6 +64,7 @@ enum O {
     Truncate,
     /// Refused by this name.
     Unsupported(&'static str),
+    Units,
     Usage,
     User,
     Version,
@@ -107,7 +108,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Nodes, b'N', "nodelist", Value),
     Spec::long(O::Name, "name", Value),
     Spec::long(O::Ignored, "noconvert", Nothing),
-    Spec::long(O::Unsupported("--units"), "units", Value),
+    Spec::long(O::Units, "units", Value),
     Spec::new(O::Format, b'o', "format", Value),
     Spec::new(O::Parsable, b'p', "parsable", Nothing),
     Spec::new(O::Parsable2, b'P', "parsable2", Nothing),
@@ -157,6 +158,8 @@ struct Asked {
     qos: Vec<String>,
     states: Vec<JobState>,
     truncate: bool,
+    /// `--units`: that all amounts of memory are shown in.
+    unit: Option<char>,
     uids: Vec<u32>,
     wckeys: Vec<String>,
     parsable: Option<bool>,
@@ -220,6 +223,17 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
                 say::error(&call.program, format!("{name} is not supported by sluice yet"));
                 return Err(1);
             }
+            O::Units => match unit(&text) {
+                Some(unit) => asked.unit = Some(unit),
+                None => {
+                    say::error(
+                        &call.program,
+                        format!("Invalid unit type '{text}'. Possible options are 'KMGTP'"),
+                    );
+                    say::fatal(&call.program, "Invalid unit type");
+                    return Err(1);
+                }
+            },
             O::Usage => {
                 say::out("Usage: sacct [options]\n\tUse --help for help\n");
                 return Err(0);
@@ -252,6 +266,10 @@ fn window(call: &Call, asked: &mut Asked, now_ms: i64) -> Result<(), u8> {
             false => Some(now_ms),
         };
     }
+    // States are looked at in the moment that the window begins, unless its end is named.
+    if !asked.states.is_empty() && asked.to_ms.is_none() {
+        asked.to_ms = asked.from_ms;
+    }
     if let (Some(from), Some(to)) = (asked.from_ms, asked.to_ms)
         && from > to
     {
@@ -270,6 +288,12 @@ fn moment(text: &str, now_ms: i64) -> Result<i64, u8> {
             Err(1)
         }
     }
+}
+
+/// The letter of `--units`.
+fn unit(text: &str) -> Option<char> {
+    let letter = text.chars().next().filter(|_| text.len() == 1)?.to_ascii_uppercase();
+    "KMGTP".contains(letter).then_some(letter)
 }
 
 fn group_id(text: &str) -> Option<u32> {
@@ -445,7 +469,7 @@ fn rows(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> Vec<Row> {
             asked.jobs.iter().filter(|selector| selector.select(&job).is_some()).collect();
         let whole = named.is_empty() || named.iter().any(|selector| selector.step.is_none());
         if whole {
-            rows.push(Row { job: job.clone(), step: None, now_ms });
+            rows.push(Row { job: job.clone(), step: None, now_ms, unit: asked.unit });
         }
         if asked.allocations {
             continue;
@@ -458,7 +482,7 @@ fn rows(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> Vec<Row> {
         });
         for step in steps {
             if whole || named.iter().any(|selector| selector.step.as_deref() == Some(step.step_id.as_str())) {
-                rows.push(Row { job: job.clone(), step: Some(step), now_ms });
+                rows.push(Row { job: job.clone(), step: Some(step), now_ms, unit: asked.unit });
             }
         }
     }

@@ -202,7 +202,7 @@ pub(super) async fn top(session: &mut Session, words: &[String]) {
         let update = proto::v1::UpdateJob { job: Some(wire(&selector)), changes: vec![change] };
         let Some(outcomes) = send(session, "slurm_top_job", Act::UpdateJob(update)).await else { return };
         if let Some(refused) = outcomes.into_iter().find_map(|outcome| outcome.refused) {
-            session.fail(format!("slurm_top_job error: {}", refusal(refused.number)));
+            session.fail(format!("{} for job {}", refusal(refused.number), own.job_id));
         }
     }
 }

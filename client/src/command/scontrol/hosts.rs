@@ -11,7 +11,9 @@ pub(super) fn names(session: &mut Session, list: Option<&str>) {
     let from_environment = || set("SLURM_NODELIST").or_else(|| set("SLURM_JOB_NODELIST"));
     let list = match list.map(str::to_owned).or_else(from_environment) {
         Some(list) if !list.is_empty() => list,
-        _ => {
+        // A list that was given and is empty has no names.
+        Some(_) => return,
+        None => {
             say::error(&session.program, "host list is empty");
             return;
         }

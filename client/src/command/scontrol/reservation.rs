@@ -62,10 +62,13 @@ fn changes(session: &mut Session, words: &[String]) -> Option<(String, Vec<KeyVa
         let bare = key.trim_end_matches(['+', '-']);
         let known = KEYS.iter().find(|(word, least)| is(bare, word, *least));
         let more = bare.len() < key.len();
-        if more || UNSUPPORTED.iter().any(|word| word.eq_ignore_ascii_case(key)) {
+        let of_flags = known.is_some_and(|(key, _)| *key == "Flags");
+        if (more && !of_flags) || UNSUPPORTED.iter().any(|word| word.eq_ignore_ascii_case(key)) {
             session.fail_with_name(format!("reservation {key}= is not supported by sluice yet"));
             return None;
         }
+        // `Flags+=MAINT` is `Flags=+MAINT`.
+        let sign = &key[bare.len()..];
         let Some((key, _)) = known else {
             session.fail_with_name(format!("Unknown parameter {key}.  No reservation created."));
             return None;
@@ -83,7 +86,7 @@ fn changes(session: &mut Session, words: &[String]) -> Option<(String, Vec<KeyVa
                 session.fail_with_name(format!("Invalid duration {value}"));
                 return None;
             }
-            _ => value.to_owned(),
+            _ => format!("{sign}{value}"),
         };
         changes.push(KeyValue { key: (*key).to_owned(), value });
     }

@@ -25,7 +25,7 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
     } else if is(entity, "hostlist", 5) {
         hosts::list(session, value, false);
     } else if is(entity, "jobs", 1) || is(entity, "jobid", 1) {
-        report(session, "slurm_load_jobs", jobs(session_value(value)), value).await;
+        report(session, jobs(session_value(value)), value).await;
     } else if is(entity, "nodes", 1) || is(entity, "nodename", 5) {
         nodes(session, value).await;
     } else if is(entity, "partitions", 1) || is(entity, "partitionname", 10) {
@@ -42,13 +42,13 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
         associations(session, &words[1..]).await;
     } else if is(entity, "topology", 1) {
         topology::show(session, value).await;
-    } else if is(entity, "burstbuffer", 2) || is(entity, "federation", 3) {
+    } else if is(entity, "burstbuffer", 2) || is(entity, "bbstat", 2) || is(entity, "federation", 3) {
         // Nothing of the kind is configured, and Slurm prints nothing then.
-    } else if is(entity, "aliases", 1)
-        || is(entity, "daemons", 1)
-        || is(entity, "slurmd", 1)
-        || is(entity, "bbstat", 2)
-    {
+    } else if is(entity, "aliases", 1) {
+        aliases(session, value).await;
+    } else if is(entity, "daemons", 1) {
+        daemons(session).await;
+    } else if is(entity, "slurmd", 1) {
         session.fail_with_name(format!("show {entity} is not supported by sluice yet"));
     } else {
         session.fail(format!("invalid entity:{entity} for keyword:show"));
@@ -96,19 +96,16 @@ async fn load(
     }
 }
 
-async fn report(
-    session: &mut Session,
-    function: &str,
-    asked: Result<Vec<Selector>, ()>,
-    value: Option<&str>,
-) {
+async fn report(session: &mut Session, asked: Result<Vec<Selector>, ()>, value: Option<&str>) {
+    let function = "slurm_load_jobs";
     let Ok(selectors) = asked else {
-        session.fail(format!("{function} error: {}", Refusal::InvalidJobId));
-        return;
+        return session.fail(format!("scontrol_print_job error: {}", Refusal::InvalidJobId));
     };
     let Some((jobs, now_ms)) = load(session, &selectors, session.json, function).await else { return };
     if session.json {
         say::out(json::jobs(&jobs, now_ms));
+    } else if let ([Selector { tasks: Some(_), .. }], [], Some(value)) = (&selectors[..], &jobs[..], value) {
+        session.fail(format!("Job {value} not found"));
     } else if jobs.is_empty() && value.is_some() {
         session.fail(format!("{function} error: {}", Refusal::InvalidJobId));
     } else if jobs.is_empty() {
@@ -116,6 +113,46 @@ async fn report(
     } else {
         say::out(jobs.iter().map(|job| show_job::text(job, now_ms, session.style)).collect::<String>());
     }
+}
+
+/// `aliases [HOST]`: the nodes of a host, by default this one's.
+async fn aliases(session: &mut Session, host: Option<&str>) {
+    let answer = match session.client().await {
+        Ok(client) => client.list_nodes(Vec::new()).await,
+        Err(error) => Err(error),
+    };
+    let nodes = match answer {
+        Ok(nodes) => nodes,
+        Err(error) => return session.fail_call("slurm_load_node", &error),
+    };
+    let host = host.map_or_else(local::host, str::to_owned);
+    let named = nodes.iter().filter(|node| node.name == host || node.hostname == host);
+    let names: Vec<&str> = named.map(|node| node.name.as_str()).collect();
+    match names.is_empty() {
+        true => session.fail_with_name(format!("no node has the host name {host}")),
+        false => say::out(names.join(" ") + "\n"),
+    }
+}
+
+/// `daemons`: which of them belong on this host.
+async fn daemons(session: &mut Session) {
+    let answer = match session.client().await {
+        Ok(client) => match client.raw().ping(proto::v1::PingRequest {}).await {
+            Ok(reply) => client.list_nodes(Vec::new()).await.map(|nodes| (reply.into_inner().host, nodes)),
+            Err(status) => Err(Error::Failed(status)),
+        },
+        Err(error) => Err(error),
+    };
+    let (scheduler, nodes) = match answer {
+        Ok(answer) => answer,
+        Err(error) => return session.fail_call("slurm_load_ctl_conf", &error),
+    };
+    let here = local::host();
+    let executor =
+        nodes.iter().any(|node| node.name == here || node.hostname == here || node.address == "127.0.0.1");
+    let names = [(scheduler == here, "slurmctld"), (executor, "slurmd")];
+    let here: Vec<&str> = names.iter().filter(|(is_here, _)| *is_here).map(|(_, name)| *name).collect();
+    say::out(here.join(" ") + "\n");
 }
 
 async fn nodes(session: &mut Session, value: Option<&str>) {

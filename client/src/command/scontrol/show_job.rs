@@ -67,7 +67,8 @@ fn head(job: &Job) -> Vec<String> {
         if let Some(task) = job.array_task_id {
             first += &format!(" ArrayTaskId={task}");
         } else if let Some(tasks) = job::tasks(job) {
-            first += &format!(" ArrayTaskId={}", tasks.text(Some(64)));
+            let throttle = job.array_throttle.unwrap_or(0);
+            first += &format!(" ArrayTaskId={}", tasks.text_with_throttle(throttle, Some(64)));
         }
         if let Some(throttle) = job.array_throttle.filter(|&throttle| throttle > 0) {
             first += &format!(" ArrayTaskThrottle={throttle}");
@@ -157,14 +158,13 @@ fn place(job: &Job) -> Vec<String> {
 
 fn node_count(job: &Job) -> String {
     let request = job::request(job);
-    // Without a count of nodes, as many as there are tasks may be used.
-    let open = request.nodes_min.is_none() && job.num_nodes_max.is_none();
-    match job.num_tasks {
-        tasks if open && job::state(job) == JobState::Pending && tasks > job.num_nodes => {
-            format!("{}-{tasks}", job.num_nodes)
-        }
-        _ => job::nodes_text(job),
+    if job::state(job) != JobState::Pending {
+        return job::nodes_text(job);
     }
+    // Without a count of nodes, as many as there are tasks may be used, unless it is said how many each node takes.
+    let open = request.nodes_min.is_none() && request.ntasks_per_node.is_none();
+    let most = job.num_nodes_max.or(open.then_some(job.num_tasks));
+    format!("{}-{}", job.num_nodes, most.unwrap_or(0).max(job.num_nodes))
 }
 
 fn exclusive(job: &Job) -> &'static str {

@@ -32,6 +32,7 @@ pub(super) fn node_text(node: &Node, style: Style) -> String {
         format!("Gres={}", null(&node.gres)),
     ];
     if style.details {
+        lines.push("GresDrain=N/A".to_owned());
         lines.push(format!("GresUsed={}", null(&node.gres_used)));
     }
     let version = if node.version.is_empty() { String::new() } else { format!(" Version={}", node.version) };

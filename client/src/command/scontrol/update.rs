@@ -73,7 +73,8 @@ const JOB_KEYS: [(&str, usize); 52] = [
 ];
 
 /// More keys of jobs.
-const MORE_JOB_KEYS: [(&str, usize); 8] = [
+const MORE_JOB_KEYS: [(&str, usize); 9] = [
+    ("Switches", 5),
     ("TresBind", 8),
     ("TresPerJob", 8),
     ("TresPerNode", 8),
@@ -155,6 +156,10 @@ fn job_changes(session: &mut Session, pairs: &[(String, String)], skip_name: boo
         if is(key, "JobId", 4) || skip_name && is(key, "JobName", 4) {
             continue;
         }
+        if is(key, "UserID", 4) {
+            // Slurm's program reads over it.
+            continue;
+        }
         let known = JOB_KEYS.iter().chain(&MORE_JOB_KEYS).find(|(word, least)| is(key, word, *least));
         let Some((name, _)) = known else {
             session.fail(format!("Update of this parameter is not supported: {key}={value}"));
@@ -214,7 +219,10 @@ async fn update_one(session: &mut Session, selector: &Selector, changes: &[KeyVa
     for outcome in outcomes {
         if let Some(refused) = outcome.refused {
             refused.lines.iter().for_each(|line| session.fail_with_name(line));
-            session.fail(format!("{} for job {}", refusal(refused.number), outcome.object));
+            session.fail(match outcome.object.split_once('_') {
+                Some((array, task)) => format!("{array}_[{task}]: {}", refusal(refused.number)),
+                None => format!("{} for job {}", refusal(refused.number), outcome.object),
+            });
         }
     }
 }
@@ -289,11 +297,13 @@ async fn nodes(session: &mut Session, nodes: String, pairs: &[(String, String)])
         };
         let mut value = value.clone();
         if *name == "State" {
+            let typed = value.clone();
             value.make_ascii_uppercase();
             let Some(state) = NODE_STATES.iter().find(|state| state.starts_with(&value)) else {
-                session.fail_with_name(format!("Invalid input: {key}={value}"));
-                session.fail_with_name("Request aborted");
-                session.fail_with_name(format!("Valid states are: {} ", NODE_STATES.join(" ")));
+                session.fail(format!("Invalid input: {key}={typed}"));
+                session.fail("Request aborted");
+                session.fail("Valid states are: NoResp DRAIN FAIL FUTURE RESUME POWER_DOWN POWER_UP UNDRAIN");
+                session.fail("Not all states are valid given a node's prior state");
                 return;
             };
             value = (*state).to_owned();
@@ -302,14 +312,9 @@ async fn nodes(session: &mut Session, nodes: String, pairs: &[(String, String)])
     }
     let value_of =
         |key: &str| changes.iter().find(|change| change.key == key).map(|change| change.value.as_str());
-    let needs_reason = match value_of("State") {
-        Some("DOWN") => Some("DOWNING"),
-        Some("DRAIN") => Some("DRAINING"),
-        Some("FAIL") => Some("FAILING"),
-        _ => None,
-    };
-    if let Some(doing) = needs_reason.filter(|_| value_of("Reason").is_none_or(str::is_empty)) {
-        session.fail_with_name(format!("You must specify a reason when {doing} a node. Request denied"));
+    let needs_reason = matches!(value_of("State"), Some("DOWN" | "DRAIN" | "FAIL"));
+    if needs_reason && value_of("Reason").is_none_or(str::is_empty) {
+        session.fail("You must specify a reason when DOWNING or DRAINING a node. Request denied");
         return;
     }
     if changes.is_empty() {
@@ -386,7 +391,7 @@ fn partition_changes(session: &mut Session, pairs: &[(String, String)]) -> Optio
             && !value.eq_ignore_ascii_case("NONE")
             && limit::parse(value).is_err()
         {
-            session.fail_with_name(format!("Invalid input: {key}={value}"));
+            session.fail_with_name(format!("Invalid input {key}={value}"));
             return None;
         }
         changes.push(KeyValue { key: (*name).to_owned(), value: value.clone() });
@@ -421,8 +426,7 @@ pub(super) async fn create(session: &mut Session, words: &[String]) {
     } else if named("NodeName", 5).is_some() {
         session.fail_with_name("create NodeName is not supported by sluice yet");
     } else {
-        session.fail("No valid entity in create command");
-        session.fail("Input line must include \"PartitionName\", \"Reservation\", or \"NodeName\"");
+        session.fail_with_name(format!("Invalid creation entity: {}", words[0]));
     }
 }
 

@@ -137,7 +137,7 @@ fn availability(row: &Row) -> String {
         "UP" => "up",
         "DOWN" => "down",
         "DRAIN" => "drain",
-        "INACTIVE" => "inact",
+        "INACTIVE" => "inactive",
         _ => "n/a",
     };
     word.to_owned()
@@ -194,7 +194,7 @@ fn node_gres(text: &str) -> String {
 }
 
 /// Every column.
-pub(super) static FIELDS: [Field<Row>; 49] = [
+pub(super) static FIELDS: [Field<Row>; 50] = [
     field('\0', "allocmem", "ALLOCMEM", |row, _| least(row, |node| node.memory_allocated_mib)),
     field('S', "allocnodes", "ALLOCNODES", |row, _| all_or(&shown(row, "AllocNodes").unwrap_or_default())),
     field('a', "available", "AVAIL", |row, _| availability(row)),
@@ -232,6 +232,7 @@ pub(super) static FIELDS: [Field<Row>; 49] = [
     field('N', "nodelist", "NODELIST", |row, _| node_list(row)),
     field('D', "nodes", "NODES", |row, _| row.nodes.len().to_string()),
     field('h', "oversubscribe", "OVERSUBSCRIBE", |row, _| oversubscribe(row)),
+    field('\0', "share", "OVERSUBSCRIBE", |row, _| oversubscribe(row)),
     field('P', "partition", "PARTITION", partition_name),
     field('R', "partitionname", "PARTITION", |row, _| row.partition.name.clone()),
     field('\0', "port", "PORT", |row, _| first(row, |node| node.port.to_string(), "n/a")),

@@ -115,7 +115,7 @@ fn pending_time(row: &Row) -> String {
 }
 
 /// Every column, in the order of Slurm's list; the first without a letter is what a bare `%` prints.
-pub(super) static FIELDS: [Field<Row>; 113] = [
+pub(super) static FIELDS: [Field<Row>; 114] = [
     field('a', "account", "ACCOUNT", |row, _| or_null(Some(&row.job.account))),
     field('\0', "accruetime", "ACCRUE_TIME", |row, _| job::date_or(row.job.accrue_ms, "N/A")),
     field('\0', "admin_comment", "ADMIN_COMMENT", |row, _| or_null(Some(&row.job.admin_comment))),
@@ -160,6 +160,7 @@ pub(super) static FIELDS: [Field<Row>; 113] = [
     field('f', "feature", "FEATURES", |row, _| features(row)),
     field('G', "groupid", "GROUP", |row, _| row.job.gid.to_string()),
     field('g', "groupname", "GROUP", |row, _| or(Some(row.job.group.clone()), &row.job.gid.to_string())),
+    field('\0', "gres", "TRES_PER_NODE", |row, _| or(job::tres_per_node(&row.job), "N/A")),
     field('\0', "hetjobid", "HET_JOB_ID", |row, _| na(row.job.het_job_id)),
     field('\0', "hetjobidset", "HET_JOB_ID_SET", |row, _| na(row.job.het_job_id)),
     field('\0', "hetjoboffset", "HET_JOB_OFFSET", |row, _| na(row.job.het_offset)),
@@ -168,8 +169,13 @@ pub(super) static FIELDS: [Field<Row>; 113] = [
     field('\0', "lastschedeval", "LAST_SCHED_EVAL", |row, _| job::date_or(row.job.last_sched_eval_ms, "N/A")),
     field('W', "licenses", "LICENSES", |row, _| or_null(job::rare(&row.job).licenses.as_deref())),
     field('\0', "licensesalloc", "LICENSES_ALLOC", |row, _| or_null(Some(&row.job.licenses))),
-    field('\0', "maxcpus", "MAX_CPUS", |_, _| "0".to_owned()),
-    field('\0', "maxnodes", "MAX_NODES", |row, _| row.job.num_nodes_max.unwrap_or(0).to_string()),
+    field('\0', "maxcpus", "MAX_CPUS", |row, _| {
+        if job::is_active(&row.job) { row.job.num_cpus } else { 0 }.to_string()
+    }),
+    field('\0', "maxnodes", "MAX_NODES", |row, _| match job::is_active(&row.job) {
+        true => row.job.num_nodes.to_string(),
+        false => row.job.num_nodes_max.unwrap_or(0).to_string(),
+    }),
     field('\0', "mcslabel", "MCSLABEL", |row, _| or(job::rare(&row.job).mcs_label.clone(), "N/A")),
     field('\0', "mem-per-tres", "MEM_PER_TRES", |_, _| "N/A".to_owned()),
     field('c', "mincpus", "MIN_CPUS", |row, _| job::min_cpus(&row.job).to_string()),

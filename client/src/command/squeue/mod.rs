@@ -265,7 +265,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
     }
     if let Some(stray) = operands.next() {
         say::error(&call.program, format!("Unrecognized option: {}", stray.to_string_lossy()));
-        say::err(format!("Try \"{} --help\" for more information", call.program));
+        say::out(HELP);
         return Err(1);
     }
     if asked.start && matches!(asked.states, States::Live) {
@@ -309,8 +309,9 @@ fn states(call: &Call, text: &str) -> Result<States, u8> {
             Some(state) => states.push(state),
             None => {
                 say::error(&call.program, format!("Invalid job state specified: {name}"));
-                let known: Vec<&str> = JobState::ALL.iter().map(|state| state.long()).collect();
-                say::error(&call.program, format!("Valid job states include: {}", known.join(",")));
+                let known = JobState::ALL.iter().map(|state| state.long().to_ascii_lowercase());
+                let known = known.collect::<Vec<_>>().join(",");
+                say::error(&call.program, format!("Valid job states include: {known}"));
                 return Err(1);
             }
         }
@@ -401,6 +402,10 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
         show_steps(call, asked, steps::rows(jobs, now_ms, wanted));
     } else {
         show_jobs(call, asked, jobs, now_ms);
+        if let Some(key) = bad_sort_key(asked) {
+            say::error(&call.program, format!("Invalid sort specification: {key}"));
+            return Err(Failure::Said);
+        }
     }
     Ok(())
 }
@@ -409,6 +414,13 @@ fn show_jobs(call: &Call, asked: &Asked, jobs: Vec<Job>, now_ms: i64) {
     let (text, invalid) = jobs_text(asked, jobs, now_ms);
     complain(call, "Invalid job format specification", &invalid);
     say::out(text);
+}
+
+/// A letter of `--sort` that no column has.
+fn bad_sort_key(asked: &Asked) -> Option<char> {
+    let known =
+        |c: &char| matches!(c, ',' | '+' | '-' | '#') || FIELDS.iter().any(|field| field.letter == *c);
+    asked.sort.as_deref()?.chars().find(|c| !known(c))
 }
 
 /// The lines of the jobs, and the columns that cannot be printed.

@@ -56,13 +56,17 @@ async fn start(parsed: &Parsed) -> u8 {
     };
     match parsed.first().manner.jobid {
         Some(job_id) => {
-            let client = match confirm(job_id).await {
+            let client = match confirm(job_id, parsed).await {
                 Ok(client) => client,
                 Err(status) => return status,
             };
             run_step(parsed, &plan, &client, job_id).await.0
         }
         None => {
+            if parsed.first().manner.relative.is_some() {
+                say::fatal(PROGRAM.name(), "--relative option invalid for job allocation request");
+                return 1;
+            }
             let held = match allocation::ask(PROGRAM, parsed).await {
                 Ok(held) => held,
                 Err(status) => return status,
@@ -85,8 +89,8 @@ async fn in_own_allocation(parsed: &Parsed, plan: &request::Plan, mut held: Held
     status
 }
 
-/// Checks that the job is there and runs.
-async fn confirm(job_id: u32) -> Result<Client, u8> {
+/// Checks that the job is there, runs, and has as many nodes as the step asks for.
+async fn confirm(job_id: u32, parsed: &Parsed) -> Result<Client, u8> {
     let refuse = |text: String| {
         say::error(PROGRAM.name(), format!("Unable to confirm allocation for job {job_id}: {text}"));
         say::err(format!(
@@ -101,7 +105,14 @@ async fn confirm(job_id: u32) -> Result<Client, u8> {
         status
     })?;
     match client.job(job_id).await {
-        Ok(Some(job)) if !has_ended(&job) => Ok(client),
+        Ok(Some(job)) if !has_ended(&job) => match parsed.first().request.nodes {
+            Some((least, _)) if parsed.first().has("nodes") && least > job.num_nodes => {
+                let text = format!("Only allocated {} nodes asked for {least}", job.num_nodes);
+                say::error(PROGRAM.name(), text);
+                Err(1)
+            }
+            _ => Ok(client),
+        },
         Ok(Some(_)) => Err(refuse(Refusal::AlreadyDone.to_string())),
         Ok(None) => Err(refuse(Refusal::InvalidJobId.to_string())),
         Err(error) => Err(refuse(say::reason(&error))),

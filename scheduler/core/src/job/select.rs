@@ -19,6 +19,14 @@ pub(crate) fn records(state: &State, id: JobId) -> Vec<JobId> {
     all
 }
 
+/// Whether an element waits in its array's record.
+fn waits_as(job: &Job, index: TaskIndex) -> bool {
+    match &job.array {
+        ArrayRole::Waiting(waiting) => waiting.tasks.contains(index.0) && job.pending().is_some(),
+        ArrayRole::Single | ArrayRole::Element { .. } => false,
+    }
+}
+
 /// Whether a job meets every condition.
 pub(crate) fn matches(state: &State, job: &Job, filter: &JobFilter) -> bool {
     fn any<T: PartialEq>(list: &[T], value: &T) -> bool {
@@ -56,24 +64,40 @@ impl Selector {
 impl Call<'_> {
     /// Does something to each record that a selector means, splitting elements off where it must.
     ///
-    /// The outcome of a selector is the first refusal among its records; an unknown job is refused, an
-    /// element that is not there is passed over in silence, as Slurm does.
+    /// The outcome of a selector is the first refusal among its records, but for elements that are over while others of
+    /// the whole array are not; an unknown job is refused, an element that is not there is passed over in silence, as Slurm
+    /// does.
     pub(crate) fn for_each(
         &mut self,
         selector: &Selector,
         mut act: impl FnMut(&mut Self, JobId) -> Result<(), Refused>,
     ) -> Outcome {
         let refused = self.selected(selector).and_then(|ids| {
-            let mut first = Ok(());
+            let (mut first, mut over, mut done) = (Ok(()), Ok(()), false);
             for id in ids {
-                let outcome = act(self, id);
-                if first.is_ok() {
-                    first = outcome;
+                match act(self, id) {
+                    Ok(()) => done = true,
+                    Err(refused) if selector.tasks.is_none() && refused.refusal == Refusal::AlreadyDone => {
+                        over = Err(refused);
+                    }
+                    Err(refused) if first.is_ok() => first = Err(refused),
+                    Err(_) => {}
                 }
             }
-            first
+            if done { first } else { first.and(over) }
         });
         Outcome { object: selector.text(), refused: refused.err() }
+    }
+
+    /// Whether the selector names elements and none of them is there.
+    pub(crate) fn names_nothing(&self, selector: &Selector) -> bool {
+        let state = self.state();
+        selector.tasks.as_deref().is_some_and(|tasks| {
+            !tasks.iter().any(|&index| {
+                state.index.elements.contains_key(&(selector.job, index))
+                    || state.jobs.get(&selector.job).is_some_and(|job| waits_as(job, index))
+            })
+        })
     }
 
     fn selected(&mut self, selector: &Selector) -> Result<Vec<JobId>, Refused> {
@@ -88,11 +112,7 @@ impl Call<'_> {
                 chosen.push(*id);
                 continue;
             }
-            let waits = self.state().jobs.get(&selector.job).is_some_and(|job| match &job.array {
-                ArrayRole::Waiting(waiting) => waiting.tasks.contains(index.0) && job.pending().is_some(),
-                ArrayRole::Single | ArrayRole::Element { .. } => false,
-            });
-            if waits {
+            if self.state().jobs.get(&selector.job).is_some_and(|job| waits_as(job, index)) {
                 chosen.push(self.split(selector.job, index));
             }
         }

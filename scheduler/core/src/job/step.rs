@@ -123,7 +123,9 @@ fn lay_out(
             None => Err(Why::Never(Refusal::TooManyCpus)),
         };
     };
-    let counted = request.exact || request.ntasks.is_some() || request.cpus_per_task.is_some();
+    // Without a word for less, a step has all CPUs and memory of the job on its nodes, so that a second one waits.
+    // Source: `man srun` (--exact), and Slurm 26.05 beside ours.
+    let counted = request.exact || request.exclusive || request.cpus_per_task.is_some();
     let exact = counted && !request.whole;
     let mut shares = Vec::new();
     for (room, &count) in free.iter().zip(&counts) {

@@ -10,7 +10,7 @@ use model::id::{JobId, PartitionIdx, StepId};
 use model::quantity::MemoryMib;
 use model::refusal::Refusal;
 use model::request::{JobRequest, MemoryRequest, Sharing};
-use model::time::{Timestamp, limit};
+use model::time::{Span, Timestamp, limit};
 use model::tres;
 
 use crate::admit;
@@ -119,7 +119,11 @@ impl Draft<'_> {
                 Ok(())
             }
             "comment" => self.rare(|rare| rare.comment = text(value)),
-            "admincomment" | "systemcomment" | "extra" => self.rare(|rare| rare.extra = text(value)),
+            "admincomment" | "systemcomment" => {
+                self.operator()?;
+                self.rare(|rare| rare.extra = text(value))
+            }
+            "extra" => self.rare(|rare| rare.extra = text(value)),
             "wckey" => self.rare(|rare| rare.wckey = text(value)),
             "features" => {
                 self.request.constraint = text(value);
@@ -142,6 +146,7 @@ impl Draft<'_> {
             }
             "deadline" => {
                 let at = moment(value)?;
+                self.operator()?;
                 self.rare(|rare| rare.deadline = Some(at))
             }
             "reqnodelist" | "nodelist" => self.node_list(value, false),
@@ -179,12 +184,30 @@ impl Draft<'_> {
             }
             "contiguous" => {
                 let on = yes(value)?;
+                self.waiting()?;
+                if on && !self.request.rare().contiguous {
+                    self.operator()?;
+                }
                 self.rare(|rare| rare.contiguous = on)
             }
             "oversubscribe" | "shared" => {
+                self.waiting()?;
+                self.operator()?;
                 self.request.sharing = if yes(value)? { Sharing::Oversubscribe } else { Sharing::Default };
-                self.waiting()
+                Ok(())
             }
+            "mincpusnode" => {
+                let least = number(value)?;
+                self.waiting()?;
+                self.rare(|rare| rare.min_cpus_per_node = Some(least))
+            }
+            "mintmpdisknode" => {
+                let mib = tres::parse_mib(value).ok_or(Refused::from(Refusal::NotSupported))?;
+                self.waiting()?;
+                self.rare(|rare| rare.tmp_mib = Some(MemoryMib(mib)))
+            }
+            "switches" => self.switches(value),
+            "burstbuffer" => Err(Refusal::NotHere.into()),
             "mailuser" => self.rare(|rare| rare.mail_user = text(value)),
             "mailtype" => self.rare(|rare| rare.mail_type = text(value)),
             _ => Err(Refusal::NotSupported.into()),
@@ -197,6 +220,11 @@ impl Draft<'_> {
             Phase::Pending(_) => Ok(()),
             Phase::Active(_) | Phase::Ended(_) => Err(Refusal::JobNotPending.into()),
         }
+    }
+
+    /// What only an operator changes.
+    fn operator(&self) -> Result<(), Refused> {
+        if self.level < AdminLevel::Operator { Err(Refusal::AccessDenied.into()) } else { Ok(()) }
     }
 
     fn rare(&mut self, change: impl FnOnce(&mut model::request::Rare)) -> Result<(), Refused> {
@@ -212,6 +240,20 @@ impl Draft<'_> {
             }
             Phase::Active(_) | Phase::Ended(_) => Err(Refusal::JobNotPending.into()),
         }
+    }
+
+    /// `Switches=COUNT[@TIME]`.
+    fn switches(&mut self, value: &str) -> Result<(), Refused> {
+        let (count, wait) = match value.split_once('@') {
+            Some((count, wait)) => {
+                let wait = limit::parse(wait).map_err(|_| Refused::from(Refusal::InvalidTimeLimit))?;
+                (count, wait)
+            }
+            None => (value, None),
+        };
+        let count = number(count)?;
+        self.waiting()?;
+        self.rare(|rare| rare.switches = Some((count, wait)))
     }
 
     fn time_limit(&mut self, value: &str) -> Result<(), Refused> {
@@ -238,15 +280,27 @@ impl Draft<'_> {
             (Some(_), None) => true,
             (None, _) => false,
         };
+        if raised && self.level < AdminLevel::Operator && !self.partition_takes(new) {
+            return Err(Refusal::AccessDenied.into());
+        }
         if let Phase::Active(active) = &mut self.job.phase {
-            if raised && self.level < AdminLevel::Operator {
-                return Err(Refusal::AccessDenied.into());
-            }
             active.limit = new;
         }
         self.job.limit = new.map_or(Limit::Unlimited, Limit::After);
         self.request.time_limit = Some(new);
         Ok(())
+    }
+
+    /// Whether the owner may raise the limit of a waiting job to this: one of its partitions takes it.
+    fn partition_takes(&self, limit: Option<Span>) -> bool {
+        self.job.pending().is_some()
+            && self.job.partitions.iter().filter_map(|&idx| self.state.partition(idx)).any(
+                |partition| match (partition.definition.max_time, limit) {
+                    (None, _) => true,
+                    (Some(most), Some(limit)) => limit <= most,
+                    (Some(_), None) => false,
+                },
+            )
     }
 
     fn partition(&mut self, value: &str) -> Result<(), Refused> {
@@ -271,7 +325,8 @@ impl Draft<'_> {
     }
 
     fn nodes(&mut self, value: &str) -> Result<(), Refused> {
-        self.waiting()?;
+        // A running job neither grows nor shrinks here.
+        self.waiting().map_err(|_| Refused::from(Refusal::NotHere))?;
         let (least, most) = match value.split_once('-') {
             Some((least, most)) => (number(least)?, Some(number(most)?)),
             None => (number(value)?, None),
@@ -303,8 +358,11 @@ impl Draft<'_> {
     }
 
     fn set_priority(&mut self, value: &str) -> Result<(), Refused> {
-        self.waiting()?;
+        self.waiting().map_err(|_| Refused::from(Refusal::PriorityOfRunning))?;
         let priority: u32 = number(value)?;
+        if priority > 0 && self.job.hold != Hold::None && self.level < AdminLevel::Operator {
+            return Err(Refusal::JobHeld.into());
+        }
         let own = self.asker.uid == self.job.owner.uid;
         if self.level < AdminLevel::Operator && (!own || priority > self.job.priority) {
             return Err(Refusal::AccessDenied.into());
@@ -322,6 +380,9 @@ impl Draft<'_> {
 
     fn dependency(&mut self, value: &str) -> Result<(), Refused> {
         self.waiting()?;
+        if value.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("expand:")) {
+            return Err(Refusal::NotHere.into());
+        }
         let dependency = Dependency::parse(value).map_err(|_| Refused::from(Refusal::InvalidDependency))?;
         for term in &dependency.terms {
             let itself = term.job == self.job.id || Some(term.job) == self.job.array_id();

@@ -64,9 +64,10 @@ pub(in crate::command::sacctmgr) fn add_qos(rows: &ListAccountsReply, words: &Wo
             names.extend(pair.list());
         } else {
             let attribute = apply(&mut attributes, &QOS, pair)?;
-            settings.push(setting(attribute.label, &pair.value));
+            settings.push((attribute.label, attribute.name));
         }
     }
+    settings.sort_unstable();
     let new: Vec<String> =
         lower(names).into_iter().filter(|name| !rows.qos.iter().any(|row| row.name == *name)).collect();
     if new.is_empty() {
@@ -76,9 +77,18 @@ pub(in crate::command::sacctmgr) fn add_qos(rows: &ListAccountsReply, words: &Wo
     plan.say(" Adding QOS(s)");
     new.iter().for_each(|name| plan.say(format!("  {name}")));
     plan.say(" Settings");
-    let description = attributes.iter().find(|pair| pair.key == "description").map(|pair| pair.value.clone());
-    plan.say(format!("  {:<14} : {}", "Description", description.unwrap_or_else(|| new[0].clone())));
-    settings.iter().filter(|line| !line.contains("Description")).for_each(|line| plan.say(line));
+    let value_of =
+        |name: &str| attributes.iter().find(|pair| pair.key == name).map(|pair| pair.value.as_str());
+    plan.say(format!("  {:<14} = {}", "Description", value_of("description").unwrap_or(&new[0])));
+    for (label, name) in settings.iter().filter(|(label, _)| *label != "Description") {
+        let value = value_of(name).unwrap_or_default();
+        // Minutes are kept, a length of time is shown.
+        let value = match (label.ends_with("Wall"), value.parse()) {
+            (true, Ok(minutes)) => model::time::limit::long(Some(model::time::Span::from_mins(minutes))),
+            _ => value.to_owned(),
+        };
+        plan.say(format!("  {label:<24} = {value}"));
+    }
     for name in new {
         plan.push(Change::PutQos(QosRow { id: 0, name, attributes: attributes.clone() }));
     }

@@ -4,7 +4,7 @@ use proto::v1::account_change::Change;
 use proto::v1::{AccountRow, AssociationRow, ClusterRow, ListAccountsReply, QosRow, UserRow};
 
 use super::super::words::Words;
-use super::{Plan, Planned, Stop, any, conditions, lower, place};
+use super::{Plan, Planned, Stop, any, conditions, lower};
 
 fn nothing_deleted() -> Stop {
     Stop::Out(" Nothing deleted\n".to_owned())
@@ -61,7 +61,10 @@ pub(in crate::command::sacctmgr) fn delete_user(rows: &ListAccountsReply, words:
         users.iter().for_each(|row| plan.say(format!("  {}", row.name)));
     } else {
         plan.say(" Deleting user associations...");
-        places.iter().for_each(|row| plan.say(place(row)));
+        // Narrower than where associations are made.
+        places.iter().for_each(|row| {
+            plan.say(format!("  C = {:<10} A = {:<10} U = {:<9}", row.cluster, row.account, row.user));
+        });
     }
     places.into_iter().for_each(|row| plan.push(Change::DeleteAssociation(row.clone())));
     if whole {
