@@ -10,6 +10,7 @@
 
 mod bare;
 mod container;
+mod effect;
 mod end_to_end;
 mod latency;
 mod step;
@@ -64,6 +65,7 @@ fn main() -> Result<()> {
         let count = if arguments.tiny { 5 } else { 300 };
         for hold in [Hold::Tracked, Hold::Nothing, Hold::Limits] {
             latency::measure(&arguments, &mut report, count, hold)?;
+            effect::measure(&mut report, count, hold)?;
         }
     }
     if arguments.wants("step") {

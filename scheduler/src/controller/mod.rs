@@ -216,7 +216,7 @@ impl<'a> Owner<'a> {
             suspects: Suspects::read(&parts.keeping.folder),
             machine: Machine::new(state),
             settings: Arc::clone(&settings),
-            planning: Planning::default(),
+            planning: Planning::new(!settings.nodes.is_empty()),
             batch: Batch::default(),
             out: Outbox::default(),
             now,
@@ -492,6 +492,7 @@ impl<'a> Owner<'a> {
                 if let Some(settings) = dynamic::with_node(&self.settings, &registration.definition) {
                     self.configure(settings);
                 }
+                self.planning.met();
                 self.handle(Input::Registered(registration));
             }
             Item::Report { session, run, report } => {

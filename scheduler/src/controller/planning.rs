@@ -26,6 +26,9 @@ use crate::views::changed_jobs;
 const CHEAP: Duration = Duration::from_micros(500);
 /// Nodes that are looked at for candidates between two batches: about a millisecond of work.
 const SLICE: u32 = 20_000;
+/// Longest time that the first pass of an owner waits for an executor: without one nothing starts, and a pass over a long
+/// queue would keep the first that comes back waiting.
+const GRACE: Duration = Duration::from_millis(250);
 /// Longest time that inputs put a wanted pass off.
 const PUT_OFF_MAX: Duration = Duration::from_millis(50);
 
@@ -45,6 +48,8 @@ pub(super) struct Planning {
     planner: Planner,
     wanted_since: Option<Instant>,
     not_before: Instant,
+    /// Until when the first pass waits for an executor.
+    grace: Option<Instant>,
     last: Duration,
     wake: Option<Timestamp>,
     said: HashMap<JobId, Said>,
@@ -63,21 +68,25 @@ fn planner() -> Planner {
     Planner::following().in_slices_of(SLICE)
 }
 
-impl Default for Planning {
-    fn default() -> Self {
+impl Planning {
+    /// Nothing is planned yet. `company`: executors are expected, and the first pass waits for one, for a moment.
+    pub(super) fn new(company: bool) -> Self {
+        Self::waiting(company.then_some(GRACE))
+    }
+
+    fn waiting(grace: Option<Duration>) -> Self {
         Self {
             planner: planner(),
             wanted_since: Some(Instant::now()),
             not_before: Instant::now(),
+            grace: grace.map(|grace| Instant::now() + grace),
             last: Duration::ZERO,
             wake: None,
             said: HashMap::new(),
             faults: 0,
         }
     }
-}
 
-impl Planning {
     /// Notes a record that was applied.
     pub(super) fn observe(&mut self, record: &Record) {
         self.planner.observe(record);
@@ -90,6 +99,11 @@ impl Planning {
     /// Something changed that may let a job start.
     pub(super) fn want(&mut self) {
         self.wanted_since.get_or_insert_with(Instant::now);
+    }
+
+    /// An executor is there.
+    pub(super) fn met(&mut self) {
+        self.grace = None;
     }
 
     /// The proposal could not be carried out: a pass is wanted again, not before `pause` is over.
@@ -106,7 +120,7 @@ impl Planning {
             return false;
         }
         let waited = self.wanted_since.is_some_and(|since| since.elapsed() >= PUT_OFF_MAX);
-        (quiet || waited) && Instant::now() >= self.not_before
+        (quiet || waited) && Instant::now() >= self.earliest()
     }
 
     /// Whether a pass is cheap enough to run before the batch at hand is stored.
@@ -121,7 +135,11 @@ impl Planning {
         if self.faults > 1 {
             return (None, None);
         }
-        (self.wanted_since.map(|_| self.not_before), self.wake)
+        (self.wanted_since.map(|_| self.earliest()), self.wake)
+    }
+
+    fn earliest(&self) -> Instant {
+        self.grace.map_or(self.not_before, |grace| grace.max(self.not_before))
     }
 
     /// Plans.
@@ -175,5 +193,28 @@ impl Planning {
             tracing::error!("planning asserted: its tables are made anew");
             self.want();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Planning;
+    use model::time::Timestamp;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_first_pass_waits_for_an_executor_and_no_longer() {
+        let now = Timestamp(0);
+        let hour = Duration::from_secs(3600);
+        let mut planning = Planning::waiting(Some(hour));
+        assert!(!planning.is_due(true, now), "nobody can take a job yet");
+        assert!(planning.next().0.is_some_and(|at| at > Instant::now()), "it is tried again by itself");
+        planning.met();
+        assert!(planning.is_due(true, now));
+        // A pause for another reason stays.
+        planning.again(hour);
+        assert!(!planning.is_due(true, now));
+        assert!(Planning::waiting(None).is_due(true, now), "nobody is expected");
+        assert!(Planning::waiting(Some(Duration::ZERO)).is_due(true, now), "it was waited for in vain");
     }
 }
