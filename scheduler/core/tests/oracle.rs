@@ -237,7 +237,6 @@ fn follow(
     settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
     let mut follower = Planner::following();
     let mut said = BTreeMap::new();
-    let mut asks = BTreeMap::new();
     let mut now = NOW;
     let put = |state: &mut State, follower: &mut Planner, record: Record| {
         apply(state, &record);
@@ -251,7 +250,6 @@ fn follow(
                 // Some jobs come before others that wait already.
                 let priority = 1 + u32::try_from(ask.limit).unwrap() % 3;
                 let job = Job { submit: now, priority, ..waiting(id, ask) };
-                asks.insert(job.id, ask.clone());
                 put(&mut state, &mut follower, Record::Job(Arc::new(job)));
             }
             Event::End(place) => {
@@ -306,20 +304,6 @@ fn follow(
             put(&mut state, &mut follower, Record::Promises { changes, given_back });
         }
         prop_assert_eq!(state.check(), Vec::<String>::new());
-        if depth > 0 && keep.is_some() {
-            none_could_start(&state, &asks, now)?;
-        }
-    }
-    Ok(())
-}
-
-/// No job without a promise could start now, beside what runs and what is promised.
-fn none_could_start(state: &State, asks: &BTreeMap<JobId, Ask>, now: Timestamp) -> Result<(), TestCaseError> {
-    let mut all = running(state, now);
-    all.extend(state.promises.by_job.values().flat_map(|list| list.iter()).flat_map(promised));
-    for key in state.index.queue.iter().filter(|key| !state.promises.by_job.contains_key(&key.job)) {
-        let free = state.jobs[&key.job].hold == Hold::None;
-        prop_assert!(!free || !fits(state, &all, &asks[&key.job], now), "job {} could start", key.job);
     }
     Ok(())
 }
