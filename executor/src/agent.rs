@@ -83,6 +83,8 @@ pub struct Fixed {
     pub propagated: launch::rlimits::Propagated,
     /// How long a step lives without its client, ms.
     pub client_grace_ms: u64,
+    /// Time between two looks at what tasks use, ms; 0: none.
+    pub sample_ms: u64,
     /// MpiDefault.
     pub mpi_default: launch::mpi::Kind,
     /// The program that serves tasks by PMIx, where there is one.
@@ -127,6 +129,7 @@ impl Fixed {
             append: self.append,
             propagated: self.propagated,
             client_grace_ms: self.client_grace_ms,
+            sample_ms: self.sample_ms,
             gpus,
             mpi_default: self.mpi_default,
             pmix: self.pmix.as_deref(),

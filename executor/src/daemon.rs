@@ -127,6 +127,7 @@ pub async fn run(
             Propagated::of(&conf.propagate_limits, &conf.propagate_limits_except)
         }),
         client_grace_ms: CLIENT_GRACE_MS,
+        sample_ms: sample_ms(conf.as_ref()),
         mpi_default: conf.as_ref().and_then(|conf| mpi::Kind::parse(&conf.mpi_default)).unwrap_or_default(),
         pmix,
         boot_id: host::boot_id().context("cannot read the kernel's boot id")?,
@@ -319,6 +320,18 @@ fn facts(
         tracing::warn!(node = identity.node, "{sentence}");
     }
     Ok((cgroups, facts, gpus))
+}
+
+/// How often tasks are looked at: as JobAcctGatherFrequency says where there is a plugin that looks, each half minute
+/// without a configuration.
+fn sample_ms(conf: Option<&SlurmConf>) -> u64 {
+    const DEFAULT: &str = "30";
+    let frequency = conf.and_then(|conf| conf.settings.text("JobAcctGatherFrequency")).unwrap_or(DEFAULT);
+    let plugin = conf.map(|conf| conf.settings.text("JobAcctGatherType").unwrap_or("jobacct_gather/none"));
+    match plugin {
+        Some("jobacct_gather/none") => 0,
+        _ => crate::launch::sample_ms(frequency).unwrap_or(30_000),
+    }
 }
 
 /// The commands are installed beside the daemons.

@@ -99,6 +99,7 @@ fn a_job_has_its_own_cores_and_no_other() {
     let cpu = executor::host::usable_cpus()[last as usize];
     assert!(said.starts_with(&format!("Cpus_allowed_list:\t{cpu}\n")), "{said} {}", outcome.detail);
     assert!(said.ends_with("\n1\n"), "what it asked for beyond that it did not get: {said}");
+    assert!(outcome.held.contains(&format!("cpus {cpu}")), "read back: {}", outcome.held);
     nothing_left(&session);
 }
 
@@ -225,6 +226,8 @@ fn memory_beyond_the_limit_is_out_of_memory() {
             format!("slurmstepd: error: Detected 1 oom_kill event in StepId={id}.batch. Some of the step");
         assert!(cluster.text(&format!("out-{id}")).contains(&line), "{}", cluster.text(&format!("out-{id}")));
         assert!(outcome.max_rss_bytes < 64 * MIB, "{}", outcome.max_rss_bytes);
+        assert!(outcome.held.contains("memory 48M"), "read back: {}", outcome.held);
+        assert!(outcome.held.contains("processes "), "read back: {}", outcome.held);
     }
     assert!(
         cluster.text("out-1").contains("tail said 137\n"),

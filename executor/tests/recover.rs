@@ -49,6 +49,7 @@ fn place(name: &str) -> Place {
         task_epilog: None,
         append: false,
         client_grace_ms: 0,
+        sample_ms: 0,
         mpi_default: executor::launch::mpi::Kind::None,
         pmix: None,
         boot_id: BOOT,

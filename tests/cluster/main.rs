@@ -16,6 +16,7 @@ mod prometheus;
 mod record;
 mod restart;
 mod signal;
+mod steps;
 mod survival;
 
 use std::time::Duration;

@@ -32,6 +32,7 @@ mod squeue;
 mod srun;
 mod sstat;
 mod submit;
+mod supervisor;
 mod top;
 mod up;
 mod validate;

@@ -89,6 +89,7 @@ pub(super) fn text(job: &Job, now_ms: i64) -> String {
             let ran = clock(job::run_ms(job, now_ms) / 1000);
             line("ran", format!("{ran} on {}, from {} to {until}", job.node_list, local::date(start)));
             usage(job, now_ms).into_iter().for_each(|text| line("used", text));
+            held(job).into_iter().for_each(|text| line("held to", text));
         }
         None => line("ran", "never".to_owned()),
     }
@@ -208,6 +209,19 @@ fn usage(job: &Job, now_ms: i64) -> Vec<String> {
     lines
 }
 
+/// What the kernel said that the steps were held to; each text once, with the step that it was read in.
+pub(super) fn held(job: &Job) -> Vec<String> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for step in &job.steps {
+        for held in &step.held {
+            if lines.iter().all(|(text, _)| *text != held.text) {
+                lines.push((held.text.clone(), format!("{} on {}", step.step_id, held.node)));
+            }
+        }
+    }
+    lines.into_iter().map(|(text, place)| format!("{text} (read back in step {place})")).collect()
+}
+
 /// Where the job's output went, as far as the pattern is known; `None` where it had no file.
 fn output(job: &Job) -> Option<String> {
     job.start_ms?;
@@ -269,6 +283,7 @@ mod tests {
                 user_us: 4_000_000,
                 system_us: 1_000_000,
                 max_rss_bytes: 25 << 20,
+                held: vec![proto::v1::HeldTo { node: "n1".to_owned(), text: "cpus 0-1".to_owned() }],
                 ..Step::default()
             }],
             ..Job::default()
@@ -300,6 +315,7 @@ mod tests {
         let text = text(&ended("FAILED", 1, 0), 20_000);
         assert!(text.contains("00:00:05 of CPU time, 25.0 % of 2 CPUs over its run"), "{text}");
         assert!(text.contains("25M of memory at most in a step, 25.0 % of 100M a node"), "{text}");
+        assert!(text.contains("held to   cpus 0-1 (read back in step batch on n1)"), "{text}");
         assert!(text.contains("/nowhere/slurm-7.out (not read: No such file or directory)"), "{text}");
     }
 

@@ -3,28 +3,17 @@
 //! Owns its options and fields. The scheduler says which steps run and where they listen; the figures come from there, and
 //! only to the job's owner and administrators. What is not measured has an empty value, as in Slurm without its plugin.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use executor_supervisor::frame::{self, Decoder, Frame, Usage};
+use executor_supervisor::account::{Account, Figure};
+use executor_supervisor::frame::Usage;
 use proto::v1::{Job, JobFilter, ListJobsRequest, Step};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
 use super::job::{self, Selector, list};
-use super::{Call, block_on};
+use super::{Call, block_on, supervisor};
 use crate::getopt::Takes::{Nothing, Value};
 use crate::getopt::{self, Spec};
 use crate::say;
 use crate::table::print::{Column, Form};
 use crate::table::units::clock;
-
-/// Longest wait for one supervisor.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Longest wait for the socket of a script that has just begun, and the pause between two looks.
-const SOCKET_MAX: Duration = Duration::from_secs(2);
-const SOCKET_PAUSE: Duration = Duration::from_millis(50);
 
 const DEFAULT: &str = "JobID,MaxVMSize,MaxVMSizeNode,MaxVMSizeTask,AveVMSize,MaxRSS,MaxRSSNode,MaxRSSTask,AveRSS,MaxPages,\
 MaxPagesNode,MaxPagesTask,AvePages,MinCPU,MinCPUNode,MinCPUTask,AveCPU,NTasks,AveCPUFreq,ReqCPUFreqMin,ReqCPUFreqMax,\
@@ -85,6 +74,7 @@ struct Row {
     job: Job,
     step: Step,
     usage: Vec<Option<Usage>>,
+    accounts: Vec<Option<Account>>,
     exact: bool,
 }
 
@@ -178,11 +168,17 @@ async fn show(call: &Call, asked: &Asked, columns: &[(&'static Field, Column)]) 
             say::error(&call.program, format!("No steps running for JobId={}", selector.job_id));
         }
         for step in steps {
-            let mut usage = Vec::new();
+            let (mut usage, mut accounts) = (Vec::new(), Vec::new());
             for socket in &step.sockets {
-                usage.push(ask(call, socket).await);
+                let said = supervisor::ask(socket).await;
+                if let Err(why) = &said {
+                    say::error(&call.program, format!("{socket}: {why}"));
+                }
+                let said = said.unwrap_or_default();
+                usage.push(said.usage);
+                accounts.push(said.account);
             }
-            let row = Row { job: job.clone(), step, usage, exact: asked.exact };
+            let row = Row { job: job.clone(), step, usage, accounts, exact: asked.exact };
             let values: Vec<String> = columns.iter().map(|(field, _)| (field.value)(&row)).collect();
             say::out(asked.form.line(&heads, &values));
         }
@@ -200,56 +196,6 @@ fn wanted(job: &Job, selector: &Selector, all: bool) -> Vec<Step> {
         None => {
             let number = |step: &&Step| step.step_id.parse::<u32>().unwrap_or(u32::MAX);
             running().min_by_key(number).cloned().into_iter().collect()
-        }
-    }
-}
-
-/// Connects; a batch script's socket may come a moment after the script, while its folder is there at once.
-async fn connect(path: &Path) -> std::io::Result<UnixStream> {
-    let begin = Instant::now();
-    loop {
-        let (_open, short) = frame::short_path(path)?;
-        match UnixStream::connect(short).await {
-            Err(error)
-                if error.kind() == ErrorKind::NotFound
-                    && begin.elapsed() < SOCKET_MAX
-                    && path.parent().is_some_and(Path::exists) =>
-            {
-                tokio::time::sleep(SOCKET_PAUSE).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn ask(call: &Call, socket: &str) -> Option<Usage> {
-    let exchange = async {
-        let mut stream = connect(&PathBuf::from(socket)).await?;
-        stream.write_all(&Frame::AskUsage.to_bytes()).await?;
-        let mut decoder = Decoder::default();
-        let mut buffer = [0; 4096];
-        loop {
-            match decoder.next_frame().map_err(std::io::Error::other)? {
-                Some(Frame::Usage(usage)) => return Ok(usage),
-                Some(Frame::Refused { reason }) => return Err(std::io::Error::other(reason)),
-                Some(_) => return Err(std::io::Error::other("an answer that is none")),
-                None => {}
-            }
-            match stream.read(&mut buffer).await? {
-                0 => return Err(std::io::Error::other("it is ending, or this user may not ask")),
-                count => decoder.push(&buffer[..count]),
-            }
-        }
-    };
-    match tokio::time::timeout(ANSWER_MAX, exchange).await {
-        Ok(Ok(usage)) => Some(usage),
-        Ok(Err(error)) => {
-            say::error(&call.program, format!("{socket}: {error}"));
-            None
-        }
-        Err(_) => {
-            say::error(&call.program, format!("{socket}: no answer"));
-            None
         }
     }
 }
@@ -278,28 +224,36 @@ impl Row {
         }
     }
 
-    /// The node with the most, and how much.
-    fn most(&self, of: fn(&Usage) -> u64) -> Option<(String, u64)> {
-        self.answered().map(|(name, usage)| (name.to_owned(), of(&usage))).max_by_key(|(_, most)| *most)
+    /// Of one thing over all nodes: the node, the task and its amount, and what all tasks came to.
+    fn figure(&self, of: fn(&Account) -> Figure) -> Option<(&str, Figure)> {
+        let names = self.step.allocation.iter().map(|share| share.node.as_str());
+        let said =
+            names.zip(&self.accounts).filter_map(|(name, account)| Some((name, of(account.as_ref()?))));
+        said.reduce(|(name, one), (other, two)| {
+            let total = one.total.saturating_add(two.total);
+            let (name, larger) = if two.most > one.most { (other, two) } else { (name, one) };
+            (name, Figure { total, ..larger })
+        })
     }
 
-    fn most_text(&self, of: fn(&Usage) -> u64) -> String {
-        self.most(of).map_or_else(String::new, |(_, most)| self.bytes(most))
+    fn task_text(&self, of: fn(&Account) -> Figure) -> String {
+        self.figure(of).map_or_else(String::new, |(_, figure)| figure.rank.to_string())
     }
 
-    fn most_node(&self, of: fn(&Usage) -> u64) -> String {
-        self.most(of).map(|(name, _)| name).unwrap_or_default()
+    fn figure_text(&self, of: fn(&Account) -> Figure) -> String {
+        self.figure(of).map_or_else(String::new, |(_, figure)| self.bytes(figure.most))
+    }
+
+    fn figure_node(&self, of: fn(&Account) -> Figure) -> String {
+        self.figure(of).map_or_else(String::new, |(name, _)| name.to_owned())
+    }
+
+    fn figure_average(&self, of: fn(&Account) -> Figure) -> String {
+        self.figure(of).map_or_else(String::new, |(_, figure)| self.bytes(figure.total / self.tasks()))
     }
 
     fn cpu_us(&self) -> u64 {
         self.answered().map(|(_, usage)| usage.user_us + usage.system_us).sum()
-    }
-
-    fn average(&self, of: fn(&Usage) -> u64) -> String {
-        if self.answered().next().is_none() {
-            return String::new();
-        }
-        self.bytes(self.answered().map(|(_, usage)| of(&usage)).sum::<u64>() / self.tasks())
     }
 }
 
@@ -307,10 +261,17 @@ fn time(us: u64) -> String {
     clock(i64::try_from(us / 1_000_000).unwrap_or(i64::MAX))
 }
 
-fn least_cpu(row: &Row) -> Option<(String, u64)> {
-    row.answered()
-        .map(|(name, usage)| (name.to_owned(), usage.user_us + usage.system_us))
-        .min_by_key(|(_, us)| *us)
+/// The node and rank of the task with the least CPU time, and that.
+fn least_cpu(row: &Row) -> Option<(String, u32, u64)> {
+    let names = row.step.allocation.iter().map(|share| share.node.as_str());
+    let said = names.zip(&row.accounts).filter_map(|(name, account)| {
+        account.as_ref().map(|account| (name.to_owned(), account.cpu_least_rank, account.cpu_least_us))
+    });
+    said.min_by_key(|(_, _, us)| *us)
+}
+
+fn count(figure: u64) -> String {
+    figure.to_string()
 }
 
 const fn field(name: &'static str, width: i32, value: fn(&Row) -> String) -> Field {
@@ -327,32 +288,37 @@ static FIELDS: [Field; 52] = [
     field("AllocTRES", 10, |row| row.step.alloc_tres.clone()),
     field("AveCPU", 10, |row| time(row.cpu_us() / row.tasks())),
     blank("AveCPUFreq", 10),
-    field("AveDiskRead", 12, |row| row.average(|usage| usage.read_bytes)),
-    field("AveDiskWrite", 12, |row| row.average(|usage| usage.written_bytes)),
-    blank("AvePages", 10),
-    field("AveRSS", 10, |row| row.average(|usage| usage.rss_bytes)),
-    field("AveVMSize", 10, |row| row.average(|usage| usage.virtual_bytes)),
+    field("AveDiskRead", 12, |row| row.figure_average(|account| account.read)),
+    field("AveDiskWrite", 12, |row| row.figure_average(|account| account.written)),
+    field("AvePages", 10, |row| {
+        row.figure(|account| account.pages)
+            .map_or_else(String::new, |(_, pages)| count(pages.total / row.tasks()))
+    }),
+    field("AveRSS", 10, |row| row.figure_average(|account| account.rss)),
+    field("AveVMSize", 10, |row| row.figure_average(|account| account.virtual_memory)),
     blank("ConsumedEnergy", 14),
     blank("ConsumedEnergyRaw", 17),
     field("JobID", -12, |row| format!("{}.{}", job::id(&row.job), row.step.step_id)),
-    field("MaxDiskRead", 12, |row| row.most_text(|usage| usage.read_bytes)),
-    field("MaxDiskReadNode", 15, |row| row.most_node(|usage| usage.read_bytes)),
-    blank("MaxDiskReadTask", 15),
-    field("MaxDiskWrite", 12, |row| row.most_text(|usage| usage.written_bytes)),
-    field("MaxDiskWriteNode", 16, |row| row.most_node(|usage| usage.written_bytes)),
-    blank("MaxDiskWriteTask", 16),
-    blank("MaxPages", 8),
-    blank("MaxPagesNode", 12),
-    blank("MaxPagesTask", 14),
-    field("MaxRSS", 10, |row| row.most_text(|usage| usage.max_rss_bytes)),
-    field("MaxRSSNode", 10, |row| row.most_node(|usage| usage.max_rss_bytes)),
-    field("MaxRSSTask", 10, |row| row.answered().next().map_or_else(String::new, |_| "0".to_owned())),
-    field("MaxVMSize", 10, |row| row.most_text(|usage| usage.virtual_bytes)),
-    field("MaxVMSizeNode", 14, |row| row.most_node(|usage| usage.virtual_bytes)),
-    blank("MaxVMSizeTask", 14),
-    field("MinCPU", 10, |row| least_cpu(row).map_or_else(String::new, |(_, us)| time(us))),
-    field("MinCPUNode", 10, |row| least_cpu(row).map(|(name, _)| name).unwrap_or_default()),
-    blank("MinCPUTask", 10),
+    field("MaxDiskRead", 12, |row| row.figure_text(|account| account.read)),
+    field("MaxDiskReadNode", 15, |row| row.figure_node(|account| account.read)),
+    field("MaxDiskReadTask", 15, |row| row.task_text(|account| account.read)),
+    field("MaxDiskWrite", 12, |row| row.figure_text(|account| account.written)),
+    field("MaxDiskWriteNode", 16, |row| row.figure_node(|account| account.written)),
+    field("MaxDiskWriteTask", 16, |row| row.task_text(|account| account.written)),
+    field("MaxPages", 8, |row| {
+        row.figure(|account| account.pages).map_or_else(String::new, |(_, pages)| count(pages.most))
+    }),
+    field("MaxPagesNode", 12, |row| row.figure_node(|account| account.pages)),
+    field("MaxPagesTask", 14, |row| row.task_text(|account| account.pages)),
+    field("MaxRSS", 10, |row| row.figure_text(|account| account.rss)),
+    field("MaxRSSNode", 10, |row| row.figure_node(|account| account.rss)),
+    field("MaxRSSTask", 10, |row| row.task_text(|account| account.rss)),
+    field("MaxVMSize", 10, |row| row.figure_text(|account| account.virtual_memory)),
+    field("MaxVMSizeNode", 14, |row| row.figure_node(|account| account.virtual_memory)),
+    field("MaxVMSizeTask", 14, |row| row.task_text(|account| account.virtual_memory)),
+    field("MinCPU", 10, |row| least_cpu(row).map_or_else(String::new, |(_, _, us)| time(us))),
+    field("MinCPUNode", 10, |row| least_cpu(row).map(|(name, _, _)| name).unwrap_or_default()),
+    field("MinCPUTask", 10, |row| least_cpu(row).map_or_else(String::new, |(_, task, _)| task.to_string())),
     field("Nodelist", 20, |row| row.step.node_list.clone()),
     field("NTasks", 8, |row| row.step.num_tasks.to_string()),
     field("Pids", 20, |row| {
@@ -455,7 +421,13 @@ mod tests {
     use super::*;
 
     fn row() -> Row {
-        let usage = |us, rss| Usage { user_us: us, max_rss_bytes: rss, pids: vec![7, 8], ..Usage::default() };
+        let usage = |us| Usage { user_us: us, pids: vec![7, 8], ..Usage::default() };
+        let account = |us, rss, rank| Account {
+            rss: Figure { most: rss, rank, total: rss },
+            cpu_least_us: us,
+            cpu_least_rank: rank,
+            ..Account::default()
+        };
         let share = |node: &str| proto::v1::NodeAllocation { node: node.to_owned(), ..Default::default() };
         let step = Step {
             step_id: "0".to_owned(),
@@ -467,7 +439,8 @@ mod tests {
         Row {
             job,
             step,
-            usage: vec![Some(usage(3_000_000, 1 << 20)), Some(usage(5_000_000, 64 << 20))],
+            usage: vec![Some(usage(3_000_000)), Some(usage(5_000_000))],
+            accounts: vec![Some(account(3_000_000, 1 << 20, 0)), Some(account(5_000_000, 64 << 20, 1))],
             exact: false,
         }
     }
@@ -475,9 +448,10 @@ mod tests {
     #[test]
     fn figures_of_two_nodes_are_put_together() {
         let value = |name: &str| (fields().find(|field| field.name == name).unwrap().value)(&row());
-        let shown =
-            ["JobID", "NTasks", "AveCPU", "MinCPU", "MinCPUNode", "MaxRSS", "MaxRSSNode", "Pids"].map(value);
-        assert_eq!(shown, ["5.0", "2", "00:00:04", "00:00:03", "c1", "64M", "c2", "7,8,7,8"]);
+        let shown = ["JobID", "NTasks", "AveCPU", "MinCPU", "MinCPUNode", "MinCPUTask"].map(value);
+        assert_eq!(shown, ["5.0", "2", "00:00:04", "00:00:03", "c1", "0"]);
+        let shown = ["MaxRSS", "MaxRSSNode", "MaxRSSTask", "AveRSS", "Pids"].map(value);
+        assert_eq!(shown, ["64M", "c2", "1", "32M", "7,8,7,8"]);
     }
 
     #[test]

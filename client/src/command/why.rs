@@ -4,10 +4,13 @@
 
 use model::job::JobState;
 use model::refusal::Refusal;
-use proto::v1::{self, ExplainReply, ExplainRequest, Explanation, Job, Outlook, SingleChange, Witness};
+use proto::v1::{
+    self, ExplainReply, ExplainRequest, Explanation, HeldTo, Job, JobFilter, ListJobsRequest, Outlook,
+    SingleChange, Step, Witness,
+};
 use serde_json::{Value, json};
 
-use super::{Call, block_on, job, past};
+use super::{Call, block_on, job, past, supervisor};
 use crate::api::{Client, Error};
 use crate::getopt::Takes::Nothing;
 use crate::getopt::{self, Spec};
@@ -28,6 +31,8 @@ pub(super) fn shapes() -> Vec<getopt::Shape> {
     getopt::shapes(OPTIONS, |_| true)
 }
 
+/// Nodes of a step that are asked what holds it.
+const NODES_ASKED: usize = 4;
 /// Changes that are shown; the rest stands in `--json`.
 const CHANGES_SHOWN: usize = 6;
 
@@ -75,9 +80,32 @@ pub(crate) fn run(call: &Call) -> u8 {
         }
         reply.now_ms = reply.now_ms.max(local::now_ms());
     }
+    if let Some(job) = reply.job.as_mut().filter(|job| job::is_active(job) && job.start_ms.is_some()) {
+        // What cannot be asked, or may not be by this user, is not said.
+        job.steps = block_on(running(job.job_id)).unwrap_or_default();
+    }
     let Some(job) = &reply.job else { return unknown(call) };
     say::out(if as_json { document(job, &reply) } else { text_of(job, &reply, text.contains('_')) });
     0
+}
+
+/// The steps of a job that runs, each with what its supervisors say that it is held to.
+async fn running(job_id: u32) -> Result<Vec<Step>, Error> {
+    let filter = JobFilter { job_ids: vec![job_id], ..JobFilter::default() };
+    let request = ListJobsRequest { filter: Some(filter), include_ended: true, with_steps: true, all: true };
+    let (jobs, _) = super::connect_to_ask().await?.list_jobs(request).await?;
+    let mut steps: Vec<Step> = jobs.into_iter().flat_map(|job| job.steps).collect();
+    for step in steps.iter_mut().filter(|step| step.end_ms.is_none()) {
+        let names = step.allocation.iter().map(|share| share.node.clone());
+        for (node, socket) in names.zip(&step.sockets).take(NODES_ASKED) {
+            let said = supervisor::ask(socket).await.ok().and_then(|said| said.account);
+            let text = said.map(|account| account.held).filter(|text| !text.is_empty());
+            if let Some(text) = text.filter(|text| step.held.iter().all(|known| known.text != *text)) {
+                step.held.push(HeldTo { node, text });
+            }
+        }
+    }
+    Ok(steps)
 }
 
 /// What is said of a job, in lines.
@@ -153,7 +181,9 @@ fn past_or_present(head: &str, job: &Job, now_ms: i64) -> String {
                 None => "  it has no time limit\n".to_owned(),
             };
             let text = format!("{head} is {}{on} in {} since {started}\n", state.long(), job.partition);
-            text + &end + &because + &evidence(job)
+            let held =
+                past::held(job).into_iter().map(|text| format!("  held to   {text}\n")).collect::<String>();
+            text + &end + &because + &held + &evidence(job)
         }
         state => {
             let ended = job.end_ms.map(|at| when(at, now_ms)).unwrap_or_default();

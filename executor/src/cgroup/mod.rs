@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use executor_supervisor::spec::{Group, Setting, Spec};
+use executor_supervisor::spec::{Group, Measure, Reading, Setting, Spec};
 use model::binding::Binding;
 use model::id::StepId;
 use proto::v1 as wire;
@@ -44,6 +44,10 @@ pub struct StepGroups {
     pub cgroups_v1: Vec<Group>,
     /// See `Spec::memory_group`.
     pub memory_group: Vec<u8>,
+    /// See `Spec::readings`.
+    pub readings: Vec<Reading>,
+    /// See `Spec::told`.
+    pub told: String,
 }
 
 /// Minors of the MIG capabilities that go with a launch.
@@ -360,6 +364,13 @@ impl Cgroups {
     pub fn remove(&self) {
         self.limits.remove();
     }
+}
+
+/// One value to read back.
+fn reading(dir: &Path, file: &str, what: &str, expected: String, measure: Measure) -> Reading {
+    use std::os::unix::ffi::OsStrExt;
+    let path = dir.join(file).as_os_str().as_bytes().to_vec();
+    Reading { what: what.to_owned(), path, expected: expected.into_bytes(), measure }
 }
 
 fn job_name(key: Key) -> String {

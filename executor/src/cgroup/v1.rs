@@ -20,7 +20,7 @@ use cgroups_rs::devices::{DevicePermissions, DeviceType, DevicesController};
 use cgroups_rs::memory::MemController;
 use cgroups_rs::pid::PidController;
 use cgroups_rs::{Controller, MaxValue};
-use executor_supervisor::spec::{Group, Setting};
+use executor_supervisor::spec::{Group, Measure, Reading, Setting};
 
 use super::place::{self, Places};
 use super::policy::{Closed, Device, Memory, Policy, Share};
@@ -258,6 +258,7 @@ impl Limits for V1 {
         }
         add("freezer", Some(Vec::new()));
         groups.memory_group = counted.unwrap_or_default();
+        (groups.readings, groups.told) = self.readings(job, step, whole, share);
         Ok(groups)
     }
 
@@ -289,6 +290,44 @@ impl Limits for V1 {
 }
 
 impl V1 {
+    /// What a step is read back by, each where it was written: in the step's directory where it has less than the job.
+    fn readings(&self, job: &str, step: &str, whole: &Share, share: &Share) -> (Vec<Reading>, String) {
+        let mut readings = Vec::new();
+        let mut add = |controller: &str, less: bool, file: &str, what: &str, expected: String, measure| {
+            let Some(dir) = self.dir(controller, job) else { return };
+            let dir = if less { dir.join(step) } else { dir };
+            readings.push(super::reading(&dir, file, what, expected, measure));
+        };
+        if let Some(cpus) = &share.cpus {
+            let less = share.cpus != whole.cpus;
+            add("cpuset", less, "cpuset.effective_cpus", "cpus", cpus.clone(), Measure::Processors);
+        }
+        if let Some(cpus) = share.quota {
+            let less = share.quota != whole.quota;
+            add("cpu", less, "cpu.cfs_quota_us", "CPU quota in µs", quota(cpus).to_string(), Measure::Exact);
+        }
+        if let Some(memory) = share.memory.or(whole.memory) {
+            let less = whole.memory != Some(memory);
+            if let Some(hard) = memory.hard {
+                add("memory", less, "memory.limit_in_bytes", "memory", hard.to_string(), Measure::Bytes);
+            }
+            if let (Some(both), true) = (both(memory), self.swap_counted) {
+                let file = "memory.memsw.limit_in_bytes";
+                add("memory", less, file, "memory with swap", both.to_string(), Measure::Bytes);
+            }
+        }
+        if let Some(pids) = share.pids {
+            add("pids", false, "pids.max", "processes", pids.to_string(), Measure::Exact);
+        }
+        // The list of a directory that denies some only says that all is allowed: the kernel does not tell them.
+        let denied = share.denied.len() + share.closed.as_ref().map_or(0, |closed| closed.denied().len());
+        let told = match self.filters_devices() && denied > 0 {
+            true => format!("devices {denied} denied (not shown by this kernel)"),
+            false => String::new(),
+        };
+        (readings, told)
+    }
+
     /// Of a step's own directory: its values where they are less than the job's.
     fn memory_settings(&self, memory: Memory, whole: &Share) -> Vec<Setting> {
         if whole.memory == Some(memory) {

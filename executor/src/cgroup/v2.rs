@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use executor_supervisor::spec::Setting;
+use executor_supervisor::spec::{Measure, Reading, Setting};
 
 use super::place::{self, Places};
 use super::policy::{Closed, Device, Memory, Policy, Share};
@@ -173,6 +173,39 @@ impl V2 {
         settings
     }
 
+    /// What a step is read back by, each where it was written: in the step's directory where it has less than the job.
+    /// Processors are read in the step's, where they come from all directories above it.
+    fn readings(&self, job: &Path, step: &Path, whole: &Share, share: &Share) -> (Vec<Reading>, String) {
+        let mut readings = Vec::new();
+        let mut add = |less: bool, file: &str, what: &str, expected: String, measure| {
+            readings.push(super::reading(if less { step } else { job }, file, what, expected, measure));
+        };
+        if let (Some(cpus), true) = (&share.cpus, self.has("cpuset")) {
+            add(true, "cpuset.cpus.effective", "cpus", cpus.clone(), Measure::Processors);
+        }
+        if let (Some(cpus), true) = (share.quota, self.has("cpu")) {
+            let expected = format!("{} {PERIOD_US}", u64::from(cpus) * PERIOD_US);
+            add(share.quota != whole.quota, "cpu.max", "CPU quota in µs", expected, Measure::Exact);
+        }
+        if let (Some(Memory { hard, swap, .. }), true) = (share.memory, self.has("memory")) {
+            let less = share.memory != whole.memory;
+            if let Some(hard) = hard {
+                add(less, "memory.max", "memory", hard.to_string(), Measure::Bytes);
+            }
+            if let Some(swap) = swap.filter(|_| self.base.join("memory.swap.max").exists()) {
+                add(less, "memory.swap.max", "swap", swap.to_string(), Measure::Bytes);
+            }
+        }
+        if let (Some(pids), true) = (share.pids, self.has("pids")) {
+            add(false, "pids.max", "processes", pids.to_string(), Measure::Exact);
+        }
+        let told = match (share.filters() && self.devices).then(|| device::attached(job)).flatten() {
+            Some(count) => format!("devices {count} program attached"),
+            None => String::new(),
+        };
+        (readings, told)
+    }
+
     fn deny(&self, dir: &Path, denied: &[Device], closed: Option<&Closed>) -> Result<(), String> {
         if (denied.is_empty() && closed.is_none()) || !self.devices {
             return Ok(());
@@ -253,7 +286,10 @@ impl Limits for V2 {
         // The base has the files that every step's directory will have.
         let cgroup_settings = self.settings(&less, &self.base);
         let memory_group = if self.has("memory") { path.clone() } else { Vec::new() };
+        let (readings, told) = self.readings(&self.base.join(job), &dir, whole, share);
         Ok(StepGroups {
+            readings,
+            told,
             cgroup: path,
             cgroup_holds: self.holds(),
             cgroup_settings,

@@ -26,6 +26,7 @@ fn with(gpus: &Visible) -> Context<'_> {
         append: false,
         propagated: crate::launch::rlimits::Propagated::ALL,
         client_grace_ms: 0,
+        sample_ms: 0,
         gpus,
         mpi_default: crate::launch::mpi::Kind::None,
         pmix: None,

@@ -45,6 +45,8 @@ pub struct Context<'a> {
     pub propagated: rlimits::Propagated,
     /// How long a step lives without its client, ms.
     pub client_grace_ms: u64,
+    /// Time between two looks at what tasks use (JobAcctGatherFrequency), ms; 0: none.
+    pub sample_ms: u64,
     /// The GPUs of this run.
     pub gpus: &'a Visible,
     /// What serves MPI tasks where srun was asked for nothing (MpiDefault).
@@ -99,6 +101,9 @@ pub fn compose(
         cgroup_settings: groups.cgroup_settings,
         cgroups_v1: groups.cgroups_v1,
         memory_group: groups.memory_group,
+        readings: groups.readings,
+        told: groups.told,
+        sample_ms: rare.acctg_freq.as_deref().and_then(sample_ms).unwrap_or(context.sample_ms),
         environment: Vec::new(),
         tasks: Vec::new(),
         limit_ms,
@@ -186,6 +191,18 @@ fn place_holder() -> Task {
         stdout: Stdio::Null,
         stderr: Stdio::Null,
     }
+}
+
+/// What `--acctg-freq` or JobAcctGatherFrequency says of tasks: `30`, or `task=30,energy=0`; `None`: nothing.
+#[must_use]
+pub fn sample_ms(text: &str) -> Option<u64> {
+    let of_tasks = |part: &str| match part.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("task") => value.trim().parse::<u64>().ok(),
+        Some(_) => None,
+        None => part.trim().parse().ok(),
+    };
+    let seconds = text.split(',').find_map(of_tasks)?;
+    Some(seconds.saturating_mul(1000))
 }
 
 fn small(value: u32) -> u16 {

@@ -1,6 +1,6 @@
 //! Which files, limits and signals a launch turns into.
 
-use super::{Context, compose};
+use super::{Context, compose, sample_ms};
 use crate::cgroup::StepGroups;
 use crate::gpu::bind::Visible;
 use crate::key::Key;
@@ -21,6 +21,7 @@ fn made(step: StepId, launch: &v1::Launch) -> Spec {
         append: true,
         propagated: crate::launch::rlimits::Propagated::ALL,
         client_grace_ms: 5,
+        sample_ms: 30_000,
         gpus: &Visible::default(),
         mpi_default: super::mpi::Kind::None,
         pmix: None,
@@ -169,4 +170,18 @@ fn a_step_is_warned_before_its_jobs_end() {
     let warning = made(StepId::Number(0), &launch).warning;
     assert_eq!(warning, Some(Warning { signal: 12, after_ms: 50_000, first_process_only: false }));
     assert_eq!(made(StepId::Batch, &launch).warning, None, "the script itself is not meant");
+}
+
+#[test]
+fn the_time_between_two_looks_is_read() {
+    for (text, ms) in [
+        ("30", Some(30_000)),
+        ("task=5,energy=0", Some(5_000)),
+        ("energy=9,Task=1", Some(1_000)),
+        ("0", Some(0)),
+        ("energy=9", None),
+        ("x", None),
+    ] {
+        assert_eq!(sample_ms(text), ms, "{text}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use executor_supervisor::account::{Account, Figure};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use proto::v1;
 
@@ -138,7 +139,34 @@ pub fn outcome_message(outcome: &Outcome) -> v1::RunOutcome {
         max_rss_bytes: outcome.max_rss_bytes,
         tasks: outcome.tasks.iter().map(status).collect(),
         stop_requested: outcome.stop_requested,
+        figures: figures(&outcome.account),
+        held: outcome.account.held.clone(),
     }
+}
+
+/// What tasks used; nothing of a run that was over before anybody looked.
+fn figures(account: &Account) -> Option<v1::Figures> {
+    let figure = |figure: Figure| v1::Figure {
+        most: figure.most,
+        task: figure.rank,
+        total: figure.total,
+        node: String::new(),
+    };
+    let [rss, virtual_memory, read, written, pages] = account.figures().map(figure);
+    let least = v1::Figure {
+        most: account.cpu_least_us,
+        task: account.cpu_least_rank,
+        total: 0,
+        node: String::new(),
+    };
+    (account.virtual_memory.most > 0).then(|| v1::Figures {
+        rss: Some(rss),
+        virtual_memory: Some(virtual_memory),
+        read: Some(read),
+        written: Some(written),
+        pages: Some(pages),
+        cpu_least: Some(least),
+    })
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::account::Account;
 use crate::outcome::Exit;
 use crate::wire::{Reader, Writer};
 
@@ -146,6 +147,10 @@ pub enum Frame {
     /// to one rank, to all ([`ALL_RANKS`]) or to none. Answered by `Welcome`; nothing is acknowledged, and what it
     /// does not read in time is left out, which the offsets show.
     Watch { version: u16, input: Option<u32> },
+    /// What did each of the tasks use, and what is the step held to? An older supervisor hangs up.
+    AskAccount,
+    /// The answer.
+    Account(Box<Account>),
 }
 
 /// What a step's processes on one node use at one moment.
@@ -333,6 +338,11 @@ impl Frame {
                 out.u16(*version);
                 out.option(input.as_ref(), |out, rank| out.u32(*rank));
             }
+            Self::AskAccount => out.u8(22),
+            Self::Account(account) => {
+                out.u8(23);
+                account.put(out);
+            }
         }
     }
 
@@ -398,6 +408,8 @@ impl Frame {
                 version: fields.u16("version")?,
                 input: fields.option("input", |fields| fields.u32("rank"))?,
             },
+            22 => Self::AskAccount,
+            23 => Self::Account(Box::new(Account::get(&mut fields)?)),
             _ => return Err(Error::Value { what: "kind" }),
         };
         fields.end("frame")?;
@@ -476,6 +488,7 @@ pub fn connect(socket: &Path) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::{ALL_RANKS, Cause, Decoder, FRAME_BYTES_MAX, Frame, Position, Scope, Stream, Usage, VERSION};
+    use crate::account::Account;
     use crate::outcome::Exit;
 
     fn all() -> Vec<Frame> {
@@ -503,6 +516,8 @@ mod tests {
             Frame::AskUsage,
             Frame::Usage(Usage { user_us: 1, max_rss_bytes: u64::MAX, pids: vec![3, 9], ..Usage::default() }),
             Frame::Watch { version: VERSION, input: Some(ALL_RANKS) },
+            Frame::AskAccount,
+            Frame::Account(Box::new(Account { held: "pids 7".to_owned(), ..Account::default() })),
         ]
     }
 

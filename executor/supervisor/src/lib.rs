@@ -7,6 +7,7 @@
 //!
 //! The names of the files in a run folder are part of that contract and stand here.
 
+pub mod account;
 pub mod exchange;
 pub mod frame;
 pub mod nursery;

@@ -21,6 +21,7 @@ mod guard;
 mod inside;
 mod pmi;
 mod probe;
+mod readback;
 mod run;
 mod session;
 mod streams;
@@ -34,6 +35,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
+use executor_supervisor::account::Account;
 use executor_supervisor::nursery;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::Spec;
@@ -106,7 +108,7 @@ fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8
     sys::become_subreaper().map_err(failed("subreaper"))?;
     let door =
         if Door::can_wait(&spec) { Door::later() } else { Door::open().map_err(failed(SOCKET_FILE))? };
-    let Made { tree, detail, fatal } = Tree::make(&spec);
+    let Made { tree, detail, fatal, held } = Tree::make(&spec);
     if let Err(error) = mark_begun() {
         tree.remove();
         let status = if error.kind() == io::ErrorKind::AlreadyExists { 5 } else { 6 };
@@ -120,7 +122,7 @@ fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8
         tree.remove();
         Outcome { kind: Kind::LaunchFailed, detail, ..nothing() }
     } else {
-        Run::new(spec, tree, detail, door).go(signals)
+        Run::new(spec, tree, (detail, held), door).go(signals)
     };
     write_outcome(&outcome.encode(&name)).map_err(failed(OUTCOME_FILE))?;
     drop(lock);
@@ -140,6 +142,7 @@ fn nothing() -> Outcome {
         stop_requested: false,
         tasks: Vec::new(),
         detail: String::new(),
+        account: Account::default(),
     }
 }
 

@@ -5,10 +5,12 @@
 //! durable is the executor's part: it records the outcome in its own journal before it reports, and what a
 //! power cut took counts as lost.
 
+use crate::account::Account;
 use crate::wire::{Error, Reader, Writer, checksum};
 
 const MAGIC: &[u8; 4] = b"SLOU";
-const VERSION: u16 = 1;
+/// Version 1 had no account.
+const VERSION: u16 = 2;
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct Outcome {
     pub tasks: Vec<Exit>,
     /// A sentence where something could not be done; else empty.
     pub detail: String,
+    /// What tasks used of each thing, and what the step was held to.
+    pub account: Account,
 }
 
 impl Outcome {
@@ -98,6 +102,7 @@ impl Outcome {
         out.bool(self.stop_requested);
         out.list(&self.tasks, put_exit);
         out.bytes(self.detail.as_bytes());
+        self.account.put(&mut out);
         let sum = checksum(out.0);
         out.u64(sum);
         bytes
@@ -116,9 +121,9 @@ impl Outcome {
         if fields.take(4, "outcome")? != MAGIC {
             return Err(Error::Magic);
         }
-        match fields.u16("version")? {
-            VERSION => {}
-            other => return Err(Error::Version(other)),
+        let version = fields.u16("version")?;
+        if !(1..=VERSION).contains(&version) {
+            return Err(Error::Version(version));
         }
         if fields.text("run")? != run {
             return Err(Error::Value { what: "run" });
@@ -143,6 +148,7 @@ impl Outcome {
             stop_requested: fields.bool("stop")?,
             tasks: fields.list("tasks", get_exit)?,
             detail: fields.text("detail")?,
+            account: if version > 1 { Account::get(&mut fields)? } else { Account::default() },
         };
         fields.end("outcome")?;
         Ok(outcome)
@@ -161,6 +167,7 @@ fn get_exit(fields: &mut Reader<'_>) -> Result<Exit, Error> {
 #[cfg(test)]
 mod tests {
     use super::{Exit, Kind, Outcome};
+    use crate::account::{Account, Figure};
 
     fn sample() -> Outcome {
         Outcome {
@@ -174,6 +181,13 @@ mod tests {
             stop_requested: true,
             tasks: vec![Exit { code: 4, signal: 0 }, Exit { code: 0, signal: 9 }],
             detail: "naïve".to_owned(),
+            account: Account {
+                rss: Figure { most: 9, rank: 1, total: 12 },
+                cpu_least_us: 4,
+                cpu_least_rank: 7,
+                held: "cpus 0-1".to_owned(),
+                ..Account::default()
+            },
         }
     }
 
@@ -190,6 +204,20 @@ mod tests {
             flipped[at] ^= 0x10;
             assert!(Outcome::decode(&flipped, "7.0.1").is_err(), "flipped at {at}");
         }
+    }
+
+    #[test]
+    fn an_outcome_of_the_first_version_is_read() {
+        let mut bytes = Outcome { account: Account::default(), ..sample() }.encode("7.0.1");
+        bytes.truncate(bytes.len() - 8);
+        let mut account = Vec::new();
+        Account::default().put(&mut crate::wire::Writer(&mut account));
+        bytes.truncate(bytes.len() - account.len());
+        bytes[4] = 1;
+        let sum = crate::wire::checksum(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        let read = Outcome::decode(&bytes, "7.0.1");
+        assert_eq!(read, Ok(Outcome { account: Account::default(), ..sample() }));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod clock;
 mod helper;
+mod sample;
 mod serve;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -62,6 +63,15 @@ struct TaskState {
     exit: Option<Exit>,
     /// What the child says before exec, read when it is dead: nobody is woken for an exec.
     report: Option<OwnedFd>,
+    /// What it came to.
+    peak: sample::Peak,
+}
+
+impl TaskState {
+    /// One that could not be started.
+    fn unborn(rank: u32) -> Self {
+        Self { rank, pid: 0, exit: None, report: None, peak: sample::Peak::default() }
+    }
 }
 
 /// See the module comment.
@@ -94,6 +104,10 @@ pub(crate) struct Run {
     user_us: u64,
     system_us: u64,
     max_rss_bytes: u64,
+    /// What the kernel holds the step to, in words.
+    held: String,
+    /// When the tasks are looked at again.
+    sample_at: Option<Instant>,
     /// Told already.
     oom_kills: u64,
     detail: String,
@@ -102,11 +116,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(spec: Spec, tree: Tree, detail: String, door: Door) -> Self {
+    pub(crate) fn new(spec: Spec, tree: Tree, (detail, held): (String, String), door: Door) -> Self {
         let now = Instant::now();
         Self {
             warning_due: spec.warning.is_some(),
             client_lost_at: (!spec.cookie.is_empty()).then_some(now),
+            sample_at: sample::first(&spec, now),
+            held,
             spec,
             tasks: Vec::new(),
             tree,
@@ -169,7 +185,7 @@ impl Run {
             self.say(&format!("cannot serve this step's tasks: {sentence}"));
             for index in 0..self.spec.tasks.len() {
                 let rank = self.spec.tasks[index].rank;
-                self.tasks.push(TaskState { rank, pid: 0, exit: None, report: None });
+                self.tasks.push(TaskState::unborn(rank));
                 self.task_ended(index, Exit { code: 1, signal: 0 });
             }
             return;
@@ -178,7 +194,7 @@ impl Run {
             if let Err(error) = self.start_task(index, &mut files) {
                 let rank = self.spec.tasks[index].rank;
                 self.note_detail(format!("task {rank} could not be started: {error}"));
-                self.tasks.push(TaskState { rank, pid: 0, exit: None, report: None });
+                self.tasks.push(TaskState::unborn(rank));
                 if let Some(desk) = &mut self.desk {
                     desk.never_started(index);
                 }
@@ -240,7 +256,8 @@ impl Run {
             Forked::Child => child::become_task(&self.spec, &self.spec.tasks[index], ends, &self.tree, &told),
             Forked::Parent(pid) => {
                 sys::set_nonblocking(report.as_fd())?;
-                self.tasks.push(TaskState { rank, pid, exit: None, report: Some(report) });
+                let peak = sample::Peak::default();
+                self.tasks.push(TaskState { rank, pid, exit: None, report: Some(report), peak });
                 Ok(())
             }
         }
@@ -348,6 +365,7 @@ impl Run {
             self.kill_again.map(|(at, _)| at),
             self.client_deadline(),
             self.door.due(),
+            self.sample_at,
         ];
         match next.into_iter().flatten().min() {
             // Rounded up, so that the deadline is past on waking.
@@ -372,6 +390,7 @@ impl Run {
                     if let Some(index) = self.tasks.iter().position(|task| task.pid == pid) {
                         // Its last words count before its status does.
                         self.read_report(index);
+                        self.tasks[index].peak.waited_for(user_us + system_us, max_rss_bytes);
                         let exit = match status {
                             Status::Code(code) => Exit { code, signal: 0 },
                             Status::Signal(9) if self.tree.oom_kills() > 0 => OUT_OF_MEMORY,
@@ -491,6 +510,7 @@ impl Run {
     }
 
     fn outcome(self) -> Outcome {
+        let account = self.account();
         let tasks: Vec<Exit> = self.tasks.iter().map(|task| task.exit.unwrap_or_default()).collect();
         let worst = tasks.iter().copied().max_by_key(|exit| exit.badness()).unwrap_or_default();
         let kind = match self.stop.as_ref().map(|stop| stop.why) {
@@ -508,7 +528,8 @@ impl Run {
             ended_ms: sys::now_ms(),
             user_us: self.user_us,
             system_us: self.system_us,
-            max_rss_bytes: self.max_rss_bytes,
+            max_rss_bytes: account.rss.most,
+            account,
             stop_requested: matches!(
                 self.stop.as_ref().map(|stop| stop.why),
                 Some(Why::OwnLimit | Why::Asked(_))

@@ -11,8 +11,8 @@ use container::Container;
 use mpi::Mpi;
 
 const MAGIC: &[u8; 4] = b"SLSP";
-/// Version 3 had no container, version 4 nothing that serves MPI.
-const VERSION: u16 = 5;
+/// Version 3 had no container, version 4 nothing that serves MPI, version 5 nothing to read back or to sample.
+const VERSION: u16 = 6;
 
 /// Where a task's stream comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,30 @@ pub struct Group {
     pub settings: Vec<Setting>,
 }
 
+/// How a value that was read is compared with the one that was meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Byte for byte, blanks around it left out.
+    Exact,
+    /// Bytes, which the kernel rounds down to whole pages.
+    Bytes,
+    /// A list of processors; fewer are allowed.
+    Processors,
+}
+
+/// A value that the kernel is asked for once the step's limits are set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What it is, for people: `memory`.
+    pub what: String,
+    /// The file.
+    pub path: Vec<u8>,
+    /// What it must hold.
+    pub expected: Vec<u8>,
+    /// How the two are compared.
+    pub measure: Measure,
+}
+
 /// A signal before the time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Warning {
@@ -130,6 +154,12 @@ pub struct Spec {
     pub cgroups_v1: Vec<Group>,
     /// The directory among these that counts the step's memory; empty: none does.
     pub memory_group: Vec<u8>,
+    /// What is read back before the first process; a difference is a failed launch.
+    pub readings: Vec<Reading>,
+    /// What the executor has read for itself, in words; empty: nothing.
+    pub told: String,
+    /// Time between two looks at what the tasks use, ms; 0: none but when somebody asks.
+    pub sample_ms: u64,
     /// `NAME=value` entries of every task.
     pub environment: Vec<Vec<u8>>,
     /// What to start here.
@@ -213,6 +243,9 @@ impl Spec {
         put_strings(&mut out, &self.task_epilogs);
         out.option(self.container.as_ref(), |out, container| container.put(out));
         out.option(self.mpi.as_ref(), |out, mpi| mpi.put(out));
+        out.list(&self.readings, put_reading);
+        out.bytes(self.told.as_bytes());
+        out.u64(self.sample_ms);
         let sum = checksum(out.0);
         out.u64(sum);
         bytes
@@ -235,7 +268,10 @@ impl Spec {
         if !(3..=VERSION).contains(&version) {
             return Err(Error::Version(version));
         }
-        let spec = Self {
+        let mut spec = Self {
+            readings: Vec::new(),
+            told: String::new(),
+            sample_ms: 0,
             job_id: fields.u32("job")?,
             step: fields.text("step")?,
             run: fields.u32("run")?,
@@ -286,6 +322,11 @@ impl Spec {
                 _ => fields.option("MPI", |fields| Mpi::get(fields).map(Box::new))?,
             },
         };
+        if version > 5 {
+            spec.readings = fields.list("readings", get_reading)?;
+            spec.told = fields.text("what was told")?;
+            spec.sample_ms = fields.u64("sampling time")?;
+        }
         fields.end("specification")?;
         Ok(spec)
     }
@@ -298,6 +339,31 @@ fn put_setting(out: &mut Writer<'_>, setting: &Setting) {
 
 fn get_setting(fields: &mut Reader<'_>) -> Result<Setting, Error> {
     Ok(Setting { file: fields.bytes("setting")?, value: fields.bytes("setting")? })
+}
+
+fn put_reading(out: &mut Writer<'_>, reading: &Reading) {
+    out.bytes(reading.what.as_bytes());
+    out.bytes(&reading.path);
+    out.bytes(&reading.expected);
+    out.u8(match reading.measure {
+        Measure::Exact => 0,
+        Measure::Bytes => 1,
+        Measure::Processors => 2,
+    });
+}
+
+fn get_reading(fields: &mut Reader<'_>) -> Result<Reading, Error> {
+    Ok(Reading {
+        what: fields.text("reading")?,
+        path: fields.bytes("path")?,
+        expected: fields.bytes("value")?,
+        measure: match fields.u8("measure")? {
+            0 => Measure::Exact,
+            1 => Measure::Bytes,
+            2 => Measure::Processors,
+            _ => return Err(Error::Value { what: "measure" }),
+        },
+    })
 }
 
 fn put_strings(out: &mut Writer<'_>, strings: &[Vec<u8>]) {
@@ -361,7 +427,7 @@ fn get_task(fields: &mut Reader<'_>) -> Result<Task, Error> {
 mod tests {
     use super::container::{Bind, Container};
     use super::mpi::{Mpi, Server};
-    use super::{Group, Rlimit, Setting, Spec, Stdio, Task, Warning};
+    use super::{Group, Measure, Reading, Rlimit, Setting, Spec, Stdio, Task, Warning};
 
     #[test]
     fn reads_back_byte_for_byte_and_refuses_cuts() {
@@ -385,6 +451,14 @@ mod tests {
                 settings: vec![Setting { file: b"cpuset.cpus".to_vec(), value: b"0-1".to_vec() }],
             }],
             memory_group: b"/g".to_vec(),
+            readings: vec![Reading {
+                what: "cpus".to_owned(),
+                path: b"/g/cpuset.cpus".to_vec(),
+                expected: b"0-1".to_vec(),
+                measure: Measure::Processors,
+            }],
+            told: "devices 1 program".to_owned(),
+            sample_ms: 30_000,
             environment: vec![b"A=line\nline".to_vec(), b"B=\x80\xfe".to_vec()],
             tasks: vec![Task {
                 rank: 3,

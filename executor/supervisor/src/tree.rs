@@ -16,7 +16,7 @@ use executor_supervisor::spec::Spec;
 use nix::libc;
 
 use crate::groups::{self, Groups, Memory};
-use crate::sys;
+use crate::{readback, sys};
 
 /// The step's processes.
 #[derive(Default)]
@@ -33,13 +33,16 @@ pub(crate) struct Made {
     pub(crate) detail: String,
     /// The step may not be started: a limit could not be set.
     pub(crate) fatal: Option<String>,
+    /// What the kernel holds it to, in words.
+    pub(crate) held: String,
 }
 
 impl Tree {
     /// Makes the step's directories. Without the one that only tracks, it goes by descent; without a limit it
     /// is not to be started.
     pub(crate) fn make(spec: &Spec) -> Made {
-        let mut made = Made { tree: Self::default(), detail: String::new(), fatal: None };
+        let mut made =
+            Made { tree: Self::default(), detail: String::new(), fatal: None, held: String::new() };
         if !spec.cgroup.is_empty() {
             match open_cgroup(&spec.cgroup) {
                 Ok((fd, path)) => {
@@ -63,6 +66,12 @@ impl Tree {
             use std::os::unix::ffi::OsStrExt;
             let path = Path::new(std::ffi::OsStr::from_bytes(&spec.memory_group)).to_owned();
             made.tree.memory = Some(Memory { path, unified: spec.cgroup_holds });
+        }
+        if made.fatal.is_none() {
+            match readback::read_back(&spec.readings, &spec.told) {
+                Ok(held) => made.held = held,
+                Err(sentence) => made.fatal = Some(sentence),
+            }
         }
         made
     }
@@ -99,9 +108,26 @@ impl Tree {
         let mut usage = Usage::default();
         for pid in self.pids().into_iter().filter(|pid| !helpers.contains(pid)) {
             usage.pids.extend(u32::try_from(pid));
-            add_process(&mut usage, pid);
+            let Some(process) = look_at(pid) else { continue };
+            usage.user_us += process.user_us;
+            usage.system_us += process.system_us;
+            usage.virtual_bytes += process.virtual_bytes;
+            usage.rss_bytes += process.rss_bytes;
+            usage.read_bytes += process.read_bytes;
+            usage.written_bytes += process.written_bytes;
         }
         usage
+    }
+
+    /// Each living process, `helpers` left out. Costs a look at each of them and at none of anybody else's; one that is
+    /// being started or is ending meanwhile may be missed.
+    pub(crate) fn look(&self, helpers: &[i32]) -> Vec<Process> {
+        let mut pids = Vec::new();
+        match self.cgroup.as_ref().map(|(_, path)| &**path).or(self.groups.own()) {
+            Some(path) => collect_members(path, &mut pids),
+            None => pids = offspring(),
+        }
+        pids.into_iter().filter(|pid| !helpers.contains(pid)).filter_map(look_at).collect()
     }
 
     /// Sends a signal to every process but `helpers`, the supervisor's own.
@@ -222,23 +248,65 @@ fn descendants() -> Vec<i32> {
     found
 }
 
-/// Adds what one process uses; nothing where it has gone.
-fn add_process(usage: &mut Usage, pid: i32) {
-    let Ok(text) = std::fs::read(format!("/proc/{pid}/stat")) else { return };
-    let Some(end) = text.iter().rposition(|byte| *byte == b')') else { return };
+/// The same by asking each process for its children, which costs nothing for processes of others; for looking only, since
+/// a child of a process that ends meanwhile is not seen.
+fn offspring() -> Vec<i32> {
+    let mut found = vec![sys::own_pid()];
+    let mut at = 0;
+    while at < found.len() {
+        let threads = format!("/proc/{}/task", found[at]);
+        for thread in std::fs::read_dir(&threads).into_iter().flatten().flatten() {
+            match std::fs::read_to_string(thread.path().join("children")) {
+                Ok(text) => {
+                    found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()))
+                }
+                // A kernel without that file.
+                Err(error) if at == 0 && error.kind() == io::ErrorKind::NotFound => return descendants(),
+                Err(_) => {}
+            }
+        }
+        at += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// What one process uses, with what its dead children that it waited for used of CPU time.
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    pub(crate) rss_bytes: u64,
+    pub(crate) virtual_bytes: u64,
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+    /// Page faults that needed storage.
+    pub(crate) pages: u64,
+}
+
+/// `None` where it has gone.
+fn look_at(pid: i32) -> Option<Process> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end = text.iter().rposition(|byte| *byte == b')')?;
     let rest = String::from_utf8_lossy(&text[end + 1..]).into_owned();
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // The first field behind the name is number 3.
     let field = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let (tick_us, page) = sys::units();
-    usage.user_us += (field(14) + field(16)) * tick_us;
-    usage.system_us += (field(15) + field(17)) * tick_us;
-    usage.virtual_bytes += field(23);
-    usage.rss_bytes += field(24) * page;
-    let Ok(io) = std::fs::read_to_string(format!("/proc/{pid}/io")) else { return };
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let of = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-    usage.read_bytes += of("read_bytes:").unwrap_or(0);
-    usage.written_bytes += of("write_bytes:").unwrap_or(0);
+    Some(Process {
+        pid,
+        parent: fields.get(1).and_then(|text| text.parse().ok()).unwrap_or(0),
+        user_us: (field(14) + field(16)) * tick_us,
+        system_us: (field(15) + field(17)) * tick_us,
+        virtual_bytes: field(23),
+        rss_bytes: field(24) * page,
+        read_bytes: of("read_bytes:").unwrap_or(0),
+        written_bytes: of("write_bytes:").unwrap_or(0),
+        pages: field(12) + field(13),
+    })
 }
 
 /// Field 4 of `stat`; the name in field 2 may hold anything, so it is counted from the last bracket.

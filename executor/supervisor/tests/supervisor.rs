@@ -16,7 +16,7 @@ use std::time::Instant;
 use executor_supervisor::frame::{self, ALL_RANKS, Cause, Frame, Position, Scope, Stream};
 use executor_supervisor::nursery::{ARGUMENT, Fate, MESSAGE_MAX, News, Order};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
-use executor_supervisor::spec::{Rlimit, Spec, Stdio, Warning};
+use executor_supervisor::spec::{Measure, Reading, Rlimit, Spec, Stdio, Warning};
 use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE, SPEC_FILE};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
@@ -810,4 +810,73 @@ fn a_nursery_makes_supervisors_that_outlive_it() {
 fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     text.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_limit_that_the_kernel_does_not_have_is_a_failed_launch() {
+    let place = Place::new("readback");
+    let file = place.work("memory.max");
+    let reading = |expected: &str| Reading {
+        what: "memory".to_owned(),
+        path: bytes(&file),
+        expected: expected.as_bytes().to_vec(),
+        measure: Measure::Bytes,
+    };
+    fs::write(&file, "max\n").unwrap();
+    let mut spec = place.batch("touch ran");
+    spec.readings = vec![reading("67108864")];
+    let outcome = place.end(&spec);
+    assert_eq!(outcome.kind, Kind::LaunchFailed);
+    let sentence = "memory.max is max, not 67108864: the kernel does not hold the step to its memory";
+    assert!(outcome.detail.ends_with(sentence), "{}", outcome.detail);
+    assert!(!place.work("ran").exists(), "nothing of it ran");
+
+    let place = Place::new("readback-held");
+    let mut spec = place.batch("touch ran");
+    fs::write(place.work("memory.max"), "67108864\n").unwrap();
+    spec.readings = vec![Reading { path: bytes(&place.work("memory.max")), ..reading("67108864") }];
+    spec.told = "devices 1 program attached".to_owned();
+    let outcome = place.end(&spec);
+    assert_eq!(
+        (outcome.kind, &*outcome.account.held),
+        (Kind::Exited, "memory 64M, devices 1 program attached")
+    );
+}
+
+/// What holds 50 MB and waits for a file, in the task of rank 1 only.
+const HOLDS_MEMORY: &str = "[ $RANK = 0 ] || head -c 50000000 /dev/zero | tail -c 50000000 | \
+    sh -c 'until [ -e go ]; do sleep 0.02; done'; until [ -e go ]; do sleep 0.02; done";
+
+#[test]
+fn the_task_with_the_most_is_named() {
+    let place = Place::new("account");
+    let mut spec = place.step(2, HOLDS_MEMORY);
+    spec.cookie = Vec::new();
+    for task in &mut spec.tasks {
+        (task.stdin, task.stdout, task.stderr) = (Stdio::Null, Stdio::Null, Stdio::Null);
+    }
+    let supervisor = place.start(&spec);
+    let account = eventually("rank 1 to hold its memory", || match supervisor.command(&Frame::AskAccount) {
+        Frame::Account(account) => Some(account).filter(|account| account.rss.most > 45_000_000),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!((account.rss.rank, account.virtual_memory.rank), (1, 1), "{account:?}");
+    assert!(account.rss.total > account.rss.most, "the other one has some too: {account:?}");
+    assert!(account.virtual_memory.most >= account.rss.most, "{account:?}");
+    fs::write(place.work("go"), "").unwrap();
+    let outcome = supervisor.outcome();
+    assert_eq!((outcome.account.rss.rank, outcome.max_rss_bytes), (1, outcome.account.rss.most));
+    assert!(outcome.account.rss.most >= account.rss.most, "{outcome:?}");
+}
+
+#[test]
+fn tasks_are_looked_at_on_a_timer() {
+    for (sample_ms, looked) in [(20, true), (0, false)] {
+        let place = Place::new("sample");
+        let mut spec = place.batch("sleep 0.3");
+        spec.sample_ms = sample_ms;
+        let outcome = place.end(&spec);
+        assert_eq!(outcome.account.virtual_memory.most > 0, looked, "{sample_ms}: {outcome:?}");
+        assert!(outcome.account.rss.most > 0, "the kernel keeps that of single processes");
+    }
 }

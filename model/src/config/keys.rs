@@ -172,7 +172,7 @@ pub const KEYS: &[Key] = &[
     key("HttpParserType", Text, NoMeaning, ""),
     key("InactiveLimit", Seconds, lost("an end for allocations that nobody uses"), "0"),
     key("InteractiveStepOptions", Text, lost("the step that salloc starts a shell in"), "--interactive --preserve-env --pty $SHELL"),
-    key("JobAcctGatherFrequency", Text, lost("how often the use of running steps is read"), "30"),
+    key("JobAcctGatherFrequency", Text, Done, "30"),
     key("JobAcctGatherParams", Words(&["NoShared", "UsePss", "OverMemoryKill", "NoOverMemoryKill", "DisableGPUAcct", "UseRSS", "no_file_cache"]), lost("how the use of steps is counted"), ""),
     key("JobAcctGatherType", Word(&["jobacct_gather/none", "jobacct_gather/linux", "jobacct_gather/cgroup"]), Done, ""),
     key("JobCheckpointDir", Text, lost("checkpoints, which Slurm gave up itself"), ""),

@@ -35,7 +35,7 @@ use scheduler_core::plan::policy::{Candidates, Order, Policy, Prediction};
 use scheduler_core::record::Record;
 use scheduler_core::settings::{Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
 use scheduler_core::state::accounts::{Account, AdminLevel, Association, AssociationKey, Qos, User};
-use scheduler_core::state::job::Usage;
+use scheduler_core::state::job::{Figure, Figures, Usage};
 use scheduler_core::state::node::{GresDefinition, NodeDefinition, Observed};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
@@ -44,7 +44,7 @@ use crate::allocation::{state_in, state_out};
 use crate::{Digest, Error};
 
 /// What a recording begins with; changes with the vocabulary.
-pub const FORMAT: &[u8; 16] = b"sluice inputs 1\n";
+pub const FORMAT: &[u8; 16] = b"sluice inputs 2\n";
 
 /// Adds an input's bytes to `into`. Cost: O(size).
 pub fn encode_input(input: &Input, into: &mut Vec<u8>) {
@@ -230,9 +230,11 @@ structs! {
     }
     Registration { session name boot spool runs observed definition }
     Observed { os architecture version boot_at start_at run_folder uid lacks attested cgroups gpus }
-    RunOutcome { kind exit ended detail usage stop_requested }
+    RunOutcome { kind exit ended detail usage stop_requested held }
     ExitStatus { code signal }
-    Usage { user_us system_us max_rss }
+    Usage { user_us system_us max_rss figures }
+    Figures { rss virtual_memory read written pages cpu_least }
+    Figure { most task node total }
     Plan { starts promises defragment }
     Defragment { room_for moved gain cost }
     PlannedPromises { changes given_back }
@@ -562,7 +564,8 @@ mod tests {
             exit: ExitStatus { code: 1, signal: 9 },
             ended: Timestamp(77),
             detail: "too much".into(),
-            usage: Usage { user_us: 1, system_us: 2, max_rss: 3 },
+            usage: Usage { user_us: 1, system_us: 2, max_rss: 3, figures: None },
+            held: "cpus 0".into(),
             stop_requested: true,
         };
         let selector = Selector { job: JobId(4), tasks: Some(vec![TaskIndex(3)]), step: Some(StepId::Batch) };

@@ -118,13 +118,16 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         }
         Record::StepBegun { job, step, node } => Kind::StepBegun(step::part_out(*job, *step, *node)),
         Record::StepUnknown { job, step, node } => Kind::StepUnknown(step::part_out(*job, *step, *node)),
-        Record::StepNodeEnded { job, step, node, exit, usage } => Kind::StepNodeEnded(w::StepNodeEnded {
-            job: job.0,
-            step: Some(step::id_out(*step)),
-            node: node.0,
-            exit: Some(exit_out(*exit)),
-            usage: step::usage_out(*usage),
-        }),
+        Record::StepNodeEnded { job, step, node, exit, usage, held } => {
+            Kind::StepNodeEnded(w::StepNodeEnded {
+                job: job.0,
+                step: Some(step::id_out(*step)),
+                node: node.0,
+                exit: Some(exit_out(*exit)),
+                usage: step::usage_out(usage),
+                held: held.to_string(),
+            })
+        }
         Record::StepStopping { job, step, cause, by } => {
             Kind::StepStopping(step::stopping_out(*job, *step, *cause, *by))
         }

@@ -25,8 +25,8 @@ use scheduler_core::state::accounts::{
 };
 use scheduler_core::state::aging::Aging;
 use scheduler_core::state::job::{
-    Active, ArrayRole, Bodies, Ended, Finish, Hold, Job, Limit, Owner, Pending, Phase, RequeueHow, RunStage,
-    Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
+    Active, ArrayRole, Bodies, Ended, Figure, Figures, Finish, Hold, Job, Limit, Owner, Pending, Phase,
+    RequeueHow, RunStage, Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
 };
 use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
@@ -308,6 +308,18 @@ fn finish(requeue: Option<RequeueHow>) -> Finish {
     }
 }
 
+fn figures() -> Figures {
+    let figure = |most| Figure { most, task: 2, node: NodeIdx(3), total: most + 1 };
+    Figures {
+        rss: figure(1),
+        virtual_memory: figure(2),
+        read: figure(3),
+        written: figure(4),
+        pages: figure(5),
+        cpu_least: figure(6),
+    }
+}
+
 pub(crate) fn step(id: StepId) -> Step {
     let spec = StepSpec {
         name: "hostname".into(),
@@ -334,7 +346,8 @@ pub(crate) fn step(id: StepId) -> Step {
         exit: ExitStatus { code: 1, signal: 0 },
         by: Some(Uid(5)),
         stop: Some(StopCause::Preemption),
-        usage: Usage { user_us: 1, system_us: 2, max_rss: 3 },
+        usage: Usage { user_us: 1, system_us: 2, max_rss: 3, figures: Some(Box::new(figures())) },
+        held: vec![(NodeIdx(1), "cpus 0-1".into())],
     }
 }
 
@@ -522,12 +535,15 @@ fn step_samples(each: &mut impl FnMut(Record)) {
             stop: None,
             by: None,
             usage: Usage::default(),
+            held: Vec::new(),
             ..step(step_id)
         }),
     });
     let exit = ExitStatus { code: 0, signal: 11 };
-    let usage = Usage { user_us: u64::MAX, system_us: 0, max_rss: 1 };
-    each(Record::StepNodeEnded { job, step: step_id, node, exit, usage });
+    let usage = Usage { user_us: u64::MAX, system_us: 0, max_rss: 1, figures: None };
+    each(Record::StepNodeEnded { job, step: step_id, node, exit, usage, held: "".into() });
+    let usage = Usage { figures: Some(Box::new(figures())), ..Usage::default() };
+    each(Record::StepNodeEnded { job, step: step_id, node, exit, usage, held: "processes 7".into() });
     let causes = [
         StopCause::Cancel,
         StopCause::TimeLimit,

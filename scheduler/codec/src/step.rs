@@ -6,7 +6,7 @@ use model::id::{Hook, JobId, NodeIdx, StepId, Uid};
 use model::time::{Span, Timestamp};
 use proto::journal_v1 as w;
 use scheduler_core::record::Record;
-use scheduler_core::state::job::{RunStage, Step, StepNode, StepSpec, StopCause, Usage};
+use scheduler_core::state::job::{Figure, Figures, RunStage, Step, StepNode, StepSpec, StopCause, Usage};
 
 use crate::allocation::{
     allocation_in, allocation_out, exit_in, exit_out, hash_in, hash_out, key_in, key_out, state_in, state_out,
@@ -64,14 +64,42 @@ fn cause_in(wire: i32) -> Result<Option<StopCause>, Error> {
 }
 
 /// Nothing used is not written.
-pub(crate) fn usage_out(usage: Usage) -> Option<w::Usage> {
-    let Usage { user_us, system_us, max_rss } = usage;
-    (usage != Usage::default()).then_some(w::Usage { user_us, system_us, max_rss })
+pub(crate) fn usage_out(usage: &Usage) -> Option<w::Usage> {
+    let Usage { user_us, system_us, max_rss, figures } = usage;
+    (*usage != Usage::default()).then(|| w::Usage {
+        user_us: *user_us,
+        system_us: *system_us,
+        max_rss: *max_rss,
+        figures: figures.as_deref().map_or_else(Vec::new, figures_out),
+    })
 }
 
-fn usage_in(wire: Option<w::Usage>) -> Usage {
+fn figures_out(figures: &Figures) -> Vec<w::Figure> {
+    let Figures { rss, virtual_memory, read, written, pages, cpu_least } = figures;
+    let figure = |f: &Figure| w::Figure { most: f.most, task: f.task, node: f.node.0, total: f.total };
+    [rss, virtual_memory, read, written, pages, cpu_least].map(figure).into()
+}
+
+fn figures_in(wire: &[w::Figure]) -> Result<Option<Box<Figures>>, Error> {
+    let figure = |f: &w::Figure| Figure { most: f.most, task: f.task, node: NodeIdx(f.node), total: f.total };
+    match wire {
+        [] => Ok(None),
+        [rss, virtual_memory, read, written, pages, cpu_least] => Ok(Some(Box::new(Figures {
+            rss: figure(rss),
+            virtual_memory: figure(virtual_memory),
+            read: figure(read),
+            written: figure(written),
+            pages: figure(pages),
+            cpu_least: figure(cpu_least),
+        }))),
+        _ => Err(Error::Field { field: "figures" }),
+    }
+}
+
+fn usage_in(wire: Option<w::Usage>) -> Result<Usage, Error> {
     let wire = wire.unwrap_or_default();
-    Usage { user_us: wire.user_us, system_us: wire.system_us, max_rss: wire.max_rss }
+    let figures = figures_in(&wire.figures)?;
+    Ok(Usage { user_us: wire.user_us, system_us: wire.system_us, max_rss: wire.max_rss, figures })
 }
 
 fn spec_out(spec: &StepSpec) -> w::StepSpec {
@@ -129,7 +157,12 @@ pub(crate) fn step_out(step: &Step) -> w::Step {
         exit: Some(exit_out(step.exit)),
         by: step.by.map(|uid| uid.0),
         stop: step.stop.map_or(w::StopCause::StopNone, cause_out).into(),
-        usage: usage_out(step.usage),
+        usage: usage_out(&step.usage),
+        held: step
+            .held
+            .iter()
+            .map(|(node, text)| w::HeldTo { node: node.0, text: text.to_string() })
+            .collect(),
     }
 }
 
@@ -156,7 +189,8 @@ pub(crate) fn step_in(wire: w::Step) -> Result<Step, Error> {
         exit: exit_in(wire.exit)?,
         by: wire.by.map(Uid),
         stop: cause_in(wire.stop)?,
-        usage: usage_in(wire.usage),
+        usage: usage_in(wire.usage)?,
+        held: wire.held.into_iter().map(|held| (NodeIdx(held.node), held.text.into())).collect(),
     })
 }
 
@@ -180,7 +214,8 @@ pub(crate) fn node_ended_in(wire: w::StepNodeEnded) -> Result<Record, Error> {
         step: id_in(wire.step)?,
         node: NodeIdx(wire.node),
         exit: exit_in(wire.exit)?,
-        usage: usage_in(wire.usage),
+        usage: usage_in(wire.usage)?,
+        held: wire.held.into(),
     })
 }
 

@@ -339,6 +339,8 @@ pub struct RunOutcome {
     pub usage: crate::state::job::Usage,
     /// A stop had been asked for before it ended.
     pub stop_requested: bool,
+    /// What the kernel held it to, in words; empty: nothing was limited.
+    pub held: Box<str>,
 }
 
 /// What ended a run.

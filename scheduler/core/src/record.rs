@@ -270,6 +270,8 @@ pub enum Record {
         exit: ExitStatus,
         /// What it used there.
         usage: Usage,
+        /// What it was held to there, in words.
+        held: Box<str>,
     },
     /// A stop of the step was ordered.
     StepStopping {

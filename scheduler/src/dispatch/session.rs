@@ -294,6 +294,7 @@ async fn launch_failed(parts: &Parts, session: u64, run: RunKey, detail: String)
         ended: Timestamp::max(parts.views.now(), Timestamp::ZERO),
         detail: detail.into(),
         usage: Usage::default(),
+        held: "".into(),
         stop_requested: false,
     };
     let report = Report::Ended(Box::new(outcome));

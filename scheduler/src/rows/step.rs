@@ -5,7 +5,7 @@ use proto::convert::exit;
 use proto::v1;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{Job, Step};
+use scheduler_core::state::job::{Figure, Figures, Job, Step};
 
 use scheduler_core::allocation::NodeShare;
 use scheduler_core::effect::RunKey;
@@ -51,8 +51,37 @@ pub fn row(state: &State, settings: &Settings, job: &Job, step: &Step, partition
         work_dir: text(spec.map(|spec| &*spec.work_dir)),
         container: String::new(),
         sockets: sockets(state, job, step),
+        figures: step.usage.figures.as_deref().map(|found| figures(state, found)),
+        held: step
+            .held
+            .iter()
+            .map(|(node, text)| v1::HeldTo {
+                node: state.node(*node).definition.name.to_string(),
+                text: text.to_string(),
+            })
+            .collect(),
     }
 }
+
+fn figures(state: &State, figures: &Figures) -> v1::Figures {
+    let figure = |figure: Figure| {
+        Some(v1::Figure {
+            most: figure.most,
+            task: figure.task,
+            node: state.node(figure.node).definition.name.to_string(),
+            total: figure.total,
+        })
+    };
+    v1::Figures {
+        rss: figure(figures.rss),
+        virtual_memory: figure(figures.virtual_memory),
+        read: figure(figures.read),
+        written: figure(figures.written),
+        pages: figure(figures.pages),
+        cpu_least: figure(figures.cpu_least),
+    }
+}
+
 /// Where the supervisors of a running step listen on their nodes.
 fn sockets(state: &State, job: &Job, step: &Step) -> Vec<String> {
     if step.end.is_some() {

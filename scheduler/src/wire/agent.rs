@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::gpu::{Gpu, GpuMode};
-use model::id::{JobId, RunNumber, Uid};
+use model::id::{JobId, NodeIdx, RunNumber, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
 use proto::convert::gpu;
@@ -12,7 +12,7 @@ use proto::convert::{Error, LIST_MAX, NAME_MAX, Problem, exit};
 use proto::v1;
 use scheduler_core::effect::RunKey;
 use scheduler_core::input::{OutcomeKind, Registration, Report, RunOutcome};
-use scheduler_core::state::job::Usage;
+use scheduler_core::state::job::{Figure, Figures, Usage};
 use scheduler_core::state::node::{GresDefinition, NodeDefinition, Observed};
 
 /// Of a sentence about what is done for a run.
@@ -186,13 +186,37 @@ fn run_outcome(from: v1::RunOutcome) -> RunOutcome {
     };
     let mut detail = from.detail;
     cut(&mut detail, 4096);
+    let mut held = from.held;
+    cut(&mut held, 1024);
     RunOutcome {
         kind,
         exit: exit::inwards(from.exit),
         ended: Timestamp(from.ended_ms),
         detail: detail.into(),
-        usage: Usage { user_us: from.user_us, system_us: from.system_us, max_rss: from.max_rss_bytes },
+        usage: Usage {
+            user_us: from.user_us,
+            system_us: from.system_us,
+            max_rss: from.max_rss_bytes,
+            figures: from.figures.map(|from| Box::new(figures(&from))),
+        },
         stop_requested: from.stop_requested,
+        held: held.into(),
+    }
+}
+
+/// Without nodes: the core knows whose it is.
+fn figures(from: &v1::Figures) -> Figures {
+    let figure = |from: &Option<v1::Figure>| {
+        let from = from.clone().unwrap_or_default();
+        Figure { most: from.most, task: from.task, node: NodeIdx::default(), total: from.total }
+    };
+    Figures {
+        rss: figure(&from.rss),
+        virtual_memory: figure(&from.virtual_memory),
+        read: figure(&from.read),
+        written: figure(&from.written),
+        pages: figure(&from.pages),
+        cpu_least: figure(&from.cpu_least),
     }
 }
 

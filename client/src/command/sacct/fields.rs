@@ -3,7 +3,7 @@
 use model::job::JobState;
 use model::time::{Span, limit};
 use model::tres::{Tres, mib_text};
-use proto::v1::{ExitStatus, Job, Step};
+use proto::v1::{ExitStatus, Figure, Figures, Job, Step};
 
 use super::super::job;
 use crate::local;
@@ -189,6 +189,47 @@ fn bytes(row: &Row, bytes: u64) -> String {
     }
 }
 
+/// Of a step that somebody looked at while it ran.
+fn figure(
+    row: &Row,
+    of: fn(&Figures) -> Option<&Figure>,
+    text: fn(&Row, &Figure, &Step) -> String,
+) -> String {
+    of_step(row, |step| {
+        let figure = step.figures.as_ref().and_then(of);
+        figure.map_or_else(String::new, |figure| text(row, figure, step))
+    })
+}
+
+fn most(row: &Row, figure: &Figure, _: &Step) -> String {
+    amount(row, figure.most)
+}
+
+fn average(row: &Row, figure: &Figure, step: &Step) -> String {
+    amount(row, figure.total / u64::from(step.num_tasks.max(1)))
+}
+
+fn node_of(_: &Row, figure: &Figure, _: &Step) -> String {
+    figure.node.clone()
+}
+
+fn task_of(_: &Row, figure: &Figure, _: &Step) -> String {
+    figure.task.to_string()
+}
+
+/// Bytes, where none is a figure too.
+fn amount(row: &Row, amount: u64) -> String {
+    if amount == 0 { "0".to_owned() } else { bytes(row, amount) }
+}
+
+/// Largest memory over all tasks: what was seen, else what the kernel kept of the largest process.
+fn rss(row: &Row, text: fn(&Row, &Figure, &Step) -> String, otherwise: fn(&Row, &Step) -> String) -> String {
+    of_step(row, |step| match step.figures.as_ref().and_then(|figures| figures.rss.as_ref()) {
+        Some(figure) if max_rss(step) > 0 => text(row, figure, step),
+        _ => otherwise(row, step),
+    })
+}
+
 fn rare(row: &Row, value: fn(&proto::v1::RareRequest) -> &Option<String>) -> String {
     of_job(row, |job| value(job::rare(job)).clone().unwrap_or_default())
 }
@@ -251,13 +292,19 @@ pub(super) static FIELDS: [Field; 120] = [
         })
     }),
     field("AveCPUFreq", 10, nothing),
-    field("AveDiskRead", 14, nothing),
-    field("AveDiskWrite", 14, nothing),
-    field("AvePages", 10, nothing),
-    field("AveRSS", 10, |row| {
-        of_step(row, |step| bytes(row, max_rss(step) / u64::from(step.num_tasks.max(1))))
+    field("AveDiskRead", 14, |row| figure(row, |figures| figures.read.as_ref(), average)),
+    field("AveDiskWrite", 14, |row| figure(row, |figures| figures.written.as_ref(), average)),
+    field("AvePages", 10, |row| {
+        figure(
+            row,
+            |figures| figures.pages.as_ref(),
+            |_, pages, step| (pages.total / u64::from(step.num_tasks.max(1))).to_string(),
+        )
     }),
-    field("AveVMSize", 10, nothing),
+    field("AveRSS", 10, |row| {
+        rss(row, average, |row, step| bytes(row, max_rss(step) / u64::from(step.num_tasks.max(1))))
+    }),
+    field("AveVMSize", 10, |row| figure(row, |figures| figures.virtual_memory.as_ref(), average)),
     field("BlockID", 16, nothing),
     field("Cluster", 10, |row| row.job.cluster.clone()),
     field("Comment", 14, |row| rare(row, |rare| &rare.comment)),
@@ -302,30 +349,40 @@ pub(super) static FIELDS: [Field; 120] = [
         })
     }),
     field("Licenses", 10, |row| rare(row, |rare| &rare.licenses)),
-    field("MaxDiskRead", 12, nothing),
-    field("MaxDiskReadNode", 15, nothing),
-    field("MaxDiskReadTask", 15, nothing),
-    field("MaxDiskWrite", 12, nothing),
-    field("MaxDiskWriteNode", 16, nothing),
-    field("MaxDiskWriteTask", 16, nothing),
-    field("MaxPages", 8, nothing),
-    field("MaxPagesNode", 12, nothing),
-    field("MaxPagesTask", 14, nothing),
-    field("MaxRSS", 10, |row| of_step(row, |step| bytes(row, max_rss(step)))),
+    field("MaxDiskRead", 12, |row| figure(row, |figures| figures.read.as_ref(), most)),
+    field("MaxDiskReadNode", 15, |row| figure(row, |figures| figures.read.as_ref(), node_of)),
+    field("MaxDiskReadTask", 15, |row| figure(row, |figures| figures.read.as_ref(), task_of)),
+    field("MaxDiskWrite", 12, |row| figure(row, |figures| figures.written.as_ref(), most)),
+    field("MaxDiskWriteNode", 16, |row| figure(row, |figures| figures.written.as_ref(), node_of)),
+    field("MaxDiskWriteTask", 16, |row| figure(row, |figures| figures.written.as_ref(), task_of)),
+    field("MaxPages", 8, |row| {
+        figure(row, |figures| figures.pages.as_ref(), |_, pages, _| pages.most.to_string())
+    }),
+    field("MaxPagesNode", 12, |row| figure(row, |figures| figures.pages.as_ref(), node_of)),
+    field("MaxPagesTask", 14, |row| figure(row, |figures| figures.pages.as_ref(), task_of)),
+    field("MaxRSS", 10, |row| of_step(row, |step| bytes(max_rss(step)))),
     field("MaxRSSNode", 10, |row| {
-        of_step(row, |step| {
+        rss(row, node_of, |_, step| {
             let first = step.allocation.first().filter(|_| max_rss(step) > 0);
             first.map_or_else(String::new, |node| node.node.clone())
         })
     }),
-    field("MaxRSSTask", 10, |row| of_step(row, |step| if max_rss(step) > 0 { "0" } else { "" }.to_owned())),
-    field("MaxVMSize", 10, nothing),
-    field("MaxVMSizeNode", 14, nothing),
-    field("MaxVMSizeTask", 14, nothing),
+    field("MaxRSSTask", 10, |row| {
+        rss(row, task_of, |_, step| if max_rss(step) > 0 { "0" } else { "" }.to_owned())
+    }),
+    field("MaxVMSize", 10, |row| figure(row, |figures| figures.virtual_memory.as_ref(), most)),
+    field("MaxVMSizeNode", 14, |row| figure(row, |figures| figures.virtual_memory.as_ref(), node_of)),
+    field("MaxVMSizeTask", 14, |row| figure(row, |figures| figures.virtual_memory.as_ref(), task_of)),
     field("McsLabel", 10, |row| rare(row, |rare| &rare.mcs_label)),
-    field("MinCPU", 10, nothing),
-    field("MinCPUNode", 10, nothing),
-    field("MinCPUTask", 10, nothing),
+    field("MinCPU", 10, |row| {
+        figure(
+            row,
+            |figures| figures.cpu_least.as_ref(),
+            |_, least, _| clock(i64::try_from(least.most / 1_000_000).unwrap_or(0)),
+        )
+    }),
+    field("MinCPUNode", 10, |row| figure(row, |figures| figures.cpu_least.as_ref(), node_of)),
+    field("MinCPUTask", 10, |row| figure(row, |figures| figures.cpu_least.as_ref(), task_of)),
     field("NCPUS", 10, |row| cpus(row).to_string()),
     field("NNodes", 8, |row| match &row.step {
         Some(step) => step.num_nodes.to_string(),

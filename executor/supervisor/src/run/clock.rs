@@ -6,7 +6,7 @@ use executor_supervisor::frame::{Cause, Frame, Scope};
 use executor_supervisor::spec::Stdio;
 use nix::libc;
 
-use super::{Phase, Run, Stop, Why};
+use super::{Phase, Run, Stop, Why, sample};
 use crate::child;
 use crate::sys::{self, Forked};
 
@@ -40,6 +40,10 @@ impl Run {
                 Phase::Clearing | Phase::Epilogs => {}
                 Phase::Delivering => self.client_left = true,
             }
+        }
+        if due(self.sample_at) {
+            self.sample();
+            self.sample_at = sample::next(&self.spec, now);
         }
         if due(self.first_kill_at()) || due(self.kill_again.map(|(at, _)| at)) {
             self.kill_everything();

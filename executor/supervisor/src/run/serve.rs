@@ -200,6 +200,10 @@ impl Run {
                 self.end_step(Why::Asked(cause), kill_wait_ms, &note);
             }
             Frame::AskUsage => return Frame::Usage(self.usage()),
+            Frame::AskAccount => {
+                self.sample();
+                return Frame::Account(Box::new(self.account()));
+            }
             Frame::Suspend if commands => {
                 if self.stop.is_none() && self.phase == Phase::Running {
                     self.suspend(true);
@@ -216,8 +220,8 @@ impl Run {
     /// What lives now, and what was waited for. A question costs a look into every process; nobody asks for nothing.
     fn usage(&mut self) -> Usage {
         let mut usage = self.tree.usage(&self.helper_pids());
-        self.max_rss_bytes = self.max_rss_bytes.max(usage.rss_bytes);
-        usage.max_rss_bytes = self.max_rss_bytes;
+        self.sample();
+        usage.max_rss_bytes = self.account().rss.most;
         // The kernel's count holds the dead too; without it the dead are those that were waited for.
         match self.tree.cpu_times() {
             Some((user_us, system_us)) => (usage.user_us, usage.system_us) = (user_us, system_us),

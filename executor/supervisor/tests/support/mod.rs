@@ -93,6 +93,9 @@ impl Place {
             cgroup_settings: Vec::new(),
             cgroups_v1: Vec::new(),
             memory_group: Vec::new(),
+            readings: Vec::new(),
+            told: String::new(),
+            sample_ms: 0,
             environment: vec![b"PATH=/usr/bin:/bin".to_vec()],
             tasks: (0..tasks)
                 .map(|rank| Task {

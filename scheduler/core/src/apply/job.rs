@@ -71,11 +71,16 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
         Record::StepUnknown { job, step, node } => {
             touch_step(state, *job, *step, |step| set_stage(step, *node, RunStage::Unknown));
         }
-        Record::StepNodeEnded { job, step, node, exit, usage } => touch_step(state, *job, *step, |step| {
-            set_stage(step, *node, RunStage::Ended);
-            step.exit = highest(step.exit, *exit);
-            step.usage = step.usage.with(*usage);
-        }),
+        Record::StepNodeEnded { job, step, node, exit, usage, held } => {
+            touch_step(state, *job, *step, |step| {
+                set_stage(step, *node, RunStage::Ended);
+                step.exit = highest(step.exit, *exit);
+                step.usage = std::mem::take(&mut step.usage).with(usage.clone());
+                if !held.is_empty() && step.held.iter().all(|(_, known)| known != held) {
+                    step.held.push((*node, held.clone()));
+                }
+            })
+        }
         Record::StepStopping { job, step, cause, by } => touch_step(state, *job, *step, |step| {
             step.stop = Some(*cause);
             step.by = *by;

@@ -99,7 +99,12 @@ impl Call<'_> {
         let (job, step) = (run.job, run.step);
         // What a step that only holds a place was ended by is nothing that it did.
         let exit = if step == StepId::Extern { ExitStatus::SUCCESS } else { outcome.exit };
-        self.emit(Record::StepNodeEnded { job, step, node, exit, usage: outcome.usage });
+        let mut usage = outcome.usage.clone();
+        if let Some(figures) = &mut usage.figures {
+            **figures = figures.on(node);
+        }
+        let held = outcome.held.clone();
+        self.emit(Record::StepNodeEnded { job, step, node, exit, usage, held });
         let active = self.job(job).active().expect("a run with a stage belongs to an active job");
         let part = active.step(step).expect("the run's step exists");
         let over = part.nodes.iter().all(|part| part.stage == RunStage::Ended);

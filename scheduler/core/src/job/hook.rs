@@ -213,6 +213,7 @@ impl Call<'_> {
             by: None,
             stop: None,
             usage: Usage::default(),
+            held: Vec::new(),
         };
         self.emit(Record::StepCreated { job: id, step: Box::new(step) });
     }

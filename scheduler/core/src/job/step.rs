@@ -82,6 +82,7 @@ impl Call<'_> {
             by: None,
             stop: None,
             usage: Usage::default(),
+            held: Vec::new(),
         };
         self.emit(Record::StepCreated { job: id, step: Box::new(record) });
         for node in nodes {

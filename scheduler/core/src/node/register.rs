@@ -285,6 +285,7 @@ fn outcome(kind: OutcomeKind, now: model::time::Timestamp, detail: &str) -> RunO
         ended: now,
         detail: detail.into(),
         usage: Usage::default(),
+        held: "".into(),
         stop_requested: kind == OutcomeKind::Cancelled,
     }
 }

@@ -272,6 +272,7 @@ impl World {
                             ended: self.now,
                             detail: "".into(),
                             usage: Usage::default(),
+                            held: "".into(),
                             stop_requested: true,
                         };
                         let report = Report::Ended(Box::new(outcome));

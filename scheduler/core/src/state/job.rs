@@ -286,10 +286,12 @@ pub struct Step {
     pub stop: Option<StopCause>,
     /// What its ended parts used.
     pub usage: Usage,
+    /// What kernels held its parts to: each text with the first node that said it.
+    pub held: Vec<(NodeIdx, Box<str>)>,
 }
 
 /// What processes used. Sums over nodes, but for the largest resident set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time of user code, microseconds.
     pub user_us: u64,
@@ -297,6 +299,75 @@ pub struct Usage {
     pub system_us: u64,
     /// Largest resident set of a task, bytes.
     pub max_rss: u64,
+    /// Of what was seen while it ran; `None`: nobody looked.
+    pub figures: Option<Box<Figures>>,
+}
+
+/// The most that one task used of something, which task on which node, and what all tasks came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figure {
+    /// The most of one task.
+    pub most: u64,
+    /// Its rank.
+    pub task: u32,
+    /// Its node.
+    pub node: NodeIdx,
+    /// What each task came to, summed.
+    pub total: u64,
+}
+
+impl Figure {
+    /// Of two nodes: the larger one, and both together.
+    fn with(self, other: Self) -> Self {
+        let larger = if other.most > self.most { other } else { self };
+        Self { total: self.total.saturating_add(other.total), ..larger }
+    }
+}
+
+/// What tasks used of each thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Resident memory, bytes.
+    pub rss: Figure,
+    /// Address space, bytes.
+    pub virtual_memory: Figure,
+    /// Read from storage, bytes.
+    pub read: Figure,
+    /// Written to storage, bytes.
+    pub written: Figure,
+    /// Page faults that needed storage.
+    pub pages: Figure,
+    /// The least CPU time of a task, microseconds.
+    pub cpu_least: Figure,
+}
+
+impl Figures {
+    /// Of two nodes.
+    fn with(self, other: Self) -> Self {
+        let least = if other.cpu_least.most < self.cpu_least.most { other } else { self };
+        Self {
+            rss: self.rss.with(other.rss),
+            virtual_memory: self.virtual_memory.with(other.virtual_memory),
+            read: self.read.with(other.read),
+            written: self.written.with(other.written),
+            pages: self.pages.with(other.pages),
+            cpu_least: least.cpu_least,
+        }
+    }
+
+    /// The same, seen on `node`.
+    #[must_use]
+    pub fn on(self, node: NodeIdx) -> Self {
+        let on = |figure: Figure| Figure { node, ..figure };
+        Self {
+            rss: on(self.rss),
+            virtual_memory: on(self.virtual_memory),
+            read: on(self.read),
+            written: on(self.written),
+            pages: on(self.pages),
+            cpu_least: on(self.cpu_least),
+        }
+    }
 }
 
 impl Usage {
@@ -307,6 +378,10 @@ impl Usage {
             user_us: self.user_us.saturating_add(other.user_us),
             system_us: self.system_us.saturating_add(other.system_us),
             max_rss: self.max_rss.max(other.max_rss),
+            figures: match (self.figures, other.figures) {
+                (Some(mine), Some(others)) => Some(Box::new(mine.with(*others))),
+                (mine, others) => mine.or(others),
+            },
         }
     }
 }

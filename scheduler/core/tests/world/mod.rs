@@ -304,7 +304,15 @@ impl World {
 }
 
 pub(crate) fn outcome(kind: OutcomeKind, exit: ExitStatus, ended: Timestamp) -> RunOutcome {
-    RunOutcome { kind, exit, ended, detail: "".into(), usage: Usage::default(), stop_requested: false }
+    RunOutcome {
+        kind,
+        exit,
+        ended,
+        detail: "".into(),
+        usage: Usage::default(),
+        stop_requested: false,
+        held: "".into(),
+    }
 }
 
 pub(crate) fn asker(uid: Uid) -> Asker {

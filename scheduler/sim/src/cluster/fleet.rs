@@ -340,6 +340,7 @@ fn outcome(kind: OutcomeKind, signal: u8, now: i64) -> RunOutcome {
         ended: Timestamp(now),
         detail: "".into(),
         usage: Usage::default(),
+        held: "".into(),
         stop_requested: kind == OutcomeKind::Cancelled,
     }
 }

@@ -373,6 +373,7 @@ impl<'a, W: Watch> Replay<'a, W> {
             ended: self.now,
             detail: "".into(),
             usage: Usage::default(),
+            held: "".into(),
             stop_requested: false,
         };
         self.handle(Input::Report { node, run, report: Report::Ended(Box::new(outcome)) });

@@ -212,13 +212,15 @@ impl Random {
             by: None,
             stop: None,
             usage: Usage::default(),
+            held: Vec::new(),
         };
         self.emit(out, Record::StepCreated { job: id, step: Box::new(step) });
         if self.dice.one_in(2) {
             self.emit(out, Record::StepBegun { job: id, step: step_id, node });
             let exit = ExitStatus::from_code(self.dice.below(3) as i32);
-            let usage = Usage { user_us: 5, system_us: 6, max_rss: 7 };
-            self.emit(out, Record::StepNodeEnded { job: id, step: step_id, node, exit, usage });
+            let usage = Usage { user_us: 5, system_us: 6, max_rss: 7, figures: None };
+            let held = "cpus 0".into();
+            self.emit(out, Record::StepNodeEnded { job: id, step: step_id, node, exit, usage, held });
             let at = self.state.now;
             self.emit(
                 out,
