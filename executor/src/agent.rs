@@ -59,6 +59,8 @@ const HEARTBEAT_FIRST: Duration = Duration::from_secs(10);
 pub struct Fixed {
     /// The node's name.
     pub node: String,
+    /// What no other executor's things are named by.
+    pub mark: String,
     /// What the machine calls itself.
     pub hostname: String,
     /// Folder of srun and the other commands; empty: not known.
@@ -121,6 +123,7 @@ impl Fixed {
     fn context<'a>(&'a self, gpus: &'a Visible) -> launch::Context<'a> {
         launch::Context {
             node: &self.node,
+            mark: &self.mark,
             hostname: &self.hostname,
             commands: &self.commands,
             socket: self.socket.as_deref(),

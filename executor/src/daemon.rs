@@ -113,6 +113,7 @@ pub async fn run(
     let hooks = Hooks::new(around, &supervisor, &spool.place, uid);
     let fixed = Arc::new(Fixed {
         node: identity.node,
+        mark: cgroup::mark_of(&spool.id),
         hostname: hostname.split('.').next().unwrap_or(&hostname).to_owned(),
         commands,
         socket: variables.socket.clone(),

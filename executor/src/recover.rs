@@ -23,6 +23,7 @@ use crate::gpu::Instance;
 use crate::gpu::slices::{Note, Owner, Place, Reconciled};
 use crate::host;
 use crate::key::Key;
+use crate::launch::mpi;
 use crate::launch::spares::SPARE_PREFIX;
 use crate::launch::start::{self, Found};
 use crate::record::{Mark, Record};
@@ -68,6 +69,7 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
         }
     }
     fixed.cgroups.retake(&beginning.held);
+    mpi::sweep(&fixed.node, &fixed.mark, &beginning.held);
     match fixed.gpus.slices() {
         Some(slices) => {
             beginning.slices = slices.reconcile(claims, &beginning.held, same_boot);

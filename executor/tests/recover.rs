@@ -50,6 +50,7 @@ fn place(name: &str) -> Place {
         append: false,
         client_grace_ms: 0,
         sample_ms: 0,
+        mark: "0a".to_owned(),
         mpi_default: executor::launch::mpi::Kind::None,
         pmix: None,
         boot_id: BOOT,

@@ -2,6 +2,7 @@
 //!
 //! One file per promise. Each test has a cluster of its own in a temporary folder; all run side by side.
 
+mod abuse;
 mod backup;
 mod hooks;
 mod input;
@@ -13,6 +14,7 @@ mod mail;
 mod monitoring;
 mod pid_one;
 mod prometheus;
+mod reattach;
 mod record;
 mod restart;
 mod signal;

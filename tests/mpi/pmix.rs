@@ -31,7 +31,7 @@ fn open_mpi_reduces_over_two_executors() {
 
 /// Whether a folder of that name belongs to a run that this cluster has made.
 fn is_of(cluster: &tests::Cluster, name: &str) -> bool {
-    let run = name.splitn(3, '.').nth(2).unwrap_or_default().to_owned();
+    let run = name.splitn(4, '.').nth(3).unwrap_or_default().to_owned();
     cluster
         .run("sacct", &["-nP", "-o", "JobID"])
         .is_ok_and(|ran| ran.stdout.lines().any(|id| run.starts_with(&format!("{id}."))))

@@ -12,6 +12,7 @@ use executor_supervisor::nursery::Fate;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::Spec;
 use executor_supervisor::spec::container::Container;
+use executor_supervisor::spec::mpi::remove_folders;
 use model::id::{Hook, StepId};
 use proto::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -335,6 +336,9 @@ pub(crate) fn conclude_now(fixed: &Fixed, key: Key, status: &str) -> Outcome {
             if let Some(spec) = start::read_spec(&folder) {
                 fixed.cgroups.kill(key);
                 orphans::kill_remains(key, &spec);
+                if let Some(mpi) = &spec.mpi {
+                    remove_folders(&mpi.folder, &|_| false);
+                }
             }
             start::lost(begun_ms, host::now_ms())
         }

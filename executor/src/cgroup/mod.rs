@@ -445,8 +445,13 @@ pub fn hold() -> Result<PathBuf, String> {
 /// The name of an executor's directories: of its node and its spool.
 #[must_use]
 pub fn name_of(node: &str, spool_id: &[u8]) -> String {
-    let short: String = spool_id.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("sluice-{node}-{short}")
+    format!("sluice-{node}-{}", mark_of(spool_id))
+}
+
+/// What no other executor's things are named by: the front of its spool's id.
+#[must_use]
+pub fn mark_of(spool_id: &[u8]) -> String {
+    spool_id.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Kills everything in a directory and removes it. Blocking, at most `patience`.

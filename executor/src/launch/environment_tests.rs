@@ -18,6 +18,7 @@ fn context() -> Context<'static> {
 fn with(gpus: &Visible) -> Context<'_> {
     Context {
         node: "c1",
+        mark: "0a",
         hostname: "host",
         commands: "/opt/bin",
         socket: None,

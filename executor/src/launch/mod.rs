@@ -29,6 +29,8 @@ use user::Account;
 pub struct Context<'a> {
     /// The node's name in the cluster.
     pub node: &'a str,
+    /// What no other executor's things are named by (see `cgroup::mark_of`).
+    pub mark: &'a str,
     /// What the machine calls itself.
     pub hostname: &'a str,
     /// Folder of srun and the other commands; empty: not known.

@@ -2,7 +2,7 @@
 //!
 //! PMI-1 and PMI-2 are the supervisor's own; PMIx is a helper program beside it, where the machine has the library.
 
-use executor_supervisor::spec::mpi::{Mpi, Server};
+use executor_supervisor::spec::mpi::{Mpi, Server, remove_folders};
 use proto::v1;
 
 use super::{Context, Refused};
@@ -78,6 +78,19 @@ pub fn of_step(
         node_index: launch.step_node_index,
         nodes: launch.step_nodes.iter().map(name).collect(),
         places,
-        folder: format!("/tmp/sluice-pmix.{}.{}", context.node, key.folder()).into_bytes(),
+        folder: folder_of(context.node, context.mark, Some(key)).into_bytes(),
     }))
+}
+
+/// How the names of the folders begin that a run's helper makes, or that of any run of this executor.
+fn folder_of(node: &str, mark: &str, key: Option<Key>) -> String {
+    let all = format!("/tmp/sluice-pmix.{node}.{mark}");
+    key.map_or_else(|| all.clone(), |key| format!("{all}.{}", key.folder()))
+}
+
+/// Removes what helpers of lost supervisors have left, but for the runs that are held. Blocking.
+pub fn sweep(node: &str, mark: &str, held: &[Key]) {
+    let begins: Vec<String> = held.iter().map(|key| format!("{}.", key.folder())).collect();
+    let keep = |rest: &str| begins.iter().any(|begin| rest.starts_with(begin));
+    remove_folders(folder_of(node, mark, None).as_bytes(), &keep);
 }

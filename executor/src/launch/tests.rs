@@ -13,6 +13,7 @@ use std::path::Path;
 fn made(step: StepId, launch: &v1::Launch) -> Spec {
     let context = Context {
         node: "c1",
+        mark: "0a",
         hostname: "host",
         commands: "/opt/bin",
         socket: None,

@@ -176,7 +176,7 @@ fn cpu_us(row: &Row, of: fn(&Step) -> u64) -> Span {
 fn max_rss(step: &Step) -> u64 {
     const FIRST_SAMPLE_MS: i64 = 1000;
     let ran = step.end_ms.is_none_or(|end| end - step.start_ms >= FIRST_SAMPLE_MS);
-    if ran { step.max_rss_bytes } else { 0 }
+    if ran || step.figures.is_some() { step.max_rss_bytes } else { 0 }
 }
 
 /// Bytes in the unit asked for, else in KiB or MiB; nothing for nothing.

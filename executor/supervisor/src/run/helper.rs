@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use executor_supervisor::SPEC_FILE;
 use executor_supervisor::frame::{ALL_RANKS, Stream};
-use executor_supervisor::spec::mpi::Server;
+use executor_supervisor::spec::mpi::{Server, remove_folders};
 use nix::libc;
 
 use super::{Run, Why, entry};
@@ -81,11 +81,9 @@ impl Run {
 
     /// Takes away what a helper may have left.
     pub(super) fn clean_up_after_helper(&self) {
-        use std::os::unix::ffi::OsStrExt;
         if let Some(mpi) = self.spec.mpi.as_deref().filter(|mpi| mpi.server != Server::Pmi) {
-            let folder = std::path::Path::new(std::ffi::OsStr::from_bytes(&mpi.folder));
             // It takes it away itself, as a rule.
-            let _ = std::fs::remove_dir_all(folder);
+            remove_folders(&mpi.folder, &|_| false);
         }
     }
 }

@@ -1,5 +1,9 @@
 //! What the tasks of a step are served so that they find each other (`srun --mpi`).
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use crate::wire::{Error, Reader, Writer};
 
 /// Who serves them.
@@ -22,7 +26,7 @@ pub struct Mpi {
     pub nodes: Vec<String>,
     /// The node of each rank, as a place in `nodes`; as many as the step has tasks.
     pub places: Vec<u32>,
-    /// Where a helper may keep files of the step; made by it.
+    /// How the names of the folders begin that a helper makes for files of the step: a dot and more follows.
     pub folder: Vec<u8>,
 }
 
@@ -80,8 +84,45 @@ impl Mpi {
     }
 }
 
+/// Removes the folders that helpers have left, by how their names begin (a path); `keep` is asked about the rest of a name.
+/// Links are not followed: who takes such a name loses nothing but that folder. Cost: a look at each entry of the folder above.
+pub fn remove_folders(begin: &[u8], keep: &dyn Fn(&str) -> bool) {
+    let begin = Path::new(OsStr::from_bytes(begin));
+    let (Some(above), Some(name)) = (begin.parent(), begin.file_name().and_then(OsStr::to_str)) else {
+        return;
+    };
+    for entry in std::fs::read_dir(above).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let Some(rest) = found.to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix('.')) else {
+            continue;
+        };
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !keep(rest) {
+            // Gone meanwhile is as good.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn folders_that_are_left_are_removed_and_others_are_not() {
+        let above = std::env::temp_dir().join(format!("sluice-left-{}", std::process::id()));
+        for name in ["p.n1.7.0.1.55.0", "p.n1.7.1.1.56.0", "p.n10.7.0.1.55.0", "q"] {
+            std::fs::create_dir_all(above.join(name).join("inside")).unwrap();
+        }
+        std::os::unix::fs::symlink(above.join("q"), above.join("p.n1.link")).unwrap();
+        let begin = above.join("p.n1").into_os_string().into_encoded_bytes();
+        super::remove_folders(&begin, &|rest| rest.starts_with("7.1.1."));
+        let mut left: Vec<String> = std::fs::read_dir(&above)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        std::fs::remove_dir_all(&above).unwrap();
+        assert_eq!(left, ["p.n1.7.1.1.56.0", "p.n1.link", "p.n10.7.0.1.55.0", "q"]);
+    }
+
     use super::{Mpi, Server};
 
     #[test]
