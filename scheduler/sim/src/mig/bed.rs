@@ -170,6 +170,7 @@ impl Bed {
             detail: "".into(),
             usage: Usage::default(),
             stop_requested: false,
+            held: "".into(),
         };
         self.handle(Input::Report { node, run, report: Report::Ended(Box::new(outcome)) });
     }
