@@ -49,7 +49,7 @@ impl Place {
     }
 
     /// The neighbour ends well, and the node takes further work.
-    fn is_healthy(self) {
+    fn stays_healthy(self) {
         fs::write(self.cluster.jobs().join("end"), "").unwrap();
         let end = self.cluster.wait_ended(&self.neighbour, "State,ExitCode", SOON).unwrap();
         assert_eq!(end, "COMPLETED|0:0");
@@ -65,7 +65,7 @@ fn a_job_that_forks_without_end_is_held_and_ended() {
     let lacks = place.cluster.ok("sluice", &["node", "n1"]).unwrap();
     if lacks.contains("number of a job's processes is not limited") || lacks.contains("cgroups   none") {
         eprintln!("passed over: {lacks}");
-        return place.is_healthy();
+        return place.stays_healthy();
     }
     // Forks again and again, also when it was refused.
     let bomb = "echo $$ > bomb\nbomb() { while :; do bomb & done; }\nbomb 2>/dev/null\nwait";
@@ -87,7 +87,7 @@ fn a_job_that_forks_without_end_is_held_and_ended() {
     let end = place.cluster.wait_ended(&id, "State", SOON).unwrap();
     assert!(end.starts_with("CANCELLED") || end == "FAILED", "{end}");
     place.gone(&process);
-    place.is_healthy();
+    place.stays_healthy();
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn what_does_not_want_to_end_is_killed() {
     let end = place.cluster.wait_ended(&id, "State", SOON).unwrap();
     assert!(end.starts_with("CANCELLED"), "{end}");
     all.iter().for_each(|process| place.gone(process));
-    place.is_healthy();
+    place.stays_healthy();
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn what_a_script_leaves_behind_ends_with_it() {
     let process = place.process("left");
     assert_eq!(place.cluster.wait_ended(&id, "State,ExitCode", SOON).unwrap(), "FAILED|4:0");
     place.gone(&process);
-    place.is_healthy();
+    place.stays_healthy();
 }
 
 /// A small file system, unmounted when dropped.
@@ -147,7 +147,9 @@ impl Drop for SmallDisk {
 #[test]
 fn a_job_that_fills_its_output_disk_fails_alone() {
     let place = Place::new();
-    let Some(disk) = SmallDisk::mount(&place.cluster.jobs().join("small")) else { return place.is_healthy() };
+    let Some(disk) = SmallDisk::mount(&place.cluster.jobs().join("small")) else {
+        return place.stays_healthy();
+    };
     let output = disk.0.join("out").display().to_string();
     let id = place.submit("cat /dev/zero", &["-o", &output]);
     assert_eq!(place.cluster.wait_ended(&id, "State,ExitCode", SOON).unwrap(), "FAILED|1:0");
@@ -158,7 +160,7 @@ fn a_job_that_fills_its_output_disk_fails_alone() {
     let why = place.cluster.ok("sluice", &["why", &id]).unwrap();
     assert!(why.contains("has ended: COMPLETED"), "{why}");
     drop(disk);
-    place.is_healthy();
+    place.stays_healthy();
 }
 
 #[test]
@@ -177,7 +179,7 @@ fn an_output_path_reaches_what_its_user_may_and_no_more() {
     };
     if !nix::unistd::geteuid().is_root() {
         eprintln!("passed over: only root can run jobs of another user");
-        return place.is_healthy();
+        return place.stays_healthy();
     }
     for output in ["../closed/o-%j", "%u/../../closed/o-%j", "/etc/sluice-o-%j", "small/../../closed/%j/o"] {
         let id = submit(output);
@@ -193,5 +195,5 @@ fn an_output_path_reaches_what_its_user_may_and_no_more() {
     let id = submit("../jobs/dots-%j");
     assert_eq!(place.cluster.wait_ended(&id, "State", SOON).unwrap(), "COMPLETED");
     assert_eq!(fs::read_to_string(place.cluster.jobs().join(format!("dots-{id}"))).unwrap(), "ran\n");
-    place.is_healthy();
+    place.stays_healthy();
 }

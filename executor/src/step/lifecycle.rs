@@ -11,7 +11,6 @@
 //! to be on disk first is an action [`Action::Log`]; what follows from it is the event that comes back
 //! when it is durable. Commands for a supervisor that is not up yet wait in the state.
 
-use executor_supervisor::account::Account;
 use executor_supervisor::frame::Frame;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 
@@ -110,7 +109,7 @@ pub fn never_begun(kind: Kind, detail: &str, now_ms: i64) -> Outcome {
         stop_requested: kind == Kind::Cancelled,
         tasks: Vec::new(),
         detail: detail.to_owned(),
-        account: Account::default(),
+        account: Box::default(),
     }
 }
 

@@ -159,7 +159,7 @@ fn figures(account: &Account) -> Option<v1::Figures> {
         total: 0,
         node: String::new(),
     };
-    (account.virtual_memory.most > 0).then(|| v1::Figures {
+    (account.virtual_memory.most > 0).then_some(v1::Figures {
         rss: Some(rss),
         virtual_memory: Some(virtual_memory),
         read: Some(read),

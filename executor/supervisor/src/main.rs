@@ -35,7 +35,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
-use executor_supervisor::account::Account;
 use executor_supervisor::nursery;
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::Spec;
@@ -142,7 +141,7 @@ fn nothing() -> Outcome {
         stop_requested: false,
         tasks: Vec::new(),
         detail: String::new(),
-        account: Account::default(),
+        account: Box::default(),
     }
 }
 

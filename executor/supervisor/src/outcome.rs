@@ -72,7 +72,7 @@ pub struct Outcome {
     /// A sentence where something could not be done; else empty.
     pub detail: String,
     /// What tasks used of each thing, and what the step was held to.
-    pub account: Account,
+    pub account: Box<Account>,
 }
 
 impl Outcome {
@@ -148,7 +148,7 @@ impl Outcome {
             stop_requested: fields.bool("stop")?,
             tasks: fields.list("tasks", get_exit)?,
             detail: fields.text("detail")?,
-            account: if version > 1 { Account::get(&mut fields)? } else { Account::default() },
+            account: if version > 1 { Box::new(Account::get(&mut fields)?) } else { Box::default() },
         };
         fields.end("outcome")?;
         Ok(outcome)
@@ -181,13 +181,13 @@ mod tests {
             stop_requested: true,
             tasks: vec![Exit { code: 4, signal: 0 }, Exit { code: 0, signal: 9 }],
             detail: "naïve".to_owned(),
-            account: Account {
+            account: Box::new(Account {
                 rss: Figure { most: 9, rank: 1, total: 12 },
                 cpu_least_us: 4,
                 cpu_least_rank: 7,
                 held: "cpus 0-1".to_owned(),
                 ..Account::default()
-            },
+            }),
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_outcome_of_the_first_version_is_read() {
-        let mut bytes = Outcome { account: Account::default(), ..sample() }.encode("7.0.1");
+        let mut bytes = Outcome { account: Box::default(), ..sample() }.encode("7.0.1");
         bytes.truncate(bytes.len() - 8);
         let mut account = Vec::new();
         Account::default().put(&mut crate::wire::Writer(&mut account));
@@ -217,7 +217,7 @@ mod tests {
         let sum = crate::wire::checksum(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         let read = Outcome::decode(&bytes, "7.0.1");
-        assert_eq!(read, Ok(Outcome { account: Account::default(), ..sample() }));
+        assert_eq!(read, Ok(Outcome { account: Box::default(), ..sample() }));
     }
 
     #[test]

@@ -80,8 +80,8 @@ fn compare(reading: &Reading, value: &str) -> Result<String, ()> {
 fn bytes(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
-        _ if bytes % (1 << 20) == 0 => format!("{}M", bytes >> 20),
-        _ if bytes % 1024 == 0 => format!("{}K", bytes >> 10),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}M", bytes >> 20),
+        _ if bytes.is_multiple_of(1024) => format!("{}K", bytes >> 10),
         _ => bytes.to_string(),
     }
 }

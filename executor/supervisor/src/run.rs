@@ -510,7 +510,7 @@ impl Run {
     }
 
     fn outcome(self) -> Outcome {
-        let account = self.account();
+        let account = Box::new(self.account());
         let tasks: Vec<Exit> = self.tasks.iter().map(|task| task.exit.unwrap_or_default()).collect();
         let worst = tasks.iter().copied().max_by_key(|exit| exit.badness()).unwrap_or_default();
         let kind = match self.stop.as_ref().map(|stop| stop.why) {
