@@ -360,7 +360,7 @@ pub(super) static FIELDS: [Field; 120] = [
     }),
     field("MaxPagesNode", 12, |row| figure(row, |figures| figures.pages.as_ref(), node_of)),
     field("MaxPagesTask", 14, |row| figure(row, |figures| figures.pages.as_ref(), task_of)),
-    field("MaxRSS", 10, |row| of_step(row, |step| bytes(max_rss(step)))),
+    field("MaxRSS", 10, |row| of_step(row, |step| bytes(row, max_rss(step)))),
     field("MaxRSSNode", 10, |row| {
         rss(row, node_of, |_, step| {
             let first = step.allocation.first().filter(|_| max_rss(step) > 0);
