@@ -1,7 +1,9 @@
-//! A million finished jobs: what they take of disk and memory, and `sacct` of one day among them.
+//! A million finished jobs: what they take of disk and memory, and `sacct` of a day, a user and a job among them.
 //!
-//! The jobs do not run: their records (submission, start, end, purge) go through the store as a daemon's do, spread over
-//! 300 days, and history, snapshots and index are made of them by the store. Then the real daemon is started on the folder.
+//! The jobs do not run: their records (submission, start, end, purge) go through the store as a daemon's do, ten thousand a
+//! day, and history, snapshots and index are made of them by the store. Then the real daemon is started on the folder, and
+//! `sacct` is run as users run it, its own start included. `SLUICE_HISTORY_JOBS` sets another number of jobs: there are as
+//! many in a day, and fewer days.
 
 use std::fs;
 use std::path::Path;
@@ -31,14 +33,19 @@ use scheduler_core::state::job::Ended;
 
 /// Jobs whose records are in one frame.
 const BATCH: u32 = 128;
-const DAYS: i64 = 300;
+const JOBS_A_DAY: u32 = 10_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// An index that is not made by then never will be.
-const INDEX_WITHIN: Duration = Duration::from_secs(900);
+const INDEX_WITHIN: Duration = Duration::from_secs(1800);
 
 /// All rows of this file.
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
-    let jobs: u32 = if arguments.tiny { 3_000 } else { 1_000_000 };
+    let jobs = match std::env::var("SLUICE_HISTORY_JOBS") {
+        Ok(text) => text.parse().with_context(|| format!("SLUICE_HISTORY_JOBS={text} is no number"))?,
+        Err(_) => 1_000_000,
+    };
+    let (jobs, a_day): (u32, u32) = if arguments.tiny { (3_000, 100) } else { (jobs, JOBS_A_DAY.min(jobs)) };
+    let days = i64::from(jobs / a_day);
     let place = Workplace::new(1, 64, "")?;
     // The daemon itself defines its node and partition.
     let mut scheduler = place.scheduler()?;
@@ -46,40 +53,66 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     report.row("resident memory without any job", scheduler.resident()? as f64 / 1e6, "MB");
     // What it has defined is stored when it ends in order.
     scheduler.stop();
-    let first_ms = now_ms()? - (DAYS + 1) * DAY_MS;
-    fill(&place, report, jobs, first_ms)?;
+    let first_ms = now_ms()? - (days + 1) * DAY_MS;
+    fill(&place, report, (jobs, a_day), first_ms)?;
     let what = format!("{jobs} finished jobs");
-    let (all, index) = (size(&place.state())?, size(&place.state().join("index"))?);
-    report.row(&format!("{what}, disk in all"), all as f64 / 1e6, "MB");
-    report.row(&format!("{what}, of it the index"), index as f64 / 1e6, "MB");
+    let state = place.state();
+    report.row(&format!("{what}, disk in all"), size(&state, "")? as f64 / 1e6, "MB");
+    for part in ["history-", "index", "journal-", "snapshot-", "bodies-"] {
+        let label = format!("{what}, of it {}", part.trim_end_matches('-'));
+        report.row(&label, size(&state, part)? as f64 / 1e6, "MB");
+    }
     let mut scheduler = place.scheduler()?;
     place.wait_socket(&mut scheduler)?;
+    report.row(&format!("{what}, resident memory after the start"), scheduler.resident()? as f64 / 1e6, "MB");
     let runs = if arguments.tiny { 1 } else { 9 };
-    let (mut spans, mut lines) = (Vec::new(), 0);
-    for run in 0..runs {
-        let day = first_ms + (DAYS / 2 + run) * DAY_MS;
-        let begin = Instant::now();
-        let out = place
-            .command("sacct")
-            .args(["-a", "-X", "-n", "-P", "-o", "JobID,User,State,Elapsed"])
-            .args(["-S", &local(day)?, "-E", &local(day + DAY_MS)?])
-            .output()
-            .context("run sacct")?;
-        spans.push(begin.elapsed());
-        ensure!(out.status.success(), "sacct: {}", String::from_utf8_lossy(&out.stderr));
-        lines = out.stdout.split(|byte| *byte == b'\n').count() - 1;
-        let expected = jobs as usize / DAYS as usize;
-        ensure!((expected..=expected + 2).contains(&lines), "sacct shows {lines} jobs of {expected}");
+    let day_of = |run: i64| first_ms + (days / 2 + run) % days * DAY_MS;
+    let window = |from: i64, to: i64| -> Result<Vec<String>> {
+        Ok(vec!["-S".to_owned(), local(from)?, "-E".to_owned(), local(to)?])
+    };
+    let of_day = |run: i64| window(day_of(run), day_of(run) + DAY_MS - 1);
+    // Among the jobs of fifty users, each job's number tells whose it is.
+    let (a_users, an_hours) = (a_day as usize / 50, a_day as usize / 24);
+    let all = |mut words: Vec<String>| {
+        words.push("-a".to_owned());
+        words
+    };
+    let users = |mut words: Vec<String>| {
+        words.extend(["-u".to_owned(), "1007".to_owned()]);
+        words
+    };
+    let cases: [(&str, usize, &dyn Fn(i64) -> Result<Vec<String>>); 4] = [
+        ("a day", a_day as usize, &|run| Ok(all(of_day(run)?))),
+        ("a user's day", a_users, &|run| Ok(users(of_day(run)?))),
+        ("a job", 1, &|run| Ok(vec!["-j".to_owned(), (i64::from(jobs) / 2 + run).to_string()])),
+        ("the newest hour", an_hours, &|_| {
+            let end = first_ms + days * DAY_MS;
+            Ok(all(window(end - DAY_MS / 24, end)?))
+        }),
+    ];
+    for (name, expected, words) in cases {
+        let (mut spans, mut lines) = (Vec::new(), 0);
+        for run in 0..runs {
+            let mut command = place.command("sacct");
+            command.args(["-X", "-n", "-P", "-o", "JobID,User,State,Elapsed"]).args(words(run)?);
+            let begin = Instant::now();
+            let out = command.output().context("run sacct")?;
+            spans.push(begin.elapsed());
+            ensure!(out.status.success(), "sacct: {}", String::from_utf8_lossy(&out.stderr));
+            lines = out.stdout.split(|byte| *byte == b'\n').count() - 1;
+            // Jobs that ran over an end of the window belong to it too.
+            let most = expected + 2 + expected / 10;
+            ensure!((expected..=most).contains(&lines), "sacct of {name} shows {lines} jobs of {expected}");
+        }
+        report.spread(&format!("sacct of {name} ({lines} jobs) among {what}"), Spread::of(spans));
     }
-    let day = format!("sacct of one day ({lines} jobs) among {what}");
-    report.spread(&day, Spread::of(spans));
-    report.row(&format!("{what}, resident memory"), scheduler.resident()? as f64 / 1e6, "MB");
+    report.row(&format!("{what}, resident memory after it"), scheduler.resident()? as f64 / 1e6, "MB");
     scheduler.kill();
     Ok(())
 }
 
 /// Puts the jobs into the history, and waits until they are in the index.
-fn fill(place: &Workplace, report: &mut Report, jobs: u32, first_ms: i64) -> Result<()> {
+fn fill(place: &Workplace, report: &mut Report, (jobs, a_day): (u32, u32), first_ms: i64) -> Result<()> {
     let directory = Directory::default();
     let configuration = Configuration::load(Some(place.folder().join("slurm.conf")))
         .map_err(|errors| anyhow::anyhow!(errors.join("\n")))?;
@@ -89,7 +122,7 @@ fn fill(place: &Workplace, report: &mut Report, jobs: u32, first_ms: i64) -> Res
     let mut maker = |state: &_, job: &_| history_row(state, &conf, &directory, job);
     let Opened { mut state, store, .. } = Store::open(disk, settings, &mut maker)?;
     let begin = Instant::now();
-    let step_ms = DAYS * DAY_MS / i64::from(jobs);
+    let step_ms = DAY_MS / i64::from(a_day);
     let history = Arc::clone(store.history());
     for from in (1..=jobs).step_by(BATCH as usize) {
         let ids = from..=jobs.min(from + BATCH - 1);
@@ -184,14 +217,17 @@ fn local(ms: i64) -> Result<String> {
     Ok(String::from_utf8(out.context("run date")?.stdout).context("a date")?.trim().to_owned())
 }
 
-/// Bytes that a folder's files take on the disk.
-fn size(folder: &Path) -> Result<u64> {
+/// Bytes that a folder's files take on the disk: those whose names begin so, and folders whole.
+fn size(folder: &Path, begins: &str) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let entry = entry.context("list a folder")?;
+        if !entry.file_name().to_string_lossy().starts_with(begins) {
+            continue;
+        }
         let facts = entry.metadata().context("look at a file")?;
-        bytes += if facts.is_dir() { size(&entry.path())? } else { facts.blocks() * 512 };
+        bytes += if facts.is_dir() { size(&entry.path(), "")? } else { facts.blocks() * 512 };
     }
     Ok(bytes)
 }

@@ -12,6 +12,9 @@ use std::time::Duration;
 use model::place::{self, DEFAULT_CONF, Place, cluster_name};
 use tonic::transport::{Channel, Endpoint};
 
+/// What the scheduler may send before it is told that it was read, bytes: a long listing does not wait for each 64 KiB.
+const ANSWER_WINDOW: u32 = 4 << 20;
+
 /// What `sluice --conf FILE` named; it counts before the environment.
 static NAMED: OnceLock<PathBuf> = OnceLock::new();
 
@@ -89,7 +92,9 @@ pub(crate) async fn dial(sockets: &[String]) -> Result<Channel, String> {
     let mut said = String::from("no socket to try");
     for socket in sockets {
         let endpoint = match Endpoint::from_shared(format!("unix://{socket}")) {
-            Ok(endpoint) => endpoint,
+            Ok(endpoint) => endpoint
+                .initial_stream_window_size(ANSWER_WINDOW)
+                .initial_connection_window_size(ANSWER_WINDOW),
             Err(error) => {
                 said = error.to_string();
                 continue;

@@ -39,6 +39,8 @@ use crate::{spool, uplink};
 
 /// Messages from the scheduler that may wait for the agent.
 const SIGNAL_QUEUE: usize = 1024;
+/// Most bytes of a socket's path.
+const SOCKET_PATH_MAX: usize = 107;
 /// How long a step lives without its client.
 const CLIENT_GRACE_MS: u64 = 60_000;
 
@@ -65,6 +67,18 @@ pub async fn run(
     let supervisor = supervisor_path(&arguments)?;
     // Files of ours are closed to others where that is not said otherwise.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    if let Some(long) = identity.sockets.iter().find(|path| path.len() > SOCKET_PATH_MAX) {
+        return Err(anyhow!(
+            "the socket's path has {} letters and the kernel takes {SOCKET_PATH_MAX}: {long}\n  \
+             name a shorter one: SLUICE_SOCKET, or a shorter ClusterName",
+            long.len()
+        ));
+    }
+    let network_accepted =
+        conf_path.as_deref().map(read_own).transpose()?.unwrap_or_default().state_on_network;
+    for line in spool::survey(&identity.state, &identity.node, network_accepted)? {
+        tracing::warn!(node = identity.node, "{line}");
+    }
     let spool = spool::open(&identity.state, &identity.node)?;
     let (cgroups, mut facts, gpus) = facts(&arguments, &variables, &identity, named, &spool.id)?;
     let attested = attest::attest(&cgroups, &supervisor, &spool.run_root).await;
@@ -226,7 +240,18 @@ fn read_conf(path: &Path) -> anyhow::Result<SlurmConf> {
     Ok(conf)
 }
 
-/// `gres.conf` stands beside `slurm.conf`.
+/// `sluice.conf` stands beside `slurm.conf`.
+fn read_own(conf: &Path) -> anyhow::Result<OwnConf> {
+    let path = conf.with_file_name(own::FILE_NAME);
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(OwnConf::default()) };
+    let mut read = |included: &Path| read_text(included);
+    OwnConf::parse(&text, &path, &mut read).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is refused\n{}", lines.join("\n"))
+    })
+}
+
+/// `gres.conf` stands there too.
 fn read_gres(conf: &Path) -> anyhow::Result<Option<GresConf>> {
     let path = conf.with_file_name("gres.conf");
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use executor_supervisor::outcome::Outcome;
+use journal::ground::{self, Unfit, Wanted};
 use journal::{FileDisk, Journal, Kind, Log, Options, Sequence};
 
 use crate::gpu::Instance;
@@ -54,6 +55,15 @@ pub enum Error {
         pid: Option<u32>,
         /// The spool.
         path: PathBuf,
+    },
+    /// Its disk.
+    #[error("the file system of {} is full\n  make room there; what is stored is whole", path.display())]
+    Full {
+        /// The spool.
+        path: PathBuf,
+        /// What could not be done.
+        #[source]
+        source: journal::Error,
     },
     /// The journal.
     #[error("the journal in {} cannot be used", path.display())]
@@ -154,6 +164,15 @@ fn fault(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
     move |source| Error::Io { operation, path, source }
 }
 
+/// Looks at the place of one node's spool before anything is made; answers what the administrator should know.
+///
+/// # Errors
+/// It must not be used; the sentence says what mends it.
+pub fn survey(state: &Path, node: &str, network_accepted: bool) -> Result<Vec<String>, Unfit> {
+    let spool = state.join(format!("executor-{node}")).join("spool");
+    ground::survey(&spool, Wanted { room: 2 * SEGMENT_BYTES, network_accepted })
+}
+
 /// Opens the state of one node's executor, making what is missing.
 ///
 /// # Errors
@@ -168,6 +187,7 @@ pub fn open(state: &Path, node: &str) -> Result<Spool, Error> {
         Options { segment_bytes: SEGMENT_BYTES, essential_bytes: ESSENTIAL_BYTES, ..Options::default() };
     let journal = Journal::open(Arc::new(disk), options).map_err(|error| match error {
         journal::Error::Locked { pid } => Error::Owned { pid, path: spool.clone() },
+        source if source.is_full() => Error::Full { path: spool.clone(), source },
         source => Error::Journal { path: spool.clone(), source },
     })?;
     let id = spool_id(&spool, journal.recovery().created)?;

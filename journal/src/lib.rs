@@ -25,6 +25,7 @@ mod error;
 mod file_disk;
 mod frame;
 mod frame_file;
+pub mod ground;
 mod ids;
 mod journal;
 mod log;

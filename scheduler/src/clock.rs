@@ -24,6 +24,12 @@ pub fn wall() -> Timestamp {
     }
 }
 
+/// The same with a test's milliseconds added.
+#[must_use]
+pub(crate) fn wall_with(skew: Option<&'static AtomicI64>) -> Timestamp {
+    wall().saturating_add(Span(skew.map_or(0, |skew| skew.load(Ordering::SeqCst))))
+}
+
 /// Name of the anchor in the state folder.
 const ANCHOR: &str = "clock";
 
@@ -61,8 +67,7 @@ impl Clock {
     }
 
     fn wall(&self) -> Timestamp {
-        let skew = self.skew.map_or(0, |skew| skew.load(Ordering::SeqCst));
-        wall().saturating_add(Span(skew))
+        wall_with(self.skew)
     }
 
     /// The present.

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use journal::ground::{self, Wanted};
 use model::id::Epoch;
+use model::time::{Span, Timestamp};
 use service::log::Log;
 use service::pages;
 
@@ -33,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::rpc;
 use crate::rpc::socket::{self, Bound};
 use crate::rpc::{Api, server};
-use crate::settings::{Configuration, dynamic};
+use crate::settings::{Configuration, Loaded, dynamic};
 use crate::shelf::Shelf;
 use crate::shutdown::Shutdown;
 use crate::store::{self, Report};
@@ -64,9 +66,39 @@ pub struct Options {
     pub clock_skew: Option<&'static AtomicI64>,
 }
 
+/// Room without which a new state cannot begin, bytes.
+const ROOM_TO_BEGIN: u64 = 8 << 20;
+/// 2025-01-01, ms: no release of this program is older.
+const OLDEST_CLOCK: Timestamp = Timestamp(1_735_689_600_000);
+/// The wall clock may be so far behind the state without a word: it was set, or the machine slept.
+const CLOCK_BEHIND: Span = Span::from_secs(24 * 60 * 60);
+
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The folder of the state.
+    #[error(transparent)]
+    Ground(#[from] ground::Unfit),
+    /// The disk of the state.
+    #[error(
+        "the file system of {folder} is full\n  make room there; what is stored is whole, and nothing of it was lost"
+    )]
+    Full {
+        /// The folder of the state.
+        folder: PathBuf,
+        /// What could not be done.
+        #[source]
+        source: Box<store::Error>,
+    },
+    /// The wall clock.
+    #[error(
+        "the clock of this machine is wrong: it says {} s since 1970, which is before this program was made\n  \
+         set it (date -s, or time synchronisation), then start again", wall.0 / 1000
+    )]
+    Clock {
+        /// What it says.
+        wall: Timestamp,
+    },
     /// The state.
     #[error("the state in {folder} cannot be opened")]
     State {
@@ -167,17 +199,40 @@ impl Daemon {
         } = options;
         let record =
             |path: PathBuf| Recorder::create(&path).map_err(|source| Error::Recording { path, source });
+        // First what can refuse the start without having made anything.
+        socket::check(&socket)?;
+        let wall = clock::wall_with(clock_skew);
+        if wall < OLDEST_CLOCK {
+            return Err(Error::Clock { wall });
+        }
+        if disk.is_none() {
+            let network_accepted = configuration.current().network_accepted;
+            for line in ground::survey(&folder, Wanted { room: ROOM_TO_BEGIN, network_accepted })? {
+                tracing::warn!("{line}");
+            }
+        }
         let recorder = record_inputs.map(record).transpose()?;
         let configuration = Arc::new(configuration);
         let directory = Arc::new(Directory::default());
         let keeping = Keeping { folder, compactor, snapshot_after, disk };
-        let opened = keeper::open(&keeping, Epoch(0), &configuration.current().settings, &directory)
-            .map_err(|source| Error::State { folder: keeping.folder.clone(), source: Box::new(source) })?;
+        let Loaded { settings, history, .. } = configuration.current();
+        let opened =
+            keeper::open(&keeping, Epoch(0), (&settings, history), &directory).map_err(|source| {
+                let (full, folder, source) = (source.is_full(), keeping.folder.clone(), Box::new(source));
+                if full { Error::Full { folder, source } } else { Error::State { folder, source } }
+            })?;
         crash::point(Point::Recovered);
         let clock = Clock::of(&keeping.folder, opened.state.now, clock_skew);
+        let behind = opened.state.now.saturating_add(opened.state.wall_ahead).since(wall);
+        if behind > CLOCK_BEHIND {
+            tracing::warn!(
+                hours = behind.0 / 3_600_000,
+                "the clock of this machine is behind what the state saw last; jobs keep their limits, but dates will be wrong"
+            );
+        }
         let store::Opened { state, store, report: found } = opened;
         tell(&found);
-        let settings = dynamic::with_known(&configuration.current().settings, &state);
+        let settings = dynamic::with_known(&settings, &state);
         let views = Arc::new(Views::new(state, settings, directory, clock));
         let metrics_port = configuration.current().metrics_port;
         let figures = metrics_port.map(listen_for_figures).transpose()?;

@@ -87,5 +87,7 @@ pub fn collect_bodies(shelf: &Shelf, views: &Views) -> Result<Collected, Error> 
         }
         next = jobs.next().map(|(id, _)| *id);
     }
+    // After the jobs: one that left the views meanwhile has its row.
+    shelf.history().wanted_bodies().iter().for_each(|hash| collection.keep(hash));
     collection.finish()
 }

@@ -12,15 +12,15 @@ use crate::store::{restore, show};
 /// What is printed where the words make no sense.
 const USAGE: &str = "\
 Usage: sluice restore FILE [--state DIR] [--conf slurm.conf] [--release]
-       sluice journal check [--state DIR] [--conf slurm.conf]
-       sluice journal show [--from FRAME] [--to FRAME] [--state DIR] [--conf slurm.conf]
+       sluice journal check [DIR] [--state DIR] [--conf slurm.conf]
+       sluice journal show [DIR] [--from FRAME] [--to FRAME] [--state DIR] [--conf slurm.conf]
 
 restore makes the scheduler's state anew from a backup (sluice backup FILE). The place must be empty. Job ids
 and runs that may have been used since the backup are passed over; waiting jobs are held by the administrator,
 because they may have run since (--release: they are not); what executors run that the backup does not know is
 left alone and shown by \"sluice node\".
 journal check reads everything in the scheduler's state and says what is there; show prints frames and records.
-Both may be used beside a running scheduler.
+Both may be used beside a running scheduler. DIR is the folder of the state, or the scheduler's own folder in it.
 ";
 
 /// What the words ask for.
@@ -66,6 +66,28 @@ impl Asked {
         Ok(asked)
     }
 
+    /// The scheduler's own folder, in which there is a state: the one that is named, or that of [`folder`](Self::folder).
+    fn existing(&self, named: Option<&str>) -> Result<PathBuf, String> {
+        let place = match named {
+            Some(named) => PathBuf::from(named),
+            None => self.folder()?,
+        };
+        let holds = |folder: &Path| folder.join("identity").exists();
+        if let Some(folder) =
+            [place.clone(), place.join("scheduler")].into_iter().find(|folder| holds(folder))
+        {
+            return Ok(folder);
+        }
+        Err(match std::fs::metadata(&place) {
+            Err(error) => format!("there is no state in {}: {error}", place.display()),
+            Ok(facts) if !facts.is_dir() => format!("{} is a file and no folder of a state", place.display()),
+            Ok(_) => format!(
+                "there is no scheduler's state in {}: neither it nor its folder scheduler has a file identity",
+                place.display()
+            ),
+        })
+    }
+
     /// The scheduler's own folder.
     fn folder(&self) -> Result<PathBuf, String> {
         let environment = Environment::read();
@@ -94,13 +116,15 @@ pub fn run(command: &str, words: impl Iterator<Item = String>) -> u8 {
     let operands: Vec<&str> = asked.operands.iter().map(String::as_str).collect();
     let done = match (command, &operands[..]) {
         ("restore", [file]) => restored(&asked, Path::new(file)),
-        ("journal", ["check"]) => asked
-            .folder()
+        ("journal", ["check", named @ ..]) if named.len() < 2 => asked
+            .existing(named.first().copied())
             .and_then(|folder| show::check(&folder, &mut |line| print(&line)).map_err(|error| chain(&error))),
-        ("journal", ["show"]) => asked.folder().and_then(|folder| {
-            let range = (asked.from.unwrap_or(0), asked.to.unwrap_or(u64::MAX));
-            show::show(&folder, range, &mut |line| print(&line)).map_err(|error| chain(&error))
-        }),
+        ("journal", ["show", named @ ..]) if named.len() < 2 => {
+            asked.existing(named.first().copied()).and_then(|folder| {
+                let range = (asked.from.unwrap_or(0), asked.to.unwrap_or(u64::MAX));
+                show::show(&folder, range, &mut |line| print(&line)).map_err(|error| chain(&error))
+            })
+        }
         _ => return misused("the words make no sense"),
     };
     match done {
@@ -153,6 +177,21 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_without_a_state_is_named() {
+        let place = std::env::temp_dir().join(format!("sluice-offline-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("deep/scheduler")).unwrap();
+        std::fs::write(place.join("deep/scheduler/identity"), "").unwrap();
+        let asked = Asked::default();
+        let find = |path: &Path| asked.existing(path.to_str());
+        assert_eq!(find(&place.join("deep")), Ok(place.join("deep/scheduler")));
+        assert_eq!(find(&place.join("deep/scheduler")), Ok(place.join("deep/scheduler")));
+        assert!(find(&place).unwrap_err().contains("neither it nor its folder scheduler"));
+        assert!(find(&place.join("nosuch")).unwrap_err().contains("No such file"));
+        assert!(find(&place.join("deep/scheduler/identity")).unwrap_err().contains("is a file"));
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 
     #[test]
     fn words_are_read() {

@@ -15,9 +15,12 @@ mod monitoring;
 mod pid_one;
 mod prometheus;
 mod reattach;
+mod reboot;
 mod record;
 mod restart;
+mod secret;
 mod signal;
+mod start;
 mod steps;
 mod survival;
 

@@ -138,6 +138,49 @@ pub(crate) fn lost_spool(cluster: &mut Cluster, node: &str, outcome: &mut Outcom
     Ok(())
 }
 
+/// Acknowledged submits that an executor's full disk lasts for: enough that the node is given several of them.
+const WHILE_FULL: u64 = 20;
+
+/// An executor's disk is full while jobs are sent to it, and half of the time it is killed and started on it; then there is
+/// space again. What runs goes on to its end, what could not be begun is begun later, here or elsewhere.
+pub(crate) fn full_executor(
+    cluster: &mut Cluster,
+    disk: &SmallDisk,
+    node: &str,
+    submitter: &Submitter,
+    random: &mut Random,
+) -> Result<()> {
+    let wanted = submitter.acknowledged() + WHILE_FULL;
+    let filler = disk.fill()?;
+    wait_for("submits while an executor's disk is full", Duration::from_secs(120), || {
+        submitter.acknowledged() >= wanted
+    })
+    .with_context(|| cluster.last_words())?;
+    if random.below(2) == 0 {
+        cluster.executor(node).with_context(|| format!("an executor of {node} runs"))?.kill();
+        cluster.start_executor(node, &[])?;
+        // A random instant of its start.
+        thread::sleep(Duration::from_millis(random.below(400)));
+    }
+    drop(filler);
+    // It may have given up for want of space.
+    if cluster.executor(node).is_some_and(|daemon| daemon.ended().is_some()) {
+        cluster.start_executor(node, &[])?;
+    }
+    // What could not be begun there has drained it; as long as reports of that come in, it is drained again.
+    let ready = || {
+        let ran = cluster.run("sinfo", &["-h", "-n", node, "-o", "%T"]);
+        let state = ran.map(|ran| ran.stdout).unwrap_or_default();
+        if state.starts_with("drain") {
+            let name = format!("NodeName={node}");
+            return cluster.run("scontrol", &["update", &name, "State=RESUME"]).is_err();
+        }
+        ["idle", "mixed", "allocated", "completing"].contains(&state.as_str())
+    };
+    wait_for("the node to take jobs again", Duration::from_secs(60), ready)
+        .with_context(|| format!("{:?}\n{}", cluster.run("sinfo", &["-R"]), cluster.last_words()))
+}
+
 /// The scheduler's disk is full until a submit is refused, and half of the time the scheduler is killed and started
 /// on it; then there is space again.
 pub(crate) fn full_disk(

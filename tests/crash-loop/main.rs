@@ -7,7 +7,7 @@
 //!
 //! Killed with SIGKILL at random instants: the scheduler, an executor, a supervisor, scheduler and executors at once;
 //! and at named points, where a daemon ends itself when it gets there (`SLUICE_CRASH_AT`), each of them in turn. An
-//! executor loses its spool; the scheduler's disk is full for a while. The scheduler makes snapshots and history
+//! executor loses its spool; the scheduler's disk, or an executor's, is full for a while. The scheduler makes snapshots and history
 //! files every few hundred jobs and forgets finished jobs soon, so that all of that happens meanwhile.
 //!
 //! usage: crash-loop [--kills N] [--seed N]
@@ -59,10 +59,13 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let (kills, seed) = parse()?;
     println!("seed {seed}");
-    let disk = SmallDisk::mount()?;
+    disk::own_mounts()?;
+    let disk = SmallDisk::mount(disk::FOR_SCHEDULER)?;
+    let node_disk = SmallDisk::mount(disk::FOR_EXECUTOR)?;
     let conf = Conf::declared(2, 32, "AuthInfo=cred_expire=1\nMinJobAge=10");
     let mut cluster = Cluster::prepare(&conf)?;
-    disk.give_to(&cluster)?;
+    disk.give_to(&cluster, "scheduler")?;
+    node_disk.give_to(&cluster, NODES[1])?;
     cluster.set_scheduler_arguments(&["--snapshot-after", SNAPSHOT_AFTER]);
     cluster.start_all(&NODES)?;
     let mut submitter = Submitter::start(&cluster, seed)?;
@@ -83,7 +86,9 @@ fn run() -> Result<()> {
             74..77 => {
                 faults::lost_spool(&mut cluster, NODES[1], &mut outcome).map(|()| "lost spool".to_owned())
             }
-            77..79 => faults::full_disk(&mut cluster, &disk, &submitter, &mut random)
+            77..79 => faults::full_executor(&mut cluster, &node_disk, NODES[1], &submitter, &mut random)
+                .map(|()| "full executor disk".to_owned()),
+            79..81 => faults::full_disk(&mut cluster, &disk, &submitter, &mut random)
                 .map(|()| "full disk".to_owned()),
             _ => faults::at_point(&mut cluster, points.next().expect("a cycle never ends"), &mut random),
         }

@@ -60,10 +60,36 @@ pub(super) fn hands(fixed: &Arc<Fixed>, beside: &mpsc::Sender<Beside>) -> std::i
                 crash::point(Point::AfterSpawn);
                 Event::Started { begun_ms: host::now_ms() }
             }
-            Err(detail) => failed(&detail),
+            Err(Trouble::Launch(detail)) => failed(&detail),
+            Err(Trouble::Node(detail)) => {
+                tracing::error!(run = %key, detail, "nothing can be started on this node");
+                Event::Gone(lifecycle::never_begun(Kind::NodeUnable, &detail, host::now_ms()))
+            }
         };
         let _ = said.blocking_send(Beside::Run(key, event));
     })
+}
+
+/// Why a supervisor was not started.
+enum Trouble {
+    /// What this launch asks for.
+    Launch(String),
+    /// The node's own disk: no launch would do better.
+    Node(String),
+}
+
+impl From<String> for Trouble {
+    fn from(detail: String) -> Self {
+        Self::Launch(detail)
+    }
+}
+
+/// Whether it is the disk that refuses, whatever was asked of it.
+fn is_disks(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    const EIO: i32 = nix::errno::Errno::EIO as i32;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
+        || error.raw_os_error() == Some(EIO)
 }
 
 /// What a supervisor left behind. The usual case is one small file, read from memory.
@@ -74,6 +100,11 @@ fn ended(fixed: &Fixed, key: Key, fate: Fate) -> Beside {
     }
     match start::examine(&fixed.folder(key), key) {
         start::Found::Outcome(outcome) => Beside::Run(key, Event::Gone(outcome)),
+        start::Found::Nothing if fate == Fate::Exited(executor_supervisor::CANNOT_WRITE) => {
+            let detail = format!("a file of the run cannot be written in {}", fixed.run_root.display());
+            tracing::error!(run = %key, detail, "nothing can be started on this node");
+            Beside::Run(key, Event::Gone(lifecycle::never_begun(Kind::NodeUnable, &detail, host::now_ms())))
+        }
         _ => Beside::Unclear(key, format!("{fate:?}")),
     }
 }
@@ -247,7 +278,7 @@ fn start_supervisor(
     key: Key,
     launch: &v1::Launch,
     container: Option<Box<Container>>,
-) -> Result<(), String> {
+) -> Result<(), Trouble> {
     let folder = fixed.folder(key);
     if key.step == StepId::Hook(Hook::Epilog) {
         let spec = fixed.hooks.epilog(key, launch, &fixed.node)?;
@@ -299,21 +330,22 @@ fn start_in(
     key: Key,
     spec: &Spec,
     script: Option<&[u8]>,
-) -> Result<(), String> {
+) -> Result<(), Trouble> {
     let folder = fixed.folder(key);
-    let lock = start::prepare(&fixed.run_root, key, spec, script, fixed.uid == 0, &fixed.spares)
-        .map_err(|error| format!("cannot make the run folder {}: {error}", folder.display()))?;
-    nursery
-        .hand(key, &folder, &lock, 1)
-        .map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))
+    let lock = start::prepare(&fixed.run_root, key, spec, script, fixed.uid == 0, &fixed.spares);
+    let lock = lock.map_err(|error| {
+        let detail = format!("cannot make the run folder {}: {error}", folder.display());
+        if is_disks(&error) { Trouble::Node(detail) } else { Trouble::Launch(detail) }
+    })?;
+    let handed = nursery.hand(key, &folder, &lock, 1);
+    Ok(handed.map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))?)
 }
 
 /// The same for a run whose folder is there.
-fn hand_again(fixed: &Fixed, nursery: &Nursery, key: Key, attempt: u32) -> Result<(), String> {
+fn hand_again(fixed: &Fixed, nursery: &Nursery, key: Key, attempt: u32) -> Result<(), Trouble> {
     let folder = fixed.folder(key);
-    start::reopen(&folder)
-        .and_then(|lock| nursery.hand(key, &folder, &lock, attempt))
-        .map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))
+    let handed = start::reopen(&folder).and_then(|lock| nursery.hand(key, &folder, &lock, attempt));
+    Ok(handed.map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))?)
 }
 
 /// How a run that nobody holds any more ended. What a lost supervisor left is killed first.

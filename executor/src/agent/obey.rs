@@ -188,6 +188,7 @@ impl Agent {
     }
 
     pub(super) fn launch(&mut self, key: Key, launch: v1::Launch) {
+        let mut kind = Kind::LaunchFailed;
         let refusal = if self.runs.is_stale(key) {
             Some("a later run of this job is known here".to_owned())
         } else if self.runs.is_known(key) {
@@ -198,6 +199,7 @@ impl Agent {
                 self.fixed.node, self.fixed.uid, launch.uid
             ))
         } else if !self.logbook.has_room() {
+            kind = Kind::NodeUnable;
             Some(format!("node {} has no disk space left to log a start", self.fixed.node))
         } else {
             let claimed = self.claim(key, &launch);
@@ -212,7 +214,7 @@ impl Agent {
                 self.fixed.figures.launch_failures.one();
                 let (node, why) = (&self.fixed.node, &detail);
                 tracing::error!(job = key.job_id, run = %key, node, why, "a run could not be started");
-                let outcome = lifecycle::never_begun(Kind::LaunchFailed, &detail, host::now_ms());
+                let outcome = lifecycle::never_begun(kind, &detail, host::now_ms());
                 self.send(Up::Report(table::report_of(key, &State::Ended(outcome))));
             }
         }

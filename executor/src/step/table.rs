@@ -126,6 +126,7 @@ pub fn outcome_message(outcome: &Outcome) -> v1::RunOutcome {
         Kind::Lost => v1::OutcomeKind::OutcomeLost,
         Kind::OutOfMemory => v1::OutcomeKind::OutcomeOutOfMemory,
         Kind::PrologFailed => v1::OutcomeKind::OutcomePrologFailed,
+        Kind::NodeUnable => v1::OutcomeKind::OutcomeNodeUnable,
     };
     let status = |exit: &Exit| v1::ExitStatus { code: exit.code, signal: exit.signal };
     v1::RunOutcome {

@@ -22,6 +22,8 @@ pub use wire::Error;
 pub const SPEC_FILE: &str = "spec";
 /// An empty or old file that waits to become the mark; a folder that is used for the first time has none.
 pub const BLANK_FILE: &str = "blank";
+/// Exit status of a supervisor that could not write a file of its run, and began nothing.
+pub const CANNOT_WRITE: i32 = 6;
 /// The mark: exists from the moment before the first child is made until it becomes the outcome.
 pub const BEGUN_FILE: &str = "begun";
 /// How the run ended: the mark, written and renamed.

@@ -168,8 +168,10 @@ fn mark_begun() -> io::Result<()> {
     match fs::rename(BLANK_FILE, BEGUN_FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(BEGUN_FILE)?;
-            // Room for the outcome: it must be written on a disk that has become full, too.
-            file.write_all(&[0; 4096])
+            // Room for the outcome: it must be written on a disk that has become full, too. Without it nothing begins.
+            file.write_all(&[0; 4096]).inspect_err(|_| {
+                let _ = fs::remove_file(BEGUN_FILE);
+            })
         }
         result => result,
     }

@@ -29,6 +29,8 @@ pub enum Kind {
     OutOfMemory,
     /// Not started, as the site's prolog failed (written by the executor only).
     PrologFailed,
+    /// Not started, as the node's own disk takes nothing (written by the executor only).
+    NodeUnable,
 }
 
 /// What a process left: its exit code, or the signal that ended it.
@@ -92,6 +94,7 @@ impl Outcome {
             Kind::Lost => 4,
             Kind::OutOfMemory => 5,
             Kind::PrologFailed => 6,
+            Kind::NodeUnable => 7,
         });
         put_exit(&mut out, &self.exit);
         out.i64(self.begun_ms);
@@ -137,6 +140,7 @@ impl Outcome {
                 4 => Kind::Lost,
                 5 => Kind::OutOfMemory,
                 6 => Kind::PrologFailed,
+                7 => Kind::NodeUnable,
                 _ => return Err(Error::Value { what: "kind" }),
             },
             exit: get_exit(&mut fields)?,

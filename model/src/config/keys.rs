@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = &[
     key("AccountingStorageTRES", Text, Done, "cpu,mem,energy,node,billing,fs/disk,vmem,pages"),
     key("AccountingStorageType", Word(&["accounting_storage/none", "accounting_storage/slurmdbd", "accounting_storage/ctld_relay", "accounting_storage/filetxt", "accounting_storage/mysql"]), Done, ""),
     key("AccountingStorageUser", Text, NoMeaning, ""),
-    key("AccountingStoreFlags", Words(&["job_comment", "job_env", "job_extra", "job_script", "no_stdio"]), lost("scripts and environments in accounting"), ""),
+    key("AccountingStoreFlags", Words(&["job_comment", "job_env", "job_extra", "job_script", "no_stdio"]), Done, ""),
     key("AccountingStoreJobComment", Flag, lost("comments in accounting"), ""),
     key("AcctGatherEnergyType", Text, lost_but("energy readings of nodes and jobs", &["acct_gather_energy/none"]), ""),
     key("AcctGatherFilesystemType", Text, lost_but("file system counters of jobs", &["acct_gather_filesystem/none"]), ""),

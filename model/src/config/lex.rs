@@ -1,7 +1,8 @@
 //! The letters of Slurm's configuration files: lines, comments, continuations, quotes, `Include`.
 //!
 //! Turns texts into lines of `Key=Value` pairs that remember file and line. Knows no key. Reading a file
-//! is the caller's; this only asks for it. Included files may include others, sixteen deep.
+//! is the caller's; this only asks for it. Included files may include others, sixteen deep; a file that includes itself is
+//! the one error that is reported then, since all else would be said once for each round.
 
 use super::Error;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 /// Gives the text of a file, or why it cannot be had.
 pub type Reader<'a> = &'a mut dyn FnMut(&Path) -> Result<String, String>;
 
-const DEPTH_MAX: u32 = 16;
+const DEPTH_MAX: usize = 16;
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +50,25 @@ pub struct Line {
 /// that all of a file's are seen at once.
 pub fn lines(text: &str, path: &Path, read: Reader<'_>, errors: &mut Vec<Error>) -> Vec<Line> {
     let mut lines = Vec::new();
-    walk(text, path, read, errors, &mut lines, 0);
+    if let Err(endless) = walk(text, path, read, errors, &mut lines, &mut vec![path.to_owned()]) {
+        *errors = vec![endless];
+        lines.clear();
+    }
     lines
 }
 
-fn walk(text: &str, path: &Path, read: Reader<'_>, errors: &mut Vec<Error>, out: &mut Vec<Line>, depth: u32) {
+/// `open` are the files that are being read, from the first to this one.
+///
+/// # Errors
+/// The files include each other without an end.
+fn walk(
+    text: &str,
+    path: &Path,
+    read: Reader<'_>,
+    errors: &mut Vec<Error>,
+    out: &mut Vec<Line>,
+    open: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
     let file: Arc<Path> = Arc::from(path);
     for (line, logical) in logical_lines(text) {
         let place = Place { file: Arc::clone(&file), line };
@@ -63,13 +78,21 @@ fn walk(text: &str, path: &Path, read: Reader<'_>, errors: &mut Vec<Error>, out:
             continue;
         }
         if let Some(target) = include_target(bare) {
-            if depth + 1 >= DEPTH_MAX {
-                errors.push(place.error(format!("Include is nested more than {DEPTH_MAX} deep")));
-                continue;
-            }
             let target = resolve(path, target);
+            if let Some(begin) = open.iter().position(|other| *other == target) {
+                let round = open[begin..].iter().chain([&target]).map(|file| file.display().to_string());
+                let round = round.collect::<Vec<_>>().join(" -> ");
+                return Err(place.error(format!("the files include each other ({round}); remove this line")));
+            }
+            if open.len() >= DEPTH_MAX {
+                return Err(place.error(format!("Include is nested more than {DEPTH_MAX} deep")));
+            }
             match read(&target) {
-                Ok(text) => walk(&text, &target, read, errors, out, depth + 1),
+                Ok(text) => {
+                    open.push(target.clone());
+                    walk(&text, &target, read, errors, out, open)?;
+                    open.pop();
+                }
                 Err(cause) => errors.push(place.error(format!("Include {}: {cause}", target.display()))),
             }
             continue;
@@ -79,6 +102,7 @@ fn walk(text: &str, path: &Path, read: Reader<'_>, errors: &mut Vec<Error>, out:
             Err(rest) => errors.push(place.error(format!("cannot be read as Key=Value: {rest}"))),
         }
     }
+    Ok(())
 }
 
 fn resolve(from: &Path, target: &str) -> PathBuf {
@@ -177,7 +201,11 @@ mod tests {
         let mut read = |path: &Path| match path.to_str() {
             Some("/etc/slurm/nodes.conf") => Ok("NodeName=n1\nInclude more.conf\n".to_owned()),
             Some("/etc/slurm/more.conf") => Ok("A=1".to_owned()),
-            Some("/etc/slurm/loop.conf") => Ok("Include loop.conf".to_owned()),
+            Some("/etc/slurm/loop.conf") => Ok("B=1\nInclude back.conf".to_owned()),
+            Some("/etc/slurm/back.conf") => Ok("word\nInclude loop.conf".to_owned()),
+            Some(path) if path.ends_with("deep.conf") => {
+                Ok(format!("Include {}", path.replace("deep", "deep.deep")))
+            }
             _ => Err("No such file or directory".to_owned()),
         };
         let lines = lines(text, Path::new("/etc/slurm/slurm.conf"), &mut read, &mut errors);
@@ -222,8 +250,17 @@ mod tests {
             errors,
             ["/etc/slurm/slurm.conf:2: Include /etc/slurm/gone.conf: No such file or directory"]
         );
-        let (_, errors) = read_all("Include loop.conf");
-        assert_eq!(errors, ["/etc/slurm/loop.conf:1: Include is nested more than 16 deep"]);
+        let (lines, errors) = read_all("A=1\nInclude loop.conf");
+        assert_eq!(
+            errors,
+            [
+                "/etc/slurm/back.conf:2: the files include each other (/etc/slurm/loop.conf -> /etc/slurm/back.conf -> \
+              /etc/slurm/loop.conf); remove this line"
+            ]
+        );
+        assert_eq!(lines, [""; 0]);
+        let (_, errors) = read_all("Include deep.conf");
+        assert!(errors[0].ends_with(":1: Include is nested more than 16 deep"), "{errors:?}");
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! | `Acknowledge` | names of keys of slurm.conf that enforce something and are not supported: the scheduler starts without them | none |
 //! | `ExecutorMetricsPort` | executors do the same as `MetricsPort` makes the scheduler do, with figures of their own | none |
 //! | `MetricsPort` | the scheduler answers `/metrics`, `/livez` and `/readyz`, and nothing else, on this port of 127.0.0.1 | none |
+//! | `HistoryKeep` | how long finished jobs stay in history: a number with `hours`, `days` or `months` (of 31 days) behind it | `366days` |
+//! | `HistoryMaxSize` | most bytes of history files, with K, M, G or T behind the number; beyond, the oldest go even if they are young | `16G` |
+//! | `StateOnNetwork` | `accept`: the daemons keep their state on a network file system too, where a lock may not keep a second one out; `refuse`: they do not start there | `refuse` |
 //! | `Defragment` | `yes`: batch jobs in slices that are made for them are requeued where that lets a larger slice start earlier, and what is saved exceeds what is lost; `no` | `no` |
 //! | `Mig` | `dynamic`: instances (slices) of the GPUs that the line names are made for jobs and removed after them; `fixed`: the instances that exist stay and are offered. The line names GPUs by `NodeName` (a hostlist), `Type` (a part of the product's name) and `File` (device files), each of them optional; the last line that speaks of a GPU counts | `fixed` |
 //! | `MigCreateTime` | seconds that making a slice takes, as the plan sees it: 0 to 600 | 2 |
@@ -34,6 +37,12 @@ pub struct OwnConf {
     pub metrics_port: Option<u16>,
     /// The same for executors.
     pub executor_metrics_port: Option<u16>,
+    /// State on a network file system is accepted.
+    pub state_on_network: bool,
+    /// How long finished jobs stay in history.
+    pub history_keep: Option<Span>,
+    /// Most bytes of history files.
+    pub history_max_bytes: Option<u64>,
     /// Which GPUs are cut as jobs need it, in the order of the lines.
     pub mig: Vec<MigLine>,
     /// What making a slice takes.
@@ -96,6 +105,9 @@ impl OwnConf {
                     "migdestroytime" => mig_time(key, value).map(|time| conf.mig_destroy = Some(time)),
                     "defragment" => yes_or_no(key, value).map(|yes| conf.defragment = yes),
                     "nodename" | "type" | "file" => Err(format!("{key} stands on a line with Mig only")),
+                    "historykeep" => span(value).map(|span| conf.history_keep = Some(span)),
+                    "historymaxsize" => bytes(value).map(|bytes| conf.history_max_bytes = Some(bytes)),
+                    "stateonnetwork" => conf.set_network(value),
                     _ => Err(format!("unrecognized key: {key}")),
                 };
                 errors.extend(done.err().map(|message| line.place.error(message)));
@@ -122,11 +134,50 @@ impl OwnConf {
         }
         Ok(())
     }
+
+    fn set_network(&mut self, value: &str) -> Result<(), String> {
+        self.state_on_network = match value.to_ascii_lowercase().as_str() {
+            "accept" => true,
+            "refuse" => false,
+            _ => return Err(format!("StateOnNetwork: \"{value}\" is neither accept nor refuse")),
+        };
+        Ok(())
+    }
 }
 
 fn port(key: &str, value: &str) -> Result<u16, String> {
     let port = value.parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| format!("{key}: \"{value}\" is no port"))
+}
+
+/// `366days`, `12months`, `48hours`, as slurmdbd's Purge keys are written.
+fn span(value: &str) -> Result<Span, String> {
+    const HOUR_S: i64 = 3600;
+    let wrong = || format!("HistoryKeep: \"{value}\" is no number of hours, days or months");
+    let at = value.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = value.split_at(at);
+    let unit = match unit.to_ascii_lowercase().trim_end_matches('s') {
+        "hour" => HOUR_S,
+        "day" => 24 * HOUR_S,
+        "month" => 31 * 24 * HOUR_S,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = number.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+    number.checked_mul(unit).and_then(|s| s.checked_mul(1000)).map(Span::from_millis).ok_or_else(wrong)
+}
+
+fn bytes(value: &str) -> Result<u64, String> {
+    let wrong = || format!("HistoryMaxSize: \"{value}\" is no number of bytes (K, M, G, T)");
+    let shift = match value.chars().last().map(|letter| letter.to_ascii_uppercase()) {
+        Some('K') => 10,
+        Some('M') => 20,
+        Some('G') => 30,
+        Some('T') => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 { value } else { &value[..value.len() - 1] };
+    let number: u64 = digits.parse().ok().filter(|number| *number > 0).ok_or_else(wrong)?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 fn yes_or_no(key: &str, value: &str) -> Result<bool, String> {
@@ -180,14 +231,27 @@ mod tests {
             OwnConf::parse(text, Path::new("sluice.conf"), &mut |_| Err("no file".to_owned()))
                 .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         };
-        let conf = parse("# ours\nacknowledge=jobsubmitplugins,PlugStackConfig\nMetricsPort=9341\nExecutorMetricsPort=9342\n").unwrap();
+        let conf = parse("# ours\nacknowledge=jobsubmitplugins,PlugStackConfig\nMetricsPort=9341\nExecutorMetricsPort=9342\nStateOnNetwork=Accept\nHistoryKeep=90days\nHistoryMaxSize=2g\n").unwrap();
         assert_eq!(conf.acknowledged, ["JobSubmitPlugins", "PlugStackConfig"]);
         assert_eq!((conf.metrics_port, conf.executor_metrics_port), (Some(9341), Some(9342)));
+        assert!(conf.state_on_network);
+        assert_eq!(conf.history_keep, Some(Span::from_secs(90 * 24 * 3600)));
+        assert_eq!(conf.history_max_bytes, Some(2 << 30));
         assert_eq!(parse("").unwrap(), OwnConf::default());
-        let wrong = parse("Frob=1\nMetricsPort=0\nAcknowledge=UsePAM\n").unwrap_err();
+        let wrong = parse("Frob=1\nMetricsPort=0\nAcknowledge=UsePAM\nStateOnNetwork=1\n").unwrap_err();
         assert!(wrong.contains("sluice.conf:1: unrecognized key: Frob"), "{wrong}");
         assert!(wrong.contains("sluice.conf:2: MetricsPort: \"0\" is no port"), "{wrong}");
         assert!(wrong.contains("sluice.conf:3: Acknowledge: UsePAM is no key"), "{wrong}");
+        for bad in [
+            "HistoryKeep=90",
+            "HistoryKeep=0days",
+            "HistoryKeep=days",
+            "HistoryMaxSize=0",
+            "HistoryMaxSize=1P",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(wrong.contains("sluice.conf:4: StateOnNetwork: \"1\" is neither"), "{wrong}");
     }
 
     #[test]

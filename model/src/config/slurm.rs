@@ -177,6 +177,10 @@ impl SlurmConf {
         let errors = Rc::new(RefCell::new(Vec::new()));
         let mut lexical = Vec::new();
         let lines = lex::lines(text, path, read, &mut lexical);
+        if lines.is_empty() && !lexical.is_empty() {
+            // That this and that is missing would only hide why.
+            return Err(lexical);
+        }
         errors.borrow_mut().append(&mut lexical);
         let mut sorted = sort(lines, &errors);
         let nodes = build_nodes(&sorted, &errors);

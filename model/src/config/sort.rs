@@ -56,7 +56,9 @@ pub(super) fn sort(lines: Vec<Line>, errors: &Rc<RefCell<Vec<Error>>>) -> Sorted
 
 fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &Rc<RefCell<Vec<Error>>>) {
     let Some(known) = keys::find(key) else {
-        errors.borrow_mut().push(place.error(format!("unrecognized key: {key}")));
+        let meant = similar(key, keys::KEYS.iter().map(|known| known.name));
+        let meant = meant.map_or_else(String::new, |name| format!("; is {name} meant?"));
+        errors.borrow_mut().push(place.error(format!("unrecognized key: {key}{meant}")));
         return;
     };
     if let Err(wanted) = keys::check(known, value) {
@@ -93,6 +95,13 @@ fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &R
             sorted.notices.push(Notice { place: place.clone(), message });
         }
     }
+    if known.name == "AccountingStoreFlags"
+        && value.split(',').any(|word| word.trim().eq_ignore_ascii_case("no_stdio"))
+    {
+        let message = "AccountingStoreFlags=no_stdio is not supported; it would have left the paths of standard input, \
+                       output and error out of accounting";
+        sorted.notices.push(Notice { place: place.clone(), message: message.to_owned() });
+    }
     if known.name == "SchedulerParameters" {
         let (wrong, notices) = super::scheduler::check(value, place);
         errors.borrow_mut().extend(wrong);
@@ -113,4 +122,39 @@ fn global(key: &str, value: &str, place: &Place, sorted: &mut Sorted, errors: &R
 fn controller_host(value: &str) -> ControllerHost {
     let (name, addr) = value.split_once('(').unwrap_or((value, value));
     ControllerHost { name: name.into(), addr: addr.trim_end_matches(')').into() }
+}
+
+/// The known word that differs from a mistyped one by one letter, or by two that changed places; of two such words neither.
+fn similar<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase().into_bytes();
+    let near = |name: &&str| {
+        let name = name.to_ascii_lowercase().into_bytes();
+        let same = word.iter().zip(&name).take_while(|(left, right)| left == right).count();
+        let (left, right) = (&word[same..], &name[same..]);
+        let swapped = left.len() == right.len()
+            && left.len() >= 2
+            && (left[0], left[1]) == (right[1], right[0])
+            && left[2..] == right[2..];
+        swapped
+            || left.get(1..).is_some_and(|left| Some(left) == right.get(1..) || left == right)
+            || right.get(1..) == Some(left)
+    };
+    let mut found = known.filter(near);
+    found.next().filter(|_| found.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_of_the_hand_are_seen() {
+        let of = |word| similar(word, keys::KEYS.iter().map(|known| known.name));
+        for slip in ["KillWiat", "killwat", "KillWaiit", "KellWait", "KillWaits", "illWait"] {
+            assert_eq!(of(slip), Some("KillWait"), "{slip}");
+        }
+        for other in ["Foo", "KillWa", "WaitKill", "", "K"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 }

@@ -59,8 +59,7 @@ fn the_reference_cluster() {
     assert_eq!(find("debug").nodes.len(), 4);
     // What its jobs do without; each goes when it is built (keys.rs).
     let told: Vec<String> = conf.notices.iter().map(ToString::to_string).collect();
-    let without =
-        ["PreemptType=", "AccountingStoreFlags=", "JobAcctGatherParams=", "bf_interval", "sched_interval"];
+    let without = ["PreemptType=", "JobAcctGatherParams=", "bf_interval", "sched_interval"];
     assert_eq!(told.len(), without.len(), "{told:?}");
     for word in without {
         let is_told = |line: &&String| {

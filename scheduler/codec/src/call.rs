@@ -3,7 +3,7 @@
 //!
 //! The numbers of the fields are those of `journal.proto` and `types.proto`; a test holds both together.
 
-use model::id::{RequestKey, Uid};
+use model::id::{BodyHash, RequestKey, Uid};
 use model::time::Timestamp;
 use prost::Message;
 
@@ -56,10 +56,29 @@ pub fn read_call(bytes: &[u8]) -> Result<Option<Call>, Error> {
     Ok(Some(Call { uid: Uid(job.uid), key: RequestKey(key), end }))
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct BodyEntryGlance {
+    #[prost(message, optional, tag = "6")]
+    history_body: Option<BodyGlance>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BodyGlance {
+    #[prost(bytes = "vec", tag = "1")]
+    hash: Vec<u8>,
+}
+
+/// Whether the bytes of an entry are the body of that hash. Cost: they are passed over, nothing is built.
+#[must_use]
+pub fn holds_body(bytes: &[u8], hash: &BodyHash) -> bool {
+    BodyEntryGlance::decode(bytes)
+        .is_ok_and(|entry| entry.history_body.is_some_and(|body| body.hash == hash.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Entry, Header, HistoryRow};
+    use crate::{Entry, Header, HistoryBody, HistoryRow};
 
     #[test]
     fn a_glance_sees_what_the_whole_row_says() {
@@ -74,8 +93,16 @@ mod tests {
                 ..Default::default()
             };
             let key = RequestKey([9; 16]);
-            let row =
-                HistoryRow { job, key, requeued: true, sequence: 3, record: 4, request_digest: vec![1; 32] };
+            let row = HistoryRow {
+                job,
+                key,
+                requeued: true,
+                sequence: 3,
+                record: 4,
+                request_digest: vec![1; 32],
+                script: None,
+                environment: Some(BodyHash([5; 32])),
+            };
             let mut bytes = Vec::new();
             Entry::HistoryRow(Box::new(row)).encode(&mut bytes);
             let end = Timestamp(end_ms.unwrap_or(55));
@@ -85,5 +112,11 @@ mod tests {
         let mut bytes = Vec::new();
         Entry::Header(Header::ours()).encode(&mut bytes);
         assert_eq!(read_call(&bytes).unwrap(), None);
+        assert!(!holds_body(&bytes, &BodyHash([0; 32])));
+        let hash = BodyHash([6; 32]);
+        bytes.clear();
+        Entry::HistoryBody(HistoryBody { hash, body: b"x".to_vec() }).encode(&mut bytes);
+        assert_eq!(read_call(&bytes).unwrap(), None);
+        assert!(holds_body(&bytes, &hash) && !holds_body(&bytes, &BodyHash([7; 32])));
     }
 }

@@ -1,5 +1,6 @@
 //! What stands in a frame: records of the core, and what the store itself writes around them.
 
+use model::id::BodyHash;
 use prost::Message;
 use proto::journal_v1 as w;
 use proto::v1;
@@ -35,6 +36,19 @@ pub struct HistoryRow {
     pub record: u32,
     /// Digest of what was asked; empty where it is not known.
     pub request_digest: Vec<u8>,
+    /// The job's script, where its file keeps it.
+    pub script: Option<BodyHash>,
+    /// The same of the environment.
+    pub environment: Option<BodyHash>,
+}
+
+/// A script or environment in a history file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryBody {
+    /// Its hash.
+    pub hash: BodyHash,
+    /// Its bytes.
+    pub body: Vec<u8>,
 }
 
 /// What a history file holds.
@@ -75,6 +89,8 @@ pub enum Entry {
     HistoryBegin(HistoryBegin),
     /// A row of a history file.
     HistoryRow(Box<HistoryRow>),
+    /// A body of a history file.
+    HistoryBody(HistoryBody),
     /// A record of the core.
     Record(Record),
 }
@@ -137,7 +153,12 @@ impl Entry {
                 sequence: row.sequence,
                 record: row.record,
                 request_digest: row.request_digest.clone(),
+                script: row.script.map(|hash| hash.0.to_vec()).unwrap_or_default(),
+                environment: row.environment.map(|hash| hash.0.to_vec()).unwrap_or_default(),
             }),
+            Self::HistoryBody(HistoryBody { hash, body }) => {
+                Kind::HistoryBody(w::HistoryBody { hash: hash.0.to_vec(), body: body.clone() })
+            }
             Self::Record(record) => record::outwards(record),
         };
         append(kind, into);
@@ -180,9 +201,22 @@ pub fn read(bytes: &[u8]) -> Result<Entry, Error> {
             sequence: row.sequence,
             record: row.record,
             request_digest: row.request_digest,
+            script: body_hash(&row.script)?,
+            environment: body_hash(&row.environment)?,
         })),
+        Kind::HistoryBody(body) => {
+            Entry::HistoryBody(HistoryBody { hash: need("hash", body_hash(&body.hash)?)?, body: body.body })
+        }
         kind => Entry::Record(need("record", record::inwards(kind)?)?),
     })
+}
+
+/// A hash; nothing for no bytes.
+fn body_hash(bytes: &[u8]) -> Result<Option<BodyHash>, Error> {
+    match bytes {
+        [] => Ok(None),
+        bytes => need("hash", bytes.try_into().ok().map(BodyHash)).map(Some),
+    }
 }
 
 /// Reads one entry of a journal: a record of the core, or `None` for a header.
@@ -196,6 +230,7 @@ pub fn read_record(bytes: &[u8]) -> Result<Option<Record>, Error> {
         Entry::SnapshotBegin { .. }
         | Entry::SnapshotEnd { .. }
         | Entry::HistoryBegin(_)
-        | Entry::HistoryRow(_) => Err(Error::UnknownKind),
+        | Entry::HistoryRow(_)
+        | Entry::HistoryBody(_) => Err(Error::UnknownKind),
     }
 }

@@ -329,7 +329,7 @@ enums! {
         4 Qos(name row),
     }
     Report { 0 Intended, 1 Begun { at }, 2 Ended(outcome), 3 Unknown, 4 Preparing(what), }
-    OutcomeKind { 0 Exited, 1 TimeLimit, 2 Cancelled, 3 LaunchFailed, 4 Lost, 5 OutOfMemory, 6 PrologFailed, }
+    OutcomeKind { 0 Exited, 1 TimeLimit, 2 Cancelled, 3 LaunchFailed, 4 Lost, 5 OutOfMemory, 6 PrologFailed, 7 NodeUnable, }
     Cause {
         0 Made, 1 GivenBack, 2 NodeLost, 3 LimitRaised, 4 HigherPriority, 5 Reservation, 6 Configuration,
         7 Clock, 8 Outlived, 9 NotPlanned, 10 JobChanged,

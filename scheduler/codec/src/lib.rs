@@ -23,8 +23,8 @@ mod reservation;
 mod sample;
 mod step;
 
-pub use call::{Call, read_call};
-pub use entry::{Entry, Header, HistoryBegin, HistoryRow, encode_record, read, read_record};
+pub use call::{Call, holds_body, read_call};
+pub use entry::{Entry, Header, HistoryBegin, HistoryBody, HistoryRow, encode_record, read, read_record};
 pub use error::Error;
 
 use scheduler_core::state::State;

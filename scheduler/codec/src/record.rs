@@ -168,7 +168,8 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
         | Kind::SnapshotBegin(_)
         | Kind::SnapshotEnd(_)
         | Kind::HistoryBegin(_)
-        | Kind::HistoryRow(_) => return Ok(None),
+        | Kind::HistoryRow(_)
+        | Kind::HistoryBody(_) => return Ok(None),
 
         Kind::TimeMs(ms) => Record::Time(Timestamp(ms)),
         Kind::Owner(epoch) => Record::Owner(Epoch(epoch)),

@@ -5,7 +5,8 @@ use proto::journal_v1 as w;
 use scheduler_core::record::Record;
 
 use super::{
-    Entry, Error, Header, HistoryBegin, HistoryRow, OLDEST_READER, VERSION, encode_record, read, read_record,
+    Entry, Error, Header, HistoryBegin, HistoryBody, HistoryRow, OLDEST_READER, VERSION, encode_record, read,
+    read_record,
 };
 use crate::sample;
 
@@ -40,6 +41,8 @@ fn other_entries_come_back_and_are_no_records() {
         sequence: 9,
         record: 2,
         request_digest: vec![1, 2],
+        script: Some(model::id::BodyHash([8; 32])),
+        environment: None,
     };
     let entries = [
         Entry::Header(Header::ours()),
@@ -54,6 +57,7 @@ fn other_entries_come_back_and_are_no_records() {
             latest_end_ms: 6,
         }),
         Entry::HistoryRow(Box::new(row)),
+        Entry::HistoryBody(HistoryBody { hash: model::id::BodyHash([8; 32]), body: b"#!/bin/sh".to_vec() }),
         Entry::Record(Record::NextJobId(1)),
     ];
     for entry in entries {

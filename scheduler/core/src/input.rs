@@ -360,6 +360,8 @@ pub enum OutcomeKind {
     OutOfMemory,
     /// It was not started, as the node's prolog failed.
     PrologFailed,
+    /// It was not started, as the node's disk takes nothing.
+    NodeUnable,
 }
 
 /// What the planner proposes.

@@ -7,6 +7,7 @@ use model::id::{JobId, RequestKey, RunNumber, StepId, TaskIndex};
 use model::job::JobState;
 use model::reason::Reason;
 use model::refusal::Refusal;
+use model::request::JobRequest;
 use model::time::Span;
 
 use scheduler_core::effect::{Answer, RunKey, Selector};
@@ -271,6 +272,28 @@ fn an_old_runs_report_changes_nothing() {
     let late = outcome(OutcomeKind::Exited, ExitStatus::SUCCESS, world.now);
     world.input(Input::Report { node, run: old, report: Report::Ended(Box::new(late)) });
     assert_eq!(world.state_of(id), JobState::Running);
+}
+
+/// A node whose disk is full would end one job after the other: it is drained, and nothing that it was given is lost, not
+/// even a job that must not be run twice.
+#[test]
+fn a_node_that_can_start_nothing_is_drained_and_its_job_runs_elsewhere() {
+    for requeue in [true, false] {
+        let mut world = World::new(2, 4);
+        let id = world.submit(JobRequest { requeue: Some(requeue), ..job() });
+        let first = world.nodes_of(id);
+        world.end(id, OutcomeKind::NodeUnable, ExitStatus::SUCCESS);
+        world.settle();
+        assert_eq!(world.state_of(id), JobState::Pending);
+        let node = world.node(&first);
+        let admin = &world.machine.state().node(node).admin;
+        assert_eq!((admin.drain, &*admin.reason), (true, "batch job complete failure"));
+        world.wait(Span::from_secs(121));
+        assert_eq!(world.state_of(id), JobState::Running);
+        assert_ne!(world.nodes_of(id), first, "the other node");
+        world.exit(id, 0);
+        assert_eq!(world.state_of(id), JobState::Completed);
+    }
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub fn history_row(state: &State, settings: &Settings, directory: &Directory, jo
 pub fn open(
     keeping: &Keeping,
     at_least: Epoch,
-    settings: &Settings,
+    (settings, history): (&Settings, store::history::Settings),
     directory: &Directory,
 ) -> Result<Opened, Error> {
     let folder = &keeping.folder;
@@ -82,7 +82,7 @@ pub fn open(
         fs::DirBuilder::new().mode(0o700).create(folder).map_err(failed("make"))?;
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed("close to others"))?;
-    let mut store_settings = store::Settings::default();
+    let mut store_settings = store::Settings { history, ..store::Settings::default() };
     let disk: Arc<dyn Disk> = match &keeping.disk {
         Some(disk) => {
             store_settings.journal.segment_bytes = 1 << 20;

@@ -37,7 +37,7 @@ use crate::inbox::{self, Inbox, Item, Reply};
 use crate::keys::Keys;
 use crate::mail::Mailer;
 use crate::metrics::Metrics;
-use crate::settings::{Configuration, dynamic};
+use crate::settings::{Configuration, Loaded, dynamic};
 use crate::shelf::Shelf;
 use crate::store::{self, Class, Opened, Store};
 use crate::views::Views;
@@ -137,8 +137,8 @@ pub fn run(parts: &Parts, store: Store) -> std::io::Result<()> {
 /// Opens the store again, as often as it takes. `None`: told to stop meanwhile.
 fn recover(parts: &Parts, at_least: Epoch) -> Option<Store> {
     loop {
-        let settings = parts.configuration.current().settings;
-        match keeper::open(&parts.keeping, at_least, &settings, parts.views.directory()) {
+        let Loaded { settings, history, .. } = parts.configuration.current();
+        match keeper::open(&parts.keeping, at_least, (&settings, history), parts.views.directory()) {
             Ok(Opened { state, store, .. }) => {
                 let settings = dynamic::with_known(&settings, &state);
                 parts.shelf.replace(&store);

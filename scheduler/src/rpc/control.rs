@@ -116,6 +116,7 @@ async fn reconfigure(api: &Api, asker: &Asker, dry_run: bool) -> Result<v1::Cont
     api.inbox.send(Item::Configure { settings, reply: sender }).await.map_err(|_| stopping())?;
     in_force.await.map_err(|_| unknown_outcome())?;
     api.log.configure(&read.log, None);
+    api.shelf.history().set_settings(read.history);
     api.configuration.put_in_force(read);
     Ok(reply(Vec::new()))
 }

@@ -1,6 +1,6 @@
 //! Queries: jobs, nodes, partitions, history, accounts. They read the views and never reach the machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::id::NodeIdx;
@@ -167,9 +167,6 @@ pub fn accounts(api: &Api, asker: &Asker) -> v1::ListAccountsReply {
     rows::accounts::reply(&view.state.accounts, &view.settings, &asker.name)
 }
 
-/// A run of a job: one row of the history.
-type RunId = (u32, u32);
-
 /// Lists jobs by time, live and finished ones.
 ///
 /// # Errors
@@ -179,39 +176,41 @@ pub async fn history(api: &Api, asker: &Asker, from: v1::ListHistoryRequest) -> 
         && api.level(asker) < scheduler_core::state::accounts::AdminLevel::Operator)
         .then_some(asker.uid.0);
     let filter = filter(api, asker, from.filter.clone())?.with_ended(true).with_hidden(true);
-    let mut rows: BTreeMap<RunId, v1::Job> = BTreeMap::new();
-    let stored = super::history::stored(api, &from).await?;
-    for job in stored {
-        if only_of.is_none_or(|uid| uid == job.uid) {
-            rows.insert((job.job_id, job.run), job);
-        }
-    }
-    for job in live_jobs(api, &filter) {
+    let mut rows = super::history::stored(api, &from).await?;
+    rows.retain(|job| only_of.is_none_or(|uid| uid == job.uid));
+    // Job and run of each row. Rows are large and many: numbers are sorted, not rows.
+    let mut order: Vec<(u32, u32, usize)> =
+        rows.iter().enumerate().map(|(at, job)| (job.job_id, job.run, at)).collect();
+    let kept = api.shelf.history().settings().kept;
+    for mut job in live_jobs(api, &filter) {
+        kept.strip(&mut job);
         if in_window(&job, from.from_ms, from.to_ms) {
             // What is in memory is newer than what the history says of the same run. A job that waits stands for its
             // next one: put back after an end, it leaves the row of that end alone.
             let waits =
                 matches!(JobState::parse(&job.state), Some(JobState::Pending | JobState::SpecialExit));
             let run = job.run.saturating_add(u32::from(waits));
-            rows.insert((job.job_id, run), job);
+            order.push((job.job_id, run, rows.len()));
+            rows.push(job);
         }
     }
-    if !from.duplicates {
-        let mut last: BTreeMap<u32, u32> = BTreeMap::new();
-        for (job, run) in rows.keys() {
-            last.insert(*job, *run);
-        }
-        rows.retain(|(job, run), _| last.get(job) == Some(run));
-    }
+    order.sort_unstable();
+    // Of the rows of one run the one that came last counts, and of the runs of a job the last one.
+    let same = |one: &(u32, u32, usize), next: &(u32, u32, usize)| {
+        one.0 == next.0 && (one.1 == next.1 || !from.duplicates)
+    };
+    let last = order.chunk_by(same).filter_map(|rows| rows.last());
+    let last: Vec<usize> = last.map(|(_, _, at)| *at).collect();
     let (pages, receiver) = mpsc::channel(PAGES_MAX);
     let now_ms = api.views.wall().0;
     tokio::spawn(async move {
-        let mut rows = rows.into_values().peekable();
+        let mut left = &last[..];
         loop {
-            let jobs: Vec<v1::Job> = rows.by_ref().take(ROWS_MAX).collect();
-            let caught_up = rows.peek().is_none();
-            let page = v1::JobPage { jobs, now_ms, caught_up, refused: None };
-            if pages.send(Ok(page)).await.is_err() || caught_up {
+            let (now, then) = left.split_at(left.len().min(ROWS_MAX));
+            left = then;
+            let jobs: Vec<v1::Job> = now.iter().map(|at| std::mem::take(&mut rows[*at])).collect();
+            let page = v1::JobPage { jobs, now_ms, caught_up: left.is_empty(), refused: None };
+            if pages.send(Ok(page)).await.is_err() || left.is_empty() {
                 return;
             }
         }

@@ -11,9 +11,21 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
+/// Most bytes of a socket's path (`sun_path` without its zero byte).
+const PATH_MAX: usize = 107;
+
 /// Why the daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The kernel takes no path that long.
+    #[error(
+        "the socket's path has {} letters and the kernel takes {PATH_MAX}: {}\n  \
+         name a shorter one: SLUICE_SOCKET, or a shorter ClusterName", path.as_os_str().len(), path.display()
+    )]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+    },
     /// Somebody answers there.
     #[error("another scheduler answers at {0}")]
     Taken(PathBuf),
@@ -64,6 +76,17 @@ fn inode(path: &Path) -> io::Result<u64> {
     fs::symlink_metadata(path).map(|data| data.ino())
 }
 
+/// Refuses a path that no socket can have, before anything is made.
+///
+/// # Errors
+/// See [`Error::TooLong`].
+pub fn check(path: &Path) -> Result<(), Error> {
+    match path.as_os_str().len() {
+        0..=PATH_MAX => Ok(()),
+        _ => Err(Error::TooLong { path: path.to_owned() }),
+    }
+}
+
 /// Listens at `path`. Called within the runtime, by the owner of the state folder.
 ///
 /// # Errors
@@ -91,6 +114,14 @@ pub fn listen(path: &Path) -> Result<(UnixListener, Bound), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_is_too_long_is_refused_with_its_length() {
+        let long = PathBuf::from("/tmp").join("x".repeat(103));
+        assert!(check(&long.with_file_name("x".repeat(102))).is_ok());
+        let refused = check(&long).unwrap_err().to_string();
+        assert!(refused.contains("has 108 letters") && refused.contains("SLUICE_SOCKET"), "{refused}");
+    }
 
     #[tokio::test]
     async fn replaces_the_dead_and_respects_the_living() {

@@ -12,6 +12,7 @@ use nix::unistd::User;
 use scheduler_core::settings::conf;
 
 use super::Loaded;
+use crate::store::history::{self, Kept};
 use crate::{hooks, mail};
 
 /// The partition of a machine without files.
@@ -48,6 +49,12 @@ pub fn without_files() -> Loaded {
         slurm_user: None,
         metrics_port: None,
         log: LogConf::default(),
+        network_accepted: false,
+        // Nobody asked for less, and what a comment says is no secret.
+        history: history::Settings {
+            kept: Kept { comment: true, extra: true, ..Kept::default() },
+            ..history::Settings::default()
+        },
         hooks: hooks::Settings::default(),
         notices: Vec::new(),
     }
@@ -94,6 +101,11 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         slurm_user,
         metrics_port: None,
         log: LogConf::of_scheduler(conf),
+        network_accepted: false,
+        history: history::Settings {
+            kept: Kept::of(&conf.accounting_store_flags),
+            ..history::Settings::default()
+        },
         hooks: hooks_of(conf, slurm_user),
         notices,
     })

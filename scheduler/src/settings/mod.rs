@@ -18,6 +18,7 @@ use model::config::report;
 use model::config::topology::{Plugin, Topology};
 use scheduler_core::settings::Settings;
 
+use crate::store::history;
 use crate::{hooks, mail};
 
 /// A configuration that was read and found sound.
@@ -39,6 +40,10 @@ pub struct Loaded {
     pub metrics_port: Option<u16>,
     /// Where the log goes and how much is said.
     pub log: LogConf,
+    /// The state may be on a network file system.
+    pub network_accepted: bool,
+    /// What history keeps of a job, and how long.
+    pub history: history::Settings,
     /// Programs around jobs.
     pub hooks: hooks::Settings,
     /// What the administrator should know, with file and line.
@@ -73,6 +78,8 @@ impl Configuration {
             slurm_user: None,
             metrics_port: None,
             log: LogConf::default(),
+            network_accepted: false,
+            history: history::Settings::default(),
             hooks: hooks::Settings::default(),
             notices: Vec::new(),
         };
@@ -150,6 +157,9 @@ fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
     settings.defragment = own.defragment;
     settings.slice_create = own.mig_create.unwrap_or(settings.slice_create);
     settings.slice_destroy = own.mig_destroy.unwrap_or(settings.slice_destroy);
+    loaded.network_accepted = own.state_on_network;
+    loaded.history.keep = own.history_keep.unwrap_or(loaded.history.keep);
+    loaded.history.max_bytes = own.history_max_bytes.unwrap_or(loaded.history.max_bytes);
     if let Some(topology) = topology {
         loaded.notices.extend(topology.notices.iter().map(ToString::to_string));
         Arc::make_mut(&mut loaded.settings).topology = Some(Arc::new(topology));
@@ -240,5 +250,12 @@ fn load_gres(slurm_conf: &Path) -> Result<GresConf, Vec<String>> {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    std::fs::read_to_string(path).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => "name a file that is there (--conf, SLURM_CONF)",
+            std::io::ErrorKind::PermissionDenied => "let the scheduler's user read it",
+            _ => return format!("cannot read {}: {error}", path.display()),
+        };
+        format!("cannot read {}: {error}\n  {remedy}", path.display())
+    })
 }

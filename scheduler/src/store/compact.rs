@@ -23,6 +23,7 @@ use journal::{
 use scheduler_codec::{Entry, Header};
 use scheduler_core::state::State;
 
+use super::bodies::Bodies;
 use super::history::History;
 use super::replay::{Decoders, Raw, Replay, apply_all, pipelined};
 use super::{Error, layout, snapshot};
@@ -285,6 +286,7 @@ struct Worker {
     disk: Arc<dyn Disk>,
     committer: Arc<Committer<Journal>>,
     history: Arc<History>,
+    bodies: Arc<Bodies>,
     child: Arc<Mutex<Option<std::process::Child>>>,
     stopped: Arc<AtomicU64>,
     last_batch: Arc<AtomicU64>,
@@ -296,6 +298,7 @@ impl Compactor {
         disk: Arc<dyn Disk>,
         committer: Arc<Committer<Journal>>,
         history: Arc<History>,
+        bodies: Arc<Bodies>,
     ) -> Result<Self, Error> {
         let (asks, inbox) = sync_channel(2);
         let look_every = LOOK_EVERY_BYTES.min(settings.after_bytes / 8);
@@ -306,6 +309,7 @@ impl Compactor {
             disk,
             committer,
             history,
+            bodies,
             child: Arc::clone(&child),
             stopped: Arc::clone(&stopped),
             last_batch: Arc::clone(&last_batch),
@@ -464,7 +468,7 @@ impl Worker {
             return Ok(Look::TooEarly);
         }
         self.history.observed(through);
-        let rows = self.history.flush(through)?;
+        let rows = self.history.flush(through, &self.bodies)?;
         match &self.settings.maker {
             Maker::InProcess => {
                 make(&self.disk, &task)?;

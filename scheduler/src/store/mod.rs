@@ -137,6 +137,7 @@ impl Store {
             Arc::clone(&disk),
             Arc::clone(&committer),
             Arc::clone(&history),
+            Arc::clone(&bodies),
         )?;
         let store = Self {
             compactor,

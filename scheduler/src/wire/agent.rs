@@ -183,6 +183,7 @@ fn run_outcome(from: v1::RunOutcome) -> RunOutcome {
         v1::OutcomeKind::OutcomeLost => OutcomeKind::Lost,
         v1::OutcomeKind::OutcomeOutOfMemory => OutcomeKind::OutOfMemory,
         v1::OutcomeKind::OutcomePrologFailed => OutcomeKind::PrologFailed,
+        v1::OutcomeKind::OutcomeNodeUnable => OutcomeKind::NodeUnable,
     };
     let mut detail = from.detail;
     cut(&mut detail, 4096);

@@ -74,3 +74,21 @@ async fn begin_times_follow_the_wall_clock_and_limits_do_not() {
     cluster.job_when(limited, |job| job.state == "COMPLETED").await;
     cluster.stop().await;
 }
+
+/// A clock that was never set stops the start before anything is made; a state that saw a later time than the clock shows
+/// is used with its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_far_in_the_past_stops_the_start() {
+    let skew = skew();
+    let mut cluster = Cluster::with_clock(skew);
+    cluster.stop().await;
+    let other = cluster.folder.join("other");
+    skew.store(-wall().0, Ordering::SeqCst);
+    let refused = cluster.try_start(other.clone()).err().expect("a clock of 1970 is refused");
+    let said = refused.to_string();
+    assert!(said.contains("the clock of this machine is wrong") && said.contains("set it"), "{said}");
+    assert!(!other.exists(), "nothing is made");
+    skew.store(-10 * 24 * HOUR_MS, Ordering::SeqCst);
+    cluster.start();
+    cluster.stop().await;
+}

@@ -11,7 +11,7 @@ use proto::v1::agent_client::AgentClient;
 use proto::v1::agent_down::Message as Down;
 use proto::v1::agent_up::Message as Up;
 use proto::v1::controller_client::ControllerClient;
-use scheduler::daemon::{Daemon, Options};
+use scheduler::daemon::{Daemon, Error, Options};
 use scheduler::settings::Configuration;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::partition::PartitionDefinition;
@@ -80,18 +80,23 @@ impl Cluster {
     }
 
     pub(crate) fn start(&mut self) {
+        self.daemon = Some(self.try_start(self.folder.join("state")).unwrap());
+    }
+
+    /// A daemon whose state is in that folder, or why it does not start.
+    pub(crate) fn try_start(&self, state: PathBuf) -> Result<Daemon, Error> {
         let options = Options {
             snapshot_after: None,
             log: service::log::Log::none(),
             clock_skew: self.skew,
             configuration: Configuration::fixed(self.settings.clone()),
-            state: self.folder.join("state"),
+            state,
             socket: self.socket(),
             compactor: None,
             disk: self.disk.clone(),
             record_inputs: None,
         };
-        self.daemon = Some(Daemon::start(options).unwrap());
+        Daemon::start(options)
     }
 
     pub(crate) async fn stop(&mut self) {

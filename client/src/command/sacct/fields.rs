@@ -10,9 +10,9 @@ use crate::local;
 use crate::table::units::clock;
 
 /// One line: a job, or a step of it.
-pub(super) struct Row {
-    pub job: Job,
-    pub step: Option<Step>,
+pub(super) struct Row<'a> {
+    pub job: &'a Job,
+    pub step: Option<&'a Step>,
     pub now_ms: i64,
     /// The unit that amounts of memory are shown in; otherwise each as it fits.
     pub unit: Option<char>,
@@ -31,29 +31,29 @@ const fn field(name: &'static str, width: i32, value: fn(&Row) -> String) -> Fie
 
 /// A value that only the job's own line shows.
 fn of_job(row: &Row, value: impl FnOnce(&Job) -> String) -> String {
-    if row.step.is_some() { String::new() } else { value(&row.job) }
+    if row.step.is_some() { String::new() } else { value(row.job) }
 }
 
 /// A value that only steps have.
 fn of_step(row: &Row, value: impl FnOnce(&Step) -> String) -> String {
-    row.step.as_ref().map(value).unwrap_or_default()
+    row.step.map(value).unwrap_or_default()
 }
 
 fn job_id(row: &Row) -> String {
-    let id = job::id(&row.job);
-    row.step.as_ref().map_or_else(|| id.clone(), |step| format!("{id}.{}", step.step_id))
+    let id = job::id(row.job);
+    row.step.map_or_else(|| id.clone(), |step| format!("{id}.{}", step.step_id))
 }
 
 fn raw_id(row: &Row) -> String {
     let id = row.job.job_id;
-    row.step.as_ref().map_or_else(|| id.to_string(), |step| format!("{id}.{}", step.step_id))
+    row.step.map_or_else(|| id.to_string(), |step| format!("{id}.{}", step.step_id))
 }
 
 fn state(row: &Row) -> String {
-    if let Some(step) = &row.step {
+    if let Some(step) = row.step {
         return JobState::parse(&step.state).unwrap_or(JobState::Running).long().to_owned();
     }
-    let state = job::state(&row.job);
+    let state = job::state(row.job);
     match row.job.ended_by_uid {
         Some(uid) if state == JobState::Cancelled => format!("{} by {uid}", state.long()),
         _ => state.long().to_owned(),
@@ -77,24 +77,24 @@ fn job_exit(job: &Job) -> String {
 }
 
 fn exit(row: &Row) -> String {
-    match &row.step {
+    match row.step {
         Some(step) => job::exit(step.exit),
-        None => job_exit(&row.job),
+        None => job_exit(row.job),
     }
 }
 
 fn start_ms(row: &Row) -> Option<i64> {
-    match &row.step {
+    match row.step {
         Some(step) => Some(step.start_ms),
-        None if job::state(&row.job) == JobState::Pending => None,
+        None if job::state(row.job) == JobState::Pending => None,
         None => row.job.start_ms,
     }
 }
 
 fn end_ms(row: &Row) -> Option<i64> {
-    match &row.step {
+    match row.step {
         Some(step) => step.end_ms,
-        None if job::is_active(&row.job) || job::state(&row.job) == JobState::Pending => None,
+        None if job::is_active(row.job) || job::state(row.job) == JobState::Pending => None,
         None => row.job.end_ms,
     }
 }
@@ -116,7 +116,7 @@ fn start(row: &Row) -> String {
 }
 
 fn cpus(row: &Row) -> u32 {
-    match &row.step {
+    match row.step {
         Some(step) => step.num_cpus,
         None if start_ms(row).is_none() => 0,
         None => row.job.num_cpus,
@@ -124,7 +124,7 @@ fn cpus(row: &Row) -> u32 {
 }
 
 fn nodes(row: &Row) -> u32 {
-    match &row.step {
+    match row.step {
         Some(step) => step.num_nodes,
         None if start_ms(row).is_none() => 0,
         None => row.job.num_nodes,
@@ -132,7 +132,7 @@ fn nodes(row: &Row) -> u32 {
 }
 
 fn node_list(row: &Row) -> String {
-    let list = row.step.as_ref().map_or(&row.job.node_list, |step| &step.node_list);
+    let list = row.step.map_or(&row.job.node_list, |step| &step.node_list);
     if list.is_empty() { "None assigned".to_owned() } else { list.clone() }
 }
 
@@ -142,7 +142,7 @@ fn sorted(tres: &str) -> String {
 
 /// What was allocated; a step is billed with its job.
 fn alloc_tres(row: &Row) -> String {
-    let Some(step) = &row.step else { return sorted(&row.job.alloc_tres) };
+    let Some(step) = row.step else { return sorted(&row.job.alloc_tres) };
     let all = sorted(&step.alloc_tres);
     let own: Vec<&str> = all.split(',').filter(|item| !item.starts_with("billing=")).collect();
     own.join(",")
@@ -164,7 +164,7 @@ fn time_limit_raw(job: &Job) -> String {
 }
 
 fn cpu_us(row: &Row, of: fn(&Step) -> u64) -> Span {
-    let us: u64 = match &row.step {
+    let us: u64 = match row.step {
         Some(step) => of(step),
         None => row.job.steps.iter().map(of).sum(),
     };
@@ -313,9 +313,9 @@ pub(super) static FIELDS: [Field; 120] = [
     }),
     field("ConsumedEnergy", 14, nothing),
     field("ConsumedEnergyRaw", 17, nothing),
-    field("Container", 15, |row| match &row.step {
+    field("Container", 15, |row| match row.step {
         Some(step) => step.container.clone(),
-        None => job::rare(&row.job).container.clone().unwrap_or_default(),
+        None => job::rare(row.job).container.clone().unwrap_or_default(),
     }),
     field("CPUTime", 10, |row| clock(elapsed_s(row) * i64::from(cpus(row)))),
     field("CPUTimeRAW", 10, |row| (elapsed_s(row) * i64::from(cpus(row))).to_string()),
@@ -337,9 +337,9 @@ pub(super) static FIELDS: [Field; 120] = [
     }),
     field("JobID", -12, job_id),
     field("JobIDRaw", -12, raw_id),
-    field("JobName", 10, |row| match &row.step {
+    field("JobName", 10, |row| match row.step {
         Some(step) => step.name.clone(),
-        None => job::request(&row.job).name.clone(),
+        None => job::request(row.job).name.clone(),
     }),
     field("Layout", 9, |row| {
         of_step(row, |step| match step.step_id.as_str() {
@@ -384,7 +384,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("MinCPUNode", 10, |row| figure(row, |figures| figures.cpu_least.as_ref(), node_of)),
     field("MinCPUTask", 10, |row| figure(row, |figures| figures.cpu_least.as_ref(), task_of)),
     field("NCPUS", 10, |row| cpus(row).to_string()),
-    field("NNodes", 8, |row| match &row.step {
+    field("NNodes", 8, |row| match row.step {
         Some(step) => step.num_nodes.to_string(),
         None => row.job.num_nodes.to_string(),
     }),
@@ -405,7 +405,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("ReqCPUFreqGov", 13, |_| "Unknown".to_owned()),
     field("ReqCPUFreqMax", 13, |_| "Unknown".to_owned()),
     field("ReqCPUFreqMin", 13, |_| "Unknown".to_owned()),
-    field("ReqCPUS", 8, |row| row.step.as_ref().map_or(row.job.num_cpus, |step| step.num_cpus).to_string()),
+    field("ReqCPUS", 8, |row| row.step.map_or(row.job.num_cpus, |step| step.num_cpus).to_string()),
     field("ReqMem", 10, requested_memory),
     field("ReqNodes", 8, |row| of_job(row, |job| job.num_nodes.to_string())),
     field("ReqTRES", 10, |row| of_job(row, |job| sorted(&job.req_tres))),
@@ -414,19 +414,19 @@ pub(super) static FIELDS: [Field; 120] = [
     field("ReservationReq", 20, |row| rare(row, |rare| &rare.reservation)),
     field("Restarts", 8, |row| of_job(row, |job| job.restarts.to_string())),
     field("SegmentSize", 11, nothing),
-    field("SLUID", 14, |row| job::sluid(&row.job)),
+    field("SLUID", 14, |row| job::sluid(row.job)),
     field("Start", 19, start),
     field("State", 10, state),
     field("StdErr", 20, |row| of_job(row, |job| file(job, &job::request(job).stderr, ""))),
     field("StdIn", 20, |row| of_job(row, |job| file(job, &job::request(job).stdin, "/dev/null"))),
     field("StdOut", 20, |row| of_job(row, job::stdout_pattern)),
-    field("Submit", 19, |row| match &row.step {
+    field("Submit", 19, |row| match row.step {
         Some(step) => local::date(step.start_ms),
         None => local::date(row.job.submit_ms),
     }),
-    field("SubmitLine", 20, |row| match &row.step {
+    field("SubmitLine", 20, |row| match row.step {
         Some(step) => step.submit_line.clone(),
-        None => job::request(&row.job).submit_line.clone(),
+        None => job::request(row.job).submit_line.clone(),
     }),
     field("Suspended", 10, |row| clock(row.job.suspended_total_ms / 1000)),
     field("SystemComment", 19, nothing),

@@ -10,7 +10,7 @@ use model::hostlist;
 use model::job::JobState;
 use model::time::Timestamp;
 use model::time::moment::{self, Sense};
-use proto::v1::{Job, JobFilter, ListHistoryRequest};
+use proto::v1::{Job, JobFilter, ListHistoryRequest, Step};
 
 use self::fields::{FIELDS, Field, Row, find};
 use super::job::{self, Selector, list};
@@ -388,7 +388,7 @@ async fn show(call: &Call, asked: &Asked, now_ms: i64) -> u8 {
     };
     let (fields, columns): (Vec<&Field>, Vec<Column>) = columns.into_iter().unzip();
     let mut out = if asked.header { form.header(&columns) } else { String::new() };
-    for row in rows(asked, jobs, now_ms) {
+    for row in rows(asked, &jobs, now_ms) {
         let values: Vec<String> = fields.iter().map(|field| (field.value)(&row)).collect();
         out.push_str(&form.line(&columns, &values));
     }
@@ -462,19 +462,19 @@ fn matches(asked: &Asked, job: &Job, now_ms: i64) -> bool {
 }
 
 /// Each job's line, then those of its steps; where steps are named, theirs alone.
-fn rows(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> Vec<Row> {
+fn rows<'a>(asked: &Asked, jobs: &'a [Job], now_ms: i64) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for job in jobs {
         let named: Vec<&Selector> =
-            asked.jobs.iter().filter(|selector| selector.select(&job).is_some()).collect();
+            asked.jobs.iter().filter(|selector| selector.select(job).is_some()).collect();
         let whole = named.is_empty() || named.iter().any(|selector| selector.step.is_none());
         if whole {
-            rows.push(Row { job: job.clone(), step: None, now_ms, unit: asked.unit });
+            rows.push(Row { job, step: None, now_ms, unit: asked.unit });
         }
         if asked.allocations {
             continue;
         }
-        let mut steps = job.steps.clone();
+        let mut steps: Vec<&Step> = job.steps.iter().collect();
         steps.sort_by_key(|step| match step.step_id.as_str() {
             "batch" | "interactive" => -2,
             "extern" => -1,
@@ -482,7 +482,7 @@ fn rows(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> Vec<Row> {
         });
         for step in steps {
             if whole || named.iter().any(|selector| selector.step.as_deref() == Some(step.step_id.as_str())) {
-                rows.push(Row { job: job.clone(), step: Some(step), now_ms, unit: asked.unit });
+                rows.push(Row { job, step: Some(step), now_ms, unit: asked.unit });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Lines of hand-made history, as the goldens have them.
 
-use proto::v1::{ExitStatus, JobRequest, Step};
+use proto::v1::{ExitStatus, JobRequest};
 
 use super::*;
 
@@ -44,7 +44,8 @@ fn check(asked: &Asked, jobs: Vec<Job>, expected: &str) {
         Some(ends) => Form::Parsable { delimiter: "|".into(), ends },
     };
     let mut out = if asked.header { form.header(&columns) } else { String::new() };
-    for row in rows(asked, select(asked, jobs, 10_000), 10_000) {
+    let jobs = select(asked, jobs, 10_000);
+    for row in rows(asked, &jobs, 10_000) {
         let values: Vec<String> = fields.iter().map(|field| (field.value)(&row)).collect();
         out.push_str(&form.line(&columns, &values));
     }

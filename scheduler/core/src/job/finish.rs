@@ -83,6 +83,7 @@ impl Call<'_> {
         let over = self.part_over(node, run, outcome);
         match (step, outcome.kind) {
             (_, OutcomeKind::PrologFailed) => self.prolog_failed(node, run, outcome),
+            (_, OutcomeKind::NodeUnable) => self.node_unable(node, run, outcome),
             (StepId::Hook(Hook::Epilog), _) => self.epilog_ended(node, outcome),
             (StepId::Batch, _) => self.batch_ended(job, outcome),
             // One node's part is lost: the others would wait for it for ever.
@@ -139,7 +140,7 @@ impl Call<'_> {
             OutcomeKind::Exited => (JobState::Failed, Reason::NonZeroExitCode, String::new()),
             OutcomeKind::TimeLimit => (JobState::Timeout, Reason::TimeLimit, String::new()),
             OutcomeKind::Cancelled => (JobState::Cancelled, Reason::None, String::new()),
-            OutcomeKind::LaunchFailed | OutcomeKind::PrologFailed => {
+            OutcomeKind::LaunchFailed | OutcomeKind::PrologFailed | OutcomeKind::NodeUnable => {
                 (JobState::Failed, Reason::JobLaunchFailure, outcome.detail.to_string())
             }
             OutcomeKind::Lost => (JobState::NodeFail, Reason::NodeDown, outcome.detail.to_string()),
@@ -309,7 +310,8 @@ fn step_state(stop: Option<StopCause>, exit: ExitStatus, kind: OutcomeKind) -> J
         | OutcomeKind::TimeLimit
         | OutcomeKind::Cancelled
         | OutcomeKind::LaunchFailed
-        | OutcomeKind::PrologFailed => {}
+        | OutcomeKind::PrologFailed
+        | OutcomeKind::NodeUnable => {}
     }
     // Slurm calls a step that died of a signal CANCELLED, whoever sent it.
     match (stop, exit) {

@@ -139,6 +139,28 @@ impl Call<'_> {
         self.give_up(run.job, how, reason, &outcome.detail);
     }
 
+    /// A run was not started, as its node cannot start anything: the node is drained, in Slurm's words, so that it takes
+    /// no further jobs to their end. A batch job goes back to the queue whatever it says of requeueing, since nothing of
+    /// it has run; a step alone fails alone.
+    pub(crate) fn node_unable(&mut self, node: NodeIdx, run: RunKey, outcome: &RunOutcome) {
+        self.drain(node, "batch job complete failure");
+        let job = self.job(run.job);
+        if run.step != StepId::Batch || job.active().is_none_or(|active| active.finish.is_some()) {
+            return;
+        }
+        let finish = Finish {
+            state: JobState::Requeued,
+            exit: None,
+            reason: Reason::NodeDown,
+            detail: outcome.detail.clone(),
+            by: None,
+            at: self.now,
+            requeue: Some(RequeueHow::Eligible),
+        };
+        self.emit(Record::JobFinishing { job: run.job, finish });
+        self.stop_steps(run.job, StopCause::JobEnd, None);
+    }
+
     /// A node's epilog has ended; where it failed, the node is drained.
     pub(crate) fn epilog_ended(&mut self, node: NodeIdx, outcome: &RunOutcome) {
         if outcome.kind != OutcomeKind::Exited || !outcome.exit.is_success() {

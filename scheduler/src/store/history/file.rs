@@ -1,10 +1,13 @@
-//! One history file: the rows of the jobs that a range of frames ended, in the journal's format.
+//! One history file: the rows of the jobs that a range of frames ended, in the journal's format; behind them the scripts
+//! and environments that they refer to, each once, where these are kept.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use journal::{Disk, Epoch, FrameReader, FrameWriter, HEADER_BYTES, Lineage, Payload, RECORD_OVERHEAD_BYTES};
-use scheduler_codec::{Call, Entry, Header, HistoryBegin, HistoryRow};
+use model::id::BodyHash;
+use scheduler_codec::{Call, Entry, Header, HistoryBegin, HistoryBody, HistoryRow};
 
 use super::Recent;
 use crate::crash::{self, Point};
@@ -37,12 +40,16 @@ impl FileFacts {
     }
 }
 
+/// Gives a body; `None` where it is not there any more.
+pub(super) type BodyOf<'a> = dyn Fn(&BodyHash) -> Result<Option<Vec<u8>>, Error> + 'a;
+
 /// Writes the file of frames `first` to `last`. There is at least one row.
 pub(super) fn write(
     disk: &Arc<dyn Disk>,
     lineage: Lineage,
     (first, last): (u64, u64),
     rows: &[Recent],
+    body_of: &BodyOf<'_>,
 ) -> Result<FileFacts, Error> {
     let name = layout::history_name(first, last);
     let begin = HistoryBegin {
@@ -62,6 +69,19 @@ pub(super) fn write(
     payload.clear();
     for row in rows {
         payload.push(&row.bytes);
+        if payload.payload_bytes() >= FRAME_BYTES {
+            writer.append(&mut payload)?;
+            payload.clear();
+        }
+    }
+    if !payload.is_empty() {
+        writer.append(&mut payload)?;
+        payload.clear();
+    }
+    let wanted: BTreeSet<BodyHash> = rows.iter().flat_map(|row| row.bodies).flatten().collect();
+    for hash in wanted {
+        let Some(body) = body_of(&hash)? else { continue };
+        payload.push_with(|bytes| Entry::HistoryBody(HistoryBody { hash, body }).encode(bytes));
         if payload.payload_bytes() >= FRAME_BYTES {
             writer.append(&mut payload)?;
             payload.clear();
@@ -110,7 +130,8 @@ pub(super) fn each_call(
 ) -> Result<(), Error> {
     let name = facts.name();
     let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
-    while let Some(frame) = reader.next()? {
+    let mut left = facts.begin.rows;
+    while let Some(frame) = reader.next()?.filter(|_| left > 0) {
         for (at, bytes) in frame.records().enumerate() {
             let call = scheduler_codec::read_call(bytes).map_err(|source| Error::Record {
                 file: name.clone(),
@@ -118,10 +139,39 @@ pub(super) fn each_call(
                 record: at,
                 source,
             })?;
+            left = left.saturating_sub(u64::from(call.is_some()));
             call.into_iter().for_each(&mut *visit);
         }
     }
     Ok(())
+}
+
+/// A body that rows of the file refer to. Cost: the file is read, no row is built.
+pub(super) fn body(
+    disk: &dyn Disk,
+    lineage: Lineage,
+    facts: &FileFacts,
+    hash: &BodyHash,
+) -> Result<Option<Vec<u8>>, Error> {
+    let name = facts.name();
+    let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
+    while let Some(frame) = reader.next()? {
+        let Some((at, bytes)) =
+            frame.records().enumerate().find(|(_, bytes)| scheduler_codec::holds_body(bytes, hash))
+        else {
+            continue;
+        };
+        let entry = scheduler_codec::read(bytes).map_err(|source| Error::Record {
+            file: name.clone(),
+            offset: frame.offset(),
+            record: at,
+            source,
+        })?;
+        if let Entry::HistoryBody(found) = entry {
+            return Ok(Some(found.body));
+        }
+    }
+    Ok(None)
 }
 
 /// Shows every row with its place, in order, until `visit` breaks.
@@ -133,7 +183,9 @@ pub(crate) fn each_row(
 ) -> Result<ControlFlow<()>, Error> {
     let name = facts.name();
     let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
-    while let Some(frame) = reader.next()? {
+    // Behind the last row there are only bodies.
+    let mut left = facts.begin.rows;
+    while let Some(frame) = reader.next()?.filter(|_| left > 0) {
         let mut offset = frame.offset() + HEADER_BYTES as u64;
         for (at, bytes) in frame.records().enumerate() {
             offset += RECORD_OVERHEAD_BYTES;
@@ -145,6 +197,7 @@ pub(crate) fn each_row(
             })?;
             let length = u32::try_from(bytes.len()).expect("a record is below 4 GiB");
             if let Entry::HistoryRow(row) = entry {
+                left = left.saturating_sub(1);
                 let place = RowPlace { file: facts.begin.first, offset, length };
                 if visit(place, bytes, *row).is_break() {
                     return Ok(ControlFlow::Break(()));

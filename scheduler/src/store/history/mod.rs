@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use journal::{Disk, DiskFile, Lineage, read_full_at};
 use model::array::TaskSet;
-use model::id::{JobId, RequestKey, Uid};
+use model::id::{BodyHash, JobId, RequestKey, Uid};
 use model::request::JobRequest;
 use model::time::{Span, Timestamp};
 use prost::Message;
@@ -31,6 +31,7 @@ use scheduler_core::state::job::{Bodies, Job, Phase};
 
 pub use query::Query;
 
+use super::bodies::Bodies as Store;
 use super::index::Index;
 use super::{Error, layout};
 use file::{FileFacts, RowPlace};
@@ -42,18 +43,63 @@ pub type RowMaker<'a> = dyn FnMut(&State, &Job) -> v1::Job + Send + 'a;
 /// How long a call's key is known after its job has ended.
 pub const KEY_KEPT: Span = Span::from_secs(24 * 60 * 60);
 
-/// How long history is kept. Files go whole, the oldest first.
+/// Bytes between two rows that are read with them rather than passed over.
+const GAP_BYTES: u64 = 4 << 10;
+/// Rows of one read.
+const ROWS_AT_ONCE: usize = 512;
+
+/// What is kept of a job beside what always is (AccountingStoreFlags).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// `job_comment`: the comment.
+    pub comment: bool,
+    /// `job_extra`: the text of `--extra`.
+    pub extra: bool,
+    /// `job_script`: the script of a batch job.
+    pub script: bool,
+    /// `job_env`: the environment of a batch job.
+    pub environment: bool,
+}
+
+impl Kept {
+    /// By the words of AccountingStoreFlags, in lower case.
+    #[must_use]
+    pub fn of<T: AsRef<str>>(words: &[T]) -> Self {
+        let has = |word: &str| words.iter().any(|other| other.as_ref() == word);
+        Self {
+            comment: has("job_comment"),
+            extra: has("job_extra"),
+            script: has("job_script"),
+            environment: has("job_env"),
+        }
+    }
+
+    /// Takes what is not kept out of a row.
+    pub fn strip(self, row: &mut v1::Job) {
+        let Some(rare) = row.request.as_mut().and_then(|request| request.rare.as_mut()) else { return };
+        if !self.comment {
+            rare.comment = None;
+        }
+        if !self.extra {
+            rare.extra = None;
+        }
+    }
+}
+
+/// What is kept in history, and how long. Files go whole, the oldest first.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// Rows of jobs that ended longer ago may go. Default: 366 days.
     pub keep: Span,
     /// Most bytes of all files together; beyond, the oldest go even if they are young. Default: 16 GiB.
     pub max_bytes: u64,
+    /// What is kept of a job. Default: only what always is.
+    pub kept: Kept,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { keep: Span::from_secs(366 * 24 * 60 * 60), max_bytes: 16 << 30 }
+        Self { keep: Span::from_secs(366 * 24 * 60 * 60), max_bytes: 16 << 30, kept: Kept::default() }
     }
 }
 
@@ -77,6 +123,8 @@ struct Recent {
     key: RequestKey,
     sequence: u64,
     bytes: Arc<[u8]>,
+    /// What its file will hold too.
+    bodies: [Option<BodyHash>; 2],
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +140,7 @@ struct Inner {
 pub struct History {
     disk: Arc<dyn Disk>,
     lineage: Lineage,
-    settings: Settings,
+    settings: Mutex<Settings>,
     inner: Mutex<Inner>,
     /// Held by whoever writes or removes a file.
     writing: Mutex<()>,
@@ -151,7 +199,19 @@ impl History {
         }
         inner.observed = inner.covered;
         let (inner, writing, index) = (Mutex::new(inner), Mutex::new(()), Mutex::new(None));
+        let settings = Mutex::new(settings);
         Ok((Self { disk, lineage, settings, inner, writing, index }, unreadable))
+    }
+
+    /// These are in force from now on; what is in files stays as it is until it is purged.
+    pub fn set_settings(&self, settings: Settings) {
+        *locked(&self.settings) = settings;
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        *locked(&self.settings)
     }
 
     /// Makes the row of the run that a durable record ends, if it ends one. To be called with the state just
@@ -162,13 +222,20 @@ impl History {
         if at.sequence <= locked(&self.inner).covered {
             return;
         }
+        let kept = self.settings().kept;
+        let mut shown = maker(before, &job);
+        kept.strip(&mut shown);
+        let script = job.bodies.script.filter(|_| kept.script);
+        let environment = (kept.environment && job.bodies.script.is_some()).then_some(job.bodies.environment);
         let row = HistoryRow {
-            job: maker(before, &job),
+            job: shown,
             key: job.key,
             requeued,
             sequence: at.sequence,
             record: at.record,
             request_digest: request_digest(&job.request, &job.bodies).to_vec(),
+            script,
+            environment,
         };
         let (array, uid, submit_ms, end_ms) =
             (row.job.array_job_id, row.job.uid, row.job.submit_ms, end_of(&row.job));
@@ -183,6 +250,7 @@ impl History {
             key: job.key,
             sequence: at.sequence,
             bytes: bytes.into(),
+            bodies: [script, environment],
         };
         locked(&self.inner).recent.push_back(recent);
     }
@@ -214,14 +282,21 @@ impl History {
         (inner.recent.len(), recent, inner.files.len(), files)
     }
 
-    /// Moves the rows of frames up to `through` from memory to a file. Answers how many.
+    /// The bodies that rows in memory refer to: they must not go before the rows are in a file.
+    #[must_use]
+    pub fn wanted_bodies(&self) -> Vec<BodyHash> {
+        locked(&self.inner).recent.iter().flat_map(|row| row.bodies).flatten().collect()
+    }
+
+    /// Moves the rows of frames up to `through` from memory to a file, with copies of the bodies that are kept. Answers
+    /// how many.
     ///
     /// # Errors
     /// The operating system's word, a full disk included; then the rows stay in memory.
     ///
     /// # Panics
     /// If frames up to there were not observed yet.
-    pub fn flush(&self, through: u64) -> Result<usize, Error> {
+    pub fn flush(&self, through: u64, bodies: &Store) -> Result<usize, Error> {
         let _writing = locked(&self.writing);
         let (first, rows) = {
             let inner = locked(&self.inner);
@@ -233,7 +308,13 @@ impl History {
         if rows.is_empty() || first > through {
             return Ok(0);
         }
-        let facts = file::write(&self.disk, self.lineage, (first, through), &rows)?;
+        let body_of = |hash: &BodyHash| match bodies.get(hash) {
+            Ok(body) => Ok(body.map(|body| body.to_vec())),
+            // One body that cannot be read keeps no row from its file.
+            Err(Error::BodyDamage { .. }) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let facts = file::write(&self.disk, self.lineage, (first, through), &rows, &body_of)?;
         let mut inner = locked(&self.inner);
         inner.recent.drain(..rows.len());
         inner.covered = through;
@@ -251,7 +332,8 @@ impl History {
     /// The operating system's word.
     pub fn purge(&self, now: Timestamp) -> Result<usize, Error> {
         let _writing = locked(&self.writing);
-        let oldest = now.saturating_sub(self.settings.keep);
+        let Settings { keep, max_bytes, .. } = self.settings();
+        let oldest = now.saturating_sub(keep);
         let mut removed = 0;
         loop {
             let victim = {
@@ -260,8 +342,7 @@ impl History {
                 let first = inner.files.values().next().copied();
                 // The newest file says how far history reaches: it stays.
                 first.filter(|file| {
-                    inner.files.len() > 1
-                        && (file.begin.latest_end_ms < oldest.0 || total > self.settings.max_bytes)
+                    inner.files.len() > 1 && (file.begin.latest_end_ms < oldest.0 || total > max_bytes)
                 })
             };
             let Some(victim) = victim else { return Ok(removed) };
@@ -313,14 +394,14 @@ impl History {
         // Rows of other files are not meant, and in these none is later.
         let latest = files.values().map(|file| file.begin.latest_end_ms).max();
         let looked_up = latest.and_then(|latest| self.index().and_then(|index| index.look_up(query, latest)));
-        let mut matching = |row: HistoryRow| {
+        let mut matching = |_: u64, row: HistoryRow| {
             if query.matches(&row) { visit(row) } else { ControlFlow::Continue(()) }
         };
         if self.read_files(files, looked_up, &mut matching)?.is_break() {
             return Ok(());
         }
         for bytes in recent {
-            if matching(read_row(&bytes)?).is_break() {
+            if matching(0, read_row(&bytes)?).is_break() {
                 return Ok(());
             }
         }
@@ -338,29 +419,31 @@ impl History {
         &self,
         mut files: BTreeMap<u64, FileFacts>,
         looked_up: Option<(Vec<RowPlace>, Vec<u64>)>,
-        visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(u64, HistoryRow) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         let (places, indexed) = looked_up.unwrap_or_default();
         // They are in the order of their files.
         let mut open: Option<(u64, Option<Arc<dyn DiskFile>>)> = None;
-        for place in places {
-            let Some(facts) = files.get(&place.file) else { continue };
-            let file = match &open {
-                Some((first, file)) if *first == place.file => file,
-                _ => &open.insert((place.file, self.open_file(facts)?)).1,
-            };
-            // Its file may be gone.
-            let Some(file) = file else { continue };
-            let row = read_place(&**file, facts, place)?;
-            if visit(row).is_break() {
-                return Ok(ControlFlow::Break(()));
+        for near in places.chunk_by(are_near) {
+            for near in near.chunks(ROWS_AT_ONCE) {
+                let first = near[0].file;
+                let Some(facts) = files.get(&first) else { continue };
+                let file = match &open {
+                    Some((open, file)) if *open == first => file,
+                    _ => &open.insert((first, self.open_file(facts)?)).1,
+                };
+                // Its file may be gone.
+                let Some(file) = file else { continue };
+                if read_places(&**file, facts, near, visit)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
         }
         for file in indexed {
             files.remove(&file);
         }
         for facts in files.values() {
-            let mut each = |_: RowPlace, _: &[u8], row: HistoryRow| visit(row);
+            let mut each = |place: RowPlace, _: &[u8], row: HistoryRow| visit(place.file, row);
             match file::each_row(&*self.disk, self.lineage, facts, &mut each) {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
@@ -397,13 +480,50 @@ impl History {
             files.into_iter().filter(|(_, file)| file.begin.latest_end_ms >= oldest).collect();
         let looked_up = self.index().and_then(|index| index.look_up_key(uid, key));
         let mut found = None;
-        let _ = self.read_files(files, looked_up, &mut |row| {
+        let _ = self.read_files(files, looked_up, &mut |_, row| {
             if row.job.uid == uid.0 && row.key == key && end_of(&row.job) >= oldest {
                 found = Some(row);
             }
             ControlFlow::Continue(())
         })?;
         Ok(found)
+    }
+
+    /// Whose the job is, and the script (or environment) of its last run, where that is kept; `None`: no such job.
+    ///
+    /// Cost: by index, the rows of the job and one pass over a file; without, every file.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn body(
+        &self,
+        job: JobId,
+        environment: bool,
+        bodies: &Store,
+    ) -> Result<Option<(Uid, Option<Vec<u8>>)>, Error> {
+        let hash_of = |row: &HistoryRow| if environment { row.environment } else { row.script };
+        let (files, recent) = self.look(|row| row.job == job.0);
+        if let Some(bytes) = recent.last() {
+            let row = read_row(bytes)?;
+            let body = hash_of(&row).map(|hash| bodies.get(&hash)).transpose()?.flatten();
+            return Ok(Some((Uid(row.job.uid), body.map(|body| body.to_vec()))));
+        }
+        let query = Query { job_ids: [job.0].into(), duplicates: true, ..Query::default() };
+        let looked_up = self.index().and_then(|index| index.look_up(&query, i64::MAX));
+        let mut last: Option<(u64, HistoryRow)> = None;
+        let _ = self.read_files(files.clone(), looked_up, &mut |file, row| {
+            let later = last.as_ref().is_none_or(|(_, other)| other.job.run <= row.job.run);
+            if row.job.job_id == job.0 && later {
+                last = Some((file, row));
+            }
+            ControlFlow::Continue(())
+        })?;
+        let Some((file, row)) = last else { return Ok(None) };
+        let body = match (hash_of(&row), files.get(&file)) {
+            (Some(hash), Some(facts)) => file::body(&*self.disk, self.lineage, facts, &hash)?,
+            _ => None,
+        };
+        Ok(Some((Uid(row.job.uid), body)))
     }
 
     /// Shows the calls whose jobs ended at `from` or later: those in files, then those in memory. Cost: a glance at every
@@ -466,11 +586,30 @@ impl History {
     }
 }
 
-/// The row at a place that the index named.
-fn read_place(file: &dyn DiskFile, facts: &FileFacts, place: RowPlace) -> Result<HistoryRow, Error> {
-    let mut bytes = vec![0; place.length as usize];
-    read_full_at(file, place.offset, &mut bytes).map_err(|error| Error::io("read", facts.name(), error))?;
-    read_row(&bytes)
+/// Whether one read for both costs less than two. They stand in order.
+fn are_near(one: &RowPlace, next: &RowPlace) -> bool {
+    one.file == next.file && next.offset.saturating_sub(one.offset + u64::from(one.length)) <= GAP_BYTES
+}
+
+/// The rows at places that the index named, in order and near each other, with one read.
+fn read_places(
+    file: &dyn DiskFile,
+    facts: &FileFacts,
+    near: &[RowPlace],
+    visit: &mut dyn FnMut(u64, HistoryRow) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Error> {
+    let end = |place: &RowPlace| place.offset + u64::from(place.length);
+    let (Some(first), Some(last)) = (near.first(), near.last()) else { return Ok(ControlFlow::Continue(())) };
+    // At most ROWS_AT_ONCE rows and the gaps between them.
+    let mut bytes = vec![0; (end(last) - first.offset) as usize];
+    read_full_at(file, first.offset, &mut bytes).map_err(|error| Error::io("read", facts.name(), error))?;
+    for place in near {
+        let at = (place.offset - first.offset) as usize;
+        if visit(place.file, read_row(&bytes[at..at + place.length as usize])?).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 fn read_row(bytes: &[u8]) -> Result<HistoryRow, Error> {

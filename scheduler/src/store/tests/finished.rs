@@ -202,7 +202,8 @@ fn old_files_go_and_the_index_with_them() {
     world.store.close();
     let lineage = crate::store::compact::lineage(&disk).unwrap();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let keep = history::Settings { keep: Span::from_secs(60), max_bytes: 1 << 40 };
+    let keep =
+        history::Settings { keep: Span::from_secs(60), max_bytes: 1 << 40, ..history::Settings::default() };
     let (history, unreadable) = History::open(Arc::clone(&shared), lineage, keep).unwrap();
     assert!(unreadable.is_empty());
     let history = Arc::new(history);
@@ -259,4 +260,41 @@ fn a_damaged_history_file_is_told() {
     assert!(some.len() < all.len() && !some.is_empty());
     opened.store.close();
     whole.store.close();
+}
+
+/// Whether a row is in memory or in a file, with an index or without, and after its job and its bodies are gone.
+#[test]
+fn bodies_that_history_keeps_outlive_their_jobs() {
+    let (disk, folder) = (MemoryDisk::new(), Folder::new("kept-bodies"));
+    let world = filled(23, &disk);
+    let (history, bodies) = (Arc::clone(world.store.history()), Arc::clone(world.store.bodies()));
+    let wanted = history.wanted_bodies();
+    assert!(!wanted.is_empty(), "rows in memory name bodies");
+    let mut collection = bodies.begin_collection();
+    wanted.iter().for_each(|hash| collection.keep(hash));
+    assert!(collection.finish().unwrap().erased > 0, "those of rows in files are not kept for them");
+    let mut last = std::collections::BTreeMap::new();
+    let everything = Query { duplicates: true, ..Query::default() };
+    let mut each = |row: scheduler_codec::HistoryRow| {
+        last.insert(row.job.job_id, row);
+        ControlFlow::Continue(())
+    };
+    history.query(&everything, &mut each).unwrap();
+    let look = |when: &str| {
+        let mut scripts = 0;
+        for (job, row) in &last {
+            for (environment, hash) in [(false, row.script), (true, row.environment)] {
+                let (uid, body) = history.body(JobId(*job), environment, &bodies).unwrap().unwrap();
+                assert_eq!(uid, Uid(row.job.uid));
+                assert_eq!(body.map(|body| crate::store::bodies::hash(&body)), hash, "job {job}, {when}");
+                scripts += usize::from(hash.is_some() && !environment);
+            }
+        }
+        assert!(scripts > 10, "{scripts} scripts, {when}");
+    };
+    look("by files");
+    let index = index(&folder, &history, &disk);
+    look("by index");
+    drop(index);
+    assert_eq!(history.body(JobId(999_999), false, &bodies).unwrap(), None);
 }

@@ -17,7 +17,7 @@ use scheduler_core::state::job::{ArrayRole, Job};
 
 use super::random::Random;
 use crate::store::bodies::each_body;
-use crate::store::history::{History, Query, RecordPlace};
+use crate::store::history::{History, Kept, Query, RecordPlace};
 use crate::store::{Committed, Error, Opened, Settings, Store, compact, history};
 
 /// A short row: what the tests compare.
@@ -55,7 +55,11 @@ pub(super) fn settings() -> Settings {
         },
         body_file_bytes: 16 * 1024,
         compaction: compact::Settings { after_bytes: 1 << 40, ..compact::Settings::default() },
-        history: history::Settings { keep: Span::from_secs(1 << 30), max_bytes: 1 << 40 },
+        history: history::Settings {
+            keep: Span::from_secs(1 << 30),
+            max_bytes: 1 << 40,
+            kept: Kept { script: true, environment: true, ..Kept::default() },
+        },
         ..Settings::default()
     }
 }
