@@ -38,6 +38,9 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// An index that is not made by then never will be.
 const INDEX_WITHIN: Duration = Duration::from_secs(1800);
 
+/// What a run of `sacct` is asked, by the run's number.
+type Words<'a> = &'a dyn Fn(i64) -> Result<Vec<String>>;
+
 /// All rows of this file.
 pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let jobs = match std::env::var("SLUICE_HISTORY_JOBS") {
@@ -81,7 +84,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
         words.extend(["-u".to_owned(), "1007".to_owned()]);
         words
     };
-    let cases: [(&str, usize, &dyn Fn(i64) -> Result<Vec<String>>); 4] = [
+    let cases: [(&str, usize, Words<'_>); 4] = [
         ("a day", a_day as usize, &|run| Ok(all(of_day(run)?))),
         ("a user's day", a_users, &|run| Ok(users(of_day(run)?))),
         ("a job", 1, &|run| Ok(vec!["-j".to_owned(), (i64::from(jobs) / 2 + run).to_string()])),

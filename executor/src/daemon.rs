@@ -240,17 +240,6 @@ fn read_conf(path: &Path) -> anyhow::Result<SlurmConf> {
     Ok(conf)
 }
 
-/// `sluice.conf` stands beside `slurm.conf`.
-fn read_own(conf: &Path) -> anyhow::Result<OwnConf> {
-    let path = conf.with_file_name(own::FILE_NAME);
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(OwnConf::default()) };
-    let mut read = |included: &Path| read_text(included);
-    OwnConf::parse(&text, &path, &mut read).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        anyhow!("the configuration is refused\n{}", lines.join("\n"))
-    })
-}
-
 /// `gres.conf` stands there too.
 fn read_gres(conf: &Path) -> anyhow::Result<Option<GresConf>> {
     let path = conf.with_file_name("gres.conf");

@@ -40,6 +40,9 @@ use query::end_of;
 /// Makes the row of a job as queries show it, steps included; the job is in its last phase.
 pub type RowMaker<'a> = dyn FnMut(&State, &Job) -> v1::Job + Send + 'a;
 
+/// Whose a job is, and a body of it, where that is kept.
+pub type OwnedBody = (Uid, Option<Vec<u8>>);
+
 /// How long a call's key is known after its job has ended.
 pub const KEY_KEPT: Span = Span::from_secs(24 * 60 * 60);
 
@@ -495,12 +498,7 @@ impl History {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn body(
-        &self,
-        job: JobId,
-        environment: bool,
-        bodies: &Store,
-    ) -> Result<Option<(Uid, Option<Vec<u8>>)>, Error> {
+    pub fn body(&self, job: JobId, environment: bool, bodies: &Store) -> Result<Option<OwnedBody>, Error> {
         let hash_of = |row: &HistoryRow| if environment { row.environment } else { row.script };
         let (files, recent) = self.look(|row| row.job == job.0);
         if let Some(bytes) = recent.last() {
