@@ -48,10 +48,15 @@ impl Figures {
         match outcome.kind {
             Kind::Lost => self.lost.one(),
             Kind::OutOfMemory => self.out_of_memory.one(),
-            Kind::LaunchFailed | Kind::PrologFailed | Kind::Exited | Kind::TimeLimit | Kind::Cancelled => {}
+            Kind::LaunchFailed
+            | Kind::PrologFailed
+            | Kind::NodeUnable
+            | Kind::Exited
+            | Kind::TimeLimit
+            | Kind::Cancelled => {}
         }
         let failed = match outcome.kind {
-            Kind::LaunchFailed | Kind::PrologFailed => true,
+            Kind::LaunchFailed | Kind::PrologFailed | Kind::NodeUnable => true,
             // A program that cannot be executed, an output file that cannot be opened: an end with a code, as in Slurm.
             Kind::Exited => !outcome.detail.is_empty(),
             Kind::Lost | Kind::OutOfMemory | Kind::TimeLimit | Kind::Cancelled => false,
