@@ -12,7 +12,10 @@ use scheduler_sim::trace::replay::{self, Options, Planning};
 use scheduler_sim::trace::{self, Estimates, Layout, Trace};
 
 /// So much faster than the model's own arrivals the generated trace comes.
-const LOAD: f64 = 1.01;
+const LOAD: f64 = 1.014;
+/// So many jobs of 300,000, from the middle of the trace on, come at the instant of the first of them: the model's own
+/// queue is some 200 jobs long on average but hardly ever longer than 700.
+const BURST: usize = 3340;
 
 fn traces() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/traces")
@@ -67,6 +70,9 @@ fn whole_process(report: &mut Report, repeats: usize) -> Result<()> {
 fn generated(report: &mut Report, seed: u64, jobs: usize) -> Result<()> {
     let mut trace = Recipe { jobs, procs: 80_640, seed, two_kinds: false }.make();
     trace::change::scale_load(&mut trace, LOAD);
+    let (middle, burst) = (jobs / 2, BURST * jobs / 300_000);
+    let at = trace.jobs[middle].submit;
+    trace.jobs[middle..middle + burst].iter_mut().for_each(|job| job.submit = at);
     let watch = Stopwatch::begin()?;
     let (starts, _) = replayed(&trace, "easy", "perfect")?;
     let taken = watch.taken()?;

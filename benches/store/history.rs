@@ -204,7 +204,7 @@ fn life(id: u32, submit: Timestamp) -> [Record; 4] {
             start,
             limit: Some(Span::from_mins(60)),
         },
-        Record::JobEnded { job: JobId(id), ended: Box::new(ended) },
+        Record::JobEnded { job: JobId(id), ended: Arc::new(ended) },
         Record::JobPurged(JobId(id)),
     ]
 }

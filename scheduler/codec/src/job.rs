@@ -334,7 +334,7 @@ pub(crate) fn job_in(wire: w::Job) -> Result<Job, Error> {
     let phase = match need("phase", wire.phase)? {
         w::job::Phase::Pending(pending) => Phase::Pending(pending_in(Some(pending))?),
         w::job::Phase::Active(active) => Phase::Active(Box::new(active_in(active)?)),
-        w::job::Phase::Ended(ended) => Phase::Ended(Box::new(ended_in(Some(ended))?)),
+        w::job::Phase::Ended(ended) => Phase::Ended(Arc::new(ended_in(Some(ended))?)),
     };
     Ok(Job {
         id: JobId(wire.id),

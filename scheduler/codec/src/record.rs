@@ -242,11 +242,11 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
             Record::JobFinishing { job: JobId(wire.job), finish: finish_in(need("finish", wire.finish)?)? }
         }
         Kind::JobEnded(wire) => {
-            Record::JobEnded { job: JobId(wire.job), ended: Box::new(ended_in(wire.ended)?) }
+            Record::JobEnded { job: JobId(wire.job), ended: Arc::new(ended_in(wire.ended)?) }
         }
         Kind::JobRequeued(wire) => Record::JobRequeued {
             job: JobId(wire.job),
-            ended: Box::new(ended_in(wire.ended)?),
+            ended: Arc::new(ended_in(wire.ended)?),
             pending: pending_in(wire.pending)?,
             priority: wire.priority,
             hold: hold_in(wire.hold)?,

@@ -445,7 +445,7 @@ fn job_samples(each: &mut impl FnMut(Record)) {
     };
     put(job(1, ArrayRole::Single, Phase::Pending(pending())));
     put(job(2, waiting(None), Phase::Pending(Pending::default())));
-    put(job(3, waiting(Some(0)), Phase::Ended(Box::new(ended()))));
+    put(job(3, waiting(Some(0)), Phase::Ended(Arc::new(ended()))));
     let element = || ArrayRole::Element { array: JobId(2), index: TaskIndex(0) };
     put(job(4, element(), Phase::Active(Box::new(active(None)))));
     let hows = [
@@ -503,12 +503,12 @@ fn life_samples(each: &mut impl FnMut(Record)) {
     each(Record::JobConfiguring { job, what: None, at: Timestamp(4) });
     each(Record::JobSuspended { job, suspended: true, at: Timestamp(3) });
     each(Record::JobFinishing { job, finish: finish(Some(RequeueHow::Eligible)) });
-    each(Record::JobEnded { job, ended: Box::new(ended()) });
+    each(Record::JobEnded { job, ended: Arc::new(ended()) });
     let unstarted = Ended { start: None, partition: None, allocation: Arc::new([]), ..ended() };
-    each(Record::JobEnded { job, ended: Box::new(unstarted) });
+    each(Record::JobEnded { job, ended: Arc::new(unstarted) });
     each(Record::JobRequeued {
         job,
-        ended: Box::new(ended()),
+        ended: Arc::new(ended()),
         pending: pending(),
         priority: 3,
         hold: Hold::User,

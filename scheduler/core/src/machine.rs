@@ -19,6 +19,7 @@ use model::time::{Span, Timestamp};
 use crate::apply::apply;
 use crate::effect::{Answer, Effect, Refused, ReplyTo};
 use crate::input::Input;
+use crate::place::ever::Able;
 use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::settings::Settings;
@@ -62,6 +63,8 @@ pub struct Machine {
     pub(crate) held_ids: Option<TaskSet>,
     /// No waiting job has waited for longer than since then, as far as ages count.
     pub(crate) oldest_wait: Timestamp,
+    /// Requests that can run, as was found lately.
+    pub(crate) able: Able,
 }
 
 impl Machine {
@@ -74,6 +77,7 @@ impl Machine {
             timers: BTreeSet::new(),
             held_ids: None,
             oldest_wait: Timestamp(i64::MIN),
+            able: Able::default(),
         }
     }
 
@@ -131,10 +135,14 @@ impl Machine {
     /// Derives every timer from the state again: after recovery, and when the configuration changes.
     pub(crate) fn rebuild_timers(&mut self) {
         self.timers.clear();
-        let ids: Vec<JobId> = self.state.jobs.keys().copied().collect();
-        for id in ids {
-            self.arm(id);
+        let mut timers = BTreeSet::new();
+        let mut oldest = self.state.now;
+        for job in self.state.jobs.values() {
+            timers.extend(self.job_deadline(job).map(|at| (at, Timer::Job(job.id))));
+            oldest = oldest.min(self.state.aging.waits_since(job).unwrap_or(oldest));
         }
+        self.timers = timers;
+        self.oldest_wait = oldest;
         self.arm_purge();
         self.arm_aging();
         self.arm_reservations(self.state.now);
@@ -236,6 +244,15 @@ impl Call<'_> {
             self.out.records.push(time);
         }
         apply(&mut self.machine.state, &record);
+        if let Record::NodeDefined { .. }
+        | Record::NodeRegistered { .. }
+        | Record::PartitionDefined { .. }
+        | Record::PartitionRemoved(_)
+        | Record::SlicesAsked { .. }
+        | Record::Reservation(..) = record
+        {
+            self.machine.able.forget();
+        }
         self.out.records.push(record);
     }
 
@@ -264,6 +281,7 @@ impl Call<'_> {
 
     fn configure(&mut self, settings: &Arc<Settings>) {
         self.machine.settings = Some(Arc::clone(settings));
+        self.machine.able.forget();
         self.define_cluster(settings);
         self.define_aging(settings);
         self.machine.rebuild_timers();

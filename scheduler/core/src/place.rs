@@ -12,8 +12,9 @@ pub(crate) mod topology;
 
 pub(crate) mod pack;
 
+pub(crate) mod alike;
 mod board;
-mod ever;
+pub(crate) mod ever;
 
 use std::sync::Arc;
 

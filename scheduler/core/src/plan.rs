@@ -23,6 +23,7 @@ mod eligible;
 mod family;
 mod ledger;
 mod license;
+mod news;
 mod profile;
 mod rest;
 mod search;

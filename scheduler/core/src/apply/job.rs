@@ -265,12 +265,12 @@ fn start(state: &mut State, record: &Record) {
     }
 }
 
-fn end(state: &mut State, id: JobId, ended: &Ended) {
+fn end(state: &mut State, id: JobId, ended: &Arc<Ended>) {
     let was_active = note_end_on_nodes(state, id, ended);
     let mut role = None;
     change(state, id, |job| {
         role = Some((job.array_id(), waiting_elements(job)));
-        job.phase = Phase::Ended(Box::new(ended.clone()));
+        job.phase = Phase::Ended(Arc::clone(ended));
     });
     if let Some((Some(array), elements)) = role {
         let summary = state.arrays.get_mut(&array).expect("an element's array is known");
@@ -389,7 +389,7 @@ impl<'a> Beside<'a> {
 
     /// The entry that `singleton` looks for: of jobs that have not ended.
     fn name(&mut self, job: &Job, add: bool) {
-        put_set(&mut self.index.named, (job.owner.uid, job.request.name.clone(), job.id), add);
+        put_set(&mut self.index.named, (job.owner.uid, Index::hash(&job.request.name), job.id), add);
         let key = (Arc::clone(&job.qos), job.association, job.owner.uid);
         match self.index.submitted.get_mut(&key) {
             Some(count) if add => *count += job.elements(),

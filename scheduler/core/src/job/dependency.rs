@@ -116,14 +116,15 @@ fn delay(term: &Term) -> Span {
 
 /// No job of the same user and name, submitted before this one, is left.
 fn singleton(state: &State, job: &Job) -> Standing {
-    let first = (job.owner.uid, job.request.name.clone(), JobId(0));
+    let (uid, hash) = (job.owner.uid, crate::state::Index::hash(&job.request.name));
     let earlier = state
         .index
         .named
-        .range(first..)
-        .take_while(|(uid, name, _)| *uid == job.owner.uid && *name == job.request.name)
-        .any(|(_, _, other)| {
-            *other < job.id && !(job.array_id().is_some() && job.array_id() == state.jobs[other].array_id())
+        .range((uid, hash, JobId(0))..(uid, hash, job.id))
+        .map(|(_, _, other)| &state.jobs[other])
+        .any(|other| {
+            let same_array = job.array_id().is_some() && job.array_id() == other.array_id();
+            other.request.name == job.request.name && !same_array
         });
     if earlier { Standing::Unfulfilled } else { Standing::Fulfilled }
 }

@@ -207,7 +207,7 @@ impl Call<'_> {
             self.emit(Record::Charged(Box::new(charge)));
         }
         match requeue {
-            None => self.emit(Record::JobEnded { job: id, ended: Box::new(ended) }),
+            None => self.emit(Record::JobEnded { job: id, ended: Arc::new(ended) }),
             Some(how) => self.put_back(id, ended, how),
         }
         self.after_end(id);
@@ -241,7 +241,7 @@ impl Call<'_> {
             suspended_total: Span::ZERO,
             steps: Vec::new(),
         };
-        self.emit(Record::JobEnded { job: id, ended: Box::new(ended) });
+        self.emit(Record::JobEnded { job: id, ended: Arc::new(ended) });
         self.after_end(id);
     }
 

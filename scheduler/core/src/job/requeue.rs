@@ -65,7 +65,13 @@ impl Call<'_> {
             ..Pending::default()
         };
         let priority = if hold == Hold::None { priority::priority(self.state(), &settings, job) } else { 0 };
-        self.emit(Record::JobRequeued { job: id, ended: Box::new(ended), pending, priority, hold });
+        self.emit(Record::JobRequeued {
+            job: id,
+            ended: std::sync::Arc::new(ended),
+            pending,
+            priority,
+            hold,
+        });
         self.machine.arm(id);
     }
 }

@@ -4,9 +4,13 @@
 //! partitions could do is refused; what is only too much for a partition (nodes or CPUs in all, time,
 //! accounts) waits with a reason.
 
-use model::id::Uid;
-use model::refusal::Refusal;
+use std::sync::Arc;
 
+use model::id::{PartitionIdx, Uid};
+use model::refusal::Refusal;
+use model::request::{JobRequest, MemoryRequest};
+
+use super::alike::same_placement;
 use super::demand::{self, Demand};
 use super::feature::Constraint;
 use super::fit;
@@ -16,6 +20,54 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Hold, Job};
 use crate::state::partition::Partition;
+
+/// So many requests are kept in mind.
+const REMEMBERED: usize = 256;
+
+/// Requests of late that were found able to run on the nodes and partitions as they are.
+///
+/// Users submit alike again and again. Owns nothing but copies: it may be forgotten at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Able(Vec<Option<Found>>);
+
+/// What was found able to run: all that the test reads of a job.
+#[derive(Clone, Debug)]
+struct Found {
+    request: Arc<JobRequest>,
+    partitions: Arc<[PartitionIdx]>,
+    memory: Option<MemoryRequest>,
+}
+
+impl Able {
+    fn place(request: &JobRequest) -> usize {
+        let nodes = u64::from(request.nodes.map_or(0, |(least, _)| least));
+        let cpus = u64::from(request.cpus_per_task.unwrap_or(0));
+        let word = cpus << 48 ^ nodes << 24 ^ u64::from(request.ntasks.unwrap_or(0));
+        // The upper bits of a product depend on all bits of the factor.
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % REMEMBERED
+    }
+
+    /// Whether a job that asks for the same is among them.
+    pub(crate) fn knows(&self, job: &Job) -> bool {
+        self.0.get(Self::place(&job.request)).and_then(Option::as_ref).is_some_and(|found| {
+            found.memory == job.memory
+                && found.partitions == job.partitions
+                && same_placement(&found.request, &job.request)
+        })
+    }
+
+    /// The job can run.
+    pub(crate) fn note(&mut self, job: &Job) {
+        let (request, partitions) = (Arc::clone(&job.request), Arc::clone(&job.partitions));
+        self.0.resize(REMEMBERED, None);
+        self.0[Self::place(&job.request)] = Some(Found { request, partitions, memory: job.memory });
+    }
+
+    /// Nodes, partitions or their configuration changed.
+    pub(crate) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// So many nodes of a partition are tried alone at first.
 const FIRST_TRIED: usize = 32;

@@ -9,6 +9,7 @@
 
 mod closure;
 mod cuts;
+mod follow;
 mod kind;
 mod layer;
 
@@ -19,6 +20,7 @@ use model::id::{NodeIdx, PartitionIdx};
 
 use self::closure::closures;
 pub(super) use self::cuts::Cuts;
+pub(super) use self::follow::Same;
 pub(super) use self::kind::Kind;
 use self::kind::{alike, same_devices, same_make};
 use self::layer::{Sorts, layers_of, partition_layers};
@@ -70,6 +72,8 @@ pub(super) struct Cluster {
     /// Nodes of each partition that take jobs, by weight, then as configured; made when asked for.
     preferred: Vec<Option<Arc<[u32]>>>,
     pool: bool,
+    /// How many nodes a pool has.
+    pool_nodes: usize,
     /// CPUs of all nodes of each partition; made when asked for.
     partition_cpus: Vec<Option<u64>>,
     /// Lists of nodes in order of preference, each once.
@@ -146,6 +150,10 @@ struct List {
     /// At least the most that any of them had free of each resource.
     most: Amount,
     made: (u64, u32),
+    /// Whose nodes these are, and of which kinds.
+    of: (PartitionIdx, Vec<bool>),
+    /// Nodes that the request does not want.
+    excluded: Box<[NodeIdx]>,
 }
 
 /// So many plans are taken back one by one, more by copying the profiles.
@@ -250,6 +258,7 @@ impl Cluster {
             now: i64::MIN,
             raised: 1,
             pool: true,
+            pool_nodes: state.nodes.len(),
             ..Self::default()
         })
     }
@@ -340,7 +349,9 @@ impl Cluster {
         for &node in &*nodes {
             members[node as usize / 64] |= 1 << (node % 64);
         }
-        self.lists.push(List { nodes, members, open: Vec::new(), most: Amount::default(), made: (0, 0) });
+        let (open, most, made) = (Vec::new(), Amount::default(), (0, 0));
+        let (of, excluded) = (key.clone(), demand.excluded.clone().into());
+        self.lists.push(List { nodes, members, open, most, made, of, excluded });
         if demand.excluded.is_empty() {
             self.list_by_kinds.insert(key, list);
         }

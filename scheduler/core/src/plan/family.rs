@@ -43,8 +43,8 @@ pub(super) struct Family {
     pub(super) least: Amount,
     /// Classes in which entries wait, each with the least time that they take.
     pub(super) active: Vec<(i64, u32)>,
-    /// Place among the active families.
-    place: u32,
+    /// Entries wait in some of its classes.
+    waits: bool,
 }
 
 /// See the module.
@@ -54,8 +54,9 @@ pub(super) struct Families {
     pub(super) members: Vec<Member>,
     pub(super) families: Vec<Family>,
     by_need: BTreeMap<(u32, u32, u32, [u32; KINDS]), u32>,
-    /// Families in whose classes entries wait.
-    pub(super) active: Vec<u32>,
+    /// Families in whose classes entries wait, by the CPUs that they need of a node: what needs more than there is
+    /// anywhere is passed over in one step.
+    pub(super) active: Vec<(u32, u32)>,
     /// Classes of no family in which entries wait.
     pub(super) alone: Vec<u32>,
     /// Times differ within a class.
@@ -73,7 +74,7 @@ impl Families {
                 let family = *self.by_need.entry(key).or_insert(next);
                 if family == next {
                     let active = Vec::new();
-                    self.families.push(Family { list: class.list, least, active, place: NOWHERE });
+                    self.families.push(Family { list: class.list, least, active, waits: false });
                 }
                 let known = &mut self.families[family as usize].least;
                 *known = known.least(least);
@@ -109,8 +110,10 @@ impl Families {
         }
         let family = &mut self.families[member.family as usize];
         member.place = enter(&mut family.active, (least_span, class));
-        if family.place == NOWHERE {
-            family.place = enter(&mut self.active, member.family);
+        if !std::mem::replace(&mut family.waits, true) {
+            let place = (family.least.cpus, member.family);
+            let at = self.active.partition_point(|other| *other < place);
+            self.active.insert(at, place);
         }
     }
 
@@ -143,11 +146,9 @@ impl Families {
         }
         let family = &mut self.families[number as usize];
         if family.active.is_empty() {
-            let place = std::mem::replace(&mut family.place, NOWHERE) as usize;
-            self.active.swap_remove(place);
-            if let Some(&moved) = self.active.get(place) {
-                self.families[moved as usize].place = place_of(place);
-            }
+            family.waits = false;
+            let place = (family.least.cpus, number);
+            self.active.remove(self.active.binary_search(&place).expect("what waits is active"));
         }
     }
 }

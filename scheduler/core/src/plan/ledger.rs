@@ -1,15 +1,14 @@
 //! What the planner keeps between passes: the queue in the policy's order, running jobs by their
 //! planned end, profiles, promises, distinct requests. All of it follows from `State`.
 //!
-//! Records name the jobs that changed; at the next pass those jobs are read again ([`Ledger::catch_up`]).
-//! A change of nodes, partitions or policy makes everything new.
+//! Records name the jobs that changed; at the next pass those jobs are read again ([`super::news`]).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use model::config::topology::Topology;
-use model::id::{JobId, PartitionIdx, Uid};
+use model::id::{JobId, NodeIdx, PartitionIdx, Uid};
 use model::time::{Span, Timestamp};
 
 use super::cluster::Cluster;
@@ -21,7 +20,6 @@ use super::profile::Amount;
 use super::search::{Holds, Scratch};
 use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
-use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Active, ArrayRole, Job, Phase};
@@ -116,6 +114,8 @@ pub(super) struct Changes {
     pub(super) full: bool,
     /// Everything was read anew.
     pub(super) anew: bool,
+    /// Some job was read again.
+    pub(super) read: bool,
     /// New entries of the queue.
     pub(super) arrived: Vec<OrderKey>,
     /// Waiting jobs that something of their own holds back, of those that changed.
@@ -125,13 +125,24 @@ pub(super) struct Changes {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    ready: bool,
+    pub(super) ready: bool,
     /// Some request cannot be counted in a pool of nodes.
-    unpooled: bool,
-    policy: Policy,
+    pub(super) unpooled: bool,
+    pub(super) policy: Policy,
     /// The topology that requests were sorted by.
     topology: Option<Arc<Topology>>,
-    dirty: Vec<JobId>,
+    pub(super) dirty: Vec<JobId>,
+    /// Jobs that are still to be read again, the next one last.
+    pub(super) backlog: Vec<JobId>,
+    /// What the slices of reading brought so far.
+    pub(super) news: Changes,
+    /// Nodes and partitions that records named.
+    pub(super) changed_nodes: Vec<NodeIdx>,
+    pub(super) changed_partitions: Vec<PartitionIdx>,
+    /// Jobs may stand elsewhere in the queue.
+    pub(super) aged: bool,
+    /// Limits of a QOS or an association changed.
+    pub(super) limits_changed: bool,
     known: BTreeMap<JobId, Known>,
     /// Running jobs by planned end.
     ends: BTreeSet<(i64, JobId)>,
@@ -159,7 +170,7 @@ pub(super) struct Ledger {
     /// Starts that were proposed, by job or array.
     pub(super) proposed: BTreeMap<JobId, VecDeque<Proposed>>,
     /// Arrays of elements that got a record of their own lately.
-    splits: BTreeMap<JobId, JobId>,
+    pub(super) splits: BTreeMap<JobId, JobId>,
     /// Candidates that are still to be tested.
     pub(super) candidates: BinaryHeap<Reverse<(Candidate, u32)>>,
     /// Planned starts where they are made anew at each pass, and those of the pass before; with verdicts.
@@ -179,7 +190,7 @@ pub(super) struct Ledger {
     pub(super) first_in: Vec<Option<OrderKey>>,
     /// The last two runs of each user, whole seconds; prediction alone.
     history: BTreeMap<Uid, (Option<i64>, i64)>,
-    ended: Vec<(JobId, Option<i64>)>,
+    pub(super) ended: Vec<(JobId, Option<i64>)>,
     /// Predictions of jobs that wait or run, with their users; fixed at submission.
     predicted: BTreeMap<JobId, (i64, Uid)>,
     /// Number of the pass; classes remember by it what failed.
@@ -191,6 +202,8 @@ pub(super) struct Ledger {
     pub(super) retry_at: i64,
     /// Earliest planned start of a protected job.
     pub(super) next_due: i64,
+    /// Nothing was left to do with kept promises after the last pass, at this depth.
+    pub(super) settled: Option<u32>,
 }
 
 impl Ledger {
@@ -207,101 +220,7 @@ impl Ledger {
         u32::try_from(self.shapes.shapes.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn observe(&mut self, record: &Record) {
-        match record {
-            Record::Job(job) => self.dirty.push(job.id),
-            Record::ElementSplit { array, id, .. } => {
-                self.dirty.extend([*array, *id]);
-                if array != id {
-                    self.splits.insert(*id, *array);
-                }
-            }
-            Record::Promises { .. } => self.unconfirmed = false,
-            Record::JobEnded { job, ended } => {
-                let run = ended.start.map(|start| ended.end.since(start).as_secs());
-                self.ended.push((*job, run));
-                self.dirty.push(*job);
-            }
-            Record::JobPriority { job, .. }
-            | Record::JobWaits { job, .. }
-            | Record::JobStarted { job, .. }
-            | Record::JobLimit { job, .. }
-            | Record::JobConfiguring { job, .. }
-            | Record::JobSuspended { job, .. }
-            | Record::JobRequeued { job, .. }
-            | Record::JobPurged(job) => self.dirty.push(*job),
-            // Full-grown jobs may stand elsewhere in the queue; other limits may concern other jobs.
-            Record::Aging(_)
-            | Record::NodeRegistered { .. }
-            | Record::Association(..)
-            | Record::Qos(..)
-            | Record::NodeDefined { .. }
-            | Record::NodeAdmin { .. }
-            | Record::NodeLink { .. }
-            | Record::PartitionDefined { .. }
-            | Record::PartitionRemoved(_)
-            | Record::Reservation(..) => self.ready = false,
-            // What is reserved is reserved by the wall clock.
-            Record::WallAhead(_) => self.ready &= !self.cluster.is_reserved(),
-            Record::Time(_)
-            | Record::Charged(_)
-            | Record::Owner(_)
-            | Record::NextJobId(_)
-            | Record::IdWraps(_)
-            | Record::SlicesAsked { .. }
-            | Record::Restored(_)
-            | Record::Stranger { .. }
-            | Record::NodeBusy { .. }
-            | Record::Array { .. }
-            | Record::JobFinishing { .. }
-            | Record::StepCreated { .. }
-            | Record::StepBegun { .. }
-            | Record::StepUnknown { .. }
-            | Record::StepNodeEnded { .. }
-            | Record::StepStopping { .. }
-            | Record::StepEnded { .. }
-            | Record::Cluster(..)
-            | Record::Account(..)
-            | Record::User(..)
-            | Record::AccountNumbers { .. } => {}
-        }
-    }
-
-    /// Brings the ledger up to the state; says what changed since the last pass.
-    pub(super) fn catch_up(&mut self, state: &State, settings: &Settings, now: Timestamp) -> Changes {
-        let many = self.shapes.shapes.len() > 4096 + 4 * self.queue.len();
-        let mut changes = Changes::default();
-        let same = self.same_topology(settings) && self.licenses.are(&settings.licenses);
-        if !self.ready || many || self.policy != settings.policy || !same {
-            self.rebuild(state, settings);
-            changes.full = true;
-            changes.anew = true;
-        } else {
-            self.learn();
-            let mut dirty = std::mem::take(&mut self.dirty);
-            dirty.sort_unstable();
-            dirty.dedup();
-            for id in dirty.drain(..) {
-                self.refresh(state, settings, id, &mut changes);
-            }
-            self.dirty = dirty;
-            self.give_up_proposals(&mut changes);
-            if std::mem::take(&mut self.unconfirmed) {
-                self.cluster.doubt();
-            }
-        }
-        if self.cluster.is_pool() && self.shapes.has_loose {
-            // A request that a pool cannot count: the nodes are planned one by one from now on.
-            self.unpooled = true;
-            self.rebuild(state, settings);
-            changes.full = true;
-            changes.anew = true;
-        }
-        self.outlive(state, settings, now, &mut changes);
-        changes
-    }
-
-    fn same_topology(&self, settings: &Settings) -> bool {
+    pub(super) fn same_topology(&self, settings: &Settings) -> bool {
         match (&self.topology, &settings.topology) {
             (None, None) => true,
             (Some(mine), Some(new)) => Arc::ptr_eq(mine, new) || mine == new,
@@ -309,7 +228,7 @@ impl Ledger {
         }
     }
 
-    fn rebuild(&mut self, state: &State, settings: &Settings) {
+    pub(super) fn rebuild(&mut self, state: &State, settings: &Settings, bulk: bool) {
         self.retry_at = i64::MAX;
         self.policy = settings.policy;
         self.topology = settings.topology.clone();
@@ -317,6 +236,12 @@ impl Ledger {
         self.licenses = Licenses::of(&settings.licenses);
         self.shapes = Shapes::default();
         self.dirty.clear();
+        self.backlog.clear();
+        self.changed_nodes.clear();
+        self.changed_partitions.clear();
+        self.aged = false;
+        self.limits_changed = false;
+        self.news = Changes::default();
         self.known.clear();
         self.ends.clear();
         self.queue.clear();
@@ -328,6 +253,7 @@ impl Ledger {
         self.swept_to = None;
         self.worked_off.clear();
         self.again = false;
+        self.settled = None;
         self.candidates.clear();
         self.held_back.clear();
         self.waiting_in = vec![BTreeSet::new(); state.partitions.len()];
@@ -344,6 +270,11 @@ impl Ledger {
             let job = &state.jobs[id];
             self.add_running(settings, job, job.active().expect("the index holds running jobs"), false);
         }
+        self.ready = true;
+        if !bulk {
+            self.backlog.extend(state.index.queue.iter().rev().map(|key| key.job));
+            return;
+        }
         let mut entries = Vec::with_capacity(state.index.queue.len());
         for key in &state.index.queue {
             entries.extend(self.waiting(state, settings, &state.jobs[&key.job]));
@@ -353,11 +284,10 @@ impl Ledger {
             self.join(*key, entry);
         }
         self.queue = entries.into_iter().collect();
-        self.ready = true;
     }
 
     /// Notes how long the jobs ran that ended.
-    fn learn(&mut self) {
+    pub(super) fn learn(&mut self) {
         if self.policy.prediction != Prediction::None {
             for &(id, run) in &self.ended {
                 // A job that was never seen waiting had no prediction and teaches nothing.
@@ -370,7 +300,7 @@ impl Ledger {
         self.ended.clear();
     }
 
-    fn refresh(&mut self, state: &State, settings: &Settings, id: JobId, changes: &mut Changes) {
+    pub(super) fn refresh(&mut self, state: &State, settings: &Settings, id: JobId, changes: &mut Changes) {
         let before = self.known.remove(&id);
         let job = state.jobs.get(&id);
         match before {
@@ -454,7 +384,7 @@ impl Ledger {
     }
 
     /// Proposals that were not carried out: their plans go, and their jobs wait as before.
-    fn give_up_proposals(&mut self, changes: &mut Changes) {
+    pub(super) fn give_up_proposals(&mut self, changes: &mut Changes) {
         for (id, lost) in std::mem::take(&mut self.proposed) {
             for one in lost {
                 for (node, amount) in one.holds {
@@ -595,7 +525,13 @@ impl Ledger {
 
     /// Jobs that run although they were planned to have ended get a later planned end: their limit
     /// where a prediction was outlived, else a little while.
-    fn outlive(&mut self, state: &State, settings: &Settings, now: Timestamp, changes: &mut Changes) {
+    pub(super) fn outlive(
+        &mut self,
+        state: &State,
+        settings: &Settings,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
         while let Some(&(end, id)) = self.ends.first()
             && end <= now.0
         {
@@ -620,6 +556,16 @@ impl Ledger {
             self.ends.insert((later, id));
             changes.full = true;
         }
+    }
+
+    /// Whether a waiting job stands at another place of the queue now. Cost: O(log jobs).
+    pub(super) fn stands_elsewhere(&self, state: &State, key: OrderKey, entry: &Entry) -> bool {
+        let shape = &self.shapes.shapes[entry.shape as usize];
+        let first = self.shapes.classes.get(shape.classes.start as usize);
+        let limit = first.filter(|_| !shape.classes.is_empty()).map_or(i64::MAX, |class| class.span);
+        let limit_span = (limit < i64::MAX).then_some(Span(limit));
+        let job = state.jobs.get(&key.job);
+        job.is_none_or(|job| self.policy.order.key(state.queue_key(job), limit_span, shape.cpus) != key)
     }
 
     /// Waiting jobs that something of their own holds back.

@@ -35,6 +35,13 @@ impl Amount {
             && self.gres.iter().zip(&need.gres).fold(true, |all, (have, want)| all & (have >= want))
     }
 
+    /// The CPUs, if there is nothing else.
+    #[inline]
+    fn only_cpus(&self) -> Option<u32> {
+        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one)) | self.memory | self.slices;
+        (rest == 0).then_some(self.cpus)
+    }
+
     /// The smaller of each.
     pub(crate) fn least(self, other: Self) -> Self {
         let mut gres = self.gres;
@@ -107,77 +114,130 @@ pub(crate) struct Earliest {
     pub(crate) exact: bool,
 }
 
-/// From `at` on, until the next step, so much is free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Step {
-    at: i64,
-    free: Amount,
+/// What a step of a profile says is free: whole amounts, or CPUs alone.
+trait Cell: Copy + PartialEq {
+    fn covers(&self, need: &Self) -> bool;
+    fn least(self, other: Self) -> Self;
+    fn plus(self, other: Self) -> Self;
+    fn minus(self, other: Self) -> Self;
+    fn whole(self) -> Amount;
 }
 
-/// Free amounts over time, milliseconds. Steps are in order of time; the first covers all before it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Profile {
-    steps: Vec<Step>,
+impl Cell for Amount {
+    fn covers(&self, need: &Self) -> bool {
+        Self::covers(self, need)
+    }
+    fn least(self, other: Self) -> Self {
+        Self::least(self, other)
+    }
+    fn plus(self, other: Self) -> Self {
+        Self::plus(self, other)
+    }
+    fn minus(self, other: Self) -> Self {
+        Self::minus(self, other)
+    }
+    fn whole(self) -> Amount {
+        self
+    }
+}
+
+impl Cell for u32 {
+    fn covers(&self, need: &Self) -> bool {
+        self >= need
+    }
+    fn least(self, other: Self) -> Self {
+        self.min(other)
+    }
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+    fn minus(self, other: Self) -> Self {
+        self.saturating_sub(other)
+    }
+    fn whole(self) -> Amount {
+        Amount { cpus: self, ..Amount::default() }
+    }
+}
+
+/// From `at` on, until the next step, so much is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step<C> {
+    at: i64,
+    free: C,
+}
+
+/// Steps in order of time; the first covers all before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line<C>(Vec<Step<C>>);
+
+/// Free amounts over time, milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Profile(Kept);
+
+/// Where there is nothing but CPUs (a pool, one machine of processors), steps are a third as long and their
+/// arithmetic is that of one number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    Cpus(Line<u32>),
+    All(Line<Amount>),
 }
 
 impl Profile {
     /// So much is free for ever.
     pub(crate) fn new(free: Amount) -> Self {
-        Self { steps: vec![Step { at: i64::MIN, free }] }
+        Self(match free.only_cpus() {
+            Some(cpus) => Kept::Cpus(Line(vec![Step { at: i64::MIN, free: cpus }])),
+            None => Kept::All(Line(vec![Step { at: i64::MIN, free }])),
+        })
     }
 
     /// Makes this a copy of another without new memory where it fits.
     pub(crate) fn copy_from(&mut self, other: &Self) {
-        self.steps.clone_from(&other.steps);
+        match (&mut self.0, &other.0) {
+            (Kept::Cpus(to), Kept::Cpus(from)) => to.0.clone_from(&from.0),
+            (Kept::All(to), Kept::All(from)) => to.0.clone_from(&from.0),
+            (to, from) => *to = from.clone(),
+        }
     }
 
     /// How many steps.
     pub(crate) fn len(&self) -> usize {
-        self.steps.len()
+        match &self.0 {
+            Kept::Cpus(line) => line.0.len(),
+            Kept::All(line) => line.0.len(),
+        }
     }
 
     /// Forgets what lies before `now`. Cost: O(steps) once a step has passed, else O(1).
     pub(crate) fn forget_before(&mut self, now: i64) {
-        let passed = self.steps.iter().skip(1).take_while(|step| step.at <= now).count();
-        if passed > 0 {
-            self.steps.drain(..passed);
-            self.steps[0].at = i64::MIN;
+        match &mut self.0 {
+            Kept::Cpus(line) => line.forget_before(now),
+            Kept::All(line) => line.forget_before(now),
         }
-    }
-
-    /// Place of the step that holds at an instant.
-    fn place(&self, at: i64) -> usize {
-        // The first steps are asked for most.
-        if self.steps.len() < 2 || at < self.steps[1].at {
-            return 0;
-        }
-        self.steps.partition_point(|step| step.at <= at) - 1
     }
 
     /// Free at one instant, and until when that stays so.
     pub(crate) fn at_until(&self, at: i64) -> (Amount, i64) {
-        let place = self.place(at);
-        (self.steps[place].free, self.steps.get(place + 1).map_or(i64::MAX, |step| step.at))
+        match &self.0 {
+            Kept::Cpus(line) => line.at_until(at),
+            Kept::All(line) => line.at_until(at),
+        }
     }
 
     /// Free throughout `[from, to)`. Cost: O(log steps + steps in the window).
     pub(crate) fn over(&self, from: i64, to: i64) -> Amount {
-        let first = self.place(from);
-        let mut least = self.steps[first].free;
-        for step in self.steps[first + 1..].iter().take_while(|step| step.at < to) {
-            least = least.least(step.free);
+        match &self.0 {
+            Kept::Cpus(line) => line.over(from, to).whole(),
+            Kept::All(line) => line.over(from, to),
         }
-        least
     }
 
     /// Whether `need` is free throughout `[from, to)`.
     pub(crate) fn covers(&self, need: &Amount, from: i64, to: i64) -> bool {
-        let first = self.place(from);
-        self.steps[first].free.covers(need)
-            && self.steps[first + 1..]
-                .iter()
-                .take_while(|step| step.at < to)
-                .all(|step| step.free.covers(need))
+        match &self.0 {
+            Kept::Cpus(line) => need.only_cpus().is_some_and(|need| line.covers(&need, from, to)),
+            Kept::All(line) => line.covers(need, from, to),
+        }
     }
 
     /// First instant, at or after `from`, from which `need` stays free for all of `span`; `i64::MAX`: never.
@@ -187,8 +247,140 @@ impl Profile {
     /// Answers are `from` or an instant where the profile changes.
     /// Cost: O(log steps + steps up to the end of the answer's window, or to `until`).
     pub(crate) fn earliest(&self, need: &Amount, span: i64, from: i64, until: i64) -> Earliest {
+        match (&self.0, need.only_cpus()) {
+            (Kept::Cpus(line), Some(need)) => line.earliest(&need, span, from, until),
+            (Kept::Cpus(_), None) => Earliest { at: i64::MAX, exact: true },
+            (Kept::All(line), _) => line.earliest(need, span, from, until),
+        }
+    }
+
+    /// First instant from which, for all of `span`, `need` stays free and beside it one start of a GPU profile among
+    /// the memory slices of `gpus`. Answers and `until` as for [`Self::earliest`].
+    ///
+    /// Cost: O(log steps + steps) where slices only become free, O(steps²) at worst.
+    pub(crate) fn earliest_cut(
+        &self,
+        need: (&Amount, GpuProfile, u64),
+        span: i64,
+        from: i64,
+        until: i64,
+    ) -> Earliest {
+        match &self.0 {
+            // There is nothing to cut.
+            Kept::Cpus(_) => Earliest { at: i64::MAX, exact: true },
+            Kept::All(line) => line.earliest_cut(need, span, from, until),
+        }
+    }
+
+    /// Whether `holds` is true of the free memory slices at each instant of `[from, to)` at which they may change.
+    pub(crate) fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, u64) -> bool) -> bool {
+        match &self.0 {
+            // A node with slices has more than CPUs.
+            Kept::Cpus(_) => holds(from, 0),
+            Kept::All(line) => line.slices_all(from, to, holds),
+        }
+    }
+
+    /// The memory slices that nothing takes from `from` on. Cost: O(log steps + steps).
+    pub(crate) fn slices_ever_free(&self, from: i64) -> u64 {
+        match &self.0 {
+            Kept::Cpus(_) => 0,
+            Kept::All(line) => line.slices_ever_free(from),
+        }
+    }
+
+    /// What stays free for `span` from `now` on, and from each later instant at which the profile changes, in order.
+    /// Cost: O(steps × steps in the span).
+    pub(crate) fn windows(&self, now: i64, span: i64, see: impl FnMut(i64, &Amount)) {
+        match &self.0 {
+            Kept::Cpus(line) => line.windows(now, span, see),
+            Kept::All(line) => line.windows(now, span, see),
+        }
+    }
+
+    /// Until when `need` stays free from `from` on; `from` itself if it is not free even then, `i64::MAX`:
+    /// for ever. Cost: O(log steps + steps of the answer).
+    pub(crate) fn free_until(&self, need: &Amount, from: i64) -> i64 {
+        match (&self.0, need.only_cpus()) {
+            (Kept::Cpus(line), Some(need)) => line.free_until(&need, from),
+            (Kept::Cpus(_), None) => from,
+            (Kept::All(line), _) => line.free_until(need, from),
+        }
+    }
+
+    /// The first instant after `from` at which the profile changes.
+    pub(crate) fn next_change(&self, from: i64) -> Option<i64> {
+        match &self.0 {
+            Kept::Cpus(line) => line.next_change(from),
+            Kept::All(line) => line.next_change(from),
+        }
+    }
+
+    /// Takes an amount in `[from, to)`. Cost: O(steps).
+    pub(crate) fn take(&mut self, amount: Amount, from: i64, to: i64) {
+        match &mut self.0 {
+            // What a machine has not got stays nothing.
+            Kept::Cpus(line) => line.change(from, to, |free| free.minus(amount.cpus)),
+            Kept::All(line) => line.change(from, to, |free| free.minus(amount)),
+        }
+    }
+
+    /// Gives an amount back in `[from, to)`. Cost: O(steps).
+    pub(crate) fn give(&mut self, amount: Amount, from: i64, to: i64) {
+        if amount.only_cpus().is_none()
+            && let Kept::Cpus(line) = &self.0
+        {
+            let step = |step: &Step<u32>| Step { at: step.at, free: step.free.whole() };
+            self.0 = Kept::All(Line(line.0.iter().map(step).collect()));
+        }
+        match &mut self.0 {
+            Kept::Cpus(line) => line.change(from, to, |free| free.plus(amount.cpus)),
+            Kept::All(line) => line.change(from, to, |free| free.plus(amount)),
+        }
+    }
+}
+
+impl<C: Cell> Line<C> {
+    fn forget_before(&mut self, now: i64) {
+        let passed = self.0.iter().skip(1).take_while(|step| step.at <= now).count();
+        if passed > 0 {
+            self.0.drain(..passed);
+            self.0[0].at = i64::MIN;
+        }
+    }
+
+    /// Place of the step that holds at an instant.
+    fn place(&self, at: i64) -> usize {
+        // The first steps are asked for most.
+        if self.0.len() < 2 || at < self.0[1].at {
+            return 0;
+        }
+        self.0.partition_point(|step| step.at <= at) - 1
+    }
+
+    fn at_until(&self, at: i64) -> (Amount, i64) {
+        let place = self.place(at);
+        (self.0[place].free.whole(), self.0.get(place + 1).map_or(i64::MAX, |step| step.at))
+    }
+
+    fn over(&self, from: i64, to: i64) -> C {
+        let first = self.place(from);
+        let mut least = self.0[first].free;
+        for step in self.0[first + 1..].iter().take_while(|step| step.at < to) {
+            least = least.least(step.free);
+        }
+        least
+    }
+
+    fn covers(&self, need: &C, from: i64, to: i64) -> bool {
+        let first = self.place(from);
+        self.0[first].free.covers(need)
+            && self.0[first + 1..].iter().take_while(|step| step.at < to).all(|step| step.free.covers(need))
+    }
+
+    fn earliest(&self, need: &C, span: i64, from: i64, until: i64) -> Earliest {
         let mut start = from;
-        let mut steps = self.steps[self.place(from)..].iter().peekable();
+        let mut steps = self.0[self.place(from)..].iter().peekable();
         while let Some(step) = steps.next() {
             if step.free.covers(need) {
                 match steps.peek() {
@@ -205,18 +397,70 @@ impl Profile {
         Earliest { at: i64::MAX, exact: true }
     }
 
-    /// First instant from which, for all of `span`, `need` stays free and beside it one start of a GPU profile among
-    /// the memory slices of `gpus`. Answers and `until` as for [`Self::earliest`].
-    ///
-    /// Cost: O(log steps + steps) where slices only become free, O(steps²) at worst.
-    pub(crate) fn earliest_cut(
+    fn windows(&self, now: i64, span: i64, mut see: impl FnMut(i64, &Amount)) {
+        let steps = &self.0[self.place(now)..];
+        for (place, step) in steps.iter().enumerate() {
+            let at = step.at.max(now);
+            let end = at.saturating_add(span);
+            let within = steps[place + 1..].iter().take_while(|later| later.at < end);
+            see(at, &within.fold(step.free, |least, later| least.least(later.free)).whole());
+        }
+    }
+
+    fn free_until(&self, need: &C, from: i64) -> i64 {
+        let first = self.place(from);
+        if !self.0[first].free.covers(need) {
+            return from;
+        }
+        let short = self.0[first + 1..].iter().find(|step| !step.free.covers(need));
+        short.map_or(i64::MAX, |step| step.at)
+    }
+
+    fn next_change(&self, from: i64) -> Option<i64> {
+        self.0.get(self.place(from) + 1).map(|step| step.at)
+    }
+
+    fn change(&mut self, from: i64, to: i64, change: impl Fn(C) -> C) {
+        if from >= to {
+            return;
+        }
+        let first = self.split(from);
+        let end = if to == i64::MAX { self.0.len() } else { self.split(to) };
+        for step in &mut self.0[first..end] {
+            step.free = change(step.free);
+        }
+        self.join(end);
+        self.join(first);
+    }
+
+    /// Makes a step begin at `at`; answers its place.
+    fn split(&mut self, at: i64) -> usize {
+        let place = self.place(at);
+        if self.0[place].at == at {
+            return place;
+        }
+        let free = self.0[place].free;
+        self.0.insert(place + 1, Step { at, free });
+        place + 1
+    }
+
+    /// Removes the step at a place if nothing changes there.
+    fn join(&mut self, place: usize) {
+        if place > 0 && place < self.0.len() && self.0[place].free == self.0[place - 1].free {
+            self.0.remove(place);
+        }
+    }
+}
+
+impl Line<Amount> {
+    fn earliest_cut(
         &self,
         (need, shape, gpus): (&Amount, GpuProfile, u64),
         span: i64,
         from: i64,
         until: i64,
     ) -> Earliest {
-        let steps = &self.steps[self.place(from)..];
+        let steps = &self.0[self.place(from)..];
         let mut first = 0;
         'starts: while let Some(step) = steps.get(first) {
             let at = step.at.max(from);
@@ -246,85 +490,14 @@ impl Profile {
         Earliest { at: i64::MAX, exact: true }
     }
 
-    /// Whether `holds` is true of the free memory slices at each instant of `[from, to)` at which they may change.
-    pub(crate) fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, u64) -> bool) -> bool {
-        let steps = self.steps[self.place(from)..].iter().enumerate();
+    fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, u64) -> bool) -> bool {
+        let steps = self.0[self.place(from)..].iter().enumerate();
         let mut within = steps.take_while(|(place, step)| *place == 0 || step.at < to);
         within.all(|(_, step)| holds(step.at.max(from), step.free.slices))
     }
 
-    /// The memory slices that nothing takes from `from` on. Cost: O(log steps + steps).
-    pub(crate) fn slices_ever_free(&self, from: i64) -> u64 {
-        self.steps[self.place(from)..].iter().fold(u64::MAX, |all, step| all & step.free.slices)
-    }
-
-    /// What stays free for `span` from `now` on, and from each later instant at which the profile changes, in order.
-    /// Cost: O(steps × steps in the span).
-    pub(crate) fn windows(&self, now: i64, span: i64, mut see: impl FnMut(i64, &Amount)) {
-        let steps = &self.steps[self.place(now)..];
-        for (place, step) in steps.iter().enumerate() {
-            let at = step.at.max(now);
-            let end = at.saturating_add(span);
-            let within = steps[place + 1..].iter().take_while(|later| later.at < end);
-            see(at, &within.fold(step.free, |least, later| least.least(later.free)));
-        }
-    }
-
-    /// Until when `need` stays free from `from` on; `from` itself if it is not free even then, `i64::MAX`:
-    /// for ever. Cost: O(log steps + steps of the answer).
-    pub(crate) fn free_until(&self, need: &Amount, from: i64) -> i64 {
-        let first = self.place(from);
-        if !self.steps[first].free.covers(need) {
-            return from;
-        }
-        let short = self.steps[first + 1..].iter().find(|step| !step.free.covers(need));
-        short.map_or(i64::MAX, |step| step.at)
-    }
-
-    /// The first instant after `from` at which the profile changes.
-    pub(crate) fn next_change(&self, from: i64) -> Option<i64> {
-        self.steps.get(self.place(from) + 1).map(|step| step.at)
-    }
-
-    /// Takes an amount in `[from, to)`. Cost: O(steps).
-    pub(crate) fn take(&mut self, amount: Amount, from: i64, to: i64) {
-        self.change(from, to, |free| free.minus(amount));
-    }
-
-    /// Gives an amount back in `[from, to)`. Cost: O(steps).
-    pub(crate) fn give(&mut self, amount: Amount, from: i64, to: i64) {
-        self.change(from, to, |free| free.plus(amount));
-    }
-
-    fn change(&mut self, from: i64, to: i64, change: impl Fn(Amount) -> Amount) {
-        if from >= to {
-            return;
-        }
-        let first = self.split(from);
-        let end = if to == i64::MAX { self.steps.len() } else { self.split(to) };
-        for step in &mut self.steps[first..end] {
-            step.free = change(step.free);
-        }
-        self.join(end);
-        self.join(first);
-    }
-
-    /// Makes a step begin at `at`; answers its place.
-    fn split(&mut self, at: i64) -> usize {
-        let place = self.place(at);
-        if self.steps[place].at == at {
-            return place;
-        }
-        let free = self.steps[place].free;
-        self.steps.insert(place + 1, Step { at, free });
-        place + 1
-    }
-
-    /// Removes the step at a place if nothing changes there.
-    fn join(&mut self, place: usize) {
-        if place > 0 && place < self.steps.len() && self.steps[place].free == self.steps[place - 1].free {
-            self.steps.remove(place);
-        }
+    fn slices_ever_free(&self, from: i64) -> u64 {
+        self.0[self.place(from)..].iter().fold(u64::MAX, |all, step| all & step.free.slices)
     }
 }
 
@@ -361,7 +534,8 @@ mod tests {
                     (from..to).for_each(|instant| free[instant] -= amount);
                 }
             }
-            assert!(profile.steps.windows(2).all(|pair| pair[0].free != pair[1].free), "{profile:?}");
+            let Kept::Cpus(line) = &profile.0 else { panic!("there is nothing but CPUs: {profile:?}") };
+            assert!(line.0.windows(2).all(|pair| pair[0].free != pair[1].free), "{profile:?}");
             for need in 1..=9 {
                 let (span, from) = (1 + below(8) as usize, below(20) as usize);
                 let expected = slow_earliest(&free, need, span, from).map_or(i64::MAX, |at| at as i64);
@@ -382,6 +556,45 @@ mod tests {
             let before = profile.clone();
             profile.forget_before(now);
             assert_eq!(profile.over(now, now + 9), before.over(now, now + 9));
+        }
+    }
+
+    #[test]
+    fn cpus_alone_are_kept_as_whole_amounts_are() {
+        let mut seed = 5_u64;
+        let mut below = |most: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % most
+        };
+        let whole = |free: &Profile| match &free.0 {
+            Kept::Cpus(line) => line.0.iter().map(|step| (step.at, step.free.whole())).collect(),
+            Kept::All(line) => line.0.iter().map(|step| (step.at, step.free)).collect::<Vec<_>>(),
+        };
+        for round in 0..500 {
+            let mut plain = Profile::new(cpus(64));
+            let mut all = Profile(Kept::All(Line(vec![Step { at: i64::MIN, free: cpus(64) }])));
+            for _ in 0..12 {
+                let memory = u64::from(round % 3 == 0 && below(4) == 0) * 7;
+                let amount = Amount { memory, ..cpus(below(30) as u32) };
+                let (from, to) = (below(50) as i64, below(90) as i64);
+                let give = below(3) == 0;
+                for profile in [&mut plain, &mut all] {
+                    if give { profile.give(amount, from, to) } else { profile.take(amount, from, to) }
+                }
+                assert_eq!(whole(&plain), whole(&all));
+                let (need, span, at) =
+                    (Amount { memory, ..cpus(below(40) as u32) }, below(30) as i64, below(60) as i64);
+                assert_eq!(plain.covers(&need, at, at + span), all.covers(&need, at, at + span));
+                assert_eq!(plain.free_until(&need, at), all.free_until(&need, at));
+                let (one, other) = (plain.earliest(&need, span, at, 40), all.earliest(&need, span, at, 40));
+                // Where there is no memory at all, never is known at once.
+                assert!(
+                    one == other || (memory > 0 && one.at == i64::MAX && !other.exact),
+                    "{one:?} {other:?}"
+                );
+                assert_eq!(plain.over(at, at + span), all.over(at, at + span));
+                assert_eq!((plain.len(), plain.next_change(at)), (all.len(), all.next_change(at)));
+            }
         }
     }
 }

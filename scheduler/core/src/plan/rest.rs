@@ -97,7 +97,7 @@ impl Ledger {
         let mut families = std::mem::take(&mut self.shapes.families);
         let Families { members, families: all, active, alone, .. } = &mut families;
         if self.cluster.touched.is_all() {
-            for &number in &*active {
+            for &(_, number) in &*active {
                 let family = &all[number as usize];
                 self.cluster.look(family.list);
                 let fits = self.cluster.most(family.list).covers(&family.least);
@@ -115,7 +115,8 @@ impl Ledger {
             let nodes = self.cluster.touched.nodes();
             let floor = |node: &u32| *self.cluster.floor(*node);
             let most = nodes.iter().map(floor).reduce(Amount::greatest).unwrap_or_default();
-            for &number in &*active {
+            let few = active.partition_point(|(cpus, _)| *cpus <= most.cpus);
+            for &(_, number) in &active[..few] {
                 let family = &all[number as usize];
                 if !most.covers(&family.least) {
                     continue;

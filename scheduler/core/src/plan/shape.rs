@@ -3,13 +3,13 @@
 //! Owns the step from a job to its [`Shape`] and the classes of it, one for each partition that it
 //! names. Two jobs share a shape exactly where nothing that placement or partition rules look at differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use model::id::{PartitionIdx, Uid};
 use model::reason::Reason;
-use model::request::{JobRequest, MemoryRequest, Rare, Sharing};
+use model::request::{JobRequest, MemoryRequest, Sharing};
 use model::time::Span;
 
 use super::cluster::{Cluster, Kind};
@@ -19,6 +19,7 @@ use super::profile::{Amount, KINDS};
 use crate::gpu::geometry::Profile;
 use crate::gpu::inventory::kind_answers;
 use crate::job::start::limit_of_run;
+use crate::place::alike::{rare_key, same_placement};
 use crate::place::demand::{self, Across, Demand};
 use crate::place::feature::Constraint;
 use crate::place::{fit, topology};
@@ -169,6 +170,42 @@ impl Shapes {
     }
 }
 
+impl Shapes {
+    /// Nodes entered or left lists: classes for which that is all or nothing, whose `hopeless` was turned.
+    pub(super) fn weigh(&mut self, state: &State, cluster: &Cluster, lists: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let mut turned = BTreeSet::new();
+        for (number, class) in (0..).zip(&mut self.classes) {
+            let required = &class.demand.required;
+            if !lists.contains(&class.list) && required.is_empty() {
+                continue;
+            }
+            let missing = required.iter().any(|&node| !state.node(node).is_available());
+            let few = !cluster.is_pool() && cluster.nodes(class.list).len() < class.demand.min_nodes as usize;
+            let hopeless = class.forbidden.is_some() || missing || few;
+            if std::mem::replace(&mut class.hopeless, hopeless) != hopeless {
+                turned.insert(number);
+            }
+        }
+        turned
+    }
+
+    /// Whether jobs of a shape name one of these partitions.
+    pub(super) fn names(&self, shape: u32, partitions: &[PartitionIdx]) -> bool {
+        let named = &self.shapes[shape as usize].origin.partitions;
+        named.iter().any(|partition| partitions.contains(partition))
+    }
+
+    /// Partitions are others now: no job is of a shape any more that names one of them.
+    pub(super) fn forget_partitions(&mut self, partitions: &[PartitionIdx]) {
+        for known in self.by_hash.values_mut() {
+            known.retain(|&shape| {
+                let named = &self.shapes[shape as usize].origin.partitions;
+                !named.iter().any(|partition| partitions.contains(partition))
+            });
+        }
+    }
+}
+
 impl Origin {
     fn of(job: &Job) -> Self {
         Self {
@@ -191,38 +228,8 @@ impl Origin {
             && self.account == job.account
             && self.qos == job.qos
             && private
-            && mine.nodes == other.nodes
-            && mine.ntasks == other.ntasks
-            && mine.cpus_per_task == other.cpus_per_task
-            && mine.ntasks_per_node == other.ntasks_per_node
-            && mine.sharing == other.sharing
-            && mine.constraint == other.constraint
-            && mine.gres_per_node == other.gres_per_node
-            && mine.gpus_per_job == other.gpus_per_job
-            && mine.gpus_per_node == other.gpus_per_node
-            && mine.gpus_per_task == other.gpus_per_task
-            && mine.gpus_per_socket == other.gpus_per_socket
-            && match (&mine.rare, &other.rare) {
-                (None, None) => true,
-                _ => rare_key(mine.rare()) == rare_key(other.rare()),
-            }
+            && same_placement(mine, other)
     }
-}
-
-/// What placement reads of the rare fields.
-fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
-    (
-        (&rare.nodelist, &rare.exclude, &rare.tres_per_task, &rare.distribution, &rare.hint),
-        (rare.tmp_mib, rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core),
-        (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),
-        (
-            rare.cpus_per_gpu,
-            rare.contiguous,
-            rare.spread_job,
-            (rare.overcommit, &rare.reservation, rare.segment),
-            rare.switches.map(|(n, wait)| (n, wait.map(|wait| wait.0))),
-        ),
-    )
 }
 
 fn hash(job: &Job) -> u64 {

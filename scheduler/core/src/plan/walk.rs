@@ -92,7 +92,9 @@ impl Ledger {
         verdicts: bool,
         budget: u32,
     ) -> Pass {
-        let mut changes = self.catch_up(state, settings, now);
+        let Some(mut changes) = self.catch_up(state, settings, now, budget) else {
+            return Pass { more: true, ..Pass::default() };
+        };
         if self.retry_at <= now.0 {
             // What running jobs may still use has become less.
             changes.full = true;
@@ -133,7 +135,7 @@ impl Ledger {
             self.in_order(&mut walk);
             true
         } else if walk.keep {
-            self.keep_zone(&mut walk)
+            self.rests(&mut walk, &changes) || self.keep_zone(&mut walk)
         } else {
             self.replan_zone(&mut walk, &changes)
         };
@@ -171,7 +173,15 @@ impl Ledger {
                 self.unconfirmed = true;
             }
             let starts = self.promises.values().flatten().map(|promise| promise.start);
-            self.next_due = starts.filter(|start| *start > now).min().unwrap_or(i64::MAX);
+            self.next_due = i64::MAX;
+            for start in starts {
+                if start > now {
+                    self.next_due = self.next_due.min(start);
+                } else {
+                    // It moves on with time.
+                    self.settled = None;
+                }
+            }
             let sweep = given_back.map_or(i64::MAX, |since| {
                 since.saturating_add(self.policy().sweep_after).0.max(now.saturating_add(1))
             });
@@ -187,6 +197,9 @@ impl Ledger {
             out.wake = Some(Timestamp(wake));
         }
         let again = whole && std::mem::take(&mut self.again);
+        if again {
+            self.settled = None;
+        }
         out.more = !whole || again || self.swept_to.is_some() || !self.candidates.is_empty();
         out.counts.protected = self.protected;
         out.counts.steps = self.cluster.steps() as u64;

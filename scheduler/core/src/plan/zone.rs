@@ -107,6 +107,26 @@ impl Ledger {
         }
     }
 
+    /// Whether nothing is to be done with kept promises: nothing was left after the last pass, nothing has happened
+    /// since, and nothing falls due. What follows from the passing of time alone stays as it was.
+    pub(super) fn rests(&mut self, walk: &mut Walk<'_>, changes: &Changes) -> bool {
+        let sweep = walk.given_back.is_some_and(|since| {
+            let due = since.saturating_add(self.policy().sweep_after).0 <= walk.now;
+            due || !self.cluster.touched_ahead.is_empty()
+        });
+        let rests = self.settled == Some(walk.depth)
+            && !(changes.read
+                || changes.full
+                || sweep
+                || self.cluster.is_overlaid()
+                || self.cluster.is_reserved())
+            && self.next_due > walk.now;
+        if rests {
+            walk.zone_end = self.zone_end;
+        }
+        rests
+    }
+
     /// Does what is left to do of kept promises; `false`: the budget ended before the end of the zone.
     pub(super) fn keep_zone(&mut self, walk: &mut Walk<'_>) -> bool {
         if self.cluster.is_overlaid() {
@@ -168,6 +188,8 @@ impl Ledger {
         zone.todo.clear();
         self.todo = zone.todo;
         walk.zone_end = zone.end;
+        self.zone_end = zone.end;
+        self.settled = whole.then_some(walk.depth);
         self.protected = self.promises.values().map(elements).sum();
         whole
     }

@@ -8,7 +8,7 @@
 
 use model::time::{Span, Timestamp};
 
-use super::job::{Job, Phase};
+use super::job::{Hold, Job, Phase};
 
 /// Ranks are in sixteenths of a priority point, so that ages less than a point apart still order.
 const PER_POINT: i128 = 16;
@@ -46,6 +46,18 @@ impl Aging {
             Phase::Active(active) => active.eligible,
             Phase::Ended(ended) => ended.eligible,
         }
+    }
+
+    /// Since when a waiting job gains age; the beginning of time if its priority was set, which never grows.
+    /// `None`: it does not wait, or its place among the others does not change for now.
+    #[must_use]
+    pub(crate) fn waits_since(&self, job: &Job) -> Option<Timestamp> {
+        job.pending()?;
+        if self.weight == 0 {
+            return None;
+        }
+        let fixed = job.hold == Hold::None && job.request.rare().priority.is_some();
+        self.since(job).or(fixed.then_some(Timestamp(i64::MIN)))
     }
 
     /// The age factor at an instant, from 0 to 1: of a job that started, as it was then.

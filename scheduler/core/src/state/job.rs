@@ -145,7 +145,7 @@ pub enum Phase {
     /// Holds resources.
     Active(Box<Active>),
     /// Has ended; stays for MinJobAge.
-    Ended(Box<Ended>),
+    Ended(Arc<Ended>),
 }
 
 /// A waiting job.

@@ -229,9 +229,9 @@ impl Random {
         }
     }
 
-    fn ended(&self, id: JobId, state: JobState) -> Option<Box<Ended>> {
+    fn ended(&self, id: JobId, state: JobState) -> Option<Arc<Ended>> {
         let active = self.state.jobs[&id].active()?;
-        Some(Box::new(Ended {
+        Some(Arc::new(Ended {
             state,
             exit: ExitStatus::SUCCESS,
             derived_exit: active.derived_exit,

@@ -1,0 +1,42 @@
+//! Which requests are the same to placement: nothing that it reads of them differs.
+//!
+//! Owns the list of those fields, time left out. A field that placement begins to read belongs here too.
+
+use std::hash::Hash;
+
+use model::request::{JobRequest, Rare};
+
+/// Whether two requests ask for the same of nodes, but for time, partitions and memory after defaults.
+pub(crate) fn same_placement(one: &JobRequest, other: &JobRequest) -> bool {
+    one.nodes == other.nodes
+        && one.ntasks == other.ntasks
+        && one.cpus_per_task == other.cpus_per_task
+        && one.ntasks_per_node == other.ntasks_per_node
+        && one.sharing == other.sharing
+        && one.constraint == other.constraint
+        && one.gres_per_node == other.gres_per_node
+        && one.gpus_per_job == other.gpus_per_job
+        && one.gpus_per_node == other.gpus_per_node
+        && one.gpus_per_task == other.gpus_per_task
+        && one.gpus_per_socket == other.gpus_per_socket
+        && match (&one.rare, &other.rare) {
+            (None, None) => true,
+            _ => rare_key(one.rare()) == rare_key(other.rare()),
+        }
+}
+
+/// What placement reads of the rare fields.
+pub(crate) fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
+    (
+        (&rare.nodelist, &rare.exclude, &rare.tres_per_task, &rare.distribution, &rare.hint),
+        (rare.tmp_mib, rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core),
+        (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),
+        (
+            rare.cpus_per_gpu,
+            rare.contiguous,
+            rare.spread_job,
+            (rare.overcommit, &rare.reservation, rare.segment),
+            rare.switches.map(|(n, wait)| (n, wait.map(|wait| wait.0))),
+        ),
+    )
+}
