@@ -343,6 +343,7 @@ fn steps_share_the_slices_of_their_job() {
     let mut step = |gres: &str| {
         let request = StepRequest {
             ntasks: Some(1),
+            exact: true,
             gres_per_node: parse_list(gres).unwrap(),
             ..StepRequest::default()
         };
