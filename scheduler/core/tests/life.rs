@@ -399,6 +399,29 @@ fn an_allocation_lasts_until_it_is_ended() {
 }
 
 #[test]
+fn a_step_has_all_of_its_job_unless_it_asks_for_less() {
+    let mut world = World::new(1, 8);
+    let allocation =
+        model::request::JobRequest { kind: model::request::Kind::Allocation, ntasks: Some(2), ..job() };
+    // Source: Slurm 26.05 beside ours; its manual, --exact.
+    for (exact, cpus_per_task, cpus) in [(false, None, 2), (true, None, 1), (false, Some(1), 1)] {
+        let id = world.submit(allocation.clone());
+        let step = scheduler_core::input::StepRequest {
+            ntasks: Some(1),
+            exact,
+            cpus_per_task,
+            ..Default::default()
+        };
+        let mut create =
+            || world.command(ALICE, Command::CreateStep { job: id, step: Box::new(step.clone()) });
+        let Answer::StepCreated { allocation, .. } = create() else { panic!("the first step is made") };
+        assert_eq!(allocation[0].cpus.0, cpus);
+        let second = create();
+        assert_eq!(second == Answer::StepMustWait, cpus == 2, "{second:?}");
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let mut world = World::new(1, 4);
     let mut request = job();
