@@ -67,7 +67,7 @@ fn an_environment_reaches_no_log_no_figure_and_no_listing_and_leaves_with_its_jo
     let running = submit(&cluster, &["-o", "/dev/null"], script).unwrap();
     let held = submit(&cluster, &["-H", "-o", "/dev/null"], script).unwrap();
     // What cannot be opened is an error that names much.
-    let nowhere = submit(&cluster, &["-o", "/no/such/folder/out"], "#!/bin/sh\ntrue\n").unwrap();
+    let nowhere = submit(&cluster, &["-o", "/dev/null/no/out"], "#!/bin/sh\ntrue\n").unwrap();
     let refused = submit(&cluster, &["-p", "nowhere"], script).unwrap_err();
     cluster.wait_ended(&nowhere, "State", SOON).unwrap();
     wait_for("the job to run", SOON, || {
