@@ -14,12 +14,14 @@ mod mail;
 mod monitoring;
 mod pid_one;
 mod prometheus;
+mod reattach;
 mod reboot;
 mod record;
 mod restart;
 mod secret;
 mod signal;
 mod start;
+mod steps;
 mod survival;
 
 use std::time::Duration;
