@@ -59,7 +59,9 @@ fn suite(arguments: &Arguments) -> Result<ExitCode> {
     users::ensure()?;
     let binaries = Binaries::get()?;
     let known = scenario::all(&folder(), arguments.only.as_deref())?;
-    let whole = scenario::all(&folder(), None)?.len();
+    let whole = scenario::all(&folder(), None)?;
+    let ours = whole.iter().filter(|one| scenario::is_ours(&one.name)).count();
+    let whole = (whole.len() - ours, ours);
     let list = passes::read(&folder())?;
     let names: BTreeSet<&str> = known.iter().map(|scenario| scenario.name.as_str()).collect();
     if arguments.only.is_none()
@@ -89,7 +91,7 @@ fn report(
     list: &BTreeSet<String>,
     verdicts: &[Verdict],
     chosen: usize,
-    whole: usize,
+    (recorded, ours): (usize, usize),
 ) -> Result<ExitCode> {
     let won: BTreeSet<&str> = verdicts.iter().filter(|v| v.passed).map(|v| v.name.as_str()).collect();
     let regressed: Vec<&str> =
@@ -115,7 +117,8 @@ fn report(
     if missing > 0 {
         println!("{missing} scenarios gave no verdict: a cluster or its runner ended early");
     }
-    println!("{} of {whole} pass", won.len());
+    let own = won.iter().filter(|name| scenario::is_ours(name)).count();
+    println!("{} of {recorded} pass, and {own} of {ours} of our own", won.len() - own);
     let failed = if arguments.all { regressed.len() } else { verdicts.len() - won.len() } + missing;
     println!("{} passed, {failed} failed", won.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

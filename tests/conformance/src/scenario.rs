@@ -23,10 +23,21 @@ pub(crate) struct Verdict {
     pub(crate) why: String,
 }
 
+/// Folders of scenarios: those that were recorded with the project's shared folder, and ours, recorded on the same cluster.
+pub(crate) const FOLDERS: [&str; 2] = ["scenarios", "beside"];
+
+/// Whether it is one of ours: their areas are named so.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.starts_with("beside-")
+}
+
 /// All scenarios that the runner knows and `only` matches (the runner's own regular expressions).
 pub(crate) fn all(folder: &Path, only: Option<&str>) -> Result<Vec<Scenario>> {
     let mut command = Command::new("python3");
     command.arg(folder.join("conformance.py")).arg("--list");
+    for scenarios in FOLDERS {
+        command.arg("--scenarios").arg(folder.join(scenarios));
+    }
     if let Some(only) = only {
         command.args(["--only", only]);
     }
@@ -43,10 +54,15 @@ pub(crate) fn all(folder: &Path, only: Option<&str>) -> Result<Vec<Scenario>> {
 /// `timeout=` of the `===` lines.
 fn limits(folder: &Path) -> Result<Vec<(String, u32)>> {
     let mut limits = Vec::new();
-    for entry in fs::read_dir(folder.join("scenarios")).context("list the scenarios")? {
-        let path = entry.context("list the scenarios")?.path();
+    let mut paths = Vec::new();
+    for scenarios in FOLDERS {
+        for entry in fs::read_dir(folder.join(scenarios)).context("list the scenarios")? {
+            paths.push(entry.context("list the scenarios")?.path());
+        }
+    }
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "scn")) {
         let area = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         for line in text.lines().filter_map(|line| line.strip_prefix("=== ")) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or_default();

@@ -230,8 +230,11 @@ fn runner(told: &Inside, suite: &Path, conf: &Path) -> Result<u8> {
     let mut command = Command::new("python3");
     command.arg(suite.join("conformance.py")).args(["--bin", "/scratch/bin", "--name", "sluice", "-v"]);
     command.args(["--only", &format!("^({})$", escaped.join("|"))]);
-    for golden in ["slurm-26.05.json", "slurm-22.05.json"] {
-        command.arg("--check").arg(suite.join("goldens").join(golden));
+    for folder in crate::scenario::FOLDERS {
+        command.arg("--scenarios").arg(suite.join(folder));
+    }
+    for golden in ["goldens/slurm-26.05.json", "goldens/slurm-22.05.json", "beside/slurm-26.05.json"] {
+        command.arg("--check").arg(suite.join(golden));
     }
     if told.diff {
         command.arg("--diff");
