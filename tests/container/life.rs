@@ -68,6 +68,12 @@ fn codes_signals_and_streams_pass_through() {
     }
 }
 
+/// In which cgroups each process of this machine is.
+fn cgroups_of_all() -> Vec<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| fs::read_to_string(entry.path().join("cgroup")).ok()).collect()
+}
+
 #[test]
 fn a_cancel_reaches_each_process_once_and_leaves_none() {
     let cluster = one_node();
@@ -75,18 +81,15 @@ fn a_cancel_reaches_each_process_once_and_leaves_none() {
     let script = "#!/bin/sh\ntrap 'echo term >> terms' TERM\n(trap '' TERM; while :; do sleep 1; done) &\n\
                   echo ready > ready\nwhile :; do sleep 1 & wait $!; done\n";
     let options = ["--container", &sandbox, "-o", "o"];
+    // Runs of other clusters may be called the same.
+    let others = cgroups_of_all();
     let id = submit_as_nobody(&cluster, script, &options);
     let ready = || cluster.jobs().join("ready").exists();
     wait_for("the script to begin", SOON, ready)
         .unwrap_or_else(|why| panic!("{why}: {}", written(&cluster, "o")));
     let run = format!("{id}.batch.1");
-    let inside = || {
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let of_run = |entry: &fs::DirEntry| {
-            fs::read_to_string(entry.path().join("cgroup")).is_ok_and(|text| text.contains(&run))
-        };
-        processes.filter(of_run).count()
-    };
+    let inside =
+        || cgroups_of_all().iter().filter(|text| text.contains(&run) && !others.contains(*text)).count();
     assert!(inside() >= 3, "Apptainer, the script and its child are in the step's cgroup");
     cluster.ok("scancel", &[&id]).unwrap();
     assert_eq!(cluster.wait_ended(&id, "State", SOON).unwrap().split(' ').next(), Some("CANCELLED"));
