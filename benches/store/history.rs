@@ -104,7 +104,7 @@ pub(crate) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
             ensure!(out.status.success(), "sacct: {}", String::from_utf8_lossy(&out.stderr));
             lines = out.stdout.split(|byte| *byte == b'\n').count() - 1;
             // Jobs that ran over an end of the window belong to it too.
-            let most = expected + 2 + expected / 10;
+            let most = expected + 2 + (expected / 10).max(a_day as usize / 100);
             ensure!((expected..=most).contains(&lines), "sacct of {name} shows {lines} jobs of {expected}");
         }
         report.spread(&format!("sacct of {name} ({lines} jobs) among {what}"), Spread::of(spans));
