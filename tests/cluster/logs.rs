@@ -86,8 +86,7 @@ fn both_daemons_log_to_their_files_and_open_them_again() {
 /// As in Slurm: the daemon runs, and says on standard error why its file is not used.
 #[test]
 fn a_log_file_that_cannot_be_opened_stops_nobody() {
-    let mut cluster =
-        Cluster::prepare(&Conf::declared(1, 4, "SlurmctldLogFile=/dev/null/no/log")).unwrap();
+    let mut cluster = Cluster::prepare(&Conf::declared(1, 4, "SlurmctldLogFile=/dev/null/no/log")).unwrap();
     cluster.start_all(&["n1"]).unwrap();
     let words = cluster.last_words();
     assert!(words.contains("the log file cannot be opened; standard error is the log"), "{words}");
