@@ -75,7 +75,8 @@ else:
             time.sleep(0.05)
     peer.sendall(str(rank).encode())
     total = int(peer.recv(16))
-print("rank", rank, "on", os.environ["SLURMD_NODENAME"], "of", os.environ["SLURM_NNODES"], "sum", total)
+said = (rank, os.environ["SLURMD_NODENAME"], os.environ["SLURM_NNODES"], total)
+os.write(1, ("rank %s on %s of %s sum %s\n" % said).encode())  # in one piece: lines of two ranks do not mix
 '
 "#;
 
