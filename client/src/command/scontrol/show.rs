@@ -1,7 +1,7 @@
 //! `scontrol show ENTITY [ID]`.
 
 use model::refusal::Refusal;
-use proto::v1::{Job, JobFilter, ListJobsRequest};
+use proto::v1::{Job, JobFilter, ListJobsRequest, Node};
 
 use super::super::job::{self, Selector};
 use super::{Session, hosts, is, reservation, show_job, show_node, topology};
@@ -115,16 +115,18 @@ async fn report(session: &mut Session, asked: Result<Vec<Selector>, ()>, value: 
     }
 }
 
-/// `aliases [HOST]`: the nodes of a host, by default this one's.
-async fn aliases(session: &mut Session, host: Option<&str>) {
+/// All nodes; `None` after a failure that has been told.
+async fn load_nodes(session: &mut Session) -> Option<Vec<Node>> {
     let answer = match session.client().await {
         Ok(client) => client.list_nodes(Vec::new()).await,
         Err(error) => Err(error),
     };
-    let nodes = match answer {
-        Ok(nodes) => nodes,
-        Err(error) => return session.fail_call("slurm_load_node", &error),
-    };
+    answer.map_err(|error| session.fail_call("slurm_load_node", &error)).ok()
+}
+
+/// `aliases [HOST]`: the nodes of a host, by default this one's.
+async fn aliases(session: &mut Session, host: Option<&str>) {
+    let Some(nodes) = load_nodes(session).await else { return };
     let host = host.map_or_else(local::host, str::to_owned);
     let named = nodes.iter().filter(|node| node.name == host || node.hostname == host);
     let names: Vec<&str> = named.map(|node| node.name.as_str()).collect();
@@ -156,14 +158,7 @@ async fn daemons(session: &mut Session) {
 }
 
 async fn nodes(session: &mut Session, value: Option<&str>) {
-    let answer = match session.client().await {
-        Ok(client) => client.list_nodes(Vec::new()).await,
-        Err(error) => Err(error),
-    };
-    let nodes = match answer {
-        Ok(nodes) => nodes,
-        Err(error) => return session.fail_call("slurm_load_node", &error),
-    };
+    let Some(nodes) = load_nodes(session).await else { return };
     let Some(value) = value else {
         return match session.json {
             true => say::out(json::nodes(&nodes)),
