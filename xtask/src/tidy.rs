@@ -6,6 +6,7 @@
 mod arrows;
 mod copies;
 mod figures;
+mod modules;
 mod sizes;
 mod text;
 
@@ -64,6 +65,7 @@ fn findings(root: &Path, sources: &[Source]) -> Result<Vec<String>> {
     findings.extend(text::module_comments(sources));
     findings.extend(text::foreign_words(sources));
     findings.extend(figures::check(sources));
+    findings.extend(modules::check(sources));
     findings.extend(reference::check(sources)?);
     findings.extend(copies::check(root, &shared(root))?);
     Ok(findings)
