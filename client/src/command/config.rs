@@ -1,9 +1,10 @@
 //! `sluice config check FILE`: what is made of every key of a slurm.conf, without a daemon.
 //!
-//! Reads the file, what it includes, and sluice.conf, gres.conf, cgroup.conf and plugstack.conf beside it; changes nothing.
+//! Reads the file, what it includes, and sluice.conf, topology.conf, gres.conf, cgroup.conf and plugstack.conf beside it; changes nothing.
 
 use std::path::{Path, PathBuf};
 
+use model::config::Notice;
 use model::config::cgroup::CgroupConf;
 use model::config::gres::GresConf;
 use model::config::own::{FILE_NAME, OwnConf};
@@ -94,6 +95,7 @@ fn check(path: &Path) -> Result<(String, bool), String> {
             plugstack.display()
         ));
     }
+    report.notices.iter().for_each(|notice| out.push_str(&format!("note: {notice}\n")));
     report.errors.iter().for_each(|error| out.push_str(&format!("error: {error}\n")));
     let [done, none, lost, enforcing, wrong] = counts;
     out.push_str(&format!(
@@ -122,18 +124,21 @@ fn own(path: &Path, report: &mut Report) -> OwnConf {
 
 /// The other files that daemons read.
 fn beside(path: &Path, report: &mut Report) {
-    let gres = path.with_file_name("gres.conf");
-    if let Ok(text) = read(&gres)
-        && let Err(errors) = GresConf::parse(&text, &gres, &mut |included: &Path| read(included))
-    {
-        report.errors.extend(errors.iter().map(ToString::to_string));
-    }
-    let cgroup = path.with_file_name("cgroup.conf");
-    if let Ok(text) = read(&cgroup)
-        && let Err(errors) = CgroupConf::parse(&text, &cgroup, &mut |included: &Path| read(included))
-    {
-        report.errors.extend(errors.iter().map(ToString::to_string));
-    }
+    type Parsed = Result<Vec<Notice>, Vec<model::config::Error>>;
+    let mut add = |name: &str, parse: &dyn Fn(&str, &Path) -> Parsed| {
+        let file = path.with_file_name(name);
+        let Ok(text) = read(&file) else { return };
+        match parse(&text, &file) {
+            Ok(notices) => report.notices.extend(notices.iter().map(ToString::to_string)),
+            Err(errors) => report.errors.extend(errors.iter().map(ToString::to_string)),
+        }
+    };
+    add("gres.conf", &|text, file| {
+        GresConf::parse(text, file, &mut |path| read(path)).map(|conf| conf.notices)
+    });
+    add("cgroup.conf", &|text, file| {
+        CgroupConf::parse(text, file, &mut |path| read(path)).map(|conf| conf.notices)
+    });
 }
 
 #[cfg(test)]

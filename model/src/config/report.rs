@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::keys::{self, Class};
 use super::lex::{self, Place, Reader};
+use super::topology::Topology;
 use super::{SlurmConf, partition, scheduler};
 
 /// Keys that let a site's own code rewrite or refuse what users ask for: to start without them would let through what they
@@ -50,7 +51,7 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What stops the start, with file and line.
     pub errors: Vec<String>,
-    /// What the daemons say at their start.
+    /// What the daemons say at their start, without what a row says too.
     pub notices: Vec<String>,
 }
 
@@ -59,7 +60,15 @@ pub struct Report {
 pub fn report(text: &str, path: &Path, read: Reader<'_>) -> Report {
     let mut report = Report::default();
     match SlurmConf::parse(text, path, read) {
-        Ok(conf) => report.notices = conf.notices.iter().map(ToString::to_string).collect(),
+        Ok(conf) => {
+            report.notices = conf.notices.iter().map(ToString::to_string).collect();
+            match Topology::beside(&conf, path, read) {
+                Ok(topology) => report
+                    .notices
+                    .extend(topology.iter().flat_map(|topology| &topology.notices).map(ToString::to_string)),
+                Err(errors) => report.errors = errors,
+            }
+        }
         Err(errors) => report.errors = errors.iter().map(ToString::to_string).collect(),
     }
     // What cannot be read as a line is among the errors above.
@@ -86,7 +95,17 @@ pub fn report(text: &str, path: &Path, read: Reader<'_>) -> Report {
             report.rows.push(Row { place: line.place.clone(), key: name, value: value.clone(), verdict });
         }
     }
+    let told = |notice: &&String| !report.rows.iter().any(|row| row.says(notice));
+    report.notices = report.notices.iter().filter(told).cloned().collect();
     report
+}
+
+impl Row {
+    /// Whether a notice of the start says no more than this row's verdict.
+    fn says(&self, notice: &str) -> bool {
+        let (Verdict::Unsupported(effect) | Verdict::Enforcing(effect)) = &self.verdict else { return false };
+        notice.starts_with(&format!("{}: ", self.place)) && notice.ends_with(effect.as_str())
+    }
 }
 
 /// Keys of the file that enforce something and are not honoured, as the manual writes them.

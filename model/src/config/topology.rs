@@ -4,7 +4,7 @@
 //! loop, sizes of blocks are multiples of each other. Contradictions are errors with file and line.
 
 use super::lex::{self, Place, Reader};
-use super::{Error, Notice};
+use super::{Error, Notice, SlurmConf};
 use crate::hostlist;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -56,6 +56,36 @@ const TREE_KEYS: &[&str] = &["SwitchName", "Switches", "Nodes", "LinkSpeed"];
 const BLOCK_KEYS: &[&str] = &["BlockName", "Nodes", "BlockSizes"];
 
 impl Topology {
+    /// Reads topology.conf beside `slurm_conf` where its TopologyPlugin asks for one; `None` where it does not.
+    ///
+    /// # Errors
+    /// A plugin that is not built, a file that cannot be read, and all that [`Topology::parse`] refuses; each with file and
+    /// line.
+    pub fn beside(
+        conf: &SlurmConf,
+        slurm_conf: &Path,
+        read: Reader<'_>,
+    ) -> Result<Option<Topology>, Vec<String>> {
+        let wrong = |message: String| match conf.settings.place("TopologyPlugin") {
+            Some(place) => vec![place.error(message).to_string()],
+            None => vec![format!("{}: {message}", slurm_conf.display())],
+        };
+        let asked = conf.settings.text("TopologyPlugin").unwrap_or_default().to_ascii_lowercase();
+        let plugin = match asked.as_str() {
+            "topology/tree" => Plugin::Tree,
+            "topology/block" => Plugin::Block,
+            "topology/3d_torus" => return Err(wrong(format!("{asked} is not supported"))),
+            _ => return Ok(None),
+        };
+        let path = slurm_conf.with_file_name("topology.conf");
+        let text = read(&path).map_err(|why| wrong(format!("{asked} needs its file: {why}")))?;
+        let parameters = conf.settings.text("TopologyParam").unwrap_or_default();
+        let optional = parameters.split(',').any(|word| word.eq_ignore_ascii_case("TopoOptional"));
+        let known = conf.nodes.iter().map(|node| node.name.clone()).collect();
+        let topology = Topology::parse(&text, &path, plugin, optional, &known, read);
+        topology.map(Some).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
     /// Reads topology.conf for a plugin. `known` says which nodes slurm.conf names.
     ///
     /// # Errors

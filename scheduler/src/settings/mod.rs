@@ -15,7 +15,7 @@ use model::config::gres::GresConf;
 use model::config::log::LogConf;
 use model::config::own::{self, OwnConf};
 use model::config::report;
-use model::config::topology::{Plugin, Topology};
+use model::config::topology::Topology;
 use scheduler_core::settings::Settings;
 
 use crate::store::history;
@@ -150,7 +150,7 @@ fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
     let gres = load_gres(path)?;
     let own = load_own(path)?;
     refuse_unacknowledged(&conf, path, &own)?;
-    let topology = load_topology(path, &conf)?;
+    let topology = Topology::beside(&conf, path, &mut |included: &Path| read_file(included))?;
     let mut loaded = loaded::loaded(&conf, &gres, path)?;
     loaded.metrics_port = own.metrics_port;
     let settings = Arc::make_mut(&mut loaded.settings);
@@ -165,39 +165,6 @@ fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
         Arc::make_mut(&mut loaded.settings).topology = Some(Arc::new(topology));
     }
     Ok(loaded)
-}
-
-/// topology.conf beside slurm.conf, where TopologyPlugin asks for it.
-fn load_topology(slurm_conf: &Path, conf: &SlurmConf) -> Result<Option<Topology>, Vec<String>> {
-    let asked = conf.settings.text("TopologyPlugin").unwrap_or_default().to_ascii_lowercase();
-    let plugin = match asked.as_str() {
-        "topology/tree" => Plugin::Tree,
-        "topology/block" => Plugin::Block,
-        "topology/3d_torus" => {
-            return Err(vec![wrong(conf, slurm_conf, "topology/3d_torus is not supported")]);
-        }
-        _ => return Ok(None),
-    };
-    let path = slurm_conf.with_file_name("topology.conf");
-    if !path.exists() {
-        let message = format!("{asked} needs {}, which is not there", path.display());
-        return Err(vec![wrong(conf, slurm_conf, &message)]);
-    }
-    let text = read_file(&path).map_err(|error| vec![error])?;
-    let parameters = conf.settings.text("TopologyParam").unwrap_or_default();
-    let optional = parameters.split(',').any(|word| word.eq_ignore_ascii_case("TopoOptional"));
-    let known = conf.nodes.iter().map(|node| node.name.clone()).collect();
-    Topology::parse(&text, &path, plugin, optional, &known, &mut |included: &Path| read_file(included))
-        .map(Some)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
-}
-
-/// A message at the line of TopologyPlugin.
-fn wrong(conf: &SlurmConf, slurm_conf: &Path, message: &str) -> String {
-    match conf.settings.place("TopologyPlugin") {
-        Some(place) => place.error(message).to_string(),
-        None => format!("{}: {message}", slurm_conf.display()),
-    }
 }
 
 /// sluice.conf beside slurm.conf.
