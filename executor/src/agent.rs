@@ -21,6 +21,7 @@ use executor_supervisor::frame::Frame;
 use executor_supervisor::spec::container::Container;
 use proto::v1;
 use proto::v1::agent_up::Message as Up;
+use service::log::Log;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -69,6 +70,8 @@ pub struct Fixed {
     pub socket: Option<String>,
     /// Where run folders are.
     pub run_root: PathBuf,
+    /// Where this process's lines go, and how much it says.
+    pub log: Log,
     /// The supervisor's program.
     pub supervisor: PathBuf,
     /// Own effective uid.

@@ -132,6 +132,7 @@ pub async fn run(
         commands,
         socket: variables.socket.clone(),
         run_root: spool.run_root.clone(),
+        log,
         supervisor,
         uid,
         cgroups,

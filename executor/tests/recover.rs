@@ -41,6 +41,7 @@ fn place(name: &str) -> Place {
         hostname: "n1".to_owned(),
         commands: String::new(),
         socket: None,
+        log: service::log::Log::none(),
         run_root: path.clone(),
         supervisor: PathBuf::new(),
         uid: 1,

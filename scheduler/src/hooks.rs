@@ -22,8 +22,8 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::dispatch::Dispatch;
 use crate::dispatch::launch::{Site, of_job};
+use crate::dispatch::{Dispatch, Order};
 use crate::inbox::{Inbox, Item};
 use crate::settings::Configuration;
 use crate::shutdown::Shutdown;
@@ -217,7 +217,10 @@ pub async fn check_health(
         let due: Vec<NodeIdx> =
             nodes.filter(|(_, node)| is_checked(node, &states)).map(|(place, _)| place).collect();
         drop(view);
-        due.into_iter().for_each(|node| dispatch.check_health(node));
+        for node in due {
+            // One without a session is down, and looked at when it comes back.
+            let _ = dispatch.ask(node, Order::CheckHealth);
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 //! Owns numbers only; never a name of a user or job, an environment, or anything unbounded.
 
 use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
 
 use scheduler_core::input::Defragment;
 
-pub use service::figures::{Counter, Histogram};
+pub use service::figures::{Counter, Histogram, Tally};
 
 /// The scheduler's figures.
 #[derive(Debug, Default)]
@@ -53,6 +54,33 @@ pub struct Metrics {
     pub dispatch: Histogram,
     /// From the hand-over of a launch to the executor's word that it began.
     pub launch: Histogram,
+    /// What sdiag counts from.
+    base: Mutex<Option<Base>>,
+}
+
+/// The figures of sdiag when it was last told to count anew. Prometheus' counters never go back.
+#[derive(Clone, Copy, Debug, Default)]
+struct Base {
+    at_s: i64,
+    counts: [u64; 5],
+    pass: Tally,
+    commit: Tally,
+    submit: Tally,
+}
+
+/// What sdiag shows of counters: all since the start, or since it was told to count anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Since {
+    /// When that was, Unix seconds; `None`: the start.
+    pub at_s: Option<i64>,
+    /// Jobs submitted, started, completed, cancelled, failed.
+    pub counts: [u64; 5],
+    /// Planning passes.
+    pub pass: Tally,
+    /// Commits of the journal.
+    pub commit: Tally,
+    /// Submissions.
+    pub submit: Tally,
 }
 
 /// What is true at the moment of the question.
@@ -87,6 +115,37 @@ impl Metrics {
         self.moved.add(moves.moved.len() as u64);
         self.moved_cost.add(u64::try_from(moves.cost).unwrap_or(0));
         self.moved_gain.add(u64::try_from(moves.gain).unwrap_or(0));
+    }
+
+    fn now(&self, at_s: i64) -> Base {
+        let counters = [&self.submitted, &self.started, &self.completed, &self.cancelled, &self.failed];
+        Base {
+            at_s,
+            counts: counters.map(Counter::get),
+            pass: self.pass.tally(),
+            commit: self.commit.tally(),
+            submit: self.submit.tally(),
+        }
+    }
+
+    /// Counters of sdiag, from the last [`Metrics::count_anew`].
+    #[must_use]
+    pub fn since(&self) -> Since {
+        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, from) = (self.now(0), base.unwrap_or_default());
+        Since {
+            at_s: base.map(|base| base.at_s),
+            counts: std::array::from_fn(|at| now.counts[at].saturating_sub(from.counts[at])),
+            pass: now.pass.since(from.pass),
+            commit: now.commit.since(from.commit),
+            submit: now.submit.since(from.submit),
+        }
+    }
+
+    /// Has sdiag count from `at_s` (Unix seconds); nothing changes for Prometheus.
+    pub fn count_anew(&self, at_s: i64) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.now(at_s));
+        [&self.pass, &self.commit, &self.submit].into_iter().for_each(Histogram::forget_extremes);
     }
 
     /// The text of `/metrics`.
@@ -165,7 +224,24 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
         }
-        assert_eq!(metrics.pass.mean_us(), 385);
+        assert_eq!(metrics.pass.tally().mean_us(), 385);
         assert_eq!((metrics.pass.max_us(), metrics.pass.last_us()), (700, 700));
+    }
+
+    #[test]
+    fn sdiag_counts_anew_and_prometheus_does_not() {
+        let metrics = Metrics::default();
+        metrics.submitted.add(3);
+        metrics.pass.note(Duration::from_micros(700));
+        assert_eq!((metrics.since().at_s, metrics.since().counts[0]), (None, 3));
+        metrics.count_anew(1_000);
+        metrics.submitted.one();
+        metrics.pass.note(Duration::from_micros(60));
+        let since = metrics.since();
+        assert_eq!((since.at_s, since.counts), (Some(1_000), [1, 0, 0, 0, 0]));
+        assert_eq!((since.pass.count, since.pass.mean_us(), metrics.pass.max_us()), (1, 60, 60));
+        let text = metrics.text(Gauges::default());
+        assert!(text.contains("\nsluice_jobs_submitted_total 4\n"), "{text}");
+        assert!(text.contains("\nsluice_pass_seconds_count 2\n"), "{text}");
     }
 }

@@ -62,10 +62,16 @@ impl Histogram {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// The mean, microseconds; 0 where there is none.
+    /// How many, and how long all of them together.
     #[must_use]
-    pub fn mean_us(&self) -> u64 {
-        self.sum_us.load(Ordering::Relaxed).checked_div(self.count()).unwrap_or(0)
+    pub fn tally(&self) -> Tally {
+        Tally { count: self.count(), sum_us: self.sum_us.load(Ordering::Relaxed) }
+    }
+
+    /// Forgets the largest and the last, which no page of Prometheus shows.
+    pub fn forget_extremes(&self) {
+        self.max_us.store(0, Ordering::Relaxed);
+        self.last_us.store(0, Ordering::Relaxed);
     }
 
     /// The largest, microseconds.
@@ -92,6 +98,32 @@ impl Histogram {
         let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
         let _ = writeln!(out, "{name}_sum {}", seconds(self.sum_us.load(Ordering::Relaxed)));
         let _ = writeln!(out, "{name}_count {count}");
+    }
+}
+
+/// A number of lengths of time and their sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// Their sum, microseconds.
+    pub sum_us: u64,
+}
+
+impl Tally {
+    /// What came after an earlier one.
+    #[must_use]
+    pub fn since(self, earlier: Tally) -> Tally {
+        Tally {
+            count: self.count.saturating_sub(earlier.count),
+            sum_us: self.sum_us.saturating_sub(earlier.sum_us),
+        }
+    }
+
+    /// The mean, microseconds; 0 where there is none.
+    #[must_use]
+    pub fn mean_us(self) -> u64 {
+        self.sum_us.checked_div(self.count).unwrap_or(0)
     }
 }
 

@@ -50,6 +50,15 @@ fn both_daemons_log_to_their_files_and_open_them_again() {
     assert!(read(&scheduler).contains("the log's level is debug2"), "{}", read(&scheduler));
     let refused = cluster.run("scontrol", &["setdebug", "loud"]).unwrap();
     assert_eq!((refused.code, &*refused.stderr), (Some(1), "invalid debug level: loud"));
+    // An executor's level is set through the scheduler; a node that has none is named.
+    cluster.ok("scontrol", &["setdebug", "debug3", "nodes=n1"]).unwrap();
+    wait_for("the executor to take its level", SOON, || {
+        read(&executor).contains("the log's level is debug3")
+    })
+    .unwrap();
+    let lost = cluster.run("scontrol", &["setdebug", "debug", "nodes=n[1,7]"]).unwrap();
+    let words = "scontrol: error: there is no node n7\nFailed to change debug level on one or more nodes.";
+    assert_eq!((lost.code, &*lost.stderr), (Some(1), words));
     // logrotate moves the file and sends SIGUSR2: the configuration's level is back, and a new file is there.
     let pids = [cluster.scheduler().unwrap().pid(), cluster.executor("n1").unwrap().pid()];
     for (path, pid) in [&scheduler, &executor].into_iter().zip(pids) {

@@ -132,6 +132,46 @@ fn figures_and_health_on_a_port_of_this_machine() {
     cluster.ok("scancel", &[&held, &running]).unwrap();
 }
 
+/// While PrivateData is set, too, figures name nobody; and none is older than the question.
+#[test]
+fn figures_name_nobody_and_are_of_the_moment() {
+    let mut cluster = Cluster::prepare(&Conf::declared(1, 4, "PrivateData=jobs,users,accounts")).unwrap();
+    let port = free_port();
+    fs::write(cluster.folder().join("sluice.conf"), format!("MetricsPort={port}\n")).unwrap();
+    cluster.start_all(&["n1"]).unwrap();
+    let words = ["secretname", "secretaccount", "secretcomment"];
+    let options = ["-H", "-o", "/dev/null", "-J", words[0], "-A", words[1], "--comment", words[2]];
+    let held = cluster.submit("#!/bin/sh\n", &options).unwrap();
+    let pages = ["/metrics", "/metrics/jobs", "/metrics/nodes", "/metrics/partitions"];
+    let user = cluster.ok("squeue", &["-h", "-o", "%u"]).unwrap();
+    for page in pages {
+        let (status, text) = ask(port, "GET", page);
+        assert_eq!(status, 200, "{page}");
+        for word in words.iter().chain(&["user=", "account=", &*format!("\"{user}\"")]) {
+            assert!(!text.contains(word), "{word} in {page}:\n{text}");
+        }
+    }
+    // What has been answered is in the very next answer: nothing is kept for a while.
+    let has = |line: &str| ask(port, "GET", "/metrics/jobs").1.lines().any(|known| known == line);
+    assert!(has("slurm_jobs_hold 1"));
+    cluster.ok("scancel", &[&held]).unwrap();
+    assert!(has("slurm_jobs_hold 0"));
+}
+
+#[test]
+fn sdiag_counts_from_its_reset() {
+    let cluster = Cluster::start(&Conf::declared(1, 4, ""), &["n1"]).unwrap();
+    let job = cluster.submit("#!/bin/sh\n", &["-o", "/dev/null"]).unwrap();
+    cluster.wait_ended(&job, "State", SOON).unwrap();
+    let submitted = || {
+        let text = cluster.ok("sdiag", &[]).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("Jobs submitted: ")).map(str::to_owned)
+    };
+    assert_eq!(submitted().as_deref(), Some("1"));
+    assert_eq!(cluster.ok("sdiag", &["--reset"]).unwrap(), "Reset scheduling statistics");
+    assert_eq!(submitted().as_deref(), Some("0"));
+}
+
 #[test]
 fn a_configuration_is_checked_shown_and_applied_whole() {
     let mut cluster = Cluster::start(&Conf::declared(1, 4, ""), &["n1"]).unwrap();

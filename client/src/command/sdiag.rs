@@ -46,6 +46,7 @@ pub(crate) fn run(call: &Call) -> u8 {
         Err(status) => return status,
     };
     let mut as_json = false;
+    let mut reset = false;
     for given in &words.options {
         match given.id {
             O::All | O::Sort => {}
@@ -54,15 +55,7 @@ pub(crate) fn run(call: &Call) -> u8 {
                 return 0;
             }
             O::Json => as_json = true,
-            O::Reset if !nix::unistd::geteuid().is_root() => {
-                say::err("slurm_reset_statistics: Access/permission denied");
-                return 255;
-            }
-            O::Reset => {
-                // The figures are also those of /metrics, where counters never go back.
-                say::error(&call.program, "--reset is not supported by sluice yet");
-                return 1;
-            }
+            O::Reset => reset = true,
             O::Version => {
                 say::out(super::version() + "\n");
                 return 0;
@@ -70,10 +63,18 @@ pub(crate) fn run(call: &Call) -> u8 {
         }
     }
     let answer = block_on(async {
-        let request = DiagnosticsRequest { reset: false };
+        let request = DiagnosticsRequest { reset };
         super::connect_to_ask().await?.raw().diagnostics(request).await.map_err(Error::Failed)
     });
     match answer {
+        Ok(reply) if reply.get_ref().refused.is_some() => {
+            say::err("slurm_reset_statistics: Access/permission denied");
+            255
+        }
+        Ok(_) if reset => {
+            say::out("Reset scheduling statistics\n");
+            0
+        }
         Ok(reply) => {
             let figures = reply.into_inner().figures;
             say::out(if as_json { document(&figures) } else { text(&figures) });
@@ -168,6 +169,7 @@ fn document(figures: &[KeyValue]) -> String {
 const HELP: &str = "\
 Usage: sdiag [OPTIONS]
   -a, --all        all statistics
+  -r, --reset      count from now on; for operators and administrators
       --json       as JSON
   -V, --version    version
   -h, --help       this text

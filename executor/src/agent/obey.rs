@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use executor_supervisor::frame::{Cause, Frame, Scope};
 use executor_supervisor::outcome::Kind;
+use model::config::log::Level;
 use proto::v1;
 use proto::v1::agent_down::Message as Down;
 use proto::v1::agent_up::Message as Up;
@@ -138,6 +139,13 @@ impl Agent {
                 let fixed = std::sync::Arc::clone(&self.fixed);
                 tokio::spawn(async move { fixed.hooks.check_health(&fixed.node, &fixed.conf).await });
             }
+            Down::LogLevel(wanted) => match Level::parse(&wanted.level) {
+                Some((level, word)) => {
+                    self.fixed.log.set_level(level, word);
+                    tracing::info!("the log's level is {word}");
+                }
+                None => tracing::warn!(level = wanted.level, "no such level of a log"),
+            },
             Down::Welcome(_) | Down::Goodbye(_) => {}
         }
     }

@@ -29,6 +29,8 @@ pub enum Order {
     Do(Effect, Instant),
     /// HealthCheckProgram is due there.
     CheckHealth,
+    /// Its log says that much from now on.
+    LogLevel(&'static str),
 }
 
 /// The queue of one session.
@@ -104,13 +106,13 @@ impl Dispatch {
         }
     }
 
-    /// Has a node's HealthCheckProgram run; a node without a session, or one that takes nothing, is passed over.
-    pub fn check_health(&self, node: NodeIdx) {
+    /// Asks a node's executor for something that no state depends on; `false` for one without a session, or whose session
+    /// takes nothing: that one is not asked again.
+    #[must_use]
+    pub fn ask(&self, node: NodeIdx, order: Order) -> bool {
         let table = self.lock();
         let orders = table.by_node.get(&node).and_then(|session| table.sessions.get(session));
-        if let Some(orders) = orders {
-            let _ = orders.try_send(Order::CheckHealth);
-        }
+        orders.is_some_and(|orders| orders.try_send(order).is_ok())
     }
 
     fn accept(&self, session: u64, node: NodeIdx) {

@@ -232,6 +232,7 @@ async fn write(
                 down
             }
             Order::CheckHealth => Some(Down::CheckHealth(v1::CheckHealth {})),
+            Order::LogLevel(level) => Some(Down::LogLevel(v1::LogLevel { level: level.to_owned() })),
         };
         if let Some(down) = down
             && send(out, down).await.is_err()

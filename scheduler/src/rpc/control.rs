@@ -12,6 +12,7 @@ use scheduler_core::input::{Command, JobFilter};
 use tonic::Status;
 
 use super::{Api, invalid, stopping, unknown_outcome};
+use crate::dispatch::Order;
 use crate::inbox::Item;
 use crate::lease::root;
 use crate::settings::Loaded;
@@ -37,7 +38,7 @@ pub async fn control(api: &Api, asker: Asker, from: v1::ControlRequest) -> Resul
             outcomes(answer).map(reply)
         }
         Asked::Reconfigure(dry_run) => reconfigure(api, &asker, dry_run).await,
-        Asked::SetDebug(level) => Ok(set_debug(api, &asker, &level)),
+        Asked::SetDebug(set) => Ok(set_debug(api, &asker, &set)),
         Asked::Shutdown(kill_jobs) => shutdown(api, &asker, kill_jobs).await,
     }
 }
@@ -122,17 +123,39 @@ async fn reconfigure(api: &Api, asker: &Asker, dry_run: bool) -> Result<v1::Cont
 }
 
 /// Says more or less in the log until the configuration is read again, or the log is opened again.
-fn set_debug(api: &Api, asker: &Asker, level: &str) -> v1::ControlReply {
+fn set_debug(api: &Api, asker: &Asker, set: &v1::SetDebug) -> v1::ControlReply {
     if let Some(refused) = api.refuse_unless_administrator(asker) {
         return refuse(refused);
     }
-    let Some((level, word)) = Level::parse(level) else {
-        let lines = vec![format!("{level:?} is no level of a log").into()];
+    let Some((level, word)) = Level::parse(&set.level) else {
+        let lines = vec![format!("{:?} is no level of a log", set.level).into()];
         return refuse(Refused { refusal: Refusal::Unspecified, lines });
     };
+    if !set.nodes.is_empty() {
+        return set_debug_of_nodes(api, &set.nodes, word);
+    }
     api.log.set_level(level, word);
     tracing::info!(by = %asker.name, "the log's level is {word}");
     reply(Vec::new())
+}
+
+/// The same for the executors of these nodes that have a session; each other node is refused by name.
+fn set_debug_of_nodes(api: &Api, nodes: &str, word: &'static str) -> v1::ControlReply {
+    let refused = |line: String| Refused { refusal: Refusal::InvalidNodeName, lines: vec![line.into()] };
+    let names = match model::hostlist::expand(nodes) {
+        Ok(names) => names,
+        Err(error) => return refuse(refused(error.to_string())),
+    };
+    let told = |name: String| {
+        let node = api.views.read().state.node_named(&name);
+        let refused = match node {
+            None => Some(refused(format!("there is no node {name}"))),
+            Some(node) if api.dispatch.ask(node, Order::LogLevel(word)) => None,
+            Some(_) => Some(refused(format!("node {name} has no executor at the moment"))),
+        };
+        Outcome { object: name.into(), refused }
+    };
+    reply(names.into_iter().map(told).collect())
 }
 
 /// Keys that a running scheduler does not change; what stands in the file counts at the next start.

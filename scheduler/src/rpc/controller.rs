@@ -144,8 +144,12 @@ impl Controller for Api {
 
     async fn diagnostics(
         &self,
-        _: Request<v1::DiagnosticsRequest>,
+        request: Request<v1::DiagnosticsRequest>,
     ) -> Result<Response<v1::DiagnosticsReply>, Status> {
+        if request.get_ref().reset {
+            let asker = peer::asker(self.views.directory(), &request).await?;
+            return Ok(Response::new(diagnostics::reset(self, &asker)));
+        }
         Ok(Response::new(diagnostics::figures(self)))
     }
 

@@ -1,9 +1,11 @@
 //! What the daemon says of itself: `ping`, `show config`, `sdiag`, `/metrics`.
 
 use proto::v1;
+use scheduler_core::effect::Asker;
 
 use super::Api;
 use crate::metrics::Gauges;
+use crate::wire;
 
 /// The daemon's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -82,33 +84,45 @@ pub fn figures(api: &Api) -> v1::DiagnosticsReply {
     let metrics = &api.metrics;
     let now_s = api.views.wall().as_secs();
     let queue_depth = gauges.pending.to_string();
+    let since = metrics.since();
+    let [submitted, started, completed, cancelled, failed] = since.counts.map(|count| count.to_string());
     let figures = [
         ("Server thread count", "1".to_owned()),
         ("Agent queue size", gauges.queued.to_string()),
         // Accounting is the scheduler's own: nothing waits for a database daemon.
         ("DBD Agent queue size", "0".to_owned()),
-        ("Jobs submitted", metrics.submitted.get().to_string()),
-        ("Jobs started", metrics.started.get().to_string()),
-        ("Jobs completed", metrics.completed.get().to_string()),
-        ("Jobs canceled", metrics.cancelled.get().to_string()),
-        ("Jobs failed", metrics.failed.get().to_string()),
+        ("Jobs submitted", submitted),
+        ("Jobs started", started),
+        ("Jobs completed", completed),
+        ("Jobs canceled", cancelled),
+        ("Jobs failed", failed),
         ("Jobs pending", gauges.pending.to_string()),
         ("Jobs running", gauges.running.to_string()),
         ("Job states ts", now_s.to_string()),
         ("Last cycle", metrics.pass.last_us().to_string()),
         ("Max cycle", metrics.pass.max_us().to_string()),
-        ("Total cycles", metrics.pass.count().to_string()),
-        ("Mean cycle", metrics.pass.mean_us().to_string()),
+        ("Total cycles", since.pass.count.to_string()),
+        ("Mean cycle", since.pass.mean_us().to_string()),
         ("Last queue length", queue_depth),
-        ("Data since", api.started.as_secs().to_string()),
+        ("Data since", since.at_s.unwrap_or_else(|| api.started.as_secs()).to_string()),
         ("Time", now_s.to_string()),
-        ("Commits", metrics.commit.count().to_string()),
-        ("Mean commit", metrics.commit.mean_us().to_string()),
+        ("Commits", since.commit.count.to_string()),
+        ("Mean commit", since.commit.mean_us().to_string()),
         ("Max commit", metrics.commit.max_us().to_string()),
-        ("Mean submit", metrics.submit.mean_us().to_string()),
+        ("Mean submit", since.submit.mean_us().to_string()),
         ("Max submit", metrics.submit.max_us().to_string()),
     ];
     let figures =
         figures.into_iter().map(|(key, value)| v1::KeyValue { key: key.to_owned(), value }).collect();
-    v1::DiagnosticsReply { figures }
+    v1::DiagnosticsReply { figures, refused: None }
+}
+
+/// Has `sdiag` count from now on, for who may.
+#[must_use]
+pub fn reset(api: &Api, asker: &Asker) -> v1::DiagnosticsReply {
+    if let Some(refused) = api.refuse_unless_administrator(asker) {
+        return v1::DiagnosticsReply { figures: Vec::new(), refused: Some(wire::refused(&refused)) };
+    }
+    api.metrics.count_anew(api.views.wall().as_secs());
+    v1::DiagnosticsReply::default()
 }

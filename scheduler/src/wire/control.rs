@@ -25,7 +25,7 @@ pub enum Asked {
     /// Read the configuration again; `true`: only check it.
     Reconfigure(bool),
     /// Say more or less in the log: a word or a number of Slurm's.
-    SetDebug(String),
+    SetDebug(v1::SetDebug),
     /// Stop the daemon; `true`: end all jobs first.
     Shutdown(bool),
 }
@@ -77,7 +77,7 @@ pub fn inwards(from: v1::ControlRequest) -> Result<Asked, Error> {
             Command::Notify { job: one_selector(notify.job)?, text: notify.message.into() }
         }
         Act::Reconfigure(reconfigure) => return Ok(Asked::Reconfigure(reconfigure.dry_run)),
-        Act::SetDebug(set) => return Ok(Asked::SetDebug(set.level)),
+        Act::SetDebug(set) => return Ok(Asked::SetDebug(set)),
         Act::Shutdown(shutdown) => return Ok(Asked::Shutdown(shutdown.kill_jobs)),
     };
     Ok(Asked::Command(command))

@@ -250,20 +250,32 @@ pub(super) async fn reconfigure(session: &mut Session, words: &[String]) {
     }
 }
 
-/// `setdebug`: how much the scheduler's log says.
+/// `setdebug LEVEL [nodes=NODES]`: how much the scheduler's log says, or that of the nodes' executors.
 pub(super) async fn set_debug(session: &mut Session, words: &[String]) {
-    let [level] = words else {
-        return match words.iter().find(|word| word.to_ascii_lowercase().starts_with("nodes=")) {
-            Some(word) => session.fail(format!("{word}: only the scheduler's level can be set")),
-            None if words.is_empty() => session.fail("too few arguments for keyword:setdebug"),
-            None => session.fail("too many arguments for keyword:setdebug"),
-        };
+    let nodes = |word: &String| {
+        let (key, nodes) = word.split_once('=')?;
+        key.eq_ignore_ascii_case("nodes").then(|| nodes.to_owned())
+    };
+    let (level, nodes) = match words {
+        [] => return session.fail("too few arguments for keyword:setdebug"),
+        [level] => (level, String::new()),
+        [level, second] => match nodes(second) {
+            Some(nodes) => (level, nodes),
+            None => return session.fail(format!("invalid argument: {second}")),
+        },
+        _ => return session.fail("too many arguments for keyword:setdebug"),
     };
     if Level::parse(level).is_none() {
         return session.fail(format!("invalid debug level: {level}"));
     }
-    let act = Act::SetDebug(SetDebug { level: level.clone() });
+    let of_nodes = !nodes.is_empty();
+    let act = Act::SetDebug(SetDebug { level: level.clone(), nodes });
     let Some(outcomes) = send(session, "slurm_set_debug_level", act).await else { return };
+    let refusals: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.refused.as_ref()).collect();
+    if of_nodes && refusals.iter().any(|refused| !refused.lines.is_empty()) {
+        refusals.iter().flat_map(|refused| &refused.lines).for_each(|line| session.fail_with_name(line));
+        return session.fail("Failed to change debug level on one or more nodes.");
+    }
     if outcomes.iter().any(|outcome| outcome.refused.is_some()) {
         // Slurm's controller answers this one call with the system's words.
         session.fail("slurm_set_debug_level error:Permission denied");
