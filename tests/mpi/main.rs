@@ -2,6 +2,8 @@
 //!
 //! Needs their compilers and PMI-2's header; `scripts/test mpi` sees to that (`scripts/install-mpi`).
 
+mod container;
+mod crowd;
 mod launchers;
 mod pmi;
 mod pmix;

@@ -174,8 +174,35 @@ impl Containers {
     }
 }
 
+/// What MPI libraries are told of containers that each have a user namespace of their own, unless the user has said it: what
+/// needs rights over the other rank's process (its `/proc` folder, its memory) fails there in the middle, not at the start.
+const APART: [(&str, &str); 2] =
+    [("UCX_POSIX_USE_PROC_LINK", "n"), ("OMPI_MCA_btl_vader_single_copy_mechanism", "none")];
+
+/// Lets the ranks of one node meet, each in a container of its own: they share memory through `/dev/shm`, of which
+/// `--contain` gives each its own, and nothing but another `/dev` replaces that one. So such a step sees the node's
+/// `/dev`, as one without a container does; what of it may be opened is the cgroup's to say.
+fn let_meet(spec: &mut Spec, container: &mut Container) {
+    container.binds.retain(|bind| bind.asked || !bind.target.starts_with(b"/dev/"));
+    let dev = b"/dev".to_vec();
+    container.binds.insert(0, Bind { source: dev.clone(), target: dev, read_only: false, asked: false });
+    if spec.uid == 0 {
+        return;
+    }
+    for (name, value) in APART {
+        let set =
+            |entry: &Vec<u8>| entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+        if !spec.environment.iter().any(set) {
+            spec.environment.push(format!("{name}={value}").into_bytes());
+        }
+    }
+}
+
 /// Puts a run into its container.
-pub fn put_into(spec: &mut Spec, container: Box<Container>, key: Key) {
+pub fn put_into(spec: &mut Spec, mut container: Box<Container>, key: Key) {
+    if spec.mpi.is_some() && container.refusal.is_empty() {
+        let_meet(spec, &mut container);
+    }
     if key.step == StepId::Batch
         && let Some(script) = spec.tasks.first_mut().and_then(|task| task.arguments.first_mut())
     {

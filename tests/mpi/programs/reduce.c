@@ -1,4 +1,5 @@
-/* A reduction over all ranks. With an argument: rank 1 ends in that way before it. */
+/* A reduction over all ranks. With an argument: rank 1 ends in that way before it, or all wait for a file first
+   (wait:FILE), or meet in barriers until it is there (turn:FILE). */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,19 @@ int main(int argc, char **argv) {
     snprintf(mark, sizeof mark, "%s.%d", how + 5, rank);
     fclose(fopen(mark, "w"));
     while (access(how + 5, F_OK) != 0) usleep(20000);
+  }
+  if (strncmp(how, "turn:", 5) == 0) {
+    /* Rank 0 decides for all, so that all leave after the same barrier. */
+    char mark[4096];
+    int over = 0, turns = 0;
+    snprintf(mark, sizeof mark, "%s.%d", how + 5, rank);
+    while (!over) {
+      MPI_Barrier(MPI_COMM_WORLD);
+      if (++turns == 3) fclose(fopen(mark, "w"));
+      if (rank == 0) over = turns > 3 && access(how + 5, F_OK) == 0;
+      MPI_Bcast(&over, 1, MPI_INT, 0, MPI_COMM_WORLD);
+      usleep(5000);
+    }
   }
   MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
   printf("rank %d of %d: sum %d\n", rank, size, sum);
