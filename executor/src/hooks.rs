@@ -5,7 +5,7 @@
 //! A prolog runs beside the agent, through the supervisor's `--site`; an executor that dies takes it along, the run that
 //! waited for it has not begun, and both are begun again. An epilog is a run like any other, with a supervisor of its
 //! own: it outlives the executor and its outcome is told exactly once. As root (as the executor's user, where that is
-//! not root), without limits, from `/`.
+//! not root), without limits, from `/`. What a program says is in the log if it fails, as in slurmd's: the last of it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +21,7 @@ use model::id::{Hook, StepId};
 use model::time::Span;
 use proto::convert::hook::variables;
 use proto::v1;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
@@ -60,6 +60,11 @@ impl Settings {
         }
     }
 }
+
+/// Bytes of what a program said that are kept: the last ones.
+const SAID_MAX: usize = 4096;
+/// How long words are waited for that a program had said before it ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A job's run: its id and number.
 type Job = (u32, u32);
@@ -229,9 +234,11 @@ impl Hooks {
         }
         let all = async {
             for program in programs {
-                let status = self.run(&program, environment.clone()).await?;
+                let (status, said) = self.run(&program, environment.clone()).await?;
                 if status != 0 {
-                    return Err(format!("{what} {program} failed with exit status {status}"));
+                    let failed = format!("{what} {program} failed with exit status {status}");
+                    tracing::error!(program, status, output = said, "{failed}");
+                    return Err(failed);
                 }
             }
             Ok(())
@@ -244,14 +251,14 @@ impl Hooks {
         tokio::time::timeout(limit, all).await.unwrap_or_else(|_| over())
     }
 
-    /// Runs a program to its end; its exit status, or 128 and its signal.
-    async fn run(&self, program: &str, environment: Vec<String>) -> Result<i32, String> {
+    /// Runs a program to its end; its exit status, or 128 and its signal, and the end of what it said.
+    async fn run(&self, program: &str, environment: Vec<String>) -> Result<(i32, String), String> {
         let failed = |error: std::io::Error| format!("cannot run {}: {error}", self.supervisor.display());
         let mut child = Command::new(&self.supervisor)
             .arg("--site")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .env_clear()
             .spawn()
             .map_err(failed)?;
@@ -260,10 +267,25 @@ impl Hooks {
         let length = u32::try_from(bytes.len()).map_err(|_| "a specification that is too long")?;
         stdin.write_all(&length.to_le_bytes()).await.map_err(failed)?;
         stdin.write_all(&bytes).await.map_err(failed)?;
-        let status = child.wait().await.map_err(failed)?;
+        let said = Said::default();
+        let (output, errors) = (child.stdout.take(), child.stderr.take());
+        let hears = async {
+            tokio::join!(said.hear(output), said.hear(errors));
+        };
+        tokio::pin!(hears);
+        // Whoever hears nothing any more waits for the end, and the other way round.
+        let status = tokio::select! {
+            () = &mut hears => child.wait().await,
+            status = child.wait() => {
+                // What it left running may hold its output open.
+                let _ = tokio::time::timeout(LAST_WORDS, &mut hears).await;
+                status
+            }
+        };
+        let status = status.map_err(failed)?;
         // Open until here: its end would have ended the program.
         drop(stdin);
-        Ok(status.code().unwrap_or(-1))
+        Ok((status.code().unwrap_or(-1), said.text()))
     }
 
     /// Runs HealthCheckProgram, unless it runs already. What it finds it says itself (`scontrol update`).
@@ -278,6 +300,27 @@ impl Hooks {
         if let Err(why) = self.run_all("HealthCheckProgram", &health.program, environment, limit).await {
             tracing::error!(node, "{why}");
         }
+    }
+}
+
+/// The end of what a program says, both of its streams as they come.
+#[derive(Default)]
+struct Said(Mutex<Vec<u8>>);
+
+impl Said {
+    async fn hear(&self, stream: Option<impl AsyncRead + Unpin>) {
+        let Some(mut stream) = stream else { return };
+        let mut buffer = [0; 1024];
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            let mut kept = lock(&self.0);
+            kept.extend_from_slice(&buffer[..count]);
+            let surplus = kept.len().saturating_sub(SAID_MAX);
+            kept.drain(..surplus);
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.0)).trim_end().to_owned()
     }
 }
 

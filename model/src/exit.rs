@@ -16,6 +16,9 @@ pub struct ExitStatus {
 impl ExitStatus {
     /// Ended by itself with success.
     pub const SUCCESS: ExitStatus = ExitStatus { code: 0, signal: 0 };
+    /// A step that was not started since its node's prolog failed. There is no such signal; Slurm shows it all the same
+    /// (`0:54`), and its srun ends with 182 (recorded from 26.05).
+    pub const PROLOG_FAILED: ExitStatus = ExitStatus { code: 0, signal: 54 };
 
     /// Ended by itself; only the low eight bits count, as the kernel has it.
     #[must_use]

@@ -20,6 +20,7 @@ context=${SLURM_SCRIPT_CONTEXT:-health}
 env | sort > @JOBS@/env.$context.$SLURM_JOB_ID
 echo "$context ${SLURMD_NODENAME:--} ${SLURM_JOB_ID:--} $(id -u)" >> @JOBS@/log
 while [ -e @JOBS@/wait.$context ]; do sleep 0.05; done
+echo "words of $context"; echo "errors of $context" >&2
 [ ! -e @JOBS@/fail.$context ]
 "#;
 
@@ -184,6 +185,50 @@ fn a_failed_prolog_drains_the_node_and_holds_the_job() {
         job,
         "released and waiting for its begin time"
     );
+}
+
+/// Slurm 26.05's words and status, recorded beside this.
+#[test]
+fn a_step_whose_prolog_failed_ends_srun_with_182() {
+    let site = Site::start("");
+    site.set("fail.prolog_slurmd");
+    let ran = site.0.run("srun", &["-w", "n1", "true"]).unwrap();
+    let failed = |job: u32, node: &str| {
+        format!("srun: error: Task launch for StepId={job}.0 failed on node {node}: Job prolog failed\n")
+    };
+    let aborted = "srun: error: Application launch failed: Job prolog failed\nsrun: Job step aborted";
+    let expected = format!("{}{aborted}", failed(1, "n1"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(182), expected.as_str()));
+    site.wait_node("n1", "drained Prolog error");
+    let row = |job: &str| site.0.ok("sacct", &["-nP", "-j", job, "-o", "State,ExitCode"]).unwrap();
+    site.0.wait_ended("1", "State", SOON).unwrap();
+    assert_eq!(row("1.0"), "CANCELLED|0:54");
+    // What the program said is where slurmd's would be; of one that is well nothing is kept.
+    let log = fs::read_to_string(site.0.folder().join("executor-n1.log")).unwrap();
+    for words in ["words of prolog_slurmd", "errors of prolog_slurmd"] {
+        assert!(log.contains(words), "{words} in {log}");
+    }
+    assert!(!log.contains("words of epilog_slurmd"), "{log}");
+    // One node's failure ends the tasks of the other, and names it alone.
+    site.0.ok("scontrol", &["update", "nodename=n1", "state=resume"]).unwrap();
+    site.clear("fail.prolog_slurmd");
+    let held = site.sbatch("#!/bin/sh\nuntil [ -e over ]; do sleep 0.1; done\n", &["-N2", "-w", "n[1-2]"]);
+    site.wait_log(&format!("prolog_slurmd n1 {held}"));
+    site.wait_shown(&held, "RUNNING None");
+    site.set("fail.prolog_slurmd");
+    let step = ["--jobid", &held, "--overlap", "-N2", "-n2", "sh", "-c", "while :; do sleep 0.1; done"];
+    let ran = site.0.run("srun", &step).unwrap();
+    assert_eq!(ran.code, Some(182), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(&failed(2, "n2")) && !ran.stderr.contains(&failed(2, "n1")),
+        "{}",
+        ran.stderr
+    );
+    site.wait_node("n2", "draining Prolog error");
+    // The job may do without that step.
+    site.wait_shown(&held, "RUNNING None");
+    site.set("over");
+    assert_eq!(site.0.wait_ended(&held, "State,ExitCode", SOON).unwrap(), "COMPLETED|0:0");
 }
 
 #[test]

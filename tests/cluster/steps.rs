@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use tests::{Cluster, Conf, wait_for};
+use nix::sys::signal::Signal;
+use tests::{Cluster, Conf, send, wait_for};
 
 use crate::SOON;
 
@@ -27,8 +28,10 @@ fn what_each_task_used_is_in_sstat_and_sacct() {
         let ran = cluster.run("sstat", &["-nP", "-j", "1.0", "-o", format]).unwrap();
         ran.stdout
     };
-    wait_for("the second task to be the larger one", SOON, || of_step("MaxRSSTask,MaxVMSizeTask") == "1|1")
-        .unwrap();
+    wait_for("the second task to be the larger one", SOON, || {
+        of_step("MaxRSSTask,MaxVMSizeTask") == "1|1" && of_step("AveRSS").ends_with('M')
+    })
+    .unwrap();
     let text = of_step("MaxRSS,AveRSS,MaxRSSNode,MaxVMSizeNode");
     let fields: Vec<&str> = text.split('|').collect();
     assert!(fields[0].ends_with('M') && fields[1].ends_with('M'), "{text}");
@@ -168,6 +171,113 @@ fn one_end_ends_the_others_where_that_was_asked_for() {
     assert_ne!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("First task exited 1s ago"), "{}", ran.stderr);
     wait_for("all supervisors to end", SOON, || cluster.supervisors().is_empty()).unwrap();
+}
+
+/// What Slurm 26.05 says and sends when a step is ended, compared side by side.
+#[test]
+fn a_step_is_ended_with_slurms_words_and_signals() {
+    let cluster = Cluster::start(&Conf::declared(2, 2, ""), &["n1", "n2"]).unwrap();
+    // The shell has words of its own for what ends its children.
+    let task =
+        "exec 2>/dev/null; trap 'echo term' TERM; echo up > up.$SLURM_PROCID; while :; do sleep 0.1; done";
+    let begin = |options: &[&str], words: &str| {
+        for rank in 0..2 {
+            let _ = fs::remove_file(cluster.jobs().join(format!("up.{rank}")));
+        }
+        spawn(&cluster, &[&["srun", "-n2"], options, &["sh", "-c", words]].concat())
+    };
+    let up = |rank: u32| cluster.jobs().join(format!("up.{rank}")).exists();
+    let id = || cluster.ok("squeue", &["-h", "-o", "%i"]).unwrap();
+    // Each end: what was said (times and the order on two nodes aside), and how the step stands in accounting.
+    let end = |step: Child, job: &str| {
+        let out = step.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| {
+            let mut lines: Vec<String> = String::from_utf8_lossy(bytes).lines().map(untimed).collect();
+            lines.sort_unstable();
+            lines
+        };
+        cluster.wait_ended(job, "State", SOON).unwrap();
+        let row = cluster.ok("sacct", &["-nP", "-j", &format!("{job}.0"), "-o", "State,ExitCode"]).unwrap();
+        (text(&out.stdout), text(&out.stderr), out.status.code(), row)
+    };
+    let killed = |job: &str, more: &[&str]| {
+        let mut lines: Vec<String> = vec![
+            format!("slurmstepd: error: *** STEP {job}.0 ON n1 CANCELLED AT - DUE to SIGNAL Killed ***"),
+            "srun: Job step aborted: Waiting up to 4 seconds for job step to finish.".to_owned(),
+        ];
+        lines.extend(more.iter().map(|line| line.replace('@', job)));
+        lines.sort_unstable();
+        lines
+    };
+
+    // scancel of a step: SIGKILL at once, on all its nodes.
+    let step = begin(&["-N2"], task);
+    wait_for("both tasks to be up", SOON, || up(0) && up(1)).unwrap();
+    let job = id();
+    cluster.ok("scancel", &[&format!("{job}.0")]).unwrap();
+    let ended = ["srun: error: n1: task 0: Killed", "srun: error: n2: task 1: Killed"];
+    assert_eq!(end(step, &job), (vec![], killed(&job, &ended), Some(137), "CANCELLED by 0|0:9".to_owned()));
+
+    // srun told to end does the same.
+    let step = begin(&["-N1"], task);
+    wait_for("both tasks to be up", SOON, || up(0) && up(1)).unwrap();
+    let job = id();
+    send(step.id(), Signal::SIGTERM);
+    let ended = ["srun: forcing job termination", "srun: error: n1: tasks 0-1: Killed"];
+    assert_eq!(end(step, &job), (vec![], killed(&job, &ended), Some(137), "CANCELLED|0:9".to_owned()));
+
+    // -W: the same, and who is late.
+    let late = format!("[ $SLURM_PROCID = 1 ] && exit; {task}");
+    let step = begin(&["-N2", "-W1"], &late);
+    wait_for("the task to be up", SOON, || up(0)).unwrap();
+    let job = id();
+    let ended = [
+        "srun: First task exited 1s ago",
+        "srun: StepId=@.0 task 0: running",
+        "srun: StepId=@.0 task 1: exited",
+        "srun: Terminating StepId=@.0",
+        "srun: error: n1: task 0: Killed",
+    ];
+    assert_eq!(end(step, &job), (vec![], killed(&job, &ended), Some(137), "CANCELLED|0:9".to_owned()));
+
+    // -K: SIGTERM on every node, and SIGKILL after KillWait.
+    let bad = format!("if [ $SLURM_PROCID = 1 ]; then until [ -e up.0 ]; do :; done; exit 3; fi; {task}");
+    for options in [["-N2", "-K"], ["-N1", "-K"]] {
+        let step = begin(&options, &bad);
+        wait_for("the task to be up", SOON, || up(0)).unwrap();
+        let job = id();
+        let (said, words, code, _) = end(step, &job);
+        let node = if options[0] == "-N2" { "n2" } else { "n1" };
+        let mut expected = vec![
+            format!("slurmstepd: error: *** STEP {job}.0 ON n1 CANCELLED AT - DUE TO TASK FAILURE ***"),
+            format!("srun: error: {node}: task 1: Exited with exit code 3"),
+            format!("srun: Terminating StepId={job}.0"),
+            "srun: error: n1: task 0: Killed".to_owned(),
+            format!("srun: Force Terminated StepId={job}.0"),
+        ];
+        expected.sort_unstable();
+        assert_eq!((said, words, code), (vec!["term".to_owned()], expected, Some(137)), "{options:?}");
+    }
+
+    // A job's cancel leaves its tasks KillWait, and says so.
+    let step = begin(&["-N1"], task);
+    wait_for("both tasks to be up", SOON, || up(0) && up(1)).unwrap();
+    let job = id();
+    cluster.ok("scancel", &[&job]).unwrap();
+    let (said, words, _, row) = end(step, &job);
+    assert_eq!((said.len(), row.as_str()), (2, "CANCELLED|0:9"), "{words:?}");
+    assert!(
+        words.contains(&"srun: Job step aborted: Waiting up to 4 seconds for job step to finish.".to_owned())
+    );
+    assert!(!words.iter().any(|line| line.contains("Force Terminated")), "{words:?}");
+}
+
+/// A daemon's line without its time.
+fn untimed(line: &str) -> String {
+    match (line.find(" AT "), line.find(" DUE ")) {
+        (Some(from), Some(to)) if from < to => format!("{} AT -{}", &line[..from], &line[to..]),
+        _ => line.to_owned(),
+    }
 }
 
 #[test]

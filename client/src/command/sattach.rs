@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use executor_supervisor::frame::{self, ALL_RANKS, CHUNK, Decoder, Frame, Position, Stream, VERSION, WINDOW};
+use executor_supervisor::frame::{
+    self, ABORTED, ALL_RANKS, CHUNK, Decoder, Frame, Position, Stream, VERSION, WINDOW,
+};
 use executor_supervisor::outcome::Exit;
 use model::refusal::Refusal;
 use proto::v1::{Job, JobFilter, ListJobsRequest, Step};
@@ -330,6 +332,7 @@ impl Course {
             Frame::Exited { rank, exit: Exit { code, signal }, .. } => {
                 self.report.add(node, rank, Exit { code, signal });
             }
+            Frame::Note { text, .. } if text.starts_with(ABORTED) => {}
             Frame::Note { text, .. } => say::err(text),
             _ => {}
         }

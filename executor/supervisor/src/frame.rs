@@ -45,6 +45,15 @@ pub const OUTPUT_CHUNK: usize = 64 * 1024;
 pub const FRAME_BYTES_MAX: usize = 128 * 1024;
 /// The rank of the step's one input stream, which the supervisor hands to the tasks that take input, and of its exchange.
 pub const ALL_RANKS: u32 = u32::MAX;
+/// How the note begins that tells an srun of its step's end by somebody else: Slurm's srun says it itself, once, and does not
+/// call such a step "Force Terminated" later. `sattach` does not show it.
+pub const ABORTED: &str = "srun: Job step aborted: ";
+
+/// The whole of that note, for a step that is killed after so long: srun allows two seconds more, as Slurm's does.
+#[must_use]
+pub fn aborted(kill_wait_ms: u64) -> String {
+    format!("{ABORTED}Waiting up to {} seconds for job step to finish.", kill_wait_ms.div_ceil(1000) + 2)
+}
 
 /// Which stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +81,8 @@ pub enum Cause {
     Preemption,
     /// Another node of the job failed.
     NodeFail,
+    /// A task of the step ended badly, and one bad end is to end all.
+    TaskFailure,
 }
 
 /// Who gets a signal.
@@ -299,6 +310,7 @@ impl Frame {
                     Cause::Requeue => 2,
                     Cause::Preemption => 3,
                     Cause::NodeFail => 4,
+                    Cause::TaskFailure => 5,
                 });
                 out.u64(*kill_wait_ms);
                 out.bytes(note.as_bytes());
@@ -384,6 +396,7 @@ impl Frame {
                     2 => Cause::Requeue,
                     3 => Cause::Preemption,
                     4 => Cause::NodeFail,
+                    5 => Cause::TaskFailure,
                     _ => return Err(Error::Value { what: "cause" }),
                 },
                 kill_wait_ms: fields.u64("kill wait")?,

@@ -92,6 +92,8 @@ pub(crate) struct Run {
     helpers: Vec<(i32, Instant)>,
     phase: Phase,
     stop: Option<Stop>,
+    /// What the step is ended by stands in its output.
+    end_told: bool,
     kill_again: Option<(Instant, Duration)>,
     begun: Instant,
     begun_ms: i64,
@@ -100,6 +102,8 @@ pub(crate) struct Run {
     warning_due: bool,
     client_lost_at: Option<Instant>,
     client_left: bool,
+    /// The client was here once.
+    client_seen: bool,
     delivering_since: Option<Instant>,
     user_us: u64,
     system_us: u64,
@@ -135,12 +139,14 @@ impl Run {
             helpers: Vec::new(),
             phase: Phase::Running,
             stop: None,
+            end_told: false,
             kill_again: None,
             begun: now,
             begun_ms: sys::now_ms(),
             suspended_since: None,
             suspended_total: Duration::ZERO,
             client_left: false,
+            client_seen: false,
             delivering_since: None,
             user_us: 0,
             system_us: 0,
@@ -331,8 +337,8 @@ impl Run {
             output.push(&bytes);
         }
         if let Some(text) = abort {
-            self.say(&format!("*** STEP {}.{}: {text} ***", self.spec.job_id, self.spec.step));
-            self.end_step(Why::BadExit, self.spec.kill_wait_ms, "");
+            let note = format!("*** STEP {}.{}: {text} ***", self.spec.job_id, self.spec.step);
+            self.end_step(Why::BadExit, self.spec.kill_wait_ms, &note);
         }
     }
 

@@ -527,12 +527,28 @@ fn a_client_that_does_not_read_blocks_only_its_step() {
     assert_eq!(supervisor.command(&cancel(Cause::Cancel)), Frame::Done);
     let (heard, outcome) = finish(supervisor, &mut peer);
     assert_eq!(outcome.kind, Kind::Cancelled);
-    assert_eq!(heard.notes.len(), 1);
+    assert_eq!(heard.notes.len(), 2);
+    assert!(heard.notes[0].starts_with(executor_supervisor::frame::ABORTED), "{:?}", heard.notes);
     assert!(
-        heard.notes[0].starts_with("slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT "),
+        heard.notes[1].starts_with("slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT "),
         "{:?}",
         heard.notes
     );
+}
+
+/// An srun that could not connect in time (its scheduler was restarted before it answered, its machine was far too busy).
+#[test]
+fn a_client_that_comes_late_finds_all_that_was_said() {
+    let place = Place::new("late");
+    let mut spec = place.step(1, "echo words; exit 3");
+    spec.client_grace_ms = 40_000;
+    let supervisor = place.start(&spec);
+    let begin = std::time::Instant::now();
+    // Longer than a client is waited for that was here and went away.
+    eventually("eleven seconds", || (begin.elapsed().as_secs() >= 11).then_some(()));
+    let mut peer = supervisor.attach(Vec::new());
+    let (heard, outcome) = finish(supervisor, &mut peer);
+    assert_eq!((heard.text(0, 1).as_str(), outcome.exit), ("words\n", code(3)));
 }
 
 #[test]

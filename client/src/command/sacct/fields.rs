@@ -50,11 +50,11 @@ fn raw_id(row: &Row) -> String {
 }
 
 fn state(row: &Row) -> String {
-    if let Some(step) = row.step {
-        return JobState::parse(&step.state).unwrap_or(JobState::Running).long().to_owned();
-    }
-    let state = job::state(row.job);
-    match row.job.ended_by_uid {
+    let (state, by) = match row.step {
+        Some(step) => (JobState::parse(&step.state).unwrap_or(JobState::Running), step.ended_by_uid),
+        None => (job::state(row.job), row.job.ended_by_uid),
+    };
+    match by {
         Some(uid) if state == JobState::Cancelled => format!("{} by {uid}", state.long()),
         _ => state.long().to_owned(),
     }

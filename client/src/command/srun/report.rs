@@ -39,7 +39,7 @@ impl Report {
         if exit == Exit::default() {
             return;
         }
-        self.terminated |= exit.signal == 15;
+        self.terminated |= matches!(exit.signal, 9 | 15);
         match self.untold.iter_mut().find(|(other, known, _)| *other == node && *known == exit) {
             Some((_, _, ranks)) => ranks.push(rank),
             None => self.untold.push((node, exit, vec![rank])),

@@ -3,13 +3,14 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use executor_supervisor::frame::{CHUNK, Cause, Frame, Scope};
+use executor_supervisor::frame::{self, ABORTED, CHUNK, Cause, Frame, Scope};
 use executor_supervisor::outcome::Exit;
 use model::array::TaskSet;
+use model::exit::ExitStatus;
 use proto::v1::{CreateStepReply, JobFilter, ListJobsRequest};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::exchange::Hub;
 use super::output::Output;
@@ -19,15 +20,17 @@ use super::terminal::{self, Raw};
 use crate::api::{Client, has_ended};
 use crate::attach::{Event, Order, Orders, Step, as_seen_here};
 use crate::option::Parsed;
-use crate::say;
+use crate::{connect, say};
 
 /// How long failures of tasks are collected before they are told together.
 const GATHER: Duration = Duration::from_millis(150);
-/// How often the scheduler is asked whether a silent step is still there.
+/// How often the scheduler is asked whether a silent step is still there. The first times come sooner: its launch may have
+/// failed.
 const CHECK: Duration = Duration::from_secs(2);
-/// Time from SIGTERM to SIGKILL where srun itself ends the step, ms.
+const CHECK_FIRST: Duration = Duration::from_millis(125);
+/// Time from SIGTERM to SIGKILL without a configuration, ms.
 const KILL_WAIT_MS: u64 = 30_000;
-/// Within this time a second Ctrl-C reaches the tasks.
+/// Within this time a second Ctrl-C reaches the tasks, and a third one kills them.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A step that was made.
@@ -51,9 +54,12 @@ struct Course {
     lost: Vec<String>,
     /// Where the nodes' parts of a fence meet.
     hub: Hub,
-    /// A bad exit has ended the others; when that becomes more than a signal.
+    /// A bad exit has ended the others.
     ending: bool,
-    force_at: Option<Instant>,
+    /// The step is ended by more than its tasks, which was said.
+    aborted: bool,
+    /// It was not started: a node's prolog failed.
+    prolog_failed: bool,
     /// `--wait` is over.
     waited: bool,
 }
@@ -76,7 +82,8 @@ impl Served<'_> {
             lost: Vec::new(),
             hub: Hub::new(self.reply.nodes.len()),
             ending: false,
-            force_at: None,
+            aborted: false,
+            prolog_failed: false,
             waited: false,
         };
         let raw = manner.pty.then(Raw::enter);
@@ -89,13 +96,18 @@ impl Served<'_> {
         for reason in &course.lost {
             say::error("srun", reason);
         }
-        let name = request::step_name(self.job_id, &self.reply.step_id);
-        if course.report.terminated {
+        if course.prolog_failed {
+            return Ok(self.tell_prolog().await);
+        }
+        let name = self.step_name();
+        if course.report.terminated && !course.aborted {
             say::err(format!("srun: Force Terminated StepId={name}"));
         }
         let failed = !course.lost.is_empty() || course.report.ended < course.tasks;
-        let status = course.report.status();
-        Ok((if failed && status == 0 { 1 } else { status }, course.report.worst()))
+        let (status, worst) = (course.report.status(), course.report.worst());
+        // What nobody can tell the end of has not ended well, for srun and for its job.
+        let lost = failed && status == 0;
+        Ok(if lost { (1, Exit { code: 1, signal: 0 }) } else { (status, worst) })
     }
 
     /// Starts what carries the input.
@@ -132,9 +144,10 @@ impl Served<'_> {
     async fn follow(&self, step: &mut Step, course: &mut Course) -> io::Result<()> {
         let orders = step.orders();
         let mut signals = Signals::take()?;
-        let mut check = interval(CHECK);
-        check.reset();
-        let (mut gone, mut interrupted): (u32, Option<Instant>) = (0, None);
+        let mut pause = CHECK_FIRST;
+        let mut check_at = Instant::now() + pause;
+        let mut gone: u32 = 0;
+        let mut interrupts = Interrupts::default();
         let mut first_end: Option<Instant> = None;
         let patience = Some(self.plan.wait_seconds).filter(|&seconds| seconds > 0);
         while course.open > 0 {
@@ -154,23 +167,32 @@ impl Served<'_> {
                 () = until(tell_at) => self.tell(course),
                 () = until(wait_until), if !course.waited => {
                     course.waited = true;
-                    self.tell_who_is_late(course);
-                    self.end(&orders, "");
-                }
-                () = until(course.force_at) => {
-                    course.force_at = None;
-                    self.end(&orders, "");
+                    say::err(format!("srun: First task exited {}s ago", self.plan.wait_seconds));
+                    self.tell_states(course);
+                    say::err(format!("srun: Terminating StepId={}", self.step_name()));
+                    self.abort(&orders, course);
                 }
                 number = signals.next() => {
-                    if self.signalled(number, &orders, &mut interrupted) {
-                        return Ok(());
-                    }
+                    self.signalled(number, &orders, &mut interrupts, course);
                 }
-                _ = check.tick() => {
-                    gone = if self.is_over().await { gone + 1 } else { 0 };
+                () = sleep_until(check_at) => {
+                    pause = (pause * 2).min(CHECK);
+                    check_at = Instant::now() + pause;
+                    let over = match self.standing().await {
+                        Standing::Lives => false,
+                        Standing::PrologFailed => {
+                            course.prolog_failed = true;
+                            return Ok(());
+                        }
+                        Standing::Over => true,
+                    };
+                    gone = if over { gone + 1 } else { 0 };
                     // The supervisors had time to say the rest.
                     if gone >= 3 {
-                        course.lost.push("Job step aborted: its tasks cannot be reached any more".to_owned());
+                        course.lost.push(
+                            "Job step aborted: it is over and cannot be reached; what its tasks said last is lost"
+                                .to_owned(),
+                        );
                         return Ok(());
                     }
                 }
@@ -183,6 +205,11 @@ impl Served<'_> {
         match event {
             Event::Data { rank, stream, bytes } => course.output.write(rank, stream, &bytes)?,
             Event::Close { rank, stream } => course.output.close(rank, stream)?,
+            Event::Note { text } if text.starts_with(ABORTED) => {
+                if !std::mem::replace(&mut course.aborted, true) {
+                    say::err(text);
+                }
+            }
             Event::Note { text } => say::err(text),
             Event::Exchange { node, bytes } => {
                 let said = course.hub.take(node, &bytes);
@@ -191,17 +218,20 @@ impl Served<'_> {
                 }
                 if let Some(reason) = said.abort {
                     say::error("srun", reason);
-                    self.end(orders, "");
+                    self.end(orders, Cause::Cancel, kill_wait_ms());
                 }
             }
             Event::Exited { node, rank, exit } => {
                 course.report.add(node, rank, exit);
-                // Its own node's supervisor ends what is there; the other nodes hear of it from here.
                 let ends = self.plan.kill_on_bad_exit && exit != Exit::default() && !course.ending;
-                if ends && self.reply.nodes.len() > 1 {
+                if ends && course.report.ended < course.tasks {
                     course.ending = true;
-                    course.force_at = Some(Instant::now() + Duration::from_millis(KILL_WAIT_MS));
-                    orders.send(&Frame::Signal { signal: 15, scope: Scope::Steps });
+                    self.tell(course);
+                    say::err(format!("srun: Terminating StepId={}", self.step_name()));
+                    // Its own node's supervisor ends what is there; the other nodes hear of it from here.
+                    if self.reply.nodes.len() > 1 {
+                        self.end(orders, Cause::TaskFailure, kill_wait_ms());
+                    }
                 }
                 if course.report.has_untold() {
                     course.tell_at.get_or_insert_with(|| Instant::now() + GATHER);
@@ -224,10 +254,13 @@ impl Served<'_> {
         }
     }
 
-    /// Slurm's lines when `--wait` is over.
-    fn tell_who_is_late(&self, course: &Course) {
-        let name = request::step_name(self.job_id, &self.reply.step_id);
-        say::err(format!("srun: First task exited {}s ago", self.plan.wait_seconds));
+    fn step_name(&self) -> String {
+        request::step_name(self.job_id, &self.reply.step_id)
+    }
+
+    /// Which tasks run and which have ended, in Slurm's lines.
+    fn tell_states(&self, course: &Course) {
+        let name = self.step_name();
         let (ended, running): (Vec<u32>, Vec<u32>) =
             (0..course.tasks).partition(|rank| course.report.has_ended(*rank));
         for (ranks, state) in [(running, "running"), (ended, "exited")] {
@@ -241,36 +274,65 @@ impl Served<'_> {
         }
     }
 
-    /// Whether the scheduler knows that the step is over.
-    async fn is_over(&self) -> bool {
+    /// What the scheduler knows of the step.
+    async fn standing(&self) -> Standing {
         let filter = JobFilter { job_ids: vec![self.job_id], ..JobFilter::default() };
         let request =
             ListJobsRequest { filter: Some(filter), include_ended: true, with_steps: true, all: true };
         // Where nobody answers, nothing is known.
-        let Ok((jobs, _)) = self.client.list_jobs(request).await else { return false };
-        let Some(job) = jobs.iter().find(|job| job.job_id == self.job_id) else { return true };
+        let Ok((jobs, _)) = self.client.list_jobs(request).await else { return Standing::Lives };
+        let Some(job) = jobs.iter().find(|job| job.job_id == self.job_id) else { return Standing::Over };
         let step = job.steps.iter().find(|step| step.step_id == self.reply.step_id);
-        has_ended(job) || step.is_some_and(|step| step.end_ms.is_some())
+        let prolog = u32::from(ExitStatus::PROLOG_FAILED.signal);
+        match step.filter(|step| step.end_ms.is_some()) {
+            Some(step) if step.exit.as_ref().is_some_and(|exit| exit.signal == prolog) => {
+                Standing::PrologFailed
+            }
+            Some(_) => Standing::Over,
+            None if has_ended(job) => Standing::Over,
+            None => Standing::Lives,
+        }
     }
 
-    /// Acts on a signal that srun got. True: srun is to go at once.
-    fn signalled(&self, number: i32, orders: &Orders, interrupted: &mut Option<Instant>) -> bool {
+    /// Slurm's words for a step that could not be started for a node's prolog; srun's status, and its end.
+    async fn tell_prolog(&self) -> (u8, Exit) {
+        let names = request::node_names(self.reply);
+        let known = self.client.list_nodes(names.clone()).await.unwrap_or_default();
+        let failed = |name: &&String| {
+            known.iter().any(|node| node.name == **name && node.reason.starts_with("Prolog error"))
+        };
+        for name in names.iter().filter(failed) {
+            let step = self.step_name();
+            say::error(
+                "srun",
+                format!("Task launch for StepId={step} failed on node {name}: Job prolog failed"),
+            );
+        }
+        say::error("srun", "Application launch failed: Job prolog failed");
+        say::err("srun: Job step aborted");
+        let signal = ExitStatus::PROLOG_FAILED.signal;
+        (128 + signal, Exit { code: 0, signal: u32::from(signal) })
+    }
+
+    /// Acts on a signal that srun got.
+    fn signalled(&self, number: i32, orders: &Orders, interrupts: &mut Interrupts, course: &mut Course) {
+        let lately = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < AGAIN);
         match number {
             libc_signal::INT => {
-                let again = interrupted.is_some_and(|at| at.elapsed() < AGAIN);
-                *interrupted = Some(Instant::now());
-                if again || self.parsed.first().manner.quit_on_interrupt {
-                    let name = request::step_name(self.job_id, &self.reply.step_id);
-                    say::err(format!("srun: sending Ctrl-C to StepId={name}"));
+                let again = lately(interrupts.warned) || self.parsed.first().manner.quit_on_interrupt;
+                if again && lately(interrupts.sent) {
+                    self.force(orders, course);
+                } else if again {
+                    interrupts.sent = Some(Instant::now());
+                    say::err(format!("srun: sending Ctrl-C to StepId={}", self.step_name()));
                     orders.send(&Frame::Signal { signal: 2, scope: Scope::Steps });
                 } else {
+                    interrupts.warned = Some(Instant::now());
                     say::err("srun: interrupt (one more within 1 sec to abort)");
+                    self.tell_states(course);
                 }
             }
-            libc_signal::TERM | libc_signal::HUP => {
-                say::err("srun: forcing job termination");
-                self.end(orders, "");
-            }
+            libc_signal::TERM | libc_signal::HUP => self.force(orders, course),
             libc_signal::WINCH => {
                 if self.parsed.first().manner.pty {
                     let (rows, columns) = terminal::size();
@@ -282,14 +344,46 @@ impl Served<'_> {
                 orders.send(&Frame::Signal { signal, scope: Scope::Steps });
             }
         }
-        false
     }
 
-    fn end(&self, orders: &Orders, note: &str) {
-        let frame =
-            Frame::Terminate { cause: Cause::Cancel, kill_wait_ms: KILL_WAIT_MS, note: note.to_owned() };
-        orders.send(&frame);
+    fn force(&self, orders: &Orders, course: &mut Course) {
+        say::err("srun: forcing job termination");
+        self.abort(orders, course);
     }
+
+    /// Kills the step.
+    fn abort(&self, orders: &Orders, course: &mut Course) {
+        if !std::mem::replace(&mut course.aborted, true) {
+            say::err(frame::aborted(kill_wait_ms()));
+        }
+        self.end(orders, Cause::Cancel, 0);
+    }
+
+    fn end(&self, orders: &Orders, cause: Cause, kill_wait_ms: u64) {
+        orders.send(&Frame::Terminate { cause, kill_wait_ms, note: String::new() });
+    }
+}
+
+/// How a step stands at the scheduler.
+enum Standing {
+    Lives,
+    Over,
+    PrologFailed,
+}
+
+/// When Ctrl-C was pressed.
+#[derive(Default)]
+struct Interrupts {
+    /// And answered with what another one would do.
+    warned: Option<Instant>,
+    /// And sent to the tasks.
+    sent: Option<Instant>,
+}
+
+/// KillWait of the configuration.
+fn kill_wait_ms() -> u64 {
+    let configured = connect::conf_value("KillWait").and_then(|text| text.parse::<u64>().ok());
+    configured.map_or(KILL_WAIT_MS, |seconds| seconds.saturating_mul(1000))
 }
 
 fn copy(mut source: Box<dyn Read + Send>, sender: &mpsc::Sender<Vec<u8>>) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use executor_supervisor::frame::{Cause, Frame, Scope};
+use executor_supervisor::frame::{self, Cause, Frame, Scope};
 use executor_supervisor::spec::Stdio;
 use nix::libc;
 
@@ -10,7 +10,8 @@ use super::{Phase, Run, Stop, Why, sample};
 use crate::child;
 use crate::sys::{self, Forked};
 
-/// How long a client that went away after the last task's end is waited for.
+/// How long a client that went away is waited for after the last task's end. One that has never been here is on its way:
+/// its scheduler may be restarting before it could answer, its machine may be far too busy. It has its whole grace.
 const LATE_CLIENT: Duration = Duration::from_secs(10);
 /// First pause between two searches for what survived a kill; doubled up to a second.
 pub(super) const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -50,7 +51,8 @@ impl Run {
         }
     }
 
-    /// TERM with CONT now, KILL later. A second call can only bring the KILL nearer.
+    /// TERM with CONT now, KILL later; nothing but KILL where a step is cancelled without a wait between them. A second
+    /// call can only bring the KILL nearer.
     pub(super) fn end_step(&mut self, why: Why, kill_wait_ms: u64, note: &str) {
         let now = Instant::now();
         let kill_at = now.checked_add(Duration::from_millis(kill_wait_ms)).unwrap_or(now);
@@ -62,35 +64,45 @@ impl Run {
         if self.phase != Phase::Running {
             return;
         }
-        let text = if note.is_empty() { self.stop_note(why) } else { Some(note.to_owned()) };
-        if let Some(text) = text {
-            self.say(&text);
+        let at_once = why == Why::Asked(Cause::Cancel) && kill_wait_ms == 0 && !self.spec.is_batch();
+        let by_scheduler = matches!(why, Why::OwnLimit | Why::Asked(_));
+        if by_scheduler && self.speaks() && !self.spec.is_batch() && !self.spec.cookie.is_empty() {
+            let number = self.next_event();
+            self.events.push(Frame::Note { number, text: frame::aborted(self.spec.kill_wait_ms) });
+        }
+        if !note.is_empty() {
+            self.say(note);
+        } else if let Some(reason) = stop_reason(why, at_once) {
+            self.tell_end(reason);
         }
         self.suspend(false);
-        self.tree.signal(libc::SIGCONT, &self.helper_pids());
-        self.tree.signal(libc::SIGTERM, &self.passed_over());
+        if !at_once {
+            self.tree.signal(libc::SIGCONT, &self.helper_pids());
+            self.tree.signal(libc::SIGTERM, &self.passed_over());
+        }
         if kill_wait_ms == 0 {
             self.kill_everything();
         }
     }
 
-    /// Slurm's line in the job's output.
-    pub(super) fn stop_note(&self, why: Why) -> Option<String> {
-        let reason = match why {
-            Why::OwnLimit | Why::Asked(Cause::TimeLimit) => "DUE TO TIME LIMIT",
-            Why::Asked(Cause::Cancel) => "DUE to SIGNAL Terminated",
-            Why::Asked(Cause::Requeue) => "DUE TO JOB REQUEUE",
-            Why::Asked(Cause::Preemption) => "DUE TO PREEMPTION",
-            Why::Asked(Cause::NodeFail) => "DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS",
-            Why::BadExit | Why::ClientLost => return None,
-        };
+    /// Slurm's line in the job's output, once; a step's first node says it for all.
+    fn tell_end(&mut self, reason: &str) {
+        if self.end_told || !self.speaks() {
+            return;
+        }
+        self.end_told = true;
         let what = if self.spec.is_batch() {
             format!("JOB {}", self.spec.job_id)
         } else {
             format!("STEP {}.{}", self.spec.job_id, self.spec.step)
         };
         let time = sys::local_time_text(sys::now_ms());
-        Some(format!("*** {what} ON {} CANCELLED AT {time} {reason} ***", self.spec.node))
+        self.say(&format!("*** {what} ON {} CANCELLED AT {time} {reason} ***", self.spec.node));
+    }
+
+    /// Whether this node speaks for the step: it has its first task.
+    fn speaks(&self) -> bool {
+        self.spec.tasks.first().is_some_and(|task| task.rank == 0)
     }
 
     /// A line in the job's output file, or for the client.
@@ -142,8 +154,17 @@ impl Run {
         }
     }
 
-    pub(super) fn signal(&self, signal: u32, scope: Scope) {
+    pub(super) fn signal(&mut self, signal: u32, scope: Scope) {
         let Ok(signal) = i32::try_from(signal) else { return };
+        let ends = match signal {
+            libc::SIGTERM => Some("DUE to SIGNAL Terminated"),
+            libc::SIGKILL => Some("DUE to SIGNAL Killed"),
+            _ => None,
+        };
+        let whole = !self.spec.is_batch() || scope == Scope::Full;
+        if let Some(reason) = ends.filter(|_| whole && self.phase == Phase::Running) {
+            self.tell_end(reason);
+        }
         match scope {
             Scope::Steps if self.spec.is_batch() => {}
             Scope::Steps | Scope::Full => self.tree.signal(signal, &self.passed_over()),
@@ -182,7 +203,10 @@ impl Run {
         match self.phase {
             Phase::Running => Some(grace).filter(|_| self.stop.is_none()),
             Phase::Clearing | Phase::Epilogs => None,
-            Phase::Delivering => Some(grace.min(self.delivering_since? + LATE_CLIENT)),
+            Phase::Delivering if self.client_seen => Some(grace.min(self.delivering_since? + LATE_CLIENT)),
+            Phase::Delivering => {
+                Some(self.delivering_since? + Duration::from_millis(self.spec.client_grace_ms))
+            }
         }
     }
 
@@ -193,5 +217,19 @@ impl Run {
         late.for_each(|(pid, _)| sys::kill(*pid, libc::SIGKILL));
         let pause = self.kill_again.map_or(KILL_AGAIN, |(_, pause)| (pause * 2).min(Duration::from_secs(1)));
         self.kill_again = Some((Instant::now() + pause, pause));
+    }
+}
+
+/// Why a step ends, in Slurm's words.
+fn stop_reason(why: Why, at_once: bool) -> Option<&'static str> {
+    match why {
+        Why::OwnLimit | Why::Asked(Cause::TimeLimit) => Some("DUE TO TIME LIMIT"),
+        Why::Asked(Cause::Cancel) if at_once => Some("DUE to SIGNAL Killed"),
+        Why::Asked(Cause::Cancel) => Some("DUE to SIGNAL Terminated"),
+        Why::Asked(Cause::Requeue) => Some("DUE TO JOB REQUEUE"),
+        Why::Asked(Cause::Preemption) => Some("DUE TO PREEMPTION"),
+        Why::Asked(Cause::NodeFail) => Some("DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS"),
+        Why::BadExit | Why::Asked(Cause::TaskFailure) => Some("DUE TO TASK FAILURE"),
+        Why::ClientLost => None,
     }
 }

@@ -71,6 +71,7 @@ impl Run {
         session.role = Role::Client { events_sent: 0, ended_sent: false };
         session.send(&welcome);
         self.client_lost_at = None;
+        self.client_seen = true;
     }
 
     /// Lets somebody look on. Who was let in at all is the job's owner, or may do anything.
@@ -167,8 +168,8 @@ impl Run {
                 }
             }
             Frame::Signal { signal, scope } => self.signal(signal, scope),
-            Frame::Terminate { kill_wait_ms, note, .. } => {
-                self.end_step(Why::Asked(Cause::Cancel), kill_wait_ms, &note);
+            Frame::Terminate { cause, kill_wait_ms, note } => {
+                self.end_step(client_may(cause), kill_wait_ms, &note);
             }
             Frame::Leave => {
                 self.client_left = true;
@@ -196,8 +197,8 @@ impl Run {
         match frame {
             Frame::Signal { signal, scope } => self.signal(signal, scope),
             Frame::Terminate { cause, kill_wait_ms, note } => {
-                let cause = if commands { cause } else { Cause::Cancel };
-                self.end_step(Why::Asked(cause), kill_wait_ms, &note);
+                let why = if commands { Why::Asked(cause) } else { client_may(cause) };
+                self.end_step(why, kill_wait_ms, &note);
             }
             Frame::AskUsage => return Frame::Usage(self.usage()),
             Frame::AskAccount => {
@@ -306,6 +307,11 @@ impl Run {
             self.sessions.push(session);
         }
     }
+}
+
+/// Reasons that a step's own user can have.
+fn client_may(cause: Cause) -> Why {
+    if cause == Cause::TaskFailure { Why::BadExit } else { Why::Asked(Cause::Cancel) }
 }
 
 fn is_input(rank: u32, stream: Stream) -> bool {

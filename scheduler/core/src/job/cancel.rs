@@ -104,7 +104,8 @@ impl Call<'_> {
                     requeue: None,
                 };
                 self.emit(Record::JobFinishing { job: id, finish });
-                self.stop_steps(id, StopCause::Cancel, Some(asker.uid));
+                // It is the job that somebody ended: its steps name nobody, as in Slurm.
+                self.stop_steps(id, StopCause::Cancel, None);
                 self.end_if_over(id);
                 Ok(())
             }

@@ -74,7 +74,12 @@ impl Call<'_> {
     }
 
     pub(crate) fn terminate_on(&mut self, node: NodeIdx, run: RunKey, cause: StopCause) {
-        let kill_wait = self.settings().kill_wait;
+        // A step that is cancelled by itself is killed, as in Slurm; a job's end leaves its steps time.
+        // (A stranger's job may be gone.)
+        let job = self.state().jobs.get(&run.job).filter(|job| job.run == run.run);
+        let active = job.and_then(|job| job.active());
+        let alone = cause == StopCause::Cancel && active.is_some_and(|active| active.finish.is_none());
+        let kill_wait = if alone { Span::ZERO } else { self.settings().kill_wait };
         self.effect(Effect::Terminate { node, run, cause, kill_wait, note: "".into() });
     }
 
@@ -82,7 +87,13 @@ impl Call<'_> {
         let (job, step) = (run.job, run.step);
         let over = self.part_over(node, run, outcome);
         match (step, outcome.kind) {
-            (_, OutcomeKind::PrologFailed) => self.prolog_failed(node, run, outcome),
+            (_, OutcomeKind::PrologFailed) => {
+                self.prolog_failed(node, run, outcome);
+                // The tasks of the other nodes are of no use without this one's.
+                if !over && matches!(step, StepId::Number(_)) {
+                    self.stop_step(job, step, StopCause::Cancel, None);
+                }
+            }
             (_, OutcomeKind::NodeUnable) => self.node_unable(node, run, outcome),
             (StepId::Hook(Hook::Epilog), _) => self.epilog_ended(node, outcome),
             (StepId::Batch, _) => self.batch_ended(job, outcome),
@@ -99,7 +110,11 @@ impl Call<'_> {
     pub(crate) fn part_over(&mut self, node: NodeIdx, run: RunKey, outcome: &RunOutcome) -> bool {
         let (job, step) = (run.job, run.step);
         // What a step that only holds a place was ended by is nothing that it did.
-        let exit = if step == StepId::Extern { ExitStatus::SUCCESS } else { outcome.exit };
+        let exit = match (step, outcome.kind) {
+            (StepId::Extern, _) => ExitStatus::SUCCESS,
+            (StepId::Number(_), OutcomeKind::PrologFailed) => ExitStatus::PROLOG_FAILED,
+            _ => outcome.exit,
+        };
         let mut usage = outcome.usage.clone();
         if let Some(figures) = &mut usage.figures {
             **figures = figures.on(node);
