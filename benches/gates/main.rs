@@ -1,5 +1,5 @@
-//! Gates on counts: how often fixed cells of the planner's benchmark grid ask for memory, and how many instructions
-//! they take. Counts do not depend on the machine's load, so that they can fail a test where times cannot.
+//! Gates on counts: how often fixed cells of the planner's benchmark grid ask for memory, how much a waiting job holds,
+//! and how many instructions they take. Counts do not depend on the machine's load, so that they can fail a test where times cannot.
 //!
 //! Owns the comparison with `expected.txt` beside this file, which `cargo xtask bless --gates` renews. Requests for memory
 //! are the same in every run: one in a hundred more or less (how lists grow is the library's) fails, in both directions,
@@ -13,6 +13,7 @@ use std::process::Command;
 
 use benches::Counting;
 use scheduler_core::plan::Planner;
+use scheduler_core::settings::Settings;
 use scheduler_sim::grid::{Fill, Instance, Mix, NOW, Pended};
 use scheduler_sim::steady::Steady;
 
@@ -202,4 +203,34 @@ fn cell() {
     let (state, settings) = (instance.state(fill), instance.settings());
     let pass = Planner::new().without_verdicts().pass(&state, &settings, NOW);
     assert!(pass.counts.protected > 0, "{:?}", pass.counts);
+}
+
+/// What a waiting job costs that asks for what no other does: bytes and blocks in the state and in the planner.
+/// docs/PERFORMANCE.md says what they are made of.
+#[test]
+fn memory_of_a_distinct_job() {
+    let instance = Instance::new(100, 5000, Mix::Adverse);
+    let without = Instance { jobs: Vec::new(), ..instance.clone() };
+    let live = |instance: &Instance| {
+        // Of a hundred jobs one has a promise, as of 100,000 by default.
+        let settings = Settings { backfill_depth: 50, ..instance.settings() };
+        let before = Counting::held();
+        let state = instance.state(Fill::Full);
+        let with_state = Counting::held();
+        let mut planner = Planner::following().without_verdicts();
+        drop(planner.pass(&state, &settings, NOW));
+        let with_planner = Counting::held();
+        [0, 1].map(|of| [with_state[of] - before[of], with_planner[of] - with_state[of]])
+    };
+    let (all, none) = (live(&instance), live(&without));
+    let mut counts = Vec::new();
+    for (of, what) in ["bytes", "blocks"].into_iter().enumerate() {
+        for (place, holder) in ["the state", "the planner"].into_iter().enumerate() {
+            let each = (all[of][place] - none[of][place]).cast_unsigned() / instance.jobs.len();
+            counts.push((format!("{what} of {holder} for a distinct waiting job"), each as u64));
+        }
+    }
+    let bytes: u64 = counts.iter().filter(|(name, _)| name.starts_with("bytes")).map(|(_, each)| each).sum();
+    assert!(bytes <= 2048, "the aim is 2 KiB for a job: {counts:?}");
+    check(&counts);
 }

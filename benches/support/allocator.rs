@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes and blocks; below zero where others' were given back.
+    static HELD: Cell<[isize; 2]> = const { Cell::new([0; 2]) };
 }
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -23,11 +25,28 @@ impl Counting {
         ALLOCATIONS.get()
     }
 
+    /// Bytes, and pieces of memory, that this thread asked for, less those that it gave back. The system's allocator
+    /// keeps up to 16 bytes of its own beside each piece.
+    #[must_use]
+    pub fn held() -> [isize; 2] {
+        HELD.get()
+    }
+
     /// Bytes that were asked for and not given back, by all threads.
     #[must_use]
     pub fn live_bytes() -> usize {
         LIVE_BYTES.load(Ordering::Relaxed)
     }
+}
+
+/// No layout is larger than `isize::MAX`.
+fn signed(size: usize) -> isize {
+    size.cast_signed()
+}
+
+fn hold(bytes: isize, blocks: isize) {
+    // As below.
+    HELD.try_with(|held| held.set([held.get()[0] + bytes, held.get()[1] + blocks])).unwrap_or_default();
 }
 
 fn count(taken: usize, given: usize) {
@@ -41,24 +60,28 @@ fn count(taken: usize, given: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
+        hold(signed(layout.size()), 1);
         // SAFETY: the caller keeps to the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
+        hold(signed(layout.size()), 1);
         // SAFETY: the caller keeps to the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size, layout.size());
+        hold(signed(size) - signed(layout.size()), 0);
         // SAFETY: the caller keeps to the contract of `realloc`.
         unsafe { System.realloc(place, layout, size) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        hold(-signed(layout.size()), -1);
         // SAFETY: the caller keeps to the contract of `dealloc`.
         unsafe { System.dealloc(place, layout) }
     }

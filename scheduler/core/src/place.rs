@@ -211,12 +211,11 @@ fn choose_among(
                     return None;
                 }
             }
-            let demand = Demand {
-                min_nodes: demand.min_nodes.max(wanted),
-                max_nodes: demand.max_nodes.max(wanted),
-                tasks: demand.tasks.max(if demand.tasks_given { 0 } else { wanted }),
-                ..demand.clone()
-            };
+            let demand = demand.with(|rest| {
+                rest.min_nodes = rest.min_nodes.max(wanted);
+                rest.max_nodes = rest.max_nodes.max(wanted);
+                rest.tasks = rest.tasks.max(if rest.tasks_given { 0 } else { wanted });
+            });
             choose(&demand, &candidates)
         }
     }

@@ -221,7 +221,7 @@ fn spread(demand: &Demand, order: &[&Candidate]) -> Option<Vec<Chosen>> {
 fn contiguous(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
     let mut sorted = candidates.to_vec();
     sorted.sort_by_key(|candidate| candidate.node);
-    let free = Demand { contiguous: false, ..demand.clone() };
+    let free = demand.with(|rest| rest.contiguous = false);
     for start in 0..sorted.len() {
         let mut run = Vec::new();
         for candidate in &sorted[start..] {

@@ -3,6 +3,10 @@
 //! Owns the step from a request (options as typed) to numbers. Two jobs with equal demands are placed
 //! alike, so the planner examines them once. Knows nothing of what is free.
 
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use model::gres::GresRequest;
 use model::id::{NodeIdx, PartitionIdx, Uid};
 use model::request::{MemoryRequest, Sharing};
@@ -66,9 +70,17 @@ pub(crate) struct GresNeed {
     pub(crate) count: u64,
 }
 
-/// What a job needs.
+/// What a job needs. Demands that differ in memory alone share the rest ([`Demand::share`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Demand {
+    /// Memory.
+    pub(crate) memory: MemoryNeed,
+    rest: Arc<Rest>,
+}
+
+/// What a job needs beside memory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rest {
     /// Fewest nodes.
     pub(crate) min_nodes: u32,
     /// Most nodes.
@@ -91,8 +103,6 @@ pub(crate) struct Demand {
     pub(crate) overcommit: bool,
     /// Each CPU is a whole core (`--hint=nomultithread`, `--threads-per-core=1`).
     pub(crate) one_thread: bool,
-    /// Memory.
-    pub(crate) memory: MemoryNeed,
     /// Devices on each node.
     pub(crate) gres_per_node: Vec<GresNeed>,
     /// Devices for each task.
@@ -131,7 +141,31 @@ pub(crate) struct Demand {
     pub(crate) reservation: Option<Box<str>>,
 }
 
+impl Deref for Demand {
+    type Target = Rest;
+
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
 impl Demand {
+    /// A demand that differs.
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Rest)) -> Self {
+        let mut rest = Rest::clone(&self.rest);
+        change(&mut rest);
+        Self { memory: self.memory, rest: Arc::new(rest) }
+    }
+
+    /// Keeps what does not tell the demand from one of the known ones only once. Cost: O(log known).
+    pub(crate) fn share(&mut self, known: &mut BTreeSet<Arc<Rest>>) {
+        if let Some(same) = known.get(&self.rest) {
+            self.rest = Arc::clone(same);
+        } else {
+            known.insert(Arc::clone(&self.rest));
+        }
+    }
+
     /// How many jobs may hold a CPU that this one holds; 1: it alone.
     pub(crate) fn layers(&self) -> u32 {
         match self.share {
@@ -217,7 +251,7 @@ impl Demand {
         let one_thread = matches!(hint, "nomultithread" | "compute_bound" | "memory_bound")
             || rare.threads_per_core == Some(1);
         let by_default = (settings.one_task_per_core && hint != "multithread").then_some(1);
-        Some(Self {
+        let rest = Rest {
             min_nodes,
             max_nodes,
             tasks,
@@ -233,7 +267,6 @@ impl Demand {
                 .unwrap_or(u32::MAX),
             overcommit: rare.overcommit,
             one_thread,
-            memory: memory_need(settings, job),
             gres_per_node,
             gres_per_task,
             gres_per_job,
@@ -260,7 +293,8 @@ impl Demand {
             cpus_per_gpu: rare.cpus_per_gpu.unwrap_or(0),
             max_cpus_per_node: partition.definition.max_cpus_per_node.unwrap_or(u32::MAX),
             reservation: rare.reservation.clone(),
-        })
+        };
+        Some(Self { memory: memory_need(settings, job), rest: Arc::new(rest) })
     }
 }
 

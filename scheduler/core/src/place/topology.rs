@@ -28,7 +28,7 @@ pub(crate) fn choose(
     };
     if demand.min_nodes <= 1 {
         // One node that holds it all is nearest to itself.
-        let single = Demand { max_nodes: 1, ..demand.clone() };
+        let single = demand.with(|rest| rest.max_nodes = 1);
         let found = choose::choose(&single, candidates);
         if found.is_some() || demand.max_nodes == 1 {
             return found;
@@ -190,6 +190,6 @@ fn segments(
     if wanted > 0 {
         return None;
     }
-    let exact = Demand { max_nodes: demand.min_nodes, ..demand.clone() };
+    let exact = demand.with(|rest| rest.max_nodes = rest.min_nodes);
     choose::choose(&exact, &pick(candidates, &picked)).filter(|found| found.len() == picked.len())
 }

@@ -83,7 +83,7 @@ impl Ledger {
 
     fn cheapest(&self, walk: &Walk<'_>, job: JobId, promise: &Promise) -> Option<Defragment> {
         let class = &self.shapes.classes[promise.class as usize];
-        let cut = class.cut.as_ref()?;
+        let cut = class.cut.as_deref()?;
         let size = i64::from(cut.profile.memory_slices());
         // The moved jobs have to end, and their slices to be removed.
         let overhead = walk.settings.kill_wait.saturating_add(walk.settings.slice_destroy).0;

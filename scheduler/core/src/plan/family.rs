@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::policy::OrderKey;
 use super::profile::{Amount, KINDS};
-use super::shape::Class;
+use super::shape::{Class, push};
 
 /// Place of an entry among candidates: rank by the policy's order of candidates, then the queue's.
 pub(super) type Candidate = (u64, OrderKey);
@@ -82,14 +82,15 @@ impl Families {
             }
             _ => ALONE,
         };
-        self.members.push(Member {
+        let member = Member {
             family,
             place: NOWHERE,
             waiting: VecDeque::new(),
             tested: None,
             hot: false,
             full: false,
-        });
+        };
+        push(&mut self.members, member);
     }
 
     /// An entry waits in a class whose runs take `span`. Cost: O(log entries), more in the middle.

@@ -48,10 +48,10 @@ pub(super) fn now(
         return at(cluster, state, settings, class, (now, end), may_share);
     };
     if cluster.is_pool() {
-        let need = fixed.needs[0].filter(|need| cluster.floor(0).covers(need))?;
+        let need = fixed.need(0).filter(|need| cluster.floor(0).covers(need))?;
         return cluster
             .plan(0)
-            .covers(&need, now, end)
+            .covers(need, now, end)
             .then(|| pick(state, class, fixed, may_share))
             .flatten();
     }
@@ -62,7 +62,7 @@ pub(super) fn now(
         if class.demand.required.is_empty() { cluster.open(class.list) } else { &required(cluster, class) };
     // Counted first, so that a failed search, which is the rule, needs no memory.
     let suits = |node: u32| {
-        fixed.needs[cluster.make(node)].as_ref().is_some_and(|need| {
+        fixed.need(cluster.make(node)).is_some_and(|need| {
             cluster.floor(node).covers(need) && cluster.plan(node).covers(need, now, end) && may_share(node)
         })
     };
@@ -93,7 +93,7 @@ pub(super) fn on_touched(
     may_share: impl Fn(u32) -> bool,
 ) -> Option<Vec<Chosen>> {
     let takes = |node: u32| {
-        let Some(need) = &fixed.needs[cluster.make(node)] else { return false };
+        let Some(need) = fixed.need(cluster.make(node)) else { return false };
         cluster.is_member(list, node)
             && cluster.floor(node).covers(need)
             && cluster.plan(node).covers(need, now, end)
@@ -140,7 +140,7 @@ pub(super) fn earliest(
 
 /// The one slice that a class asks for, where the index over GPUs can answer.
 fn indexed<'a>(cluster: &Cluster, class: &'a Class) -> Option<&'a Cut> {
-    class.cut.as_ref().filter(|_| cluster.cuts().is_some_and(Cuts::has_rule))
+    class.cut.as_deref().filter(|_| cluster.cuts().is_some_and(Cuts::has_rule))
 }
 
 /// Lists whose memory is used again from one search to the next.
@@ -202,7 +202,7 @@ fn earliest_fixed(
         if together >= count {
             let free = starts.iter().zip(nodes).filter(|(start, _)| start.at == bound && start.exact);
             let holds = free.take(count).map(|(_, &node)| {
-                (node, fixed.needs[cluster.make(node)].expect("a node without the amount never starts"))
+                (node, *fixed.need(cluster.make(node)).expect("a node without the amount never starts"))
             });
             return Some((bound, holds.collect()));
         }
@@ -227,7 +227,7 @@ fn earliest_single(single: Single<'_>, nodes: &[u32], from: i64) -> Option<(i64,
         }
     }
     let node = best.1?;
-    let need = single.fixed.needs[single.cluster.make(node)].expect("a node without the amount never starts");
+    let need = *single.fixed.need(single.cluster.make(node)).expect("a node without the amount never starts");
     Some((best.0, vec![(node, need)]))
 }
 
@@ -248,7 +248,7 @@ impl Single<'_> {
         if lower > until {
             return Earliest { at: lower, exact: false };
         }
-        match &self.fixed.needs[self.cluster.make(node)] {
+        match self.fixed.need(self.cluster.make(node)) {
             Some(need) => self.cluster.plan(node).earliest(need, self.span, from, until),
             None => Earliest { at: i64::MAX, exact: true },
         }

@@ -3,7 +3,7 @@
 //! Owns the step from a job to its [`Shape`] and the classes of it, one for each partition that it
 //! names. Two jobs share a shape exactly where nothing that placement or partition rules look at differs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::gpu::geometry::Profile;
 use crate::gpu::inventory::kind_answers;
 use crate::job::start::limit_of_run;
 use crate::place::alike::{rare_key, same_placement};
-use crate::place::demand::{self, Across, Demand};
+use crate::place::demand::{self, Across, Demand, Rest};
 use crate::place::feature::Constraint;
 use crate::place::{fit, topology};
 use crate::settings::Settings;
@@ -40,7 +40,7 @@ pub(super) struct Class {
     /// The same amount on each of a fixed number of nodes.
     pub(super) fixed: Option<Fixed>,
     /// One slice of a GPU, on one node.
-    pub(super) cut: Option<Cut>,
+    pub(super) cut: Option<Box<Cut>>,
     /// The partition does not take it, whatever is free.
     pub(super) forbidden: Option<Reason>,
     /// It has not got the nodes, whatever is free.
@@ -55,10 +55,12 @@ pub(super) struct Fixed {
     pub(super) count: u32,
     /// Tasks on each.
     pub(super) tasks: u32,
-    /// What is needed of a node of each make; `None`: such a node has not got it at all.
-    pub(super) needs: Vec<Option<Amount>>,
     /// The least of each resource over all makes.
     least: Amount,
+    /// Makes of which that is needed; nothing is needed of the others, which have not got it at all.
+    makes: u64,
+    /// What is needed of a node of each make, where that differs.
+    each: Option<Box<[Option<Amount>]>>,
 }
 
 /// A demand for one slice of a GPU that is cut as jobs need it.
@@ -76,6 +78,26 @@ pub(super) struct Cut {
 }
 
 impl Fixed {
+    fn new(count: u32, tasks: u32, needs: Vec<Option<Amount>>) -> Self {
+        let least = needs.iter().flatten().copied().reduce(Amount::least).unwrap_or_default();
+        let same = needs.len() <= 64 && needs.iter().flatten().all(|need| *need == least);
+        if !same {
+            return Self { count, tasks, least, makes: 0, each: Some(needs.into()) };
+        }
+        let bit = |(make, need): (usize, &Option<Amount>)| u64::from(need.is_some()) << make;
+        let makes = needs.iter().enumerate().map(bit).sum();
+        Self { count, tasks, least, makes, each: None }
+    }
+
+    /// What is needed of a node of a make; `None`: such a node has not got it at all.
+    #[inline]
+    pub(super) fn need(&self, make: usize) -> Option<&Amount> {
+        match &self.each {
+            None => (self.makes >> make & 1 == 1).then_some(&self.least),
+            Some(each) => each[make].as_ref(),
+        }
+    }
+
     /// The least of each resource that it needs of a node of any kind.
     pub(super) fn least(&self) -> Amount {
         self.least
@@ -114,7 +136,10 @@ struct Origin {
 pub(super) struct Shapes {
     pub(super) shapes: Vec<Shape>,
     pub(super) classes: Vec<Class>,
-    by_hash: BTreeMap<u64, Vec<u32>>,
+    /// By hash and number.
+    known: BTreeSet<(u64, u32)>,
+    /// What demands have in common.
+    rests: BTreeSet<Arc<Rest>>,
     /// What waits in which class.
     pub(super) families: Families,
     /// Some request is not for a fixed number of nodes.
@@ -125,16 +150,17 @@ impl Shapes {
     /// The shape of a job; new ones are added. Cost: O(log shapes + request) for a known one.
     pub(super) fn of(&mut self, state: &State, settings: &Settings, cluster: &mut Cluster, job: &Job) -> u32 {
         let hash = hash(job);
-        let known = self.by_hash.entry(hash).or_default();
-        if let Some(&shape) = known.iter().find(|&&shape| self.shapes[shape as usize].origin.matches(job)) {
+        let mut alike = self.known.range((hash, 0)..=(hash, u32::MAX)).map(|(_, shape)| *shape);
+        if let Some(shape) = alike.find(|shape| self.shapes[*shape as usize].origin.matches(job)) {
             return shape;
         }
         let place = u32::try_from(self.shapes.len()).expect("shapes are counted in 32 bits");
-        known.push(place);
+        self.known.insert((hash, place));
         let first = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
         let mut cpus = u32::MAX;
         for (idx, partition) in demand::partitions(state, job) {
-            let Some(demand) = Demand::of(state, settings, job, partition) else { continue };
+            let Some(mut demand) = Demand::of(state, settings, job, partition) else { continue };
+            demand.share(&mut self.rests);
             let gone = demand.reservation.as_ref().filter(|name| !state.reservations.contains_key(*name));
             let forbidden = match gone {
                 Some(_) => Some(Reason::ReservationDeleted),
@@ -159,13 +185,13 @@ impl Shapes {
             let few = !cluster.is_pool() && cluster.nodes(list).len() < demand.min_nodes as usize;
             let hopeless = forbidden.is_some() || missing || few;
             let failed = (0, 0);
-            let cut = if by_load { None } else { cut(settings, cluster, list, &demand) };
+            let cut = if by_load { None } else { cut(settings, cluster, list, &demand).map(Box::new) };
             let class = Class { partition: idx, demand, list, span, fixed, cut, forbidden, hopeless, failed };
             self.families.add(&class);
-            self.classes.push(class);
+            push(&mut self.classes, class);
         }
         let end = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
-        self.shapes.push(Shape { classes: first..end, cpus, origin: Origin::of(job) });
+        push(&mut self.shapes, Shape { classes: first..end, cpus, origin: Origin::of(job) });
         place
     }
 }
@@ -197,12 +223,10 @@ impl Shapes {
 
     /// Partitions are others now: no job is of a shape any more that names one of them.
     pub(super) fn forget_partitions(&mut self, partitions: &[PartitionIdx]) {
-        for known in self.by_hash.values_mut() {
-            known.retain(|&shape| {
-                let named = &self.shapes[shape as usize].origin.partitions;
-                !named.iter().any(|partition| partitions.contains(partition))
-            });
-        }
+        self.known.retain(|&(_, shape)| {
+            let named = &self.shapes[shape as usize].origin.partitions;
+            !named.iter().any(|partition| partitions.contains(partition))
+        });
     }
 }
 
@@ -254,6 +278,15 @@ fn hash(job: &Job) -> u64 {
         rare_key(request.rare()).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// Adds to a long list, which grows by an eighth: there are lists of a hundred thousand large entries, and half of what
+/// a list that doubles has asked for is used by nobody. Cost: O(1), eight copies of each entry in all.
+pub(super) fn push<T>(list: &mut Vec<T>, one: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 8);
+    }
+    list.push(one);
 }
 
 /// A small hash that is the same in every run and on every machine.
@@ -343,10 +376,9 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
     if cluster.is_pool() {
         // So many nodes of the pool, if one of them can do its part.
         let need = needs[0].map(|_| Amount { cpus: count, ..Amount::default() });
-        return Some(Fixed { count: 1, tasks, least: need.unwrap_or_default(), needs: vec![need] });
+        return Some(Fixed::new(1, tasks, vec![need]));
     }
-    let least = needs.iter().flatten().copied().reduce(Amount::least).unwrap_or_default();
-    Some(Fixed { count, tasks, needs, least })
+    Some(Fixed::new(count, tasks, needs))
 }
 
 /// The demand as one slice that the index over GPUs can find, where it is that: on no node of the list such a slice

@@ -240,8 +240,8 @@ impl Ledger {
                 let class = &self.shapes.classes[class as usize];
                 let Some(fixed) = &class.fixed else { return true };
                 touched.nodes().iter().any(|&node| {
-                    let need = &fixed.needs[self.cluster.make(node)];
-                    need.is_some_and(|need| self.cluster.floor(node).covers(&need))
+                    let need = fixed.need(self.cluster.make(node));
+                    need.is_some_and(|need| self.cluster.floor(node).covers(need))
                         && self.cluster.is_member(class.list, node)
                 })
             })
@@ -576,9 +576,8 @@ impl Ledger {
             if promise.end > from && !self.cluster.is_open(*node, own, from, promise.end) {
                 return Err(Cause::Reservation);
             }
-            let needed = class.fixed.as_ref().map(|fixed| fixed.needs[self.cluster.make(*node)]);
-            if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(*amount))
-            {
+            let needed = class.fixed.as_ref().map(|fixed| fixed.need(self.cluster.make(*node)));
+            if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(amount)) {
                 return Err(Cause::Configuration);
             }
             let from = promise.start.max(walk.now);
