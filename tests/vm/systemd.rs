@@ -2,7 +2,8 @@
 //!
 //! The guest is Debian's cloud kernel, this machine's systemd (its first process, `systemctl` and the targets that a boot
 //! needs, nothing else), busybox and the product at `/usr/local`. `guest-check` is a service there: it restarts, reloads,
-//! upgrades, kills and hangs the daemons around a running job and says on the console what it found. Needs neither root
+//! upgrades, kills and hangs the daemons around a running job, lets the clock jump and the machine sleep, and says on the
+//! console what it found. Needs neither root
 //! nor KVM.
 //!
 //! usage: vm-systemd --kernel FOLDER
@@ -42,8 +43,8 @@ const TARGETS: [&str; 17] = [
     "umount.target",
 ];
 const COMMANDS: &[&str] = &[
-    "sh", "awk", "cat", "cp", "cut", "echo", "grep", "head", "kill", "ls", "mkdir", "mv", "rm", "sed",
-    "sleep", "tail", "test", "touch", "tr", "true", "[",
+    "sh", "awk", "cat", "cp", "cut", "date", "echo", "grep", "head", "kill", "ls", "mkdir", "mv", "rm",
+    "sed", "sleep", "tail", "test", "touch", "tr", "true", "[",
 ];
 const DAEMONS: [&str; 5] =
     ["sluice", "sluice-scheduler", "sluice-executor", "sluice-supervisor", "sluice-pmix"];
