@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use model::refusal::Refusal;
+use prost::Message;
 use prost::bytes::Bytes;
 use proto::limits::{ENVIRONMENT_MAX, SCRIPT_MAX};
 use proto::v1::controller_client::ControllerClient;
@@ -359,6 +360,8 @@ impl Client {
     }
 
     pub(crate) async fn list_history(&self, request: v1::ListHistoryRequest) -> Result<Vec<Job>, Error> {
+        // As it is stored; what came from an older scheduler is built already.
+        let request = v1::ListHistoryRequest { encoded: true, ..request };
         self.repeat(|mut inner| {
             let request = request.clone();
             async move { Ok(gather(inner.list_history(request).await?.into_inner()).await?.0) }
@@ -517,6 +520,10 @@ async fn gather(mut pages: Streaming<JobPage>) -> Result<(Vec<Job>, i64), Error>
         }
         now_ms = page.now_ms;
         jobs.extend(page.jobs);
+        for job in page.encoded {
+            let malformed = |error| Error::Failed(Status::internal(format!("a job that is none: {error}")));
+            jobs.push(Job::decode(job).map_err(malformed)?);
+        }
     }
     Ok((jobs, now_ms))
 }

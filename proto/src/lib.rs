@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod limits;
+pub mod wire;
 
 /// Generated code finds the types of imported packages along the package's own path, so it stands there.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

@@ -6,6 +6,9 @@ pub enum Error {
     /// The bytes are no message.
     #[error("not a message of the journal's schema")]
     Malformed(#[from] prost::DecodeError),
+    /// The bytes of a row, which is looked at without being built, are no message.
+    #[error("a row that is not a message of the journal's schema")]
+    MalformedRow(#[from] proto::wire::Malformed),
     /// An entry of no kind that this version knows.
     #[error("an entry of a kind that this version does not know")]
     UnknownKind,

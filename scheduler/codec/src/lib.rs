@@ -12,6 +12,7 @@ mod allocation;
 mod call;
 mod entry;
 mod error;
+mod glance;
 pub mod input;
 mod job;
 mod node;
@@ -23,9 +24,10 @@ mod reservation;
 mod sample;
 mod step;
 
-pub use call::{Call, holds_body, read_call};
+pub use call::{Call, holds_body};
 pub use entry::{Entry, Header, HistoryBegin, HistoryBody, HistoryRow, encode_record, read, read_record};
 pub use error::Error;
+pub use glance::{RowGlance, glance};
 
 use scheduler_core::state::State;
 

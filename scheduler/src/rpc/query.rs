@@ -40,8 +40,9 @@ pub fn jobs(api: &Api, asker: &Asker, from: v1::ListJobsRequest) -> Result<Pages
     let views = Arc::clone(&api.views);
     let (pages, receiver) = mpsc::channel(PAGES_MAX);
     tokio::spawn(async move {
-        let page =
-            |jobs, caught_up| Ok(v1::JobPage { jobs, now_ms: views.wall().0, caught_up, refused: None });
+        let page = |jobs, caught_up| {
+            Ok(v1::JobPage { jobs, now_ms: views.wall().0, caught_up, ..v1::JobPage::default() })
+        };
         if filter.names_jobs() {
             let jobs = views.jobs_named(&filter, from.with_steps);
             // The caller has left if it cannot be told.
@@ -176,11 +177,7 @@ pub async fn history(api: &Api, asker: &Asker, from: v1::ListHistoryRequest) -> 
         && api.level(asker) < scheduler_core::state::accounts::AdminLevel::Operator)
         .then_some(asker.uid.0);
     let filter = filter(api, asker, from.filter.clone())?.with_ended(true).with_hidden(true);
-    let mut rows = super::history::stored(api, &from).await?;
-    rows.retain(|job| only_of.is_none_or(|uid| uid == job.uid));
-    // Job and run of each row. Rows are large and many: numbers are sorted, not rows.
-    let mut order: Vec<(u32, u32, usize)> =
-        rows.iter().enumerate().map(|(at, job)| (job.job_id, job.run, at)).collect();
+    let mut rows = super::history::stored(api, &from, only_of).await?;
     let kept = api.shelf.history().settings().kept;
     for mut job in live_jobs(api, &filter) {
         kept.strip(&mut job);
@@ -189,28 +186,18 @@ pub async fn history(api: &Api, asker: &Asker, from: v1::ListHistoryRequest) -> 
             // next one: put back after an end, it leaves the row of that end alone.
             let waits =
                 matches!(JobState::parse(&job.state), Some(JobState::Pending | JobState::SpecialExit));
-            let run = job.run.saturating_add(u32::from(waits));
-            order.push((job.job_id, run, rows.len()));
-            rows.push(job);
+            rows.add_live(&job, job.run.saturating_add(u32::from(waits)))?;
         }
     }
-    order.sort_unstable();
-    // Of the rows of one run the one that came last counts, and of the runs of a job the last one.
-    let same = |one: &(u32, u32, usize), next: &(u32, u32, usize)| {
-        one.0 == next.0 && (one.1 == next.1 || !from.duplicates)
-    };
-    let last = order.chunk_by(same).filter_map(|rows| rows.last());
-    let last: Vec<usize> = last.map(|(_, _, at)| *at).collect();
+    rows.settle(from.duplicates);
     let (pages, receiver) = mpsc::channel(PAGES_MAX);
     let now_ms = api.views.wall().0;
     tokio::spawn(async move {
-        let mut left = &last[..];
         loop {
-            let (now, then) = left.split_at(left.len().min(ROWS_MAX));
-            left = then;
-            let jobs: Vec<v1::Job> = now.iter().map(|at| std::mem::take(&mut rows[*at])).collect();
-            let page = v1::JobPage { jobs, now_ms, caught_up: left.is_empty(), refused: None };
-            if pages.send(Ok(page)).await.is_err() || left.is_empty() {
+            let page = rows.page(from.encoded, now_ms);
+            let last = page.as_ref().map_or(true, |page| page.caught_up);
+            // The caller has left if it cannot be told.
+            if pages.send(page).await.is_err() || last {
                 return;
             }
         }

@@ -94,7 +94,7 @@ fn rows(views: &Views, filter: &Filter, ids: &[JobId]) -> Vec<v1::Job> {
 }
 
 fn page(views: &Views, jobs: Vec<v1::Job>, caught_up: bool) -> v1::JobPage {
-    v1::JobPage { jobs, now_ms: views.wall().0, caught_up, refused: None }
+    v1::JobPage { jobs, now_ms: views.wall().0, caught_up, ..v1::JobPage::default() }
 }
 
 async fn send(pages: &Sender, page: v1::JobPage) -> Result<(), Left> {

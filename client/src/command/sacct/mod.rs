@@ -3,6 +3,7 @@
 //! Owns its options, which lines are shown and in what form; what a field holds is in `fields`.
 
 mod fields;
+mod parts;
 
 use std::env;
 
@@ -13,6 +14,7 @@ use model::time::moment::{self, Sense};
 use proto::v1::{Job, JobFilter, ListHistoryRequest, Step};
 
 use self::fields::{FIELDS, Field, Row, find};
+use self::parts::parts;
 use super::job::{self, Selector, list};
 use super::{Call, block_on, clusters, past};
 use crate::api::Error;
@@ -363,7 +365,7 @@ async fn show(call: &Call, asked: &Asked, now_ms: i64) -> u8 {
         Ok(columns) => columns,
         Err(status) => return status,
     };
-    let jobs = match load(asked).await {
+    let jobs = match load(asked, parts(asked, &columns)).await {
         Ok(jobs) => jobs,
         Err(error) => {
             say::error(&call.program, format!("Problem talking to the database: {}", say::reason(&error)));
@@ -396,7 +398,7 @@ async fn show(call: &Call, asked: &Asked, now_ms: i64) -> u8 {
     0
 }
 
-async fn load(asked: &Asked) -> Result<Vec<Job>, Error> {
+async fn load(asked: &Asked, fields: Vec<u32>) -> Result<Vec<Job>, Error> {
     let own = asked.uids.is_empty() && asked.jobs.is_empty() && !asked.all_users;
     let uid = nix::unistd::getuid().as_raw();
     let uids = if own && uid != 0 { vec![uid] } else { asked.uids.clone() };
@@ -410,6 +412,8 @@ async fn load(asked: &Asked) -> Result<Vec<Job>, Error> {
         from_ms: asked.from_ms,
         to_ms: asked.to_ms,
         duplicates: asked.duplicates,
+        fields,
+        ..ListHistoryRequest::default()
     };
     super::connect_to_ask().await?.list_history(request).await
 }

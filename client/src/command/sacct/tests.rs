@@ -119,3 +119,58 @@ fn named_steps_and_runs() {
     };
     check(&step, vec![job("COMPLETED", (0, 0))], "7.batch");
 }
+
+/// What the scheduler leaves out of a job makes no difference to what is shown.
+#[test]
+fn fields_that_are_not_asked_for_are_not_needed() {
+    use prost::Message;
+    let call = Call { program: "sacct".into(), argv: Vec::new() };
+    let mut full = job("CANCELLED", (2, 9));
+    full.array_job_id = Some(5);
+    full.array_task_id = Some(2);
+    full.eligible_ms = Some(500);
+    full.submit_ms = 400;
+    full.suspended_total_ms = 1000;
+    full.derived_exit = Some(ExitStatus { code: 3, signal: 0 });
+    full.memory_mib = 77;
+    (full.num_nodes, full.num_tasks, full.priority, full.restarts, full.association_id) = (2, 3, 4, 5, 6);
+    (full.uid, full.gid) = (41, 42);
+    for (text, value) in [
+        (&mut full.user, "u"),
+        (&mut full.group, "g"),
+        (&mut full.qos, "q"),
+        (&mut full.cluster, "c"),
+        (&mut full.reason, "r"),
+        (&mut full.node_list, "n[1-2]"),
+        (&mut full.req_tres, "cpu=2,mem=5M"),
+    ] {
+        value.clone_into(text);
+    }
+    let encoded = full.encode_to_vec();
+    let mut waits = Job { state: "PENDING".into(), start_ms: None, end_ms: None, ..full.clone() };
+    waits.steps.clear();
+    for (name, _) in parts::NEEDS {
+        let columns = columns(&call, name).unwrap();
+        assert_eq!(columns[0].0.name, *name);
+        for (asked, job) in [(false, &full), (true, &full), (true, &waits)]
+            .map(|(allocations, job)| (Asked { allocations, ..Asked::default() }, job))
+        {
+            let numbers = parts(&asked, &columns);
+            assert!(numbers.len() > 10, "{name}");
+            let mut some = Vec::new();
+            let fields = proto::wire::Fields::new(&numbers);
+            proto::wire::pick(&job.encode_to_vec(), fields, &mut some).unwrap();
+            assert!(some.len() < encoded.len(), "{name} takes everything");
+            let shown = |job: Job| -> Vec<String> {
+                let jobs = select(&asked, vec![job], 10_000);
+                rows(&asked, &jobs, 10_000).iter().map(|row| (columns[0].0.value)(row)).collect()
+            };
+            let (all, picked) = (shown(job.clone()), shown(Job::decode(some.as_slice()).unwrap()));
+            assert_eq!(all, picked, "{name}");
+            assert_eq!(all.len(), 1 + usize::from(!asked.allocations), "{name}");
+        }
+    }
+    // What is not listed needs everything, and so do arrays that are named.
+    let columns = columns(&call, "JobID,WorkDir").unwrap();
+    assert!(parts(&Asked::default(), &columns).is_empty());
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use journal::{Disk, Epoch, FrameReader, FrameWriter, HEADER_BYTES, Lineage, Payload, RECORD_OVERHEAD_BYTES};
 use model::id::BodyHash;
-use scheduler_codec::{Call, Entry, Header, HistoryBegin, HistoryBody, HistoryRow};
+use scheduler_codec::{Call, Entry, Header, HistoryBegin, HistoryBody, RowGlance};
 
 use super::Recent;
 use crate::crash::{self, Point};
@@ -118,31 +118,20 @@ pub(crate) fn facts(disk: &dyn Disk, lineage: Lineage, name: &str) -> Result<Fil
     Err(damage("it does not say what it holds"))
 }
 
-/// Sees a row: its place, its bytes, what they say.
-pub(crate) type Visit<'a> = dyn FnMut(RowPlace, &[u8], HistoryRow) -> ControlFlow<()> + 'a;
+/// Sees a row: its place, its bytes, what queries look at in them.
+pub(crate) type Visit<'a> = dyn FnMut(RowPlace, &[u8], &RowGlance<'_>) -> ControlFlow<()> + 'a;
 
-/// Shows who made the job of every row and when it ended, without building the rows.
+/// Shows who made the job of every row and when it ended.
 pub(super) fn each_call(
     disk: &dyn Disk,
     lineage: Lineage,
     facts: &FileFacts,
     visit: &mut dyn FnMut(Call),
 ) -> Result<(), Error> {
-    let name = facts.name();
-    let mut reader = FrameReader::open(disk, &name, Some(lineage))?;
-    let mut left = facts.begin.rows;
-    while let Some(frame) = reader.next()?.filter(|_| left > 0) {
-        for (at, bytes) in frame.records().enumerate() {
-            let call = scheduler_codec::read_call(bytes).map_err(|source| Error::Record {
-                file: name.clone(),
-                offset: frame.offset(),
-                record: at,
-                source,
-            })?;
-            left = left.saturating_sub(u64::from(call.is_some()));
-            call.into_iter().for_each(&mut *visit);
-        }
-    }
+    let _ = each_row(disk, lineage, facts, &mut |_, _, row| {
+        visit(row.call());
+        ControlFlow::Continue(())
+    })?;
     Ok(())
 }
 
@@ -174,7 +163,7 @@ pub(super) fn body(
     Ok(None)
 }
 
-/// Shows every row with its place, in order, until `visit` breaks.
+/// Shows every row with its place, in order, until `visit` breaks. No row is built.
 pub(crate) fn each_row(
     disk: &dyn Disk,
     lineage: Lineage,
@@ -189,17 +178,17 @@ pub(crate) fn each_row(
         let mut offset = frame.offset() + HEADER_BYTES as u64;
         for (at, bytes) in frame.records().enumerate() {
             offset += RECORD_OVERHEAD_BYTES;
-            let entry = scheduler_codec::read(bytes).map_err(|source| Error::Record {
+            let row = scheduler_codec::glance(bytes).map_err(|source| Error::Record {
                 file: name.clone(),
                 offset: frame.offset(),
                 record: at,
                 source,
             })?;
             let length = u32::try_from(bytes.len()).expect("a record is below 4 GiB");
-            if let Entry::HistoryRow(row) = entry {
+            if let Some(row) = row {
                 left = left.saturating_sub(1);
                 let place = RowPlace { file: facts.begin.first, offset, length };
-                if visit(place, bytes, *row).is_break() {
+                if visit(place, bytes, &row).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }

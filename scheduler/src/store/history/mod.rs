@@ -17,14 +17,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use journal::{Disk, DiskFile, Lineage, read_full_at};
+use journal::{Disk, DiskFile, Lineage, RECORD_OVERHEAD_BYTES, read_full_at};
 use model::array::TaskSet;
 use model::id::{BodyHash, JobId, RequestKey, Uid};
 use model::request::JobRequest;
 use model::time::{Span, Timestamp};
 use prost::Message;
 use proto::v1;
-use scheduler_codec::{Call, Entry, HistoryRow};
+use scheduler_codec::{Call, Entry, HistoryRow, RowGlance};
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
 use scheduler_core::state::job::{Bodies, Job, Phase};
@@ -33,6 +33,7 @@ pub use query::Query;
 
 use super::bodies::Bodies as Store;
 use super::index::Index;
+use super::index::blocks::{Block, Wanted};
 use super::{Error, layout};
 use file::{FileFacts, RowPlace};
 use query::end_of;
@@ -46,10 +47,10 @@ pub type OwnedBody = (Uid, Option<Vec<u8>>);
 /// How long a call's key is known after its job has ended.
 pub const KEY_KEPT: Span = Span::from_secs(24 * 60 * 60);
 
-/// Bytes between two rows that are read with them rather than passed over.
-const GAP_BYTES: u64 = 4 << 10;
-/// Rows of one read.
-const ROWS_AT_ONCE: usize = 512;
+/// Bytes between two blocks that are read with them rather than passed over: a frame's end is among them.
+const GAP_BYTES: u64 = 8 << 10;
+/// Bytes of one read, unless one block has more.
+const READ_BYTES: u64 = 1 << 20;
 
 /// What is kept of a job beside what always is (AccountingStoreFlags).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +105,17 @@ impl Default for Settings {
     fn default() -> Self {
         Self { keep: Span::from_secs(366 * 24 * 60 * 60), max_bytes: 16 << 30, kept: Kept::default() }
     }
+}
+
+/// A row that a query means.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// First frame of its file's range; 0 for one that is in memory.
+    file: u64,
+    /// The bytes of the entry.
+    entry: &'a [u8],
+    /// What queries look at in them.
+    pub row: RowGlance<'a>,
 }
 
 /// The place of a record in the journal.
@@ -372,10 +384,7 @@ impl History {
         locked(&self.index).clone()
     }
 
-    /// Shows the rows that a query means, each once, older files first, until `visit` breaks.
-    ///
-    /// Cost: by index, one read for each row of the user, account, job or time that is asked; without, every
-    /// file that overlaps the window is read.
+    /// Shows the rows that a query means, each once, older files first, until `visit` breaks. See [`scan`](Self::scan).
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -384,27 +393,44 @@ impl History {
         query: &Query,
         visit: &mut dyn FnMut(HistoryRow) -> ControlFlow<()>,
     ) -> Result<(), Error> {
+        let mut damage = None;
+        let mut each = |found: Found<'_>| match read_row(found.entry) {
+            Ok(row) => visit(row),
+            Err(error) => {
+                damage = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        self.scan(query, &mut each)?;
+        damage.map_or(Ok(()), Err)
+    }
+
+    /// The same without building the rows.
+    ///
+    /// Cost: by index, the blocks in which such rows may be are read, with one read for neighbours, and a microsecond goes
+    /// for each of their rows; without, every file that overlaps the window is read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn scan(
+        &self,
+        query: &Query,
+        visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let means = |row: &Recent| {
             query.means_job(row.job, row.array)
                 && query.in_window(row.submit_ms, row.end_ms)
                 && (query.uids.is_empty() || query.uids.contains(&row.uid))
         };
         let (files, recent) = self.look(means);
-        let files: BTreeMap<u64, FileFacts> = files
-            .into_iter()
-            .filter(|(_, file)| query.in_window(file.begin.earliest_submit_ms, file.begin.latest_end_ms))
-            .collect();
-        // Rows of other files are not meant, and in these none is later.
-        let latest = files.values().map(|file| file.begin.latest_end_ms).max();
-        let looked_up = latest.and_then(|latest| self.index().and_then(|index| index.look_up(query, latest)));
-        let mut matching = |_: u64, row: HistoryRow| {
-            if query.matches(&row) { visit(row) } else { ControlFlow::Continue(()) }
+        let mut matching = |found: Found<'_>| {
+            if query.matches(&found.row) { visit(found) } else { ControlFlow::Continue(()) }
         };
-        if self.read_files(files, looked_up, &mut matching)?.is_break() {
+        if self.read_files(&files, &Wanted::new(query), &mut matching)?.is_break() {
             return Ok(());
         }
-        for bytes in recent {
-            if matching(0, read_row(&bytes)?).is_break() {
+        for entry in recent {
+            if matching(Found { file: 0, entry: &entry, row: glance(&entry)? }).is_break() {
                 return Ok(());
             }
         }
@@ -418,43 +444,82 @@ impl History {
         (inner.files.clone(), recent.collect())
     }
 
+    /// Shows all rows that are wanted, and others, of files that overlap the query's window.
     fn read_files(
         &self,
-        mut files: BTreeMap<u64, FileFacts>,
-        looked_up: Option<(Vec<RowPlace>, Vec<u64>)>,
-        visit: &mut dyn FnMut(u64, HistoryRow) -> ControlFlow<()>,
+        files: &BTreeMap<u64, FileFacts>,
+        wanted: &Wanted<'_>,
+        visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        let (places, indexed) = looked_up.unwrap_or_default();
-        // They are in the order of their files.
-        let mut open: Option<(u64, Option<Arc<dyn DiskFile>>)> = None;
-        for near in places.chunk_by(are_near) {
-            for near in near.chunks(ROWS_AT_ONCE) {
-                let first = near[0].file;
-                let Some(facts) = files.get(&first) else { continue };
-                let file = match &open {
-                    Some((open, file)) if *open == first => file,
-                    _ => &open.insert((first, self.open_file(facts)?)).1,
-                };
-                // Its file may be gone.
-                let Some(file) = file else { continue };
-                if read_places(&**file, facts, near, visit)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
+        let indexed = self.index().map(|index| index.indexed()).unwrap_or_default();
+        let mut buffer = Vec::new();
+        for (first, facts) in files {
+            if !wanted.query().in_window(facts.begin.earliest_submit_ms, facts.begin.latest_end_ms) {
+                continue;
+            }
+            let gone_on = match indexed.get(first) {
+                Some(blocks) => {
+                    let blocks: Vec<&Block> = blocks.iter().filter(|block| wanted.may_be_in(block)).collect();
+                    self.read_blocks(facts, &blocks, &mut buffer, visit)?
+                }
+                None => self.read_file(facts, visit)?,
+            };
+            if gone_on.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn read_file(
+        &self,
+        facts: &FileFacts,
+        visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut each = |place: RowPlace, entry: &[u8], row: &RowGlance<'_>| {
+            visit(Found { file: place.file, entry, row: *row })
+        };
+        match file::each_row(&*self.disk, self.lineage, facts, &mut each) {
+            // It was purged meanwhile.
+            Err(Error::Journal(journal::Error::Io { source, .. }))
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(ControlFlow::Continue(()))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn read_blocks(
+        &self,
+        facts: &FileFacts,
+        blocks: &[&Block],
+        buffer: &mut Vec<u8>,
+        visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        // Its file may be gone.
+        let Some(file) = (if blocks.is_empty() { None } else { self.open_file(facts)? }) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let mut left = blocks;
+        while let Some(first) = left.first() {
+            let near = neighbours(left);
+            let end = near.last().map_or(first.offset, |last| last.offset + u64::from(last.bytes));
+            // At most READ_BYTES, or one block.
+            buffer.resize((end - first.offset) as usize, 0);
+            read_full_at(&*file, first.offset, buffer)
+                .map_err(|error| Error::io("read", facts.name(), error))?;
+            for block in near {
+                let mut rest = &buffer[(block.offset - first.offset) as usize..];
+                for _ in 0..block.rows {
+                    let entry = take_record(&mut rest).ok_or_else(|| damage("a row that is cut"))?;
+                    let found = Found { file: facts.begin.first, entry, row: glance(entry)? };
+                    if visit(found).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
-        }
-        for file in indexed {
-            files.remove(&file);
-        }
-        for facts in files.values() {
-            let mut each = |place: RowPlace, _: &[u8], row: HistoryRow| visit(place.file, row);
-            match file::each_row(&*self.disk, self.lineage, facts, &mut each) {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
-                // It was purged meanwhile.
-                Err(Error::Journal(journal::Error::Io { source, .. }))
-                    if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            left = &left[near.len()..];
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -479,17 +544,16 @@ impl History {
         if let Some(bytes) = recent.last() {
             return read_row(bytes).map(Some);
         }
-        let files: BTreeMap<u64, FileFacts> =
-            files.into_iter().filter(|(_, file)| file.begin.latest_end_ms >= oldest).collect();
-        let looked_up = self.index().and_then(|index| index.look_up_key(uid, key));
-        let mut found = None;
-        let _ = self.read_files(files, looked_up, &mut |_, row| {
-            if row.job.uid == uid.0 && row.key == key && end_of(&row.job) >= oldest {
-                found = Some(row);
+        let query = Query { from_ms: Some(oldest), duplicates: true, ..Query::default() };
+        let mut found: Option<Vec<u8>> = None;
+        let wanted = Wanted::new(&query).of_call(uid, key);
+        let _ = self.read_files(&files, &wanted, &mut |Found { entry, row, .. }| {
+            if row.uid == uid.0 && row.key == key && row.end_ms >= oldest {
+                found = Some(entry.to_vec());
             }
             ControlFlow::Continue(())
         })?;
-        Ok(found)
+        found.map(|entry| read_row(&entry)).transpose()
     }
 
     /// Whose the job is, and the script (or environment) of its last run, where that is kept; `None`: no such job.
@@ -507,16 +571,16 @@ impl History {
             return Ok(Some((Uid(row.job.uid), body.map(|body| body.to_vec()))));
         }
         let query = Query { job_ids: [job.0].into(), duplicates: true, ..Query::default() };
-        let looked_up = self.index().and_then(|index| index.look_up(&query, i64::MAX));
-        let mut last: Option<(u64, HistoryRow)> = None;
-        let _ = self.read_files(files.clone(), looked_up, &mut |file, row| {
-            let later = last.as_ref().is_none_or(|(_, other)| other.job.run <= row.job.run);
-            if row.job.job_id == job.0 && later {
-                last = Some((file, row));
+        let mut last: Option<(u64, u32, Vec<u8>)> = None;
+        let _ = self.read_files(&files, &Wanted::new(&query), &mut |Found { file, entry, row }| {
+            let later = last.as_ref().is_none_or(|(_, run, _)| *run <= row.run);
+            if row.job == job.0 && later {
+                last = Some((file, row.run, entry.to_vec()));
             }
             ControlFlow::Continue(())
         })?;
-        let Some((file, row)) = last else { return Ok(None) };
+        let Some((file, _, entry)) = last else { return Ok(None) };
+        let row = read_row(&entry)?;
         let body = match (hash_of(&row), files.get(&file)) {
             (Some(hash), Some(facts)) => file::body(&*self.disk, self.lineage, facts, &hash)?,
             _ => None,
@@ -561,9 +625,9 @@ impl History {
     pub fn job_ids(&self) -> Result<TaskSet, Error> {
         let mut ids = BTreeSet::new();
         let everything = Query { duplicates: true, ..Query::default() };
-        self.query(&everything, &mut |row| {
-            ids.insert(row.job.job_id);
-            ids.extend(row.job.array_job_id);
+        self.scan(&everything, &mut |found| {
+            ids.insert(found.row.job);
+            ids.extend(found.row.array);
             ControlFlow::Continue(())
         })?;
         Ok(TaskSet::from_ids(ids))
@@ -576,7 +640,7 @@ impl History {
     pub fn holds_job(&self, job: JobId) -> Result<bool, Error> {
         let query = Query { job_ids: [job.0].into(), duplicates: true, ..Query::default() };
         let mut holds = false;
-        self.query(&query, &mut |_| {
+        self.scan(&query, &mut |_| {
             holds = true;
             ControlFlow::Break(())
         })?;
@@ -584,34 +648,40 @@ impl History {
     }
 }
 
-/// Whether one read for both costs less than two. They stand in order.
-fn are_near(one: &RowPlace, next: &RowPlace) -> bool {
-    one.file == next.file && next.offset.saturating_sub(one.offset + u64::from(one.length)) <= GAP_BYTES
+/// The first blocks of a list, in order, that are read at once.
+fn neighbours<'a, 'b>(blocks: &'a [&'b Block]) -> &'a [&'b Block] {
+    let mut end = None;
+    let near = blocks.iter().take_while(|block| {
+        let next = block.offset + u64::from(block.bytes);
+        let near =
+            end.is_none_or(|end| block.offset - end <= GAP_BYTES && next - blocks[0].offset <= READ_BYTES);
+        end = Some(next);
+        near
+    });
+    &blocks[..near.count()]
 }
 
-/// The rows at places that the index named, in order and near each other, with one read.
-fn read_places(
-    file: &dyn DiskFile,
-    facts: &FileFacts,
-    near: &[RowPlace],
-    visit: &mut dyn FnMut(u64, HistoryRow) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, Error> {
-    let end = |place: &RowPlace| place.offset + u64::from(place.length);
-    let (Some(first), Some(last)) = (near.first(), near.last()) else { return Ok(ControlFlow::Continue(())) };
-    // At most ROWS_AT_ONCE rows and the gaps between them.
-    let mut bytes = vec![0; (end(last) - first.offset) as usize];
-    read_full_at(file, first.offset, &mut bytes).map_err(|error| Error::io("read", facts.name(), error))?;
-    for place in near {
-        let at = (place.offset - first.offset) as usize;
-        if visit(place.file, read_row(&bytes[at..at + place.length as usize])?).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
+/// The record that stands first, taken off.
+fn take_record<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = bytes.split_first_chunk::<{ RECORD_OVERHEAD_BYTES as usize }>()?;
+    let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *bytes = rest;
+    Some(record)
+}
+
+fn damage(what: &'static str) -> Error {
+    Error::Snapshot { file: "history".to_owned(), what }
+}
+
+fn glance(bytes: &[u8]) -> Result<RowGlance<'_>, Error> {
+    match scheduler_codec::glance(bytes) {
+        Ok(Some(row)) => Ok(row),
+        Ok(None) => Err(damage("an entry that is no row")),
+        Err(_) => Err(damage("a row that cannot be read")),
     }
-    Ok(ControlFlow::Continue(()))
 }
 
 fn read_row(bytes: &[u8]) -> Result<HistoryRow, Error> {
-    let damage = |what| Error::Snapshot { file: "history".to_owned(), what };
     match scheduler_codec::read(bytes) {
         Ok(Entry::HistoryRow(row)) => Ok(*row),
         Ok(_) => Err(damage("an entry that is no row")),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proto::v1;
-use scheduler_codec::HistoryRow;
+use scheduler_codec::RowGlance;
 
 /// Conditions; empty sets mean "any".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Query {
 impl Query {
     /// Whether a job that was submitted and ended then existed in the window.
     #[must_use]
-    pub(super) fn in_window(&self, submit_ms: i64, end_ms: i64) -> bool {
+    pub(in crate::store) fn in_window(&self, submit_ms: i64, end_ms: i64) -> bool {
         self.from_ms.is_none_or(|from| end_ms >= from) && self.to_ms.is_none_or(|to| submit_ms <= to)
     }
 
@@ -44,22 +44,22 @@ impl Query {
             || array.is_some_and(|array| self.job_ids.contains(&array))
     }
 
-    /// Whether a row is meant.
+    /// Whether a row is meant. Cost: nothing is built.
     #[must_use]
-    pub fn matches(&self, row: &HistoryRow) -> bool {
-        let job = &row.job;
-        let any = |set: &BTreeSet<String>, word: &str| set.is_empty() || set.contains(word);
-        let name = job.request.as_ref().map_or("", |request| request.name.as_str());
+    pub fn matches(&self, row: &RowGlance<'_>) -> bool {
+        let any = |set: &BTreeSet<String>, word: &[u8]| {
+            set.is_empty() || str::from_utf8(word).is_ok_and(|word| set.contains(word))
+        };
         (self.duplicates || !row.requeued)
-            && self.means_job(job.job_id, job.array_job_id)
-            && (self.uids.is_empty() || self.uids.contains(&job.uid))
-            && self.in_window(job.submit_ms, end_of(job))
-            && any(&self.states, &job.state)
-            && any(&self.names, name)
-            && any(&self.accounts, &job.account)
-            && any(&self.qos, &job.qos)
+            && self.in_window(row.submit_ms, row.end_ms)
+            && self.means_job(row.job, row.array)
+            && (self.uids.is_empty() || self.uids.contains(&row.uid))
+            && any(&self.states, row.state)
+            && any(&self.names, row.name)
+            && any(&self.accounts, row.account)
+            && any(&self.qos, row.qos)
             && (self.partitions.is_empty()
-                || job.partition.split(',').any(|partition| self.partitions.contains(partition)))
+                || row.partition.split(|byte| *byte == b',').any(|name| any(&self.partitions, name)))
     }
 }
 

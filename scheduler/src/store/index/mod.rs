@@ -1,13 +1,15 @@
-//! sled over the history files: rows by job, user, account, end and call; usage by hour.
+//! sled over the history files: bounds and filters of blocks of their rows; usage by hour.
 //!
 //! Only what can be made again from the files stands here; the folder may be deleted while the scheduler is
 //! down. Opened by its own thread, after the scheduler answers; until a file is in the index, queries read
-//! it. The mark of a file is written after its rows, and then sled's files are synced (its own flush was
-//! measured not to survive a power cut): a mark that is there proves the rows.
+//! all of it. The mark of a file is written after its blocks, and then sled's files are synced (its own flush was
+//! measured not to survive a power cut): a mark that is there proves the blocks. All blocks are in memory too:
+//! about five bytes for each row of history.
 //!
 //! One thread writes. On a full disk, or after any other error of sled, the database is dropped and opened
 //! again later: sled never recovers in place.
 
+pub(super) mod blocks;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -19,20 +21,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use blocks::{Block, Maker};
 use journal::{Disk, Lineage};
-use model::id::{RequestKey, Uid};
 
 use super::Error;
-use super::history::Query;
-use super::history::file::{self, FileFacts, RowPlace};
+use super::history::file::{self, FileFacts};
 use crate::crash::{self, Point};
 
 /// Memory that sled may use for its cache, bytes.
 const CACHE_BYTES: u64 = 64 << 20;
-/// Rows that are added to the index at once.
-const CHUNK_ROWS: usize = 512;
+/// Rows of a block. The files of tests are small, and are to have many blocks.
+const BLOCK_ROWS: u32 = if cfg!(test) { 3 } else { blocks::ROWS };
+/// Blocks that are added to the index at once.
+const CHUNK_BLOCKS: usize = 64;
 /// Folder of the database; another layout of the keys gets another name.
-const DATABASE: &str = "v1";
+const DATABASE: &str = "v2";
 /// How long after a failure the database is opened again.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -43,12 +46,14 @@ enum Command {
     Stop,
 }
 
+/// Blocks of the files whose rows are all in the index, by the first frame of the file.
+pub(super) type Indexed = Arc<BTreeMap<u64, Arc<[Block]>>>;
+
 /// What queries see of the index.
 #[derive(Default)]
 struct Shown {
     tree: Option<sled::Db>,
-    /// Files whose rows are all in it, by their first frame.
-    files: Vec<u64>,
+    files: Indexed,
     /// Why it is closed, if an error closed it.
     trouble: Option<String>,
     /// Everything asked for so far is done.
@@ -111,7 +116,7 @@ impl Index {
 
     /// Takes the rows of a file out, and waits for it: the file goes next.
     pub(super) fn remove(&self, file: FileFacts) {
-        locked(&self.shown).files.retain(|first| *first != file.begin.first);
+        Arc::make_mut(&mut locked(&self.shown).files).remove(&file.begin.first);
         let (done, wait) = channel();
         self.send(Command::Remove(file, done));
         // Its bytes are read for this. Answered, or the thread is gone.
@@ -125,48 +130,13 @@ impl Index {
         (shown.idle && shown.tree.is_some(), shown.trouble.clone())
     }
 
-    fn seen(&self) -> Option<(sled::Db, Vec<u64>)> {
-        let shown = locked(&self.shown);
-        Some((shown.tree.clone()?, shown.files.clone()))
+    /// The blocks of every file that is in it; nothing while the index is closed.
+    pub(super) fn indexed(&self) -> Indexed {
+        Arc::clone(&locked(&self.shown).files)
     }
 
-    /// Places of the rows that may be meant, in order, and the files that the answer covers; `None` while the
-    /// index is closed, or where reading files is as good. Of rows that ended after `latest_ms` none is wanted.
-    ///
-    /// Cost: one entry for each row of the job, user, account or time that is asked, up to `latest_ms`.
-    pub(super) fn look_up(&self, query: &Query, latest_ms: i64) -> Option<(Vec<RowPlace>, Vec<u64>)> {
-        let ranges: Vec<keys::Range> = if !query.job_ids.is_empty() {
-            query.job_ids.iter().map(|id| keys::Range::all_of(keys::job(*id))).collect()
-        } else if !query.uids.is_empty() {
-            query.uids.iter().map(|uid| keys::user(*uid, query.from_ms, latest_ms)).collect()
-        } else if !query.accounts.is_empty() {
-            query.accounts.iter().map(|name| keys::account(name, query.from_ms, latest_ms)).collect()
-        } else {
-            vec![keys::ended(query.from_ms?, latest_ms)]
-        };
-        self.places(&ranges)
-    }
-
-    pub(super) fn look_up_key(&self, uid: Uid, key: RequestKey) -> Option<(Vec<RowPlace>, Vec<u64>)> {
-        self.places(&[keys::Range::all_of(keys::call(uid, key))])
-    }
-
-    fn places(&self, ranges: &[keys::Range]) -> Option<(Vec<RowPlace>, Vec<u64>)> {
-        let (tree, files) = self.seen()?;
-        let mut places = Vec::new();
-        for range in ranges {
-            for found in tree.range(range.start.clone()..) {
-                // After an error here the files are read instead; the writer will meet it too.
-                let (key, value) = found.ok()?;
-                if !range.goes_on(&key) {
-                    break;
-                }
-                places.extend(keys::place(&key, &value).filter(|place| files.contains(&place.file)));
-            }
-        }
-        places.sort_unstable_by_key(|place| (place.file, place.offset));
-        places.dedup();
-        Some((places, files))
+    fn tree(&self) -> Option<sled::Db> {
+        locked(&self.shown).tree.clone()
     }
 
     /// Usage of the hours in a window, ordered by hour, account and user; `None` while not every file is indexed.
@@ -175,7 +145,7 @@ impl Index {
         if !self.standing().0 {
             return None;
         }
-        let (tree, _) = self.seen()?;
+        let tree = self.tree()?;
         let mut rows = Vec::new();
         for found in tree.range(keys::usage_from(from_ms)..) {
             let (key, value) = found.ok()?;
@@ -192,7 +162,7 @@ impl Index {
     /// Everything in the index, for comparing two.
     #[cfg(test)]
     pub(super) fn dump(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let (tree, _) = self.seen().expect("the index is open");
+        let tree = self.tree().expect("the index is open");
         tree.iter().map(|pair| pair.expect("it can be read")).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     }
 }
@@ -273,17 +243,13 @@ impl Worker {
             None => self.open()?,
         };
         crash::point(Point::IndexOpen);
-        let mut indexed: Vec<u64> = Vec::new();
-        for found in tree.scan_prefix(keys::files()) {
-            indexed.extend(keys::file_of(&found?.0));
-        }
-        indexed.retain(|first| self.files.contains_key(first));
+        let mut indexed = self.read(&tree)?;
         self.show(&tree, &indexed, false);
         let missing: Vec<FileFacts> =
-            self.files.values().filter(|file| !indexed.contains(&file.begin.first)).copied().collect();
+            self.files.values().filter(|file| !indexed.contains_key(&file.begin.first)).copied().collect();
         for file in missing {
             match self.put_in(&tree, &file) {
-                Ok(()) => indexed.push(file.begin.first),
+                Ok(blocks) => drop(Arc::make_mut(&mut indexed).insert(file.begin.first, blocks)),
                 Err(error @ Error::Index(_)) => return Err(error),
                 // A file that cannot be read is not in the index; queries will say so.
                 Err(_) => continue,
@@ -294,14 +260,37 @@ impl Worker {
         Ok(())
     }
 
-    fn show(&self, tree: &sled::Db, indexed: &[u64], idle: bool) {
-        let shown = Shown { tree: Some(tree.clone()), files: indexed.to_vec(), trouble: None, idle };
+    /// The blocks that the database has of files that there are; those that were read before are not read again.
+    fn read(&self, tree: &sled::Db) -> Result<Indexed, Error> {
+        let known = Arc::clone(&locked(&self.shown).files);
+        let mut indexed = BTreeMap::new();
+        for found in tree.scan_prefix(keys::files()) {
+            let Some(file) = keys::file_of(&found?.0).filter(|file| self.files.contains_key(file)) else {
+                continue;
+            };
+            if let Some(blocks) = known.get(&file) {
+                indexed.insert(file, Arc::clone(blocks));
+                continue;
+            }
+            let mut blocks = Vec::new();
+            for found in tree.scan_prefix(keys::blocks(file)) {
+                let damage = || sled::Error::ReportableBug("a block that is none".to_owned());
+                blocks.push(Block::decode(&found?.1).ok_or_else(damage)?);
+            }
+            indexed.insert(file, blocks.into());
+        }
+        Ok(Arc::new(indexed))
+    }
+
+    fn show(&self, tree: &sled::Db, indexed: &Indexed, idle: bool) {
+        let shown = Shown { tree: Some(tree.clone()), files: Arc::clone(indexed), trouble: None, idle };
         *locked(&self.shown) = shown;
     }
 
     /// Opens the database; one that cannot be read is made anew.
     fn open(&self) -> Result<sled::Db, Error> {
         make_folder(&self.folder)?;
+        remove_others(&self.folder)?;
         match open_database(&self.folder) {
             Ok(tree) => Ok(tree),
             Err(error @ sled::Error::Io(_)) => Err(error.into()),
@@ -318,26 +307,24 @@ impl Worker {
         sync_all(&self.folder).map_err(|error| Error::io("sync", self.folder.display().to_string(), error))
     }
 
-    /// Adds the rows of a file, and its mark last. May be repeated.
-    fn put_in(&self, tree: &sled::Db, facts: &FileFacts) -> Result<(), Error> {
+    /// Adds the blocks of a file, and its mark last. May be repeated.
+    fn put_in(&self, tree: &sled::Db, facts: &FileFacts) -> Result<Arc<[Block]>, Error> {
         let mut usage: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        let mut pending = sled::Batch::default();
-        let mut rows = 0;
-        let mut failed = None;
+        let mut maker = Maker::new(BLOCK_ROWS);
         let _ = file::each_row(&*self.disk, self.lineage, facts, &mut |place, _, row| {
-            for key in keys::of_row(&row, place) {
-                pending.insert(key, &place.length.to_be_bytes());
-            }
-            keys::usage_of(&row.job, |key, cpu_ms| *usage.entry(key).or_insert(0) += cpu_ms);
-            rows += 1;
-            if rows % CHUNK_ROWS == 0 {
-                failed = tree.apply_batch(std::mem::take(&mut pending)).err();
-            }
-            if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            maker.add(place, row);
+            keys::usage_of(row, |key, cpu_ms| *usage.entry(key).or_insert(0) += cpu_ms);
+            ControlFlow::Continue(())
         })?;
-        if let Some(error) = failed {
-            return Err(error.into());
+        let blocks = maker.finish();
+        for some in blocks.chunks(CHUNK_BLOCKS) {
+            let mut batch = sled::Batch::default();
+            for block in some {
+                batch.insert(keys::block(facts.begin.first, block.offset), block.encode());
+            }
+            tree.apply_batch(batch)?;
         }
+        let mut pending = sled::Batch::default();
         for (key, cpu_ms) in usage {
             let before =
                 tree.get(&key)?.and_then(|value| Some(u64::from_be_bytes(value.as_ref().try_into().ok()?)));
@@ -346,7 +333,8 @@ impl Worker {
         // The mark and the usage are one batch: usage is counted once.
         pending.insert(keys::file(facts.begin.first), &facts.begin.last.to_be_bytes());
         tree.apply_batch(pending)?;
-        self.settle(tree)
+        self.settle(tree)?;
+        Ok(blocks.into())
     }
 
     /// Takes the rows of a purged file out. If its bytes are gone already, the index is made anew.
@@ -357,9 +345,11 @@ impl Worker {
         }
         let mut removal = sled::Batch::default();
         let mut usage: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        let read = file::each_row(&*self.disk, self.lineage, facts, &mut |place, _, row| {
-            keys::of_row(&row, place).into_iter().for_each(|key| removal.remove(key));
-            keys::usage_of(&row.job, |key, cpu_ms| *usage.entry(key).or_insert(0) += cpu_ms);
+        for found in tree.scan_prefix(keys::blocks(facts.begin.first)).keys() {
+            removal.remove(found?);
+        }
+        let read = file::each_row(&*self.disk, self.lineage, facts, &mut |_, _, row| {
+            keys::usage_of(row, |key, cpu_ms| *usage.entry(key).or_insert(0) += cpu_ms);
             ControlFlow::Continue(())
         });
         if read.is_err() {
@@ -408,6 +398,18 @@ fn make_folder(folder: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(folder)
         .map_err(|error| Error::io("create", folder.display().to_string(), error))
+}
+
+/// Databases of other layouts: what earlier versions made.
+fn remove_others(folder: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io("list", folder.display().to_string(), error);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name() != DATABASE && entry.path().is_dir() {
+            remove_folder(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_folder(folder: &Path) -> Result<(), Error> {
