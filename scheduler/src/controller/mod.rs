@@ -15,6 +15,7 @@ pub mod keeper;
 mod planning;
 pub mod recorder;
 mod release;
+mod turn;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use keeper::{Keeping, Room, Suspects};
 use planning::Planning;
 use recorder::{Recorder, Recording};
 use release::{Outlets, Progress, Releaser};
+use turn::{Turn, Wish};
 
 /// Items that are taken from the queue at a time.
 const TAKEN_MAX: usize = 512;
@@ -268,11 +270,14 @@ impl<'a> Owner<'a> {
             self.fire_deadline();
             let held_back = !items.is_empty();
             let quiet = !held_back && self.parts.inbox.is_empty();
-            if self.planning.is_cheap() {
-                self.plan(quiet);
-            }
-            self.commit(held_back);
-            if !self.planning.is_cheap() {
+            if self.is_brief() {
+                // In one frame with what it follows from: not before that can leave, since more may come until then.
+                if self.turn(held_back).may_leave() {
+                    self.plan(quiet);
+                }
+                self.commit(held_back);
+            } else {
+                self.commit(held_back);
                 self.plan(quiet);
                 self.commit(held_back);
             }
@@ -302,25 +307,35 @@ impl<'a> Owner<'a> {
         self.batch.is_empty() && self.progress.unreleased.load(Ordering::SeqCst) == 0
     }
 
-    /// What to wait for. `held_back`: an item waits for the next batch.
-    fn wait(&self, held_back: bool) -> inbox::Wait {
-        let patience = self.pace.until();
-        // A batch that is held back for company leaves when that time is over.
-        let leaves = patience.filter(|_| !self.batch.is_empty() && !held_back && self.batch.is_patient());
-        inbox::Wait {
-            until: [self.wait_until(), leaves].into_iter().flatten().min(),
-            patience,
-            for_progress: held_back || self.end.is_some() || (!self.batch.is_empty() && leaves.is_none()),
+    /// Whether a pass may keep the batch at hand waiting.
+    fn is_brief(&self) -> bool {
+        self.planning.is_brief(self.batch.is_patient())
+    }
+
+    /// What this turn finds. `held_back`: an item waits for the next batch.
+    fn turn(&self, held_back: bool) -> Turn {
+        Turn {
+            now: Instant::now(),
+            held_back,
+            ending: self.end.is_some(),
+            blocked: self.progress.unsynced.load(Ordering::SeqCst) > 0
+                || self.progress.unreleased.load(Ordering::SeqCst) >= UNRELEASED_MAX,
+            pace: self.pace.until(),
+            empty: self.batch.is_empty(),
+            patient: self.batch.is_patient(),
         }
     }
 
-    /// When there is something to do even if nothing comes.
-    fn wait_until(&self) -> Option<Instant> {
-        let (pass, wake) = self.planning.next();
-        let deadline = self.machine.next_deadline();
+    /// What to wait for. `held_back`: an item waits for the next batch.
+    fn wait(&self, held_back: bool) -> inbox::Wait {
+        let turn = self.turn(held_back);
         let clock = &self.parts.clock;
-        let at = [deadline, wake].into_iter().flatten().min().map(|at| clock.instant(at));
-        [pass, at, self.look_again, Some(self.next_clock)].into_iter().flatten().min()
+        let pass = self.planning.next(!held_back, |at| clock.instant(at));
+        let pass = pass.filter(|_| self.end.is_none()).map(|at| Wish { at, brief: self.is_brief() });
+        // One that is past could not be handled for want of space: when the batch has left, it can.
+        let deadline = self.machine.next_deadline().map(|at| clock.instant(at));
+        let deadline = deadline.filter(|at| turn.empty || *at > turn.now);
+        turn.wait(pass, [deadline, self.look_again, Some(self.next_clock)])
     }
 
     /// Tells the machine when the wall clock was set or the machine has slept: by how much wall time is away from the
@@ -396,17 +411,11 @@ impl<'a> Owner<'a> {
     /// Gives the batch away, unless the one before is still being synced.
     /// One that nobody waits for may be held back for company, unless an item waits for the next one.
     fn commit(&mut self, held_back: bool) {
-        let waits = self.progress.unsynced.load(Ordering::SeqCst) > 0
-            || self.progress.unreleased.load(Ordering::SeqCst) >= UNRELEASED_MAX;
-        if waits || self.batch.is_empty() {
+        let turn = self.turn(held_back);
+        if turn.empty || !turn.may_leave() {
             return;
         }
-        let now = Instant::now();
-        let early = self.pace.until().is_some_and(|until| until > now);
-        if early && self.batch.is_patient() && self.end.is_none() && !held_back {
-            return;
-        }
-        self.pace.note(now, self.batch.pieces());
+        self.pace.note(turn.now, self.batch.pieces());
         if let Some(recording) = &mut self.recording {
             recording.flush();
         }

@@ -24,6 +24,8 @@ use crate::views::changed_jobs;
 
 /// A pass that is this cheap may run before its inputs are stored, so that both are one frame.
 const CHEAP: Duration = Duration::from_micros(500);
+/// The same where nobody waits for these inputs.
+const BEARABLE: Duration = Duration::from_millis(4);
 /// Nodes that are looked at for candidates between two batches: about a millisecond of work.
 const SLICE: u32 = 20_000;
 /// Longest time that the first pass of an owner waits for an executor: without one nothing starts, and a pass over a long
@@ -51,6 +53,8 @@ pub(super) struct Planning {
     /// Until when the first pass waits for an executor.
     grace: Option<Instant>,
     last: Duration,
+    /// The last pass was a slice: the next one goes on.
+    sliced: bool,
     wake: Option<Timestamp>,
     said: HashMap<JobId, Said>,
     faults: u32,
@@ -81,6 +85,7 @@ impl Planning {
             not_before: Instant::now(),
             grace: grace.map(|grace| Instant::now() + grace),
             last: Duration::ZERO,
+            sliced: false,
             wake: None,
             said: HashMap::new(),
             faults: 0,
@@ -123,19 +128,23 @@ impl Planning {
         (quiet || waited) && Instant::now() >= self.earliest()
     }
 
-    /// Whether a pass is cheap enough to run before the batch at hand is stored.
+    /// Whether a pass is short enough to run before the batch at hand is stored. `patient`: nobody waits for that.
     #[must_use]
-    pub(super) fn is_cheap(&self) -> bool {
-        self.last <= CHEAP
+    pub(super) fn is_brief(&self, patient: bool) -> bool {
+        !self.sliced && self.last <= if patient { BEARABLE } else { CHEAP }
     }
 
-    /// When a pass is wanted next without further inputs: an instant, and a time of the machine's clock.
+    /// When a pass may run without further inputs. `quiet`: no input is left; `instant` tells a time of the machine's
+    /// clock.
     #[must_use]
-    pub(super) fn next(&self) -> (Option<Instant>, Option<Timestamp>) {
+    pub(super) fn next(&self, quiet: bool, instant: impl Fn(Timestamp) -> Instant) -> Option<Instant> {
         if self.faults > 1 {
-            return (None, None);
+            return None;
         }
-        (self.wanted_since.map(|_| self.earliest()), self.wake)
+        let put_off = if quiet { Duration::ZERO } else { PUT_OFF_MAX };
+        let wanted = self.wanted_since.map(|since| since + put_off);
+        let woken = self.wake.filter(|_| quiet).map(instant);
+        wanted.into_iter().chain(woken).min().map(|at| at.max(self.earliest()))
     }
 
     fn earliest(&self) -> Instant {
@@ -164,6 +173,7 @@ impl Planning {
         self.last = begun.elapsed();
         self.not_before = Instant::now() + self.last;
         self.wake = pass.wake;
+        self.sliced = pass.more;
         if pass.more {
             // The next slice comes when the inputs of the meantime are handled.
             self.want();
@@ -208,7 +218,9 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let mut planning = Planning::waiting(Some(hour));
         assert!(!planning.is_due(true, now), "nobody can take a job yet");
-        assert!(planning.next().0.is_some_and(|at| at > Instant::now()), "it is tried again by itself");
+        let instant = |_| Instant::now();
+        let next = planning.next(true, instant);
+        assert!(next.is_some_and(|at| at > Instant::now()), "it is tried again by itself");
         planning.met();
         assert!(planning.is_due(true, now));
         // A pause for another reason stays.

@@ -4,6 +4,7 @@
 //! take its commands is ended: what its executor must know is derived from `State` when it connects again.
 
 pub mod launch;
+pub mod recent;
 pub mod session;
 
 use std::collections::HashMap;
@@ -47,6 +48,7 @@ struct Table {
 pub struct Dispatch {
     table: Mutex<Table>,
     last: AtomicU64,
+    bodies: recent::Recent,
 }
 
 impl Dispatch {
@@ -79,6 +81,12 @@ impl Dispatch {
             // Full or gone: the closed channel tells it.
             let _ = orders.try_send(Order::End(reason.into()));
         }
+    }
+
+    /// Bodies that launches used last.
+    #[must_use]
+    pub fn recent(&self) -> &recent::Recent {
+        &self.bodies
     }
 
     /// How many nodes have a session.

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::id::{BodyHash, Epoch, NodeIdx};
 use model::time::Timestamp;
@@ -22,7 +22,7 @@ use scheduler_core::state::job::Usage;
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
-use super::launch::{Composed, Draft, Site, compose, finish};
+use super::launch::{Composed, Site, compose, finish};
 use super::{Dispatch, Order, Orders};
 use crate::clock;
 use crate::inbox::{Inbox, Item};
@@ -41,6 +41,8 @@ pub const HEARTBEAT_S: u32 = 5;
 const SILENCE_MAX: Duration = Duration::from_secs(HEARTBEAT_S as u64 * 6);
 /// Launches whose begin is waited for.
 const LAUNCHES_MAX: usize = 16_384;
+/// Commands that are taken from the queue at a time.
+const ORDERS_AT_ONCE: usize = 16;
 /// Messages that wait for the connection.
 const MESSAGES_MAX: usize = 64;
 
@@ -201,7 +203,8 @@ async fn listen(
     }
 }
 
-/// Sends the commands until the session is over.
+/// Sends the commands until the session is over. What waits at once is taken at once, so that the bodies of several
+/// launches are read in one go.
 async fn write(
     parts: &Parts,
     session: u64,
@@ -209,37 +212,80 @@ async fn write(
     out: &Sender,
     accepted: watch::Sender<Option<NodeIdx>>,
 ) {
-    while let Some(order) = orders.recv().await {
-        let down = match order {
-            Order::Accepted(node) => {
-                accepted.send_replace(Some(node));
-                Some(Down::Welcome(welcome(&parts.views)))
-            }
-            Order::End(reason) => {
-                let _ = send(out, Down::Goodbye(v1::Goodbye { reason: reason.into() })).await;
-                return;
-            }
-            Order::Do(effect, released) => {
-                let run = match &effect {
-                    Effect::Launch { run, .. } => Some(*run),
-                    _ => None,
-                };
-                let down = command(parts, session, effect).await;
-                if down.is_some() {
-                    parts.metrics.dispatch.note(released.elapsed());
-                    run.into_iter().for_each(|run| parts.launches.sent(run));
+    let mut taken = Vec::with_capacity(ORDERS_AT_ONCE);
+    while orders.recv_many(&mut taken, ORDERS_AT_ONCE).await > 0 {
+        let mut ready = Vec::with_capacity(taken.len());
+        let mut over = None;
+        for order in taken.drain(..) {
+            match order {
+                Order::Accepted(node) => {
+                    accepted.send_replace(Some(node));
+                    ready.push(Due::of(Down::Welcome(welcome(&parts.views))));
                 }
-                down
+                Order::End(reason) => {
+                    over = Some(reason);
+                    break;
+                }
+                Order::Do(effect, released) => ready.extend(due(parts, effect, released)),
+                Order::CheckHealth => ready.push(Due::of(Down::CheckHealth(v1::CheckHealth {}))),
+                Order::LogLevel(level) => {
+                    ready.push(Due::of(Down::LogLevel(v1::LogLevel { level: level.to_owned() })));
+                }
             }
-            Order::CheckHealth => Some(Down::CheckHealth(v1::CheckHealth {})),
-            Order::LogLevel(level) => Some(Down::LogLevel(v1::LogLevel { level: level.to_owned() })),
-        };
-        if let Some(down) = down
-            && send(out, down).await.is_err()
-        {
+        }
+        if send_all(parts, session, ready, out).await.is_err() {
+            return;
+        }
+        if let Some(reason) = over {
+            let _ = send(out, Down::Goodbye(v1::Goodbye { reason: reason.into() })).await;
             return;
         }
     }
+}
+
+/// A command on its way to the stream.
+struct Due {
+    what: Composed,
+    /// When its effect was released.
+    released: Option<Instant>,
+    /// What it launches.
+    run: Option<RunKey>,
+}
+
+impl Due {
+    fn of(down: Down) -> Self {
+        Self { what: Composed::Ready(Box::new(down)), released: None, run: None }
+    }
+}
+
+/// The command of an effect, without the bodies of a launch.
+fn due(parts: &Parts, effect: Effect, released: Instant) -> Option<Due> {
+    let run = match &effect {
+        Effect::Launch { run, .. } => Some(*run),
+        _ => None,
+    };
+    let what = compose(&parts.views, &parts.site, effect)?;
+    Some(Due { what, released: Some(released), run })
+}
+
+/// Sends commands in their order. An error: the connection is gone.
+async fn send_all(parts: &Parts, session: u64, ready: Vec<Due>, out: &Sender) -> Result<(), ()> {
+    for Sent { what, released, run } in with_bodies(parts, ready).await {
+        let down = match what {
+            Finished::Message(down) => down,
+            Finished::Failed(detail) => {
+                let run = run.expect("only a launch has a draft");
+                launch_failed(parts, session, run, detail).await;
+                continue;
+            }
+        };
+        if let Some(released) = released {
+            parts.metrics.dispatch.note(released.elapsed());
+        }
+        run.into_iter().for_each(|run| parts.launches.sent(run));
+        send(out, down).await?;
+    }
+    Ok(())
 }
 
 async fn send(out: &Sender, down: Down) -> Result<(), ()> {
@@ -255,31 +301,62 @@ fn welcome(views: &Views) -> v1::Welcome {
     }
 }
 
-async fn command(parts: &Parts, session: u64, effect: Effect) -> Option<Down> {
-    let run = match &effect {
-        Effect::Launch { run, .. } => Some(*run),
-        _ => None,
-    };
-    match compose(&parts.views, &parts.site, effect)? {
-        Composed::Ready(down) => Some(*down),
-        Composed::Launch(draft) => {
-            let run = run.expect("only a launch has a draft");
-            match with_bodies(parts, *draft).await {
-                Ok(down) => Some(down),
-                Err(detail) => {
-                    launch_failed(parts, session, run, detail).await;
-                    None
-                }
-            }
-        }
-    }
+enum Finished {
+    Message(Down),
+    /// A launch whose bodies cannot be had, and why.
+    Failed(String),
 }
 
-/// Reads the bodies, which may touch the disk, away from the runtime's threads.
-async fn with_bodies(parts: &Parts, draft: Draft) -> Result<Down, String> {
-    let bodies = parts.shelf.bodies();
-    let finished = tokio::task::spawn_blocking(move || finish(draft, |hash| read(&bodies, hash))).await;
-    finished.unwrap_or_else(|error| Err(error.to_string()))
+struct Sent {
+    what: Finished,
+    released: Option<Instant>,
+    run: Option<RunKey>,
+}
+
+/// Adds the bodies. Those that were not used lately are read away from the runtime's threads, since that may touch the
+/// disk: once for all of them.
+async fn with_bodies(parts: &Parts, ready: Vec<Due>) -> Vec<Sent> {
+    let recent = parts.dispatch.recent();
+    let wanted = ready.iter().filter_map(|due| match &due.what {
+        Composed::Launch(draft) => Some(draft),
+        Composed::Ready(_) => None,
+    });
+    let hashes = wanted.flat_map(|draft| [draft.script, draft.environment, draft.tasks]).flatten();
+    let mut known: HashMap<BodyHash, Result<Bytes, String>> = HashMap::new();
+    let mut unread: Vec<BodyHash> = Vec::new();
+    for hash in hashes {
+        if known.contains_key(&hash) || unread.contains(&hash) {
+            continue;
+        }
+        match recent.get(&hash) {
+            Some(bytes) => drop(known.insert(hash, Ok(bytes))),
+            None => unread.push(hash),
+        }
+    }
+    if !unread.is_empty() {
+        let bodies = parts.shelf.bodies();
+        let read = move || unread.into_iter().map(|hash| (hash, read(&bodies, &hash))).collect::<Vec<_>>();
+        // Lost with its thread: each that is missing is said to be so below.
+        for (hash, body) in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
+            if let Ok(bytes) = &body {
+                recent.keep(hash, bytes);
+            }
+            known.insert(hash, body);
+        }
+    }
+    let body = |hash: &BodyHash| known.get(hash).cloned().unwrap_or_else(|| Err("it was not read".to_owned()));
+    ready
+        .into_iter()
+        .map(|Due { what, released, run }| {
+            let what = match what {
+                Composed::Ready(down) => Finished::Message(*down),
+                Composed::Launch(draft) => {
+                    finish(*draft, body).map_or_else(Finished::Failed, Finished::Message)
+                }
+            };
+            Sent { what, released, run }
+        })
+        .collect()
 }
 
 fn read(bodies: &Bodies, hash: &BodyHash) -> Result<Bytes, String> {
