@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/            cpuset, cpu, pids, devices, memory: the job's limits
-//!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/step_0/     memory always, others where the step has less than the job
+//!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/step_0/     memory (but for batch scripts), others where it has less than the job
 //!  CGROUP2/OWN/sluice-NODE-SPOOL/7.0.1/            tracking
 //! ```
 //!
@@ -26,8 +26,11 @@ use super::place::{self, Places};
 use super::policy::{Closed, Device, Memory, Policy, Share};
 use super::{Base, Limits, StepGroups};
 
-/// Microseconds in which a quota is counted.
+/// Microseconds in which a quota is counted: what a new directory has.
 const PERIOD_US: u64 = 100_000;
+
+/// The directory name of a batch script's step, where it has one.
+const BATCH: &str = "step_batch";
 
 /// See the module comment.
 pub(super) struct V1 {
@@ -110,7 +113,8 @@ impl V1 {
         if let (Some(cpus), Some(dir)) = (share.quota, self.dir("cpu", job)) {
             let cpu = CpuController::new(dir, false);
             cpu.create();
-            cpu.set_cfs_quota_and_period(Some(quota(cpus)), Some(PERIOD_US)).map_err(words)?;
+            // The period is the kernel's own of every new directory, and nobody here changes it.
+            cpu.set_cfs_quota_and_period(Some(quota(cpus)), None).map_err(words)?;
         }
         Ok(())
     }
@@ -239,7 +243,11 @@ impl Limits for V1 {
             add("cpu", less.then(|| vec![setting("cpu.cfs_quota_us", &quota(cpus).to_string())]));
         }
         let memory = share.memory.or(whole.memory);
-        let counted = memory.and_then(|memory| add("memory", Some(self.memory_settings(memory, whole))));
+        // What is killed is counted in the directory that it is in, and not above: a batch script, which has all that the
+        // job has, needs none of its own, as long as other steps have theirs and its processes are tracked elsewhere.
+        let own = step != BATCH || self.tracking.is_none();
+        let settings = |memory| own.then(|| self.memory_settings(memory, whole));
+        let counted = memory.and_then(|memory| add("memory", settings(memory)));
         if share.pids.is_some() {
             add("pids", None);
         }

@@ -39,9 +39,12 @@ const PREFIX: &str = "slurmstepd: error: ";
 /// Before a sentence in the report pipe: the task ends by itself, with a code of its own.
 pub(crate) const NOTED: u8 = 0;
 
-/// Becomes the task.
-pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {
-    let failed = match guard::lower().and_then(|()| tree.join()).and_then(|()| prepare(spec, task, ends)) {
+/// Becomes the task at `index`. This process has a specification of its own: it takes the environment out of it.
+pub(crate) fn become_task(spec: &mut Spec, index: usize, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {
+    let environment = std::mem::take(&mut spec.environment);
+    let task = &spec.tasks[index];
+    let joined = guard::lower().and_then(|()| tree.join());
+    let failed = match joined.and_then(|()| prepare(spec, task, environment, ends)) {
         Ok(environment) => run_program(spec, task, environment, report),
         Err(sentence) => sentence,
     };
@@ -49,8 +52,14 @@ pub(crate) fn become_task(spec: &Spec, task: &Task, ends: Ends, tree: &Tree, rep
     sys::exit_now(1)
 }
 
-/// Identity, folder and streams; the task's whole environment. The error is a sentence for the administrator.
-fn prepare(spec: &Spec, task: &Task, mut ends: Ends) -> Result<Vec<Vec<u8>>, String> {
+/// Identity, folder and streams; the task's whole environment, made of the step's. The error is a sentence for the
+/// administrator.
+fn prepare(
+    spec: &Spec,
+    task: &Task,
+    mut environment: Vec<Vec<u8>>,
+    mut ends: Ends,
+) -> Result<Vec<Vec<u8>>, String> {
     sys::give_signals_back();
     match &ends.terminal {
         Some(terminal) => {
@@ -75,7 +84,7 @@ fn prepare(spec: &Spec, task: &Task, mut ends: Ends) -> Result<Vec<Vec<u8>>, Str
         say(&line);
         say(&line);
     }
-    let mut environment = merged_environment(spec, task);
+    add_own(&mut environment, task);
     if let Some(socket) = pmi {
         offer_pmi(spec, task, socket, &mut environment)?;
     }
@@ -239,14 +248,12 @@ fn make_folders_above(path: &[u8]) {
     }
 }
 
-/// The step's entries, the task's own over them, and the process's id.
-fn merged_environment(spec: &Spec, task: &Task) -> Vec<Vec<u8>> {
-    let mut environment = spec.environment.clone();
+/// Over the step's entries the task's own, and the process's id.
+fn add_own(environment: &mut Vec<Vec<u8>>, task: &Task) {
     for entry in &task.environment {
-        set(&mut environment, entry.clone());
+        set(environment, entry.clone());
     }
-    set(&mut environment, format!("SLURM_TASK_PID={}", sys::own_pid()).into_bytes());
-    environment
+    set(environment, format!("SLURM_TASK_PID={}", sys::own_pid()).into_bytes());
 }
 
 fn name_of(entry: &[u8]) -> &[u8] {
@@ -287,7 +294,7 @@ fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>, report: 
     let (path, error) = match find_program(program, &environment) {
         Some(path) => {
             let strings =
-                c_string(&path).and_then(|path| Ok((path, c_strings(&arguments)?, c_strings(&environment)?)));
+                c_string(&path).and_then(|path| Ok((path, c_strings(&arguments)?, into_c_strings(environment)?)));
             match strings {
                 Ok((c_path, arguments, environment)) => {
                     let error = execute_patiently(&c_path, &arguments, &environment);
@@ -408,7 +415,9 @@ fn execute_only(program: &[u8], environment: &[Vec<u8>]) -> ! {
 /// Becomes a task's epilog: the user's rights and environment, no streams.
 pub(crate) fn become_epilog(spec: &Spec, task: &Task, tree: &Tree, epilog: &[u8]) -> ! {
     let streams = Task { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null, ..task.clone() };
-    match guard::lower().and_then(|()| tree.join()).and_then(|()| prepare(spec, &streams, Ends::default())) {
+    let environment = spec.environment.clone();
+    let joined = guard::lower().and_then(|()| tree.join());
+    match joined.and_then(|()| prepare(spec, &streams, environment, Ends::default())) {
         Ok(environment) => execute_only(epilog, &environment),
         Err(_) => sys::exit_now(1),
     }
@@ -460,4 +469,12 @@ pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, String> {
 
 pub(crate) fn c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, String> {
     list.iter().map(|bytes| c_string(bytes)).collect()
+}
+
+/// The same of strings that are not needed any more: without a copy where they have room for the zero byte.
+fn into_c_strings(list: Vec<Vec<u8>>) -> Result<Vec<CString>, String> {
+    let sentence = |error: std::ffi::NulError| {
+        format!("a zero byte in {:?}", String::from_utf8_lossy(&error.into_vec()))
+    };
+    list.into_iter().map(|bytes| CString::new(bytes).map_err(sentence)).collect()
 }

@@ -32,6 +32,8 @@ use crate::tree::Tree;
 
 /// Slurm's exit status of what ended for want of memory: signal 125, which there is not.
 const OUT_OF_MEMORY: Exit = Exit { code: 0, signal: 125 };
+/// A larger environment is let go when the tasks have it, bytes.
+const ENVIRONMENT_KEPT: usize = 64 << 10;
 /// How long task epilogs may take.
 const EPILOG_MAX: Duration = Duration::from_secs(60);
 
@@ -160,8 +162,10 @@ impl Run {
     /// Starts the tasks and stays until nothing is left of them.
     pub(crate) fn go(mut self, signals: &OwnedFd) -> Outcome {
         self.start_tasks();
-        // The environment is the largest part and is needed again only by epilogs.
-        if self.spec.task_epilogs.is_empty() {
+        // Needed again only by epilogs. A small one stays all the same: freeing its many pieces gives the system nothing
+        // back, and copies the pages that the child has until it execs.
+        let size: usize = self.spec.environment.iter().map(Vec::len).sum();
+        if self.spec.task_epilogs.is_empty() && size > ENVIRONMENT_KEPT {
             self.spec.environment = Vec::new();
         }
         while !self.is_over() {
@@ -259,7 +263,7 @@ impl Run {
             (result, _) => result?,
         };
         match forked {
-            Forked::Child => child::become_task(&self.spec, &self.spec.tasks[index], ends, &self.tree, &told),
+            Forked::Child => child::become_task(&mut self.spec, index, ends, &self.tree, &told),
             Forked::Parent(pid) => {
                 sys::set_nonblocking(report.as_fd())?;
                 let peak = sample::Peak::default();

@@ -116,7 +116,11 @@ impl<'a> Reader<'a> {
     }
     pub(crate) fn bytes(&mut self, what: &'static str) -> Result<Vec<u8>, Error> {
         let length = self.u32(what)? as usize;
-        self.take(length, what).map(<[u8]>::to_vec)
+        let bytes = self.take(length, what)?;
+        // With room for the zero byte that some of them get, which else were a copy of each.
+        let mut own = Vec::with_capacity(length + 1);
+        own.extend_from_slice(bytes);
+        Ok(own)
     }
     pub(crate) fn text(&mut self, what: &'static str) -> Result<String, Error> {
         String::from_utf8(self.bytes(what)?).map_err(|_| Error::Value { what })
