@@ -15,8 +15,10 @@
 //!
 //! Blocking; before anything else runs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use crate::agent::{Beginning, Fixed, conclude_now};
 use crate::gpu::Instance;
@@ -68,7 +70,7 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
             None => tracing::warn!(name = %name.display(), "something that is no run is in the run folder"),
         }
     }
-    fixed.cgroups.retake(&beginning.held);
+    fixed.cgroups.retake(&beginning.held, &tracked(fixed, &beginning.held));
     mpi::sweep(&fixed.node, &fixed.mark, &beginning.held);
     match fixed.gpus.slices() {
         Some(slices) => {
@@ -82,6 +84,13 @@ pub fn recover(fixed: &Fixed, memory: Memory) -> io::Result<Beginning> {
         }
     }
     Ok(beginning)
+}
+
+/// The tracking directories of these runs.
+fn tracked(fixed: &Fixed, held: &[Key]) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let spec = |key: &Key| start::read_spec(&fixed.run_root.join(key.folder()));
+    held.iter().filter_map(spec).map(|spec| PathBuf::from(OsString::from_vec(spec.cgroup))).collect()
 }
 
 fn claim_records(place: Place, (owner, profile, made): (Owner, u32, Option<Instance>)) -> Vec<Record> {

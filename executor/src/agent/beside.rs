@@ -242,7 +242,10 @@ fn collect(fixed: &Fixed, key: Key, owner: Option<(u32, u32)>, last: bool) {
     }
     fixed.cgroups.leave(key);
     fixed.containers.release(key);
-    match fixed.spares.collect(&fixed.folder(key), owner) {
+    let collected = fixed.spares.collect(&fixed.folder(key), owner);
+    // Not before no folder names it.
+    fixed.cgroups.give_back(key, collected.is_ok());
+    match collected {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(run = %key, %error, "a run folder could not be removed");
         }

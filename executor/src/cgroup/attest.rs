@@ -44,6 +44,7 @@ pub async fn attest(cgroups: &Cgroups, supervisor: &Path, run_root: &Path) -> At
         Err(why) => Err(why),
     };
     cgroups.leave(KEY);
+    cgroups.give_back(KEY, false);
     let _ = fs::remove_dir_all(&place);
     match told {
         Ok((text, kind)) => judge(&share, &text, kind),

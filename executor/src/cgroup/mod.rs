@@ -8,6 +8,7 @@
 
 pub mod attest;
 pub mod device;
+mod lent;
 pub mod place;
 pub mod policy;
 mod v1;
@@ -36,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct StepGroups {
     /// See `Spec::cgroup`.
     pub cgroup: Vec<u8>,
+    /// See `Spec::cgroup_lent`.
+    pub cgroup_lent: bool,
     /// See `Spec::cgroup_holds`.
     pub cgroup_holds: bool,
     /// See `Spec::cgroup_settings`.
@@ -90,6 +93,10 @@ pub trait Limits: Send + Sync {
         whole: &Share,
         share: &Share,
     ) -> Result<StepGroups, String>;
+    /// Where runs are tracked, beside what limits them.
+    fn tracking(&self) -> Option<&Base> {
+        None
+    }
     /// Removes what is empty of ours, but for what `keep` says of a directory's name.
     fn sweep(&self, keep: &dyn Fn(&str) -> bool);
     /// Where supervisors go that must outlive this process's own directory; `None`: they stay in that.
@@ -149,7 +156,12 @@ impl Limits for NoLimits {
 
     fn step(&self, _: &str, _: &str, run: &str, _: &Share, _: &Share) -> Result<StepGroups, String> {
         let cgroup = self.tracking.as_ref().map_or_else(Vec::new, |base| base.of_run(run));
-        Ok(StepGroups { cgroup, ..StepGroups::default() })
+        let cgroup_lent = !cgroup.is_empty();
+        Ok(StepGroups { cgroup, cgroup_lent, ..StepGroups::default() })
+    }
+
+    fn tracking(&self) -> Option<&Base> {
+        self.tracking.as_ref()
     }
 
     fn sweep(&self, _: &dyn Fn(&str) -> bool) {}
@@ -163,10 +175,11 @@ impl Limits for NoLimits {
     fn kill(&self, _: &str, _: &str) {}
 }
 
-/// The folder below which each run gets a cgroup2 directory of its own.
-#[derive(Clone, Debug)]
+/// The folder below which each run has a cgroup2 directory of its own.
+#[derive(Debug)]
 pub struct Base {
     path: PathBuf,
+    lent: lent::Lent,
 }
 
 impl Base {
@@ -179,14 +192,26 @@ impl Base {
         let path = own.join(name);
         place::make(&path)
             .map_err(|error| format!("no cgroup can be made below {}: {error}", own.display()))?;
-        Ok(Self { path })
+        let lent = lent::Lent::new(path.clone());
+        Ok(Self { path, lent })
     }
 
-    /// The directory of one run, to be made by its supervisor.
+    /// The directory of one run, to be made by its supervisor where it is not there.
     #[must_use]
     pub fn of_run(&self, folder_name: &str) -> Vec<u8> {
-        use std::os::unix::ffi::OsStrExt;
-        self.path.join(folder_name).as_os_str().as_bytes().to_vec()
+        use std::os::unix::ffi::OsStringExt;
+        self.lent.lend(folder_name).into_os_string().into_vec()
+    }
+
+    /// Removes what an earlier executor left empty, but for `in_use`.
+    fn sweep(&self, in_use: &[PathBuf]) {
+        let found = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        for entry in found.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let path = entry.path();
+            if !in_use.contains(&path) {
+                place::sweep(&path, &|_| false);
+            }
+        }
     }
 
     /// Removes the folder if no run is left in it.
@@ -336,8 +361,19 @@ impl Cgroups {
         }
     }
 
-    /// After a start: takes the directories of these runs as they are, and removes what is empty of others.
-    pub fn retake(&self, held: &[Key]) {
+    /// The run was acknowledged and nothing of it is left; with `again` its tracking directory may serve another. Blocking.
+    pub fn give_back(&self, key: Key, again: bool) {
+        if let Some(base) = self.limits.tracking() {
+            base.lent.back(&key.folder(), again);
+        }
+    }
+
+    /// After a start: takes the directories of these runs as they are, and removes what is empty of others. `in_use` are
+    /// their tracking directories.
+    pub fn retake(&self, held: &[Key], in_use: &[PathBuf]) {
+        if let Some(base) = self.limits.tracking() {
+            base.sweep(in_use);
+        }
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         for key in held.iter().filter(|_| self.policy.limits()) {
             let open = jobs

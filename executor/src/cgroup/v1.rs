@@ -3,7 +3,7 @@
 //! ```text
 //!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/            cpuset, cpu, pids, devices, memory: the job's limits
 //!  MOUNT/OWN/sluice-NODE-SPOOL/job_7.1/step_0/     memory (but for batch scripts), others where it has less than the job
-//!  CGROUP2/OWN/sluice-NODE-SPOOL/7.0.1/            tracking
+//!  CGROUP2/OWN/sluice-NODE-SPOOL/run_3/            tracking
 //! ```
 //!
 //! The job's directories are made here, the step's by its supervisor. Only controllers that a job's share asks for are
@@ -219,6 +219,7 @@ impl Limits for V1 {
     ) -> Result<StepGroups, String> {
         let mut groups = StepGroups {
             cgroup: self.tracking.as_ref().map_or_else(Vec::new, |base| base.of_run(run)),
+            cgroup_lent: self.tracking.is_some(),
             ..StepGroups::default()
         };
         let mut add = |controller: &str, settings: Option<Vec<Setting>>| {
@@ -268,6 +269,10 @@ impl Limits for V1 {
         groups.memory_group = counted.unwrap_or_default();
         (groups.readings, groups.told) = self.readings(job, step, whole, share);
         Ok(groups)
+    }
+
+    fn tracking(&self) -> Option<&Base> {
+        self.tracking.as_ref()
     }
 
     fn sweep(&self, keep: &dyn Fn(&str) -> bool) {

@@ -288,6 +288,8 @@ impl Limits for V2 {
         let memory_group = if self.has("memory") { path.clone() } else { Vec::new() };
         let (readings, told) = self.readings(&self.base.join(job), &dir, whole, share);
         Ok(StepGroups {
+            // It limits: a step begins with a new one.
+            cgroup_lent: false,
             readings,
             told,
             cgroup: path,

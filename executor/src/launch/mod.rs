@@ -99,6 +99,7 @@ pub fn compose(
         umask: request.umask,
         rlimits: Vec::new(),
         cgroup: groups.cgroup,
+        cgroup_lent: groups.cgroup_lent,
         cgroup_holds: groups.cgroup_holds,
         cgroup_settings: groups.cgroup_settings,
         cgroups_v1: groups.cgroups_v1,

@@ -293,8 +293,8 @@ fn run_program(spec: &Spec, task: &Task, mut environment: Vec<Vec<u8>>, report: 
     let Some(program) = arguments.first() else { return "no program".to_owned() };
     let (path, error) = match find_program(program, &environment) {
         Some(path) => {
-            let strings =
-                c_string(&path).and_then(|path| Ok((path, c_strings(&arguments)?, into_c_strings(environment)?)));
+            let strings = c_string(&path)
+                .and_then(|path| Ok((path, c_strings(&arguments)?, into_c_strings(environment)?)));
             match strings {
                 Ok((c_path, arguments, environment)) => {
                     let error = execute_patiently(&c_path, &arguments, &environment);

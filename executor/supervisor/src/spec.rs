@@ -11,8 +11,9 @@ use container::Container;
 use mpi::Mpi;
 
 const MAGIC: &[u8; 4] = b"SLSP";
-/// Version 3 had no container, version 4 nothing that serves MPI, version 5 nothing to read back or to sample.
-const VERSION: u16 = 6;
+/// Version 3 had no container, version 4 nothing that serves MPI, version 5 nothing to read back or to sample,
+/// version 6 no directory that was only lent.
+const VERSION: u16 = 7;
 
 /// Where a task's stream comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,8 @@ pub struct Spec {
     pub rlimits: Vec<Rlimit>,
     /// A cgroup2 directory to make for the run, its parent exists; empty: none.
     pub cgroup: Vec<u8>,
+    /// It may be there already, with CPU time of others, and is left for the executor to clear, as long as that lives.
+    pub cgroup_lent: bool,
     /// It does not only track: limits are in it or above it, and a step that cannot be put there is not started.
     pub cgroup_holds: bool,
     /// Written into it before the first process; a failure is a failed launch.
@@ -246,6 +249,7 @@ impl Spec {
         out.list(&self.readings, put_reading);
         out.bytes(self.told.as_bytes());
         out.u64(self.sample_ms);
+        out.bool(self.cgroup_lent);
         let sum = checksum(out.0);
         out.u64(sum);
         bytes
@@ -272,6 +276,7 @@ impl Spec {
             readings: Vec::new(),
             told: String::new(),
             sample_ms: 0,
+            cgroup_lent: false,
             job_id: fields.u32("job")?,
             step: fields.text("step")?,
             run: fields.u32("run")?,
@@ -326,6 +331,9 @@ impl Spec {
             spec.readings = fields.list("readings", get_reading)?;
             spec.told = fields.text("what was told")?;
             spec.sample_ms = fields.u64("sampling time")?;
+        }
+        if version > 6 {
+            spec.cgroup_lent = fields.bool("loan")?;
         }
         fields.end("specification")?;
         Ok(spec)
@@ -443,6 +451,7 @@ mod tests {
             umask: 0o27,
             rlimits: vec![Rlimit { resource: 7, soft: u64::MAX, chosen: true }],
             cgroup: b"/c".to_vec(),
+            cgroup_lent: true,
             cgroup_holds: true,
             cgroup_settings: vec![Setting { file: b"memory.max".to_vec(), value: b"1".to_vec() }],
             cgroups_v1: vec![Group {

@@ -503,6 +503,11 @@ pub(crate) fn own_pid() -> i32 {
     unsafe { libc::getpid() }
 }
 
+pub(crate) fn parent_pid() -> i32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::getppid() }
+}
+
 /// Waits for one of `fds` or for `timeout_ms` (negative: for ever). Interrupted counts as nothing seen.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout_ms: i32) -> io::Result<()> {
     let count = libc::nfds_t::try_from(fds.len()).expect("a list of descriptors is short");

@@ -22,6 +22,10 @@ use crate::{readback, sys};
 #[derive(Default)]
 pub(crate) struct Tree {
     cgroup: Option<(OwnedFd, PathBuf)>,
+    /// The directory was lent by the executor whose nursery this is the child of.
+    lent_by: Option<i32>,
+    /// CPU time that was counted there before, user and system, µs.
+    before: (u64, u64),
     groups: Groups,
     memory: Option<Memory>,
 }
@@ -45,7 +49,11 @@ impl Tree {
             Made { tree: Self::default(), detail: String::new(), fatal: None, held: String::new() };
         if !spec.cgroup.is_empty() {
             match open_cgroup(&spec.cgroup) {
-                Ok((fd, path)) => {
+                Ok((fd, path, found)) => {
+                    made.tree.lent_by = spec.cgroup_lent.then(sys::parent_pid);
+                    if spec.cgroup_lent && found {
+                        made.tree.before = groups::cpu_times(&path).unwrap_or_default();
+                    }
                     made.fatal = groups::apply(&path, &spec.cgroup_settings).err();
                     made.tree.cgroup = Some((fd, path));
                 }
@@ -88,7 +96,8 @@ impl Tree {
 
     /// User and system time of all processes, µs, where the kernel counts it.
     pub(crate) fn cpu_times(&self) -> Option<(u64, u64)> {
-        groups::cpu_times(&self.cgroup.as_ref()?.1)
+        let (user_us, system_us) = groups::cpu_times(&self.cgroup.as_ref()?.1)?;
+        Some((user_us.saturating_sub(self.before.0), system_us.saturating_sub(self.before.1)))
     }
 
     /// Where children are to be started.
@@ -170,9 +179,11 @@ impl Tree {
         }
     }
 
-    /// Removes the step's empty directories.
+    /// Removes the step's empty directories. One that was lent goes back as it is: the executor looks at it. Whether that
+    /// lives is told by the nursery, which ends with it.
     pub(crate) fn remove(&self) {
-        if let Some((_, path)) = &self.cgroup {
+        let goes_back = self.lent_by.is_some_and(|nursery| nursery == sys::parent_pid());
+        if let (Some((_, path)), false) = (&self.cgroup, goes_back) {
             remove_below(path);
         }
         self.groups.remove();
@@ -189,16 +200,17 @@ impl Tree {
     }
 }
 
-fn open_cgroup(path: &[u8]) -> io::Result<(OwnedFd, PathBuf)> {
+/// And whether it was there.
+fn open_cgroup(path: &[u8]) -> io::Result<(OwnedFd, PathBuf, bool)> {
     use std::os::unix::ffi::OsStrExt;
     let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
     let name = CString::new(path).map_err(|_| invalid())?;
-    match sys::make_dir(&name, 0o755) {
+    let found = match sys::make_dir(&name, 0o755) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+        made => made.is_err(),
+    };
     let fd = sys::open(&name, libc::O_DIRECTORY | libc::O_RDONLY, 0)?;
-    Ok((fd, Path::new(std::ffi::OsStr::from_bytes(path)).to_owned()))
+    Ok((fd, Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(), found))
 }
 
 fn collect_members(path: &Path, pids: &mut Vec<i32>) {

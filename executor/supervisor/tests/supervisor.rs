@@ -258,6 +258,26 @@ fn what_a_script_leaves_behind_is_killed_at_its_end() {
     }
 }
 
+#[test]
+fn a_lent_cgroup_is_left_and_what_it_counted_before_is_not_the_runs() {
+    let place = Place::new("lent");
+    let burn = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+    let Some(first) = with_cgroup(&place, place.batch(burn), true) else { return };
+    let first = Spec { cgroup_lent: true, ..first };
+    let burnt = place.end(&first);
+    let path = std::path::PathBuf::from(String::from_utf8(first.cgroup.clone()).unwrap());
+    assert!(path.exists(), "the one who lent it clears it");
+    assert!(burnt.user_us + burnt.system_us > 20_000, "{burnt:?}");
+    let next = Place::new("lent-next");
+    let mut spec = next.batch("exit 3");
+    (spec.cgroup, spec.cgroup_lent) = (first.cgroup, true);
+    let outcome = next.end(&spec);
+    assert_eq!((outcome.kind, outcome.exit), (Kind::Exited, code(3)));
+    let (all, own) = (burnt.user_us + burnt.system_us, outcome.user_us + outcome.system_us);
+    assert!(own < all / 2, "{own} of {all}");
+    fs::remove_dir(&path).unwrap();
+}
+
 fn cancel(cause: Cause) -> Frame {
     Frame::Terminate { cause, kill_wait_ms: 300, note: String::new() }
 }

@@ -75,15 +75,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn turn(now: Instant) -> Turn {
-        Turn {
-            now,
-            held_back: false,
-            ending: false,
-            blocked: false,
-            pace: None,
-            empty: false,
-            patient: true,
-        }
+        Turn { now, held_back: false, ending: false, blocked: false, pace: None, empty: false, patient: true }
     }
 
     #[test]

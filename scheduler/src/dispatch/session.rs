@@ -344,7 +344,8 @@ async fn with_bodies(parts: &Parts, ready: Vec<Due>) -> Vec<Sent> {
             known.insert(hash, body);
         }
     }
-    let body = |hash: &BodyHash| known.get(hash).cloned().unwrap_or_else(|| Err("it was not read".to_owned()));
+    let body =
+        |hash: &BodyHash| known.get(hash).cloned().unwrap_or_else(|| Err("it was not read".to_owned()));
     ready
         .into_iter()
         .map(|Due { what, released, run }| {

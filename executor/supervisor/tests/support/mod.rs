@@ -89,6 +89,7 @@ impl Place {
             umask: 0o022,
             rlimits: Vec::new(),
             cgroup: Vec::new(),
+            cgroup_lent: false,
             cgroup_holds: false,
             cgroup_settings: Vec::new(),
             cgroups_v1: Vec::new(),

@@ -1,0 +1,146 @@
+//! Tracking directories that serve one run after the other, while there are runs.
+//!
+//! Making and removing a cgroup2 directory costs a short job a tenth of its CPU, more of it in the kernel's own threads, and
+//! makes every other fork and end of a process wait for the kernel's one lock over all cgroups. So a directory that a run
+//! has left as it was made is given to the next one. What makes that safe:
+//!
+//! * It limits nothing and no controller is in it: what it holds is who is in it, whether that is frozen, and CPU time so
+//!   far, which the next supervisor subtracts.
+//! * It comes back when the run was acknowledged and its folder is gone: nobody kills or freezes by that run's word any more.
+//!   A run whose supervisor was lost had its directory killed and removed before.
+//! * It is looked at, not trusted: without processes, directories, a freeze, another type or controllers for below. Else it
+//!   is removed.
+//! * Names are numbers that no directory has had since the start, or that the start found.
+//!
+//! When the last run is over all of them go: an idle node has none.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::place;
+
+/// How their names begin.
+const PREFIX: &str = "run_";
+const FREE_MAX: usize = 128;
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Whose they are, by the name of the run's folder.
+    out: BTreeMap<String, PathBuf>,
+    free: Vec<PathBuf>,
+    made: u64,
+}
+
+/// See the module comment.
+#[derive(Debug)]
+pub(super) struct Lent {
+    base: PathBuf,
+    held: Mutex<Held>,
+}
+
+impl Lent {
+    /// Directories below `base`; those that are there are somebody's.
+    pub(super) fn new(base: PathBuf) -> Self {
+        let number = |name: &str| name.strip_prefix(PREFIX)?.parse::<u64>().ok();
+        let found = fs::read_dir(&base).into_iter().flatten().flatten();
+        let made = found.filter_map(|entry| number(entry.file_name().to_str()?)).max().unwrap_or(0);
+        Self { base, held: Mutex::new(Held { made, ..Held::default() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The directory for a run: one that is there, or a name for one that its supervisor makes.
+    pub(super) fn lend(&self, run: &str) -> PathBuf {
+        let mut held = self.lock();
+        let path = held.free.pop().unwrap_or_else(|| {
+            held.made += 1;
+            self.base.join(format!("{PREFIX}{}", held.made))
+        });
+        held.out.insert(run.to_owned(), path.clone());
+        path
+    }
+
+    /// The run is over; with `again` its directory may serve the next one. Blocking.
+    pub(super) fn back(&self, run: &str, again: bool) {
+        // Until it was looked at nobody gets it, and others are not removed for want of runs.
+        let Some(path) = self.lock().out.get(run).cloned() else { return };
+        let keep = again && is_as_new(&path);
+        let mut held = self.lock();
+        held.out.remove(run);
+        let mut gone = Vec::new();
+        if keep && held.free.len() < FREE_MAX {
+            held.free.push(path);
+        } else {
+            gone.push(path);
+        }
+        if held.out.is_empty() {
+            gone.append(&mut held.free);
+        }
+        drop(held);
+        gone.iter().for_each(|path| place::sweep(path, &|_| false));
+    }
+}
+
+/// Whether a directory is as it was when it was made, but for the CPU time that it has counted.
+fn is_as_new(path: &Path) -> bool {
+    let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
+    let has = |file: &str, line: &str| read(file).lines().any(|found| found == line);
+    has("cgroup.events", "populated 0")
+        && has("cgroup.stat", "nr_descendants 0")
+        && has("cgroup.freeze", "0")
+        && has("cgroup.type", "domain")
+        && read("cgroup.subtree_control").trim().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::Lent;
+
+    /// Looks like one to `is_as_new`.
+    fn make(path: &Path, freeze: &str) {
+        fs::create_dir(path).unwrap();
+        for (file, text) in [
+            ("cgroup.events", "populated 0\nfrozen 0\n"),
+            ("cgroup.stat", "nr_descendants 0\nnr_dying_descendants 3\n"),
+            ("cgroup.freeze", freeze),
+            ("cgroup.type", "domain\n"),
+            ("cgroup.subtree_control", "\n"),
+        ] {
+            fs::write(path.join(file), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_as_new_serves_the_next_run_and_nothing_else_does() {
+        let base = std::env::temp_dir().join(format!("sluice-lent-{}", std::process::id()));
+        fs::create_dir_all(base.join("run_41")).unwrap();
+        let lent = Lent::new(base.clone());
+        let (first, other) = (lent.lend("1.batch.1"), lent.lend("2.batch.1"));
+        assert_eq!((&first, &other), (&base.join("run_42"), &base.join("run_43")), "41 is somebody's");
+        make(&first, "0\n");
+        lent.back("1.batch.1", true);
+        assert_eq!(lent.lend("3.batch.1"), first);
+        lent.back("3.batch.1", false);
+        assert_eq!(lent.lend("4.batch.1"), base.join("run_44"), "one that came back badly is not used again");
+        make(&base.join("run_44"), "1\n");
+        lent.back("4.batch.1", true);
+        assert_eq!(lent.lend("5.batch.1"), base.join("run_45"), "nor is a frozen one");
+        // Never made, and of a run that is not known.
+        lent.back("5.batch.1", true);
+        lent.back("6.batch.1", true);
+        make(&other, "0\n");
+        assert_eq!(lent.lend("7.batch.1"), base.join("run_46"));
+        lent.back("2.batch.1", true);
+        assert_eq!(lent.lock().free, [other]);
+        lent.back("7.batch.1", true);
+        assert!(lent.lock().free.is_empty(), "nobody runs");
+        fs::remove_dir_all(base).unwrap();
+    }
+}
