@@ -272,8 +272,8 @@ fn due(parts: &Parts, effect: Effect, released: Instant) -> Option<Due> {
 async fn send_all(parts: &Parts, session: u64, ready: Vec<Due>, out: &Sender) -> Result<(), ()> {
     for Sent { what, released, run } in with_bodies(parts, ready).await {
         let down = match what {
-            Finished::Message(down) => down,
-            Finished::Failed(detail) => {
+            Ok(down) => down,
+            Err(detail) => {
                 let run = run.expect("only a launch has a draft");
                 launch_failed(parts, session, run, detail).await;
                 continue;
@@ -301,14 +301,10 @@ fn welcome(views: &Views) -> v1::Welcome {
     }
 }
 
-enum Finished {
-    Message(Down),
-    /// A launch whose bodies cannot be had, and why.
-    Failed(String),
-}
-
+/// A command with its bodies.
 struct Sent {
-    what: Finished,
+    /// Or why a launch's bodies cannot be had.
+    what: Result<Down, String>,
     released: Option<Instant>,
     run: Option<RunKey>,
 }
@@ -350,10 +346,8 @@ async fn with_bodies(parts: &Parts, ready: Vec<Due>) -> Vec<Sent> {
         .into_iter()
         .map(|Due { what, released, run }| {
             let what = match what {
-                Composed::Ready(down) => Finished::Message(*down),
-                Composed::Launch(draft) => {
-                    finish(*draft, body).map_or_else(Finished::Failed, Finished::Message)
-                }
+                Composed::Ready(down) => Ok(*down),
+                Composed::Launch(draft) => finish(*draft, body),
             };
             Sent { what, released, run }
         })
