@@ -53,5 +53,5 @@ pub use pace::Pace;
 pub use payload::{Payload, RECORD_OVERHEAD_BYTES};
 pub use reader::SegmentFrames;
 pub use recovery::{Claim, Options, Recovered, Recovery, Torn, inspect};
-pub use segment::segment_name;
+pub use segment::{segment_name, write_zeros};
 pub use space::{Class, Reservation, Space, SpaceHandle};

@@ -71,7 +71,7 @@ fn fill(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Arc<dyn DiskFile>, Er
 }
 
 /// Overwrites `bytes` from `offset` on with zeros; not synced.
-pub(crate) fn write_zeros(file: &dyn DiskFile, mut offset: u64, mut bytes: u64) -> io::Result<()> {
+pub fn write_zeros(file: &dyn DiskFile, mut offset: u64, mut bytes: u64) -> io::Result<()> {
     while bytes > 0 {
         let chunk = bytes.min(ZEROS.len() as u64);
         write_all_at(file, offset, &ZEROS[..chunk as usize])?;

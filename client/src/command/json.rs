@@ -3,7 +3,7 @@
 //! Environments never stand in it. What this system does not know has the value that Slurm shows for nothing.
 
 use model::job::JobState;
-use proto::v1::{ExitStatus, Job, Node, Partition, Step};
+use proto::v1::{ExitStatus, Job, Node, Outlook, Partition, Step};
 use serde_json::{Map, Value, json};
 
 use super::{COMPATIBLE, clusters, job, node};
@@ -461,6 +461,17 @@ fn sinfo_row(partition: &Partition, flags: &str, group: &[&Node]) -> Value {
         "cluster": "", "comment": "", "extra": "",
         "reason": {"description": group.first().map_or("", |node| node.reason.as_str()), "time": seconds(group.first().and_then(|node| node.reason_ms)), "user": ""},
         "reservation": "", "partition": partition_object(partition),
+    })
+}
+
+/// Where and when a waiting job would start; times in seconds since 1970.
+pub(super) fn outlook(outlook: Option<&Outlook>) -> Value {
+    let Some(outlook) = outlook else { return Value::Null };
+    json!({
+        "now": outlook.now,
+        "start": outlook.start_ms.map(|ms| ms / 1000),
+        "nodes": outlook.nodes,
+        "partition": outlook.partition,
     })
 }
 

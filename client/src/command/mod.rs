@@ -15,6 +15,7 @@ mod node;
 mod node_verb;
 mod overview;
 mod past;
+mod prompt;
 mod sacct;
 mod sacctmgr;
 mod salloc;

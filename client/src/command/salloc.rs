@@ -17,13 +17,10 @@ const PROGRAM: Program = Program::Salloc;
 
 /// Runs the command; its exit status is that of the command inside, 1 where there is no allocation.
 pub(crate) fn run(call: &Call) -> u8 {
-    let parsed = match submit::read(PROGRAM, call) {
+    let parsed = match submit::read_for_this_cluster(PROGRAM, call) {
         Ok(parsed) => parsed,
         Err(status) => return status,
     };
-    if let Err(status) = submit::cluster(call, &parsed) {
-        return status;
-    }
     if parsed.first().manner.test_only {
         return block_on(submit::test_only(PROGRAM, &parsed));
     }

@@ -45,6 +45,13 @@ pub(super) fn cluster(call: &Call, parsed: &Parsed) -> Result<Option<String>, u8
     clusters::check(call, wanted.as_deref())
 }
 
+/// Reads the words of a command that asks for an allocation, and sees that it is this cluster's.
+pub(super) fn read_for_this_cluster(program: Program, call: &Call) -> Result<Parsed, u8> {
+    let parsed = read(program, call)?;
+    cluster(call, &parsed)?;
+    Ok(parsed)
+}
+
 /// The message of a submission, with a fresh key.
 pub(super) fn message(parsed: &Parsed) -> SubmitRequest {
     let mut requests =

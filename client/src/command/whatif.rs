@@ -4,8 +4,9 @@ use model::refusal::Refusal;
 use proto::convert;
 use proto::v1::what_if_request::Change;
 use proto::v1::{Move, Outlook, WhatIfAdd, WhatIfPriority, WhatIfReply, WhatIfRequest, WhatIfWeight};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::json::outlook;
 use super::why::failed;
 use super::{Call, block_on, submit};
 use crate::api::Error;
@@ -240,23 +241,13 @@ fn moved(one: &Move, now_ms: i64) -> String {
     }
 }
 
-fn outlook_value(outlook: Option<&Outlook>) -> Value {
-    let Some(outlook) = outlook else { return Value::Null };
-    json!({
-        "now": outlook.now,
-        "start": outlook.start_ms.map(|ms| ms / 1000),
-        "nodes": outlook.nodes,
-        "partition": outlook.partition,
-    })
-}
-
 /// All of it, times in seconds since 1970.
 fn document(reply: &WhatIfReply) -> String {
     let moves = reply.moves.iter().map(|one| {
         json!({
             "job_id": one.job_id, "id": if one.added { "" } else { &one.id }, "user": one.user,
             "name": one.name, "partition": one.partition, "reason": one.reason, "added": one.added,
-            "before": outlook_value(one.before.as_ref()), "after": outlook_value(one.after.as_ref()),
+            "before": outlook(one.before.as_ref()), "after": outlook(one.after.as_ref()),
         })
     });
     let value = json!({
@@ -343,7 +334,7 @@ mod tests {
         assert!(lines[3].ends_with("+2:00"), "{text}");
         assert!(lines[4].contains(" now ") && lines[4].ends_with("-1:00:00"), "{text}");
         assert!(lines[5].ends_with("loses its start"), "{text}");
-        let value: Value = serde_json::from_str(&document(&reply)).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&document(&reply)).unwrap();
         assert_eq!(value["moves"][1]["after"]["now"], true);
     }
 }

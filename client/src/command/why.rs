@@ -10,6 +10,7 @@ use proto::v1::{
 };
 use serde_json::{Value, json};
 
+use super::json::outlook as outlook_value;
 use super::{Call, block_on, job, past, supervisor};
 use crate::api::{Client, Error};
 use crate::getopt::Takes::Nothing;
@@ -430,16 +431,6 @@ fn hint(job: &Job, waiting: &Explanation, change: &SingleChange) -> Option<Strin
         return Some(format!("scontrol release {id}"));
     }
     (!change.update.is_empty()).then(|| format!("scontrol update JobId={id} {}", change.update))
-}
-
-fn outlook_value(outlook: Option<&Outlook>) -> Value {
-    let Some(outlook) = outlook else { return Value::Null };
-    json!({
-        "now": outlook.now,
-        "start": outlook.start_ms.map(|ms| ms / 1000),
-        "nodes": outlook.nodes,
-        "partition": outlook.partition,
-    })
 }
 
 fn seconds(ms: Option<i64>) -> Value {

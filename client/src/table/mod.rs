@@ -18,6 +18,16 @@ pub(crate) struct Field<R> {
     pub value: fn(&R, usize) -> String,
 }
 
+/// A line of a command's list.
+pub(crate) const fn field<R>(
+    letter: char,
+    name: &'static str,
+    header: &'static str,
+    value: fn(&R, usize) -> String,
+) -> Field<R> {
+    Field { letter, name, header, value }
+}
+
 /// A column as asked for.
 pub(crate) struct Column<R: 'static> {
     field: Option<&'static Field<R>>,

@@ -17,7 +17,7 @@
 use std::io;
 use std::sync::Arc;
 
-use journal::{Disk, DiskFile, write_all_at};
+use journal::{Disk, DiskFile, write_zeros};
 
 use super::Error;
 
@@ -114,17 +114,6 @@ fn fill(disk: &dyn Disk, name: &str, bytes: u64) -> Result<Arc<dyn DiskFile>, Er
     write_zeros(&*file, 0, bytes).map_err(|error| Error::io("fill", name, error))?;
     file.sync().map_err(|error| Error::io("sync", name, error))?;
     Ok(file)
-}
-
-/// Overwrites `bytes` from `offset` on with zeros; not synced.
-pub(super) fn write_zeros(file: &dyn DiskFile, mut offset: u64, mut bytes: u64) -> io::Result<()> {
-    while bytes > 0 {
-        let chunk = bytes.min(ZEROS.len() as u64);
-        write_all_at(file, offset, &ZEROS[..chunk as usize])?;
-        offset += chunk;
-        bytes -= chunk;
-    }
-    Ok(())
 }
 
 /// Removes a file; that it is not there is no error.

@@ -148,7 +148,7 @@ fn fill(path: &Path, beside: &Path, release: bool) -> Result<Restored, Failure> 
                 reader
                     .content(used, |offset, piece| write_all_at(&*file, offset, piece))
                     .map_err(of_folder)?;
-                layout::write_zeros(&*file, used, size - used)
+                journal::write_zeros(&*file, used, size - used)
                     .and_then(|()| file.sync())
                     .map_err(of_folder)?;
             }

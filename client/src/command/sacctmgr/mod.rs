@@ -8,15 +8,13 @@ mod show;
 pub(super) mod tree;
 mod words;
 
-use std::io::BufRead;
-
 use model::refusal::Refusal;
 use proto::v1::{AssociationRow, ChangeAccountsRequest, JobFilter, ListAccountsReply, ListAccountsRequest};
 
 use self::change::{Plan, Stop};
 use self::show::Style;
 use self::words::{Words, is};
-use super::{Call, block_on};
+use super::{Call, block_on, prompt};
 use crate::api::{Client, Error};
 use crate::getopt::Takes::{Maybe, Nothing};
 use crate::getopt::{self, Spec};
@@ -119,18 +117,10 @@ pub(crate) fn run(call: &Call) -> u8 {
 }
 
 async fn interactive(session: &mut Session) {
-    let mut lines = std::io::stdin().lock().lines();
-    while !session.done {
-        say::out("sacctmgr: ");
-        let Some(Ok(line)) = lines.next() else {
-            say::out("\n");
-            return;
-        };
-        say::out(format!("{line}\n"));
-        let words = super::scontrol::split_line(&line);
-        if !words.is_empty() {
-            command(session, &words).await;
-        }
+    while !session.done
+        && let Some(words) = prompt::ask("sacctmgr")
+    {
+        command(session, &words).await;
     }
 }
 
@@ -359,7 +349,7 @@ async fn commit(session: &mut Session, client: &Client, plan: Plan, tell: bool) 
 fn confirmed() -> bool {
     say::out("Would you like to commit changes? (You have 30 seconds to decide)\n(N/y): ");
     let mut line = String::new();
-    match std::io::stdin().lock().read_line(&mut line) {
+    match std::io::stdin().read_line(&mut line) {
         Ok(_) => line.starts_with(['y', 'Y']),
         Err(_) => false,
     }

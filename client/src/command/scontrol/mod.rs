@@ -12,12 +12,10 @@ mod show_node;
 mod topology;
 mod update;
 
-use std::io::BufRead;
-
 pub(super) use self::act::wire;
 pub(super) use self::reservation::{duration as reservation_duration, state as reservation_state};
 use self::show_job::Style;
-use super::{Call, block_on};
+use super::{Call, block_on, prompt};
 use crate::api::{Client, Error};
 use crate::getopt::Takes::{Maybe, Nothing, Value};
 use crate::getopt::{self, Spec};
@@ -176,48 +174,11 @@ pub(crate) fn run(call: &Call) -> u8 {
 
 /// Reads commands from standard input until its end or `quit`, each shown behind the prompt.
 async fn interactive(session: &mut Session) {
-    let mut lines = std::io::stdin().lock().lines();
-    loop {
-        say::out("scontrol: ");
-        let Some(Ok(line)) = lines.next() else {
-            say::out("\n");
-            return;
-        };
-        say::out(format!("{line}\n"));
-        let words = split_line(&line);
-        if words.is_empty() {
-            continue;
-        }
+    while !session.done
+        && let Some(words) = prompt::ask("scontrol")
+    {
         command(session, &words).await;
-        if session.done {
-            return;
-        }
     }
-}
-
-/// Words of a line; quotes keep blanks together.
-pub(crate) fn split_line(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
-    for c in line.chars() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => (quote, begun) = (Some(c), true),
-            (c, None) if c.is_whitespace() => {
-                if begun {
-                    words.push(std::mem::take(&mut word));
-                }
-                begun = false;
-            }
-            (c, _) => {
-                word.push(c);
-                begun = true;
-            }
-        }
-    }
-    if begun {
-        words.push(word);
-    }
-    words
 }
 
 /// Whether `tag` is `word` or an abbreviation of at least `least` letters, in any case.
@@ -361,7 +322,7 @@ mod tests {
     #[test]
     fn quotes_keep_words_together() {
         assert_eq!(
-            split_line("update NodeName=c4 Reason=\"disk broke\" "),
+            prompt::split_line("update NodeName=c4 Reason=\"disk broke\" "),
             ["update", "NodeName=c4", "Reason=disk broke"]
         );
     }

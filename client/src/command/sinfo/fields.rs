@@ -5,8 +5,8 @@ use proto::v1::{Node, Partition};
 
 use super::super::node;
 use crate::local;
-use crate::table::Field;
 use crate::table::units::elapsed;
+use crate::table::{Field, field};
 
 /// Nodes of one partition that the asked columns do not tell apart.
 pub(super) struct Row {
@@ -39,15 +39,6 @@ pub(super) fn grouping(letter: char) -> Grouping {
 /// Whether a letter is of the partition, so that empty partitions have a row of their own.
 pub(super) fn names_partition(letter: char) -> bool {
     matches!(letter, 'P' | 'R')
-}
-
-const fn field(
-    letter: char,
-    name: &'static str,
-    header: &'static str,
-    value: fn(&Row, usize) -> String,
-) -> Field<Row> {
-    Field { letter, name, header, value }
 }
 
 fn first(row: &Row, value: fn(&Node) -> String, none: &str) -> String {

@@ -7,8 +7,8 @@ use proto::v1::Job;
 
 use super::super::job;
 use crate::local;
-use crate::table::Field;
 use crate::table::units::{elapsed, memory};
+use crate::table::{Field, field};
 
 /// A job with what its cells also depend on.
 pub(super) struct Row {
@@ -19,15 +19,6 @@ pub(super) struct Row {
     pub convert: bool,
     /// Whether file patterns are expanded (`--expand-patterns`).
     pub expand: bool,
-}
-
-const fn field(
-    letter: char,
-    name: &'static str,
-    header: &'static str,
-    value: fn(&Row, usize) -> String,
-) -> Field<Row> {
-    Field { letter, name, header, value }
 }
 
 fn or_null(text: Option<&str>) -> String {

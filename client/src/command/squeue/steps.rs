@@ -6,7 +6,7 @@ use proto::v1::{Job, Step};
 use super::super::job;
 use crate::local;
 use crate::table::units::elapsed;
-use crate::table::{self, Field};
+use crate::table::{self, Field, field};
 
 /// Columns where none are asked for.
 pub(super) const DEFAULT: &str = "%.15i %.8j %.9P %.8u %.9M %N";
@@ -16,15 +16,6 @@ pub(super) struct Row {
     job: Job,
     step: Step,
     now_ms: i64,
-}
-
-const fn field(
-    letter: char,
-    name: &'static str,
-    header: &'static str,
-    value: fn(&Row, usize) -> String,
-) -> Field<Row> {
-    Field { letter, name, header, value }
 }
 
 /// What can be printed of a step.

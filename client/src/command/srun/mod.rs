@@ -28,13 +28,10 @@ const PROGRAM: Program = Program::Srun;
 
 /// Runs the command; its exit status is the highest of the tasks', 128 and the signal where one ended a task.
 pub(crate) fn run(call: &Call) -> u8 {
-    let parsed = match submit::read(PROGRAM, call) {
+    let parsed = match submit::read_for_this_cluster(PROGRAM, call) {
         Ok(parsed) => parsed,
         Err(status) => return status,
     };
-    if let Err(status) = submit::cluster(call, &parsed) {
-        return status;
-    }
     let manner = &parsed.first().manner;
     if parsed.components.len() > 1 || manner.het_group.as_deref().is_some_and(|groups| groups != "0") {
         say::error(PROGRAM.name(), "steps of several components are not supported by sluice yet");

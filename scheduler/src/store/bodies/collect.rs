@@ -164,7 +164,7 @@ fn erase(bodies: &Bodies, dead: &[Place]) -> Result<(), Error> {
         bodies.sync_beside(id, &*file)?;
         for place in places {
             let start = place.offset() + HEADER_BYTES as u64;
-            layout::write_zeros(&*file, start, u64::from(place.length))
+            journal::write_zeros(&*file, start, u64::from(place.length))
                 .map_err(|error| Error::io("erase in", &name, error))?;
         }
         bodies.sync_beside(id, &*file)?;

@@ -188,7 +188,7 @@ fn clear_behind(file: &dyn DiskFile, name: &str, start: u64, end: u64) -> Result
             break;
         }
         if !layout::is_blank(&buffer[..read]) {
-            layout::write_zeros(file, offset, read as u64)
+            journal::write_zeros(file, offset, read as u64)
                 .map_err(|error| Error::io("clear", name, error))?;
             cleared = true;
         }
