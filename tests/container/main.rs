@@ -2,6 +2,7 @@
 //!
 //! Needs root (jobs of another user are run) and Apptainer; `scripts/test container` sees to both.
 
+mod crowd;
 mod image;
 mod life;
 mod trouble;
