@@ -31,6 +31,14 @@ pub(crate) struct Ends {
     pub(crate) pmi: Option<OwnedFd>,
 }
 
+impl Ends {
+    /// Every descriptor that the task will need.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &OwnedFd> {
+        let some = self.streams.iter().flatten().chain(&self.terminal).chain(&self.emptied);
+        some.chain(&self.opening).chain(&self.pmi)
+    }
+}
+
 /// Slurm's exit status for "its files could not be set up": as a signal.
 pub(crate) const SETUP_FAILED_SIGNAL: u32 = 53;
 
@@ -38,6 +46,12 @@ pub(crate) const SETUP_FAILED_SIGNAL: u32 = 53;
 const PREFIX: &str = "slurmstepd: error: ";
 /// Before a sentence in the report pipe: the task ends by itself, with a code of its own.
 pub(crate) const NOTED: u8 = 0;
+
+/// Ends a task before anything of it was set up; touches no descriptor.
+pub(crate) fn give_up(sentence: &str, report: &OwnedFd) -> ! {
+    let _ = sys::write(report.as_fd(), sentence.as_bytes());
+    sys::exit_now(1)
+}
 
 /// Becomes the task at `index`. This process has a specification of its own: it takes the environment out of it.
 pub(crate) fn become_task(spec: &mut Spec, index: usize, ends: Ends, tree: &Tree, report: &OwnedFd) -> ! {

@@ -12,6 +12,7 @@ mod clock;
 mod helper;
 mod sample;
 mod serve;
+mod shelf;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use executor_supervisor::spec::mpi::Server;
 use executor_supervisor::spec::{Spec, Stdio, Task};
 use nix::libc;
 
+use self::shelf::Shelf;
 use crate::child::{self, Ends, NOTED, SETUP_FAILED_SIGNAL};
 use crate::door::Door;
 use crate::pmi::Desk;
@@ -200,8 +202,9 @@ impl Run {
             }
             return;
         }
+        let mut shelf = Shelf::of(self.spec.tasks.len());
         for index in 0..self.spec.tasks.len() {
-            if let Err(error) = self.start_task(index, &mut files) {
+            if let Err(error) = self.start_task(index, &mut files, shelf.as_mut()) {
                 let rank = self.spec.tasks[index].rank;
                 self.note_detail(format!("task {rank} could not be started: {error}"));
                 self.tasks.push(TaskState::unborn(rank));
@@ -210,6 +213,9 @@ impl Run {
                 }
                 self.task_ended(index, Exit { code: 0, signal: SETUP_FAILED_SIGNAL });
             }
+        }
+        if let Some(mut shelf) = shelf {
+            shelf.settle();
         }
     }
 
@@ -221,7 +227,13 @@ impl Run {
         self.streams.exchange = Some(Input::new(Stream::Exchange));
     }
 
-    fn start_task(&mut self, index: usize, files: &mut SharedFiles) -> std::io::Result<()> {
+    fn start_task(
+        &mut self,
+        index: usize,
+        files: &mut SharedFiles,
+        shelf: Option<&mut Shelf>,
+    ) -> std::io::Result<()> {
+        let own = |fd| if shelf.is_some() { Shelf::above(fd) } else { Ok(fd) };
         let task = &self.spec.tasks[index];
         let rank = task.rank;
         let mut ends = Ends::default();
@@ -236,7 +248,7 @@ impl Run {
         } else {
             if task.stdin == Stdio::Stream {
                 let (reader, writer) = sys::pipe()?;
-                self.streams.input.add(rank, writer, false)?;
+                self.streams.input.add(rank, own(writer)?, false)?;
                 ends.streams[0] = Some(reader);
             }
             for (place, stdio, stream) in
@@ -244,7 +256,7 @@ impl Run {
             {
                 if *stdio == Stdio::Stream {
                     let (reader, writer) = sys::pipe()?;
-                    self.streams.outputs.push(Output::new(rank, stream, reader)?);
+                    self.streams.outputs.push(Output::new(rank, stream, own(reader)?)?);
                     ends.streams[place] = Some(writer);
                 }
             }
@@ -253,18 +265,29 @@ impl Run {
             ends.pmi = Some(desk.open(index)?);
         }
         let (report, told) = sys::pipe()?;
-        let forked = match (sys::fork_into(self.tree.cgroup()), self.tree.cgroup()) {
+        let report = own(report)?;
+        let shelf = shelf.and_then(|shelf| shelf.takes(&ends, &told).then_some(shelf));
+        let fork = if shelf.is_some() { sys::fork_sharing_files } else { sys::fork_into };
+        let forked = match (fork(self.tree.cgroup()), self.tree.cgroup()) {
             (Err(error), Some(_)) if !self.spec.cgroup_holds => {
                 // The kernel will not have it there (an odd mount, a limit): track by descent instead.
                 self.note_detail(format!("the step's cgroup could not be used: {error}"));
                 self.tree.give_cgroup_up();
-                sys::fork_into(None)?
+                fork(None)?
             }
             (result, _) => result?,
         };
         match forked {
-            Forked::Child => child::become_task(&mut self.spec, index, ends, &self.tree, &told),
+            Forked::Child => {
+                if let Some(Err(error)) = shelf.map(|shelf| shelf.leave()) {
+                    child::give_up(&format!("no files of its own: {error}"), &told);
+                }
+                child::become_task(&mut self.spec, index, ends, &self.tree, &told)
+            }
             Forked::Parent(pid) => {
+                if let Some(shelf) = shelf {
+                    shelf.hold(pid, ends, told);
+                }
                 sys::set_nonblocking(report.as_fd())?;
                 let peak = sample::Peak::default();
                 self.tasks.push(TaskState { rank, pid, exit: None, report: Some(report), peak });

@@ -74,12 +74,52 @@ pub(crate) fn error_text(errno: i32) -> String {
 
 /// Forks; the child starts inside `cgroup` (an open cgroup2 directory) where one is given.
 pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    fork_with(0, cgroup)
+}
+
+/// The same, and the child has this process's own table of files, no copy: what either opens or closes is so for both, until
+/// the child calls [`copy_files_below`], which has to be the first thing that it does.
+pub(crate) fn fork_sharing_files(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    fork_with(u64::from(libc::CLONE_FILES.unsigned_abs()), cgroup)
+}
+
+/// Ends the sharing of a table of files: the caller gets a copy of the numbers below `least`.
+pub(crate) fn copy_files_below(least: RawFd) -> io::Result<()> {
+    close_range(least.unsigned_abs(), libc::CLOSE_RANGE_UNSHARE)
+}
+
+/// Whether the kernel can do that (5.9), and no filter is in the way.
+pub(crate) fn can_copy_few_files() -> bool {
+    // The one number that no file has: nothing is closed.
+    close_range(u32::MAX, libc::CLOSE_RANGE_UNSHARE).is_ok()
+}
+
+fn close_range(first: u32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: no pointers. The descriptors are closed in a table of this process's own, and their owners never use them
+    // again (see `copy_files_below`), or there are none (see `can_copy_few_files`).
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether a child is dead; it is not taken away.
+pub(crate) fn is_dead(pid: i32) -> bool {
+    let mut facts = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the struct is valid for writes; zeroed it is valid too, and stays so where the child is alive.
+    unsafe {
+        let result = libc::waitid(libc::P_PID, pid.unsigned_abs(), facts.as_mut_ptr(), flags);
+        result < 0 || facts.assume_init().si_pid() == pid
+    }
+}
+
+fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     // struct clone_args of version 2: eleven 64-bit fields, the last is the cgroup's fd.
     let mut arguments = [0_u64; 11];
+    arguments[0] = flags;
     arguments[4] = libc::SIGCHLD as u64;
     if let Some(directory) = cgroup {
-        arguments[0] = CLONE_INTO_CGROUP;
+        arguments[0] |= CLONE_INTO_CGROUP;
         arguments[10] = u64::try_from(directory.as_raw_fd()).expect("an open fd is not negative");
     }
     // Not the library's fork, which writes into pages that parent and child would share.
@@ -89,7 +129,7 @@ pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
         unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), std::mem::size_of_val(&arguments)) };
     if pid < 0 {
         let error = io::Error::last_os_error();
-        if cgroup.is_some() || error.raw_os_error() != Some(libc::ENOSYS) {
+        if flags != 0 || cgroup.is_some() || error.raw_os_error() != Some(libc::ENOSYS) {
             return Err(error);
         }
         // A filter that does not know the call.
