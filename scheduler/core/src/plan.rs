@@ -140,6 +140,14 @@ impl Planner {
         self
     }
 
+    /// Reads so many jobs again in a slice, at least one, whatever the budget: histories of few jobs reach with that what
+    /// else takes hundreds.
+    #[must_use]
+    pub fn reading(mut self, jobs: u32) -> Self {
+        self.ledger.at_once = Some(jobs.max(1));
+        self
+    }
+
     /// Notes a record that was applied to the state. Cost: O(1).
     pub fn observe(&mut self, record: &Record) {
         if self.follows {

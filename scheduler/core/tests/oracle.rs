@@ -20,7 +20,7 @@ use model::reason::Reason;
 use model::time::{Span, Timestamp};
 use proptest::prelude::*;
 use scheduler_core::apply::apply;
-use scheduler_core::plan::Planner;
+use scheduler_core::plan::{Pass, Planner, Verdict};
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
@@ -174,8 +174,9 @@ proptest! {
         events in proptest::collection::vec(event(), 1..=40),
         depth in prop_oneof![Just(0), Just(1), Just(2), Just(u32::MAX)],
         keep in prop_oneof![Just(None), Just(Some(0)), Just(Some(60))],
+        reading in prop_oneof![Just(None), (1..5_u32).prop_map(Some)],
     ) {
-        follow(&nodes, &events, depth, keep)?;
+        follow(&nodes, &events, (depth, keep), reading)?;
     }
 }
 
@@ -242,8 +243,8 @@ fn ended(state: &State, id: JobId, now: Timestamp) -> Ended {
 fn follow(
     nodes: &[SmallNode],
     events: &[(i64, Event)],
-    depth: u32,
-    keep: Option<i64>,
+    (depth, keep): (u32, Option<i64>),
+    reading: Option<u32>,
 ) -> Result<(), TestCaseError> {
     let mut state = cluster(nodes);
     let two = ["n0".into(), "n1".into()];
@@ -257,7 +258,10 @@ fn follow(
     settings.policy.keep = keep.is_some();
     settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
     let mut follower = Planner::following();
-    let mut said = BTreeMap::new();
+    if let Some(jobs) = reading {
+        follower = follower.reading(jobs);
+    }
+    let mut said: BTreeMap<JobId, Verdict> = BTreeMap::new();
     let mut now = NOW;
     let put = |state: &mut State, follower: &mut Planner, record: Record| {
         apply(state, &record);
@@ -334,7 +338,19 @@ fn follow(
             }
             Event::Pass => {}
         }
-        let pass = follower.pass(&state, &settings, now);
+        let mut pass = follower.pass(&state, &settings, now);
+        // Nothing is planned before all is read; other things happen meanwhile.
+        let reads = |pass: &Pass| pass.more && pass.plan.is_empty() && pass.verdicts.is_empty();
+        if reads(&pass) && id % 3 == 0 {
+            continue;
+        }
+        for _ in 0..100 {
+            if !reads(&pass) {
+                break;
+            }
+            pass = follower.pass(&state, &settings, now);
+        }
+        prop_assert!(!reads(&pass), "event {}: {:?}: it reads and reads", id, event);
         let anew = Planner::new().pass(&state, &settings, now);
         prop_assert_eq!(&pass.plan, &anew.plan, "event {}: {:?}", id, event);
         prop_assert_eq!(pass.wake, anew.wake, "event {}: {:?}", id, event);
@@ -343,6 +359,9 @@ fn follow(
             // What others hold of a limit is looked at when there is something to say of the job itself.
             if state.jobs[&verdict.job].qos.is_empty() {
                 prop_assert_eq!(said.get(&verdict.job), Some(verdict), "event {}: {:?}", id, event);
+            } else if said.get(&verdict.job).is_some_and(|said| said.reason == Reason::QOSGrpJobsLimit) {
+                // A limit that was lifted, or that others hold no more, is not blamed any longer.
+                prop_assert_eq!(verdict.reason, Reason::QOSGrpJobsLimit, "event {}: {:?}", id, event);
             }
         }
         for start in pass.plan.starts {

@@ -97,6 +97,10 @@ impl Keys {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
+
+    pub(super) fn retain(&mut self, wanted: impl Fn(&OrderKey) -> bool) {
+        self.0.retain(wanted);
+    }
 }
 
 /// A start that the last pass proposed.
@@ -134,6 +138,8 @@ pub(super) struct Ledger {
     pub(super) dirty: Vec<JobId>,
     /// Jobs that are still to be read again, the next one last.
     pub(super) backlog: Vec<JobId>,
+    /// So many jobs are read in a slice, whatever the budget; of tests alone.
+    pub(super) at_once: Option<u32>,
     /// What the slices of reading brought so far.
     pub(super) news: Changes,
     /// Nodes and partitions that records named.

@@ -95,7 +95,7 @@ impl Ledger {
     ) -> Option<Changes> {
         let many = self.shapes.shapes.len() > 4096 + 4 * (self.queue.len() + self.backlog.len());
         let same = self.same_topology(settings) && self.licenses.are(&settings.licenses);
-        let few = state.index.queue.len() <= (budget / READING).max(AT_ONCE) as usize;
+        let few = state.index.queue.len() <= self.reads(budget) as usize;
         if !self.ready || many || self.policy != settings.policy || !same || !self.follow_cluster(state) {
             self.rebuild(state, settings, few);
             self.news = Changes { full: true, anew: true, read: true, ..Changes::default() };
@@ -127,13 +127,18 @@ impl Ledger {
         Some(changes)
     }
 
+    /// How many jobs are read in a slice of a budget.
+    fn reads(&self, budget: u32) -> u32 {
+        self.at_once.unwrap_or_else(|| (budget / READING).max(AT_ONCE))
+    }
+
     /// Puts the jobs that records named in the backlog, each once.
     fn read(&mut self, state: &State, settings: &Settings) {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
         dirty.dedup();
         self.news.read |= !dirty.is_empty() || !self.proposed.is_empty();
-        if self.backlog.is_empty() && dirty.len() <= AT_ONCE as usize {
+        if self.backlog.is_empty() && dirty.len() <= self.at_once.unwrap_or(AT_ONCE) as usize {
             // The rule: a few jobs. No budget is smaller.
             let mut news = std::mem::take(&mut self.news);
             for id in dirty.drain(..) {
@@ -151,7 +156,7 @@ impl Ledger {
         if self.backlog.is_empty() {
             return true;
         }
-        let mut left = (budget / READING).max(AT_ONCE);
+        let mut left = self.reads(budget);
         let mut news = std::mem::take(&mut self.news);
         news.read = true;
         while let Some(id) = self.backlog.pop() {

@@ -53,13 +53,25 @@ impl Ledger {
                 *first = now_first;
             }
         }
+        if changes.full {
+            // What held them back may be gone.
+            news.extend(self.held_back.iter().copied());
+        }
         for key in news {
             let Some(entry) = self.queue.get(&key) else { continue };
             let reason = match said.get(&key) {
                 Some(Outcome::Started) => continue,
                 Some(Outcome::Kept(reason)) => *reason,
+                None if entry.array && self.held_back.contains(&key) => continue,
                 Some(Outcome::Waits) | None => {
-                    walk.held_back(key, entry).unwrap_or_else(|| self.reason(key, entry))
+                    let limit = walk.held_back(key, entry);
+                    if limit.is_some() {
+                        // It is looked at again when that may be gone.
+                        self.held_back.insert(key);
+                    } else if self.zone_end.is_some_and(|end| key <= end) {
+                        self.held_back.remove(&key);
+                    }
+                    limit.unwrap_or_else(|| self.reason(key, entry))
                 }
             };
             let planned = self.planned_of(walk, key);

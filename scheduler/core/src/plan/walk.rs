@@ -100,7 +100,12 @@ impl Ledger {
             changes.full = true;
         }
         self.retry_at = i64::MAX;
-        self.again |= changes.full && !self.worked_off.is_empty();
+        if changes.full && !self.worked_off.is_empty() {
+            self.again = true;
+            // Those that limits held back come before who is behind them; promised ones are asked by `collect`.
+            let queue = &self.queue;
+            self.worked_off.retain(|key| !queue.get(key).is_some_and(|entry| entry.bound));
+        }
         let policy = self.policy();
         let mut walk = Walk {
             state,
@@ -144,7 +149,7 @@ impl Ledger {
             // cost, those behind them get their turn.
             walk.budget = walk.budget.max(budget / 4).max(1);
             self.rest(&mut walk, &changes);
-        } else {
+        } else if walk.depth > 0 {
             // What arrived is tested when the protected ones are through.
             self.put_off(&changes);
         }

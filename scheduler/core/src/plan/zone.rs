@@ -144,9 +144,7 @@ impl Ledger {
         }
         let mut zone = Zone {
             sweeping: self.swept_to,
-            testing: self.swept_to.is_none()
-                && walk.given_back.is_some()
-                && !self.cluster.touched_ahead.is_empty(),
+            testing: walk.given_back.is_some() && !self.cluster.touched_ahead.is_empty(),
             held: 0,
             lifted: false,
             end: None,
@@ -197,6 +195,7 @@ impl Ledger {
     /// Collects what is to be done from where the zone ends so far, up to the depth.
     fn collect(&mut self, walk: &Walk<'_>, zone: &mut Zone) {
         zone.todo.clear();
+        let first = zone.end.is_none();
         let from = zone.end.map_or(Bound::Unbounded, Bound::Excluded);
         zone.through = true;
         let mut promised = self.promises.range((from, Bound::Unbounded)).peekable();
@@ -223,8 +222,10 @@ impl Ledger {
                 let want = self.elements_left(walk, *key, entry).min(ELEMENTS_PLANNED).min(room);
                 want != elements(list)
             };
-            let wanted = due || sweep || other || (zone.testing && self.might_start(entry));
-            if wanted && !self.worked_off.contains(key) {
+            // What became free since the last slice is for those first that came before it, each once.
+            let freed = zone.testing && self.might_start(entry);
+            let wanted = due || sweep || other || freed;
+            if (freed && first) || (wanted && !self.worked_off.contains(key)) {
                 zone.todo.push((*key, room));
             }
         }
@@ -280,7 +281,7 @@ impl Ledger {
             self.put_back(key, None);
             self.worked_off.insert(key);
             if whole && self.swept_to.is_some() {
-                self.swept_to = Some(key);
+                self.swept_to = self.swept_to.max(Some(key));
             }
         }
         whole

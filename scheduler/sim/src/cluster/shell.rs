@@ -140,7 +140,7 @@ impl Shell {
         self.running = Some(Running {
             machine: Machine::new(found.state.clone()),
             // Slices, so that crashes and inputs come between them.
-            planner: Planner::following().in_slices_of(40),
+            planner: Planner::following().in_slices_of(40).reading(3),
             next: Outbox::default(),
             under_way: None,
             sessions: BTreeMap::new(),
