@@ -402,6 +402,81 @@ fn a_node_without_cgroups_says_so() {
     assert_eq!(left_behind(&session), Vec::<PathBuf>::new());
 }
 
+/// Launches that a figure is the median of.
+const LAUNCHES: u32 = 15;
+
+/// An executor of this cluster with a generic resource, `/dev/full`, that holds jobs to what `cgroup.conf` says.
+fn holding_to(cluster: &Cluster, cgroup_conf: &str) -> support::Executor {
+    let conf = cluster.path.join("slurm.conf");
+    let cpus = executor::host::usable_cpus().len();
+    fs::write(
+        &conf,
+        format!(
+            "ClusterName=c\nSlurmctldHost=h\nTaskPlugin=task/cgroup\nGresTypes=gpu\n\
+             NodeName=n1 CPUs={cpus} RealMemory=2000 Gres=gpu:1\nPartitionName=p Nodes=n1\n"
+        ),
+    )
+    .unwrap();
+    fs::write(cluster.path.join("gres.conf"), "Name=gpu File=/dev/full\n").unwrap();
+    fs::write(cluster.path.join("cgroup.conf"), cgroup_conf).unwrap();
+    support::Executor(cluster.command().arg("--conf").arg(&conf).spawn().unwrap())
+}
+
+/// From a launch that leaves for the executor to its script's first command, which opens a pipe that is waited at.
+fn to_first_command(cluster: &Cluster, session: &Session, id: u32) -> std::time::Duration {
+    let path = cluster.path.join(format!("pipe-{id}"));
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let (said, heard) = std::sync::mpsc::channel();
+    let pipe = path.clone();
+    std::thread::spawn(move || {
+        let opened = fs::File::open(pipe);
+        let _ = said.send((std::time::Instant::now(), opened.is_ok()));
+    });
+    let mut launch = job(cluster, id, Some(0), 64, &format!(": > {}", path.display()));
+    launch.allocation[0].gres = vec![v1::GresAllocation { name: "gpu".to_owned(), ..Default::default() }];
+    let begin = std::time::Instant::now();
+    session.launch(launch);
+    let (at, opened) = heard.recv_timeout(support::PATIENCE).expect("the job runs");
+    assert!(opened);
+    assert_eq!(exit(&finished(session, id)), (0, 0), "{}", cluster.text(&format!("out-{id}")));
+    at - begin
+}
+
+/// Prints how long a launch takes on a node without cgroups and on one that holds cores, memory and devices. For comparing
+/// them on one kernel; run by `tests/vm`, and by name with `--ignored --nocapture`.
+#[test]
+#[ignore = "prints figures; tests/vm runs it"]
+fn figures_of_a_launch() {
+    let all = "ConstrainCores=yes\nConstrainRAMSpace=yes\nConstrainDevices=yes\n";
+    for (what, conf) in [("none", "CgroupPlugin=disabled\n"), ("all limits and devices", all)] {
+        let cluster = Cluster::new("figures");
+        let executor = holding_to(&cluster, conf);
+        let session = cluster.welcomed();
+        let facts = session.register.facts.clone().unwrap_or_default();
+        if conf == all {
+            for limit in ["not bound to their CPUs", "memory limits", "can open devices"] {
+                if let Some(lack) = facts.lacks.iter().find(|lack| lack.contains(limit)) {
+                    return pass_over(lack);
+                }
+            }
+        }
+        // The first ones make what later ones use again.
+        let mut spans: Vec<_> =
+            (1..LAUNCHES + 4).map(|id| to_first_command(&cluster, &session, id)).collect();
+        spans.drain(..3);
+        spans.sort_unstable();
+        let ms = |span: std::time::Duration| span.as_secs_f64() * 1e3;
+        let (median, most) = (ms(spans[spans.len() / 2]), ms(spans[spans.len() - 1]));
+        println!(
+            "figure: launch to first command, {what} ({}): median {median:.1} ms, most {most:.1} ms of {LAUNCHES}",
+            facts.cgroups
+        );
+        drop(session);
+        executor.stop();
+    }
+}
+
 /// The controllers of the version 2 hierarchy's top; none where version 1 has them.
 fn unified_controllers() -> String {
     fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default()

@@ -3,7 +3,8 @@
 //! The guest is Debian's cloud kernel with an initramfs of busybox, the test program of `executor/tests/cgroups.rs`, the
 //! executor and its supervisor, at the paths that they have here. qemu emulates: neither KVM nor root is needed. The guest
 //! runs the tests and says how they ended on its console, from which this program takes the counts. A test that would
-//! pass over what a kernel lacks fails there (`SLUICE_TEST_ALL`): that kernel lacks nothing.
+//! pass over what a kernel lacks fails there (`SLUICE_TEST_ALL`): that kernel lacks nothing. First it prints what a launch costs
+//! there, with all limits and without any: figures of an emulated machine, for comparing with each other only.
 //!
 //! usage: vm --kernel FOLDER [--filter NAME]
 
@@ -18,6 +19,8 @@ use tests::workspace_root;
 
 /// From qemu's start to the verdict. Emulated on a loaded machine it can be minutes.
 const PATIENCE: Duration = Duration::from_secs(400);
+/// The test that prints figures of a launch (`figure: …`).
+const FIGURES: &str = "figures_of_a_launch";
 /// What the tests' scripts use.
 const COMMANDS: &[&str] = &[
     "sh", "cat", "echo", "grep", "head", "id", "ls", "mkdir", "nproc", "seq", "setsid", "sleep", "tail",
@@ -109,13 +112,18 @@ fn initramfs(programs: &[PathBuf], filter: &str, folder: &Path) -> Result<PathBu
     let test = programs.first().context("the test program")?.display();
     // The tests look there for sources newer than the supervisor: none are.
     let sources = workspace_root().join("executor/supervisor/src").display().to_string();
+    // Alone, before the others: what a launch costs there.
+    let figures = match filter.is_empty() || FIGURES.contains(filter) {
+        true => format!("{test} --ignored --exact {FIGURES} --nocapture 2>&1\n"),
+        false => String::new(),
+    };
     // Nothing is mounted on /tmp: the programs may lie below it, as in a clone that was made there.
     let init = format!(
         "#!/bin/busybox sh\nb=/bin/busybox\n$b mount -t proc proc /proc\n$b mount -t sysfs sys /sys\n\
          $b mount -t devtmpfs dev /dev\n$b mount -t cgroup2 cgroup2 /sys/fs/cgroup\n$b chmod 1777 /tmp\n\
          $b mkdir -p {sources}\n$b ip link set lo up\n$b cat /sys/fs/cgroup/cgroup.controllers\n\
          export PATH=/bin SLUICE_TEST_ALL=1 RUST_BACKTRACE=0\ncd /tmp\n\
-         {test} --test-threads 2 {filter} 2>&1\necho \"guest: ended with $?\"\n$b poweroff -f\n"
+         {figures}{test} --test-threads 2 {filter} 2>&1\necho \"guest: ended with $?\"\n$b poweroff -f\n"
     );
     let out = folder.join("initramfs");
     root.pack(&init, &out)?;
@@ -134,14 +142,17 @@ fn boot(arguments: &Arguments, programs: &[PathBuf], folder: &Path) -> Result<bo
 
 /// The counts of the tests, from the console.
 fn watch(guest: &Guest) -> Result<(u64, u64)> {
-    let mut counts = None;
+    let mut counts: Option<(u64, u64)> = None;
     loop {
         let line = guest.line(PATIENCE)?;
         if let Some(result) = line.strip_prefix("test result: ") {
             let number = |what: &str| -> Option<u64> {
                 result.split(what).next()?.split_whitespace().last()?.parse().ok()
             };
-            counts = number(" passed").zip(number(" failed"));
+            // The figures are a run of their own; one that does not say its counts is none.
+            let (passed, failed) = number(" passed").zip(number(" failed")).context("counts of the tests")?;
+            let before = counts.unwrap_or_default();
+            counts = Some((before.0 + passed, before.1 + failed));
         }
         if line.starts_with("guest: ended with") {
             return counts.with_context(|| format!("the tests did not say how they ended ({line})"));
