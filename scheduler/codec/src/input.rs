@@ -240,7 +240,7 @@ structs! {
     PlannedPromises { changes given_back }
     PromiseChange { job promises cause }
     Promise { start end partition holds }
-    Held { node cpus memory gres slices }
+    Held { node cpus memory gres slices shards }
     PlannedStart { job partition allocation }
     NodeShare { node cpus cpu_ids memory gres tasks shared }
     GresShare { kind count indices slices }
@@ -265,7 +265,7 @@ structs! {
         max_job_count max_array_size requeue_default requeue_delay def_mem_per_cpu def_mem_per_node licenses
         enforce weights priority_max_age multifactor node_timeout requeue_without_evidence return_to_service
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres
-        lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores one_task_per_core least_loaded
+        lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores shards_of_several one_task_per_core least_loaded
         pack_nodes
         topology switch_wait_max max_array_tasks hooks defragment
     }
@@ -603,6 +603,7 @@ mod tests {
             memory: MemoryMib(3),
             gres: [7; PLANNED_KINDS],
             slices: 9,
+            shards: scheduler_core::gpu::shards::Lanes(10),
         };
         let promise = Promise {
             start: Timestamp(5),

@@ -54,6 +54,12 @@ impl CpuIds {
         }
     }
 
+    /// Whether an id is in the set. Cost: O(ranges).
+    #[must_use]
+    pub fn contains(&self, id: u32) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&id))
+    }
+
     /// Those that another set has not got. Cost: O(ids of both).
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
@@ -99,7 +105,7 @@ pub struct Slice {
     pub profile: Box<str>,
     /// First memory slice.
     pub start: u8,
-    /// Memory slices; 0 of a whole GPU.
+    /// Memory slices; 0 of a whole GPU. Of a GPU that is shared (its profile is empty too): how many shards.
     pub size: u8,
 }
 
@@ -138,6 +144,12 @@ impl GresShare {
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.count == 0 && !self.slices.is_empty()
+    }
+
+    /// Whether it is of shards: parts of whole GPUs.
+    #[must_use]
+    pub fn is_shards(&self) -> bool {
+        self.count > 0 && self.slices.iter().any(|slice| slice.profile.is_empty() && slice.size > 0)
     }
 
     /// How many devices or slices.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use model::id::{NodeIdx, PartitionIdx};
 
 use crate::gpu::inventory::Inventory;
+use crate::gpu::shards::Shards;
 use crate::record::Record;
 use crate::state::State;
 use crate::state::accounts::Accounts;
@@ -186,6 +187,7 @@ fn define_node(state: &mut State, idx: NodeIdx, definition: &Arc<NodeDefinition>
             observed: Arc::new(Observed::default()),
             last_busy: None,
             inventory: None,
+            shards: None,
             used: Used::default(),
         });
     } else {
@@ -210,6 +212,10 @@ fn take_stock(node: &mut Node) {
     let inventory = Inventory::of(&node.definition, &node.observed.gpus);
     if node.inventory.as_deref() != inventory.as_ref() {
         node.inventory = inventory.map(Arc::new);
+    }
+    let shards = Shards::of(&node.definition, node.inventory.as_deref());
+    if node.shards.as_deref() != shards.as_ref() {
+        node.shards = shards.map(Arc::new);
     }
 }
 

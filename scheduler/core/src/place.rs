@@ -22,6 +22,7 @@ use model::id::{NodeIdx, PartitionIdx, Uid};
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{Allocation, NodeShare};
+use crate::gpu::shards::Lanes;
 use crate::gpu::inventory::Offer;
 use crate::input::PlannedStart;
 use crate::settings::Settings;
@@ -35,6 +36,9 @@ use choose::{Candidate, Chosen};
 use demand::{Demand, GresNeed};
 pub use ever::could_ever_run;
 use feature::{Constraint, Expression};
+
+/// No bound on shards.
+const ALL_SHARDS: Lanes = Lanes(u64::MAX);
 
 /// Where the job would start now, on what no job holds; `None`: nowhere in this partition.
 ///
@@ -83,6 +87,7 @@ pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedSta
             && share.shared != alone
             && (if alone { node.used.sharing == 0 } else { node.used.sharing == node.used.jobs });
         let gres_free = cuts_hold(node, share)
+            && shards_hold(node, share)
             && share.gres.iter().all(|gres| {
                 let kind = gres.kind as usize;
                 let (Some(held), Some(has)) = (node.used.gres.get(kind), node.offer().gres.get(kind)) else {
@@ -126,6 +131,15 @@ fn cuts_hold(node: &Node, share: &NodeShare) -> bool {
     })
 }
 
+/// Whether the shards of a proposal are free, and no GPU that it has whole is shared.
+fn shards_hold(node: &Node, share: &NodeShare) -> bool {
+    let named = |index: u32| node.shards.iter().any(|one| one.gpus.iter().any(|gpu| gpu.index == index && gpu.shares));
+    share.gres.iter().filter(|gres| gres.is_shards()).all(|gres| {
+        let sum: u64 = gres.slices.iter().map(|slice| u64::from(slice.size)).sum();
+        sum == gres.count && gres.slices.iter().all(|slice| named(slice.gpu))
+    }) && node.shards.as_ref().is_none_or(|one| node.free_shards().covers(one.held(&share.gres)))
+}
+
 /// Places a demand on a board.
 pub(crate) fn place_demand(
     board: &Board,
@@ -138,7 +152,7 @@ pub(crate) fn place_demand(
     let chosen = choose_nodes(state, settings, partition, demand, |node| {
         board.candidate(state, settings, demand, owner, node)
     })?;
-    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one, u64::MAX));
+    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one, (u64::MAX, ALL_SHARDS)));
     let mut shares: Vec<NodeShare> = shares.collect::<Option<_>>()?;
     shares.sort_by_key(|share| share.node);
     Some(shares.into())

@@ -187,6 +187,8 @@ pub struct Settings {
     pub slice_destroy: Span,
     /// Jobs in small slices are requeued where that lets a large one start so much earlier that it is worth it.
     pub defragment: bool,
+    /// A job may have shards of several GPUs of a node (`MULTIPLE_SHARING_GRES_PJ`).
+    pub shards_of_several: bool,
     /// Programs around jobs.
     pub hooks: Hooks,
 }
@@ -233,6 +235,7 @@ impl Settings {
             whole_cores: true,
             track_memory: true,
             block_cores: false,
+            shards_of_several: false,
             one_task_per_core: false,
             pack_nodes: false,
             least_loaded: false,

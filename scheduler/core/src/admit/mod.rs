@@ -420,27 +420,29 @@ fn check_words(state: &State, settings: &Settings, request: &JobRequest) -> Resu
         if !known {
             return Err(Refusal::InvalidGres.into());
         }
-        if is_part_of_gpu(&gres.name) {
-            return Err(part_of_gpu(&gres.name));
+        if &*gres.name == "mps" {
+            return Err(mps_refused());
         }
     }
     let per_task = rare.tres_per_task.as_deref().unwrap_or_default().to_ascii_lowercase();
-    match ["shard", "mps"].into_iter().find(|name| per_task.contains(&format!("gres/{name}"))) {
-        Some(name) => Err(part_of_gpu(name)),
-        None => Ok(()),
+    if per_task.contains("gres/mps") {
+        return Err(mps_refused());
     }
+    // A GPU is whole or shared, and so are those of a job.
+    let asks = |name: &str| {
+        per_task.contains(&format!("gres/{name}"))
+            || lists.into_iter().flatten().any(|gres| &*gres.name == name && gres.count > 0)
+    };
+    if asks("shard") && asks("gpu") {
+        return Err(Refusal::InvalidGres.into());
+    }
+    Ok(())
 }
 
-/// Resources by which jobs would share a GPU. They may be declared; a job that got some would have no GPU.
-fn is_part_of_gpu(name: &str) -> bool {
-    matches!(name, "shard" | "mps")
-}
-
-fn part_of_gpu(name: &str) -> Refused {
-    Refused {
-        refusal: Refusal::NotSupported,
-        lines: vec![format!("gres/{name} is not supported by sluice yet").into()],
-    }
+/// It may be declared; a job that got some would have no GPU.
+fn mps_refused() -> Refused {
+    let line = "gres/mps is not supported by sluice yet";
+    Refused { refusal: Refusal::NotSupported, lines: vec![line.into()] }
 }
 
 fn check_dependency(state: &State, submit: &Submit) -> Result<(), Refused> {

@@ -1,5 +1,7 @@
 //! What jobs hold of nodes and licenses: added when an allocation begins, taken away when it ends.
 
+use std::collections::BTreeMap;
+
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{CpuIds, GresShare, NodeShare};
@@ -87,6 +89,18 @@ fn cut(used: &mut Used, gres: &GresShare, add: bool) {
     }
 }
 
+/// Counts the shards that a job has of each GPU, or gives them back.
+fn share_gpu(held: &mut BTreeMap<u32, u64>, gres: &GresShare, add: bool) {
+    for slice in &gres.slices {
+        let count = held.entry(slice.gpu).or_default();
+        let size = u64::from(slice.size);
+        *count = if add { *count + size } else { *count - size };
+        if *count == 0 {
+            held.remove(&slice.gpu);
+        }
+    }
+}
+
 /// The share as a planted bug counts it; `None`: as it is.
 fn counted(share: &NodeShare) -> Option<NodeShare> {
     if !planted::is(Bug::CountCpuLess) || share.cpus.0 < 2 {
@@ -121,6 +135,9 @@ pub(super) fn change(used: &mut Used, share: &NodeShare, add: bool) {
         set(&mut used.gres_bits[kind], &gres.indices, add);
         if gres.is_cut() {
             cut(used, gres, add);
+        }
+        if gres.is_shards() {
+            share_gpu(&mut used.shards, gres, add);
         }
     }
     used.jobs = if add { used.jobs + 1 } else { used.jobs - 1 };

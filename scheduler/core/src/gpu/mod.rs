@@ -15,6 +15,7 @@ pub mod layout;
 pub mod mix;
 pub mod model;
 pub mod policy;
+pub mod shards;
 mod value;
 
 #[cfg(test)]

@@ -203,6 +203,10 @@ fn room(share: &NodeShare, steps: Option<&Vec<Step>>) -> Room {
                     continue;
                 }
                 left.indices = left.indices.without(&other.indices);
+                if left.is_shards() {
+                    take_shards(left, other);
+                    continue;
+                }
                 left.slices.retain(|slice| !other.slices.contains(slice));
                 left.count = left.count.saturating_sub(other.count);
             }
@@ -346,6 +350,29 @@ fn same_pool(one: &GresShare, other: &GresShare) -> bool {
         && (one.count == 0 && !one.slices.is_empty()) == (other.count == 0 && !other.slices.is_empty())
 }
 
+/// Takes the shards that another step has of each GPU.
+fn take_shards(left: &mut GresShare, other: &GresShare) {
+    for slice in &mut left.slices {
+        let of_gpu = other.slices.iter().filter(|one| one.gpu == slice.gpu);
+        slice.size = of_gpu.fold(slice.size, |size, one| size.saturating_sub(one.size));
+    }
+    left.slices.retain(|slice| slice.size > 0);
+    left.count = left.slices.iter().map(|slice| u64::from(slice.size)).sum();
+}
+
+/// At most so many shards of a share, GPU by GPU.
+fn some_shards(of: &GresShare, wanted: u64) -> GresShare {
+    let mut part = GresShare { kind: of.kind, ..GresShare::default() };
+    for slice in &of.slices {
+        let size = u64::from(slice.size).min(wanted - part.count);
+        if size > 0 {
+            part.count += size;
+            part.slices.push(Slice { size: u8::try_from(size).unwrap_or(slice.size), ..slice.clone() });
+        }
+    }
+    part
+}
+
 /// As much of a share as answers a request, at most `wanted`; `None`: it is of something else.
 fn part(of: &GresShare, offered: &NodeDefinition, asked: &GresRequest, wanted: u64) -> Option<GresShare> {
     let kind = offered.gres.get(of.kind as usize).filter(|kind| kind.name == asked.name)?;
@@ -359,6 +386,9 @@ fn part(of: &GresShare, offered: &NodeDefinition, asked: &GresRequest, wanted: u
     }
     if !answers(&kind.kind) {
         return None;
+    }
+    if of.is_shards() {
+        return Some(some_shards(of, wanted));
     }
     let mut part = GresShare { kind: of.kind, count: of.count.min(wanted), ..GresShare::default() };
     of.indices.iter().take(most).for_each(|index| part.indices.push(index));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::allocation::{CpuIds, GresShare};
 use crate::gpu::inventory::Inventory;
 use crate::gpu::policy::Rule;
+use crate::gpu::shards::Lanes;
 use crate::state::node::{Node, NodeDefinition};
 
 use super::demand::{Demand, GresNeed, Share};
@@ -113,35 +114,54 @@ fn in_blocks(sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
     sockets.into_iter().flat_map(|socket| socket.into_iter().rev()).take(wanted as usize).collect()
 }
 
+/// What is free of GPUs that are given in parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    /// Memory slices of dynamic GPUs.
+    pub(crate) slices: u64,
+    /// How their starts are chosen.
+    pub(crate) rule: Option<&'a Rule>,
+    /// Shards of each GPU.
+    pub(crate) shards: Lanes,
+    /// A job may have shards of several GPUs of a node.
+    pub(crate) several: bool,
+}
+
 /// Devices of a node for `tasks` tasks and the job's own needs (`whole_job`: need and how many here).
-/// `None`: they are not free. `slices`: memory slices of dynamic GPUs that may be taken.
+/// `None`: they are not free.
 pub(crate) fn devices(
     demand: &Demand,
     node: &Node,
     used: &[(u64, Bits)],
     tasks: u32,
     whole_job: &[(&GresNeed, u64)],
-    (slices, rule): (u64, Option<&Rule>),
+    parts: Parts<'_>,
 ) -> Option<Vec<GresShare>> {
     let definition = node.offer();
     let mut counts = vec![0_u64; definition.gres.len()];
-    let free = |kind: usize, counts: &[u64]| {
-        definition.gres[kind]
-            .count
-            .saturating_sub(used[kind].0)
-            .saturating_sub(counts.get(kind).copied().unwrap_or(0))
-    };
+    let mut left: Vec<u64> =
+        definition.gres.iter().zip(used).map(|(gres, used)| gres.count.saturating_sub(used.0)).collect();
+    if let Some(shards) = &node.shards {
+        shards.count(parts.shards, parts.several, &mut left);
+    }
+    let free =
+        |kind: usize, counts: &[u64]| left[kind].saturating_sub(counts.get(kind).copied().unwrap_or(0));
     if demand.share == Share::Whole {
-        for (kind, count) in counts.iter_mut().enumerate() {
-            *count = definition.gres[kind].count.saturating_sub(used[kind].0);
-        }
+        counts.copy_from_slice(&left);
     }
     let mut needs: Vec<(&GresNeed, u64)> = needs_of(demand, tasks);
     needs.extend(whole_job.iter().copied());
+    if let Some(shards) = node.shards.as_ref().filter(|_| demand.share == Share::Whole) {
+        // All GPUs of the node, or its shards: not both.
+        let wanted: u64 = needs.iter().filter(|(need, _)| &*need.name == "shard").map(|(_, count)| count).sum();
+        let gpus = shards.gpus.iter().map(|gpu| gpu.kind);
+        gpus.filter(|_| wanted > 0).for_each(|kind| counts[kind] = 0);
+        counts[shards.kind] = wanted;
+    }
     let mut cuts = Vec::new();
     if needs.iter().any(|(need, _)| is_cut(need)) {
-        let left: Vec<u64> = (0..definition.gres.len()).map(|kind| free(kind, &[0; 0])).collect();
         let inventory = node.inventory.as_deref();
+        let Parts { slices, rule, .. } = parts;
         let devices = Devices { offered: definition, counts: &left, inventory, slices, rule };
         let picked = pick(&needs, &devices)?;
         cuts = picked.slices;
@@ -171,11 +191,17 @@ pub(crate) fn devices(
     let mut shares = Vec::new();
     for (kind, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let gres = &definition.gres[kind];
+        if let Some(shards) = node.shards.as_ref().filter(|shards| shards.kind == kind) {
+            shares.push(shards.share(&shards.choose(parts.shards, count, parts.several)?));
+            continue;
+        }
         let mut indices = CpuIds::new();
         if gres.indexed {
             let most = u32::try_from(node.definition.gres[kind].count).unwrap_or(u32::MAX);
-            let serves =
-                |index| node.inventory.as_ref().is_none_or(|inventory| inventory.in_service(kind, index));
+            let serves = |index| {
+                node.inventory.as_ref().is_none_or(|inventory| inventory.in_service(kind, index))
+                    && node.shards.as_ref().is_none_or(|one| one.is_whole(parts.shards, kind, index))
+            };
             let lowest = (0..most).filter(|&index| used[kind].1.is_free(index) && serves(index));
             lowest.take(usize::try_from(count).unwrap_or(usize::MAX)).for_each(|index| indices.push(index));
             if u64::from(indices.len()) < count {

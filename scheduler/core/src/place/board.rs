@@ -12,6 +12,7 @@ use super::demand::{Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
 use super::pack;
 use crate::allocation::{GresShare, NodeShare};
+use crate::gpu::shards::Lanes;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
@@ -29,6 +30,8 @@ struct Held {
     gres: Vec<(u64, Bits)>,
     /// Memory slices of dynamic GPUs.
     slices: u64,
+    /// What of the GPUs that may be shared.
+    shards: Lanes,
 }
 
 /// The CPUs of a node that have one holder, two, and so on, as bits.
@@ -114,6 +117,9 @@ impl Board {
                 gres.indices.iter().for_each(|index| bits.take(index));
                 held.slices |= gres.cut_bits();
             }
+            if let Some(shards) = &state.node(share.node).shards {
+                held.shards = held.shards.plus(shards.held(&share.gres));
+            }
             if is_owner(job) {
                 self.owned.insert(share.node, job.owner.uid);
             }
@@ -170,6 +176,9 @@ impl Board {
         } else {
             Vec::new()
         };
+        if let Some(shards) = &node.shards {
+            shards.count(self.free_shards(node, idx), settings.shards_of_several, &mut gres_free[..kinds]);
+        }
         let free = Free {
             cpus,
             memory,
@@ -190,6 +199,16 @@ impl Board {
             Some(held) => inventory.slices & !held.slices,
             None if self.empty => inventory.slices,
             None => node.free_slices(),
+        }
+    }
+
+    /// What of each GPU that may be shared nothing holds.
+    pub(crate) fn free_shards(&self, node: &Node, idx: NodeIdx) -> Lanes {
+        let Some(shards) = &node.shards else { return Lanes::default() };
+        match self.touched.get(&idx) {
+            Some(held) => shards.total().minus(held.shards),
+            None if self.empty => shards.total(),
+            None => node.free_shards(),
         }
     }
 
@@ -283,14 +302,15 @@ impl Board {
         }
     }
 
-    /// The share of a chosen node, with ids; of dynamic GPUs only what is among `slices`.
+    /// The share of a chosen node, with ids; of dynamic GPUs only what is among the slices, and of GPUs that may be
+    /// shared no more than the shards.
     pub(crate) fn share(
         &self,
         state: &State,
         settings: &Settings,
         demand: &Demand,
         chosen: &Chosen,
-        slices: u64,
+        (slices, shards): (u64, Lanes),
     ) -> Option<NodeShare> {
         let node = state.node(chosen.node);
         let definition = node.offer();
@@ -300,8 +320,13 @@ impl Board {
             None => held(state, chosen.node),
         };
         let whole_job = super::whole_job(demand, chosen);
-        let cuts = (slices & self.free_slices(node, chosen.node), state.slices.rule());
-        let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job, cuts)?;
+        let free = assign::Parts {
+            slices: slices & self.free_slices(node, chosen.node),
+            rule: state.slices.rule(),
+            shards: shards.least(self.free_shards(node, chosen.node)),
+            several: settings.shards_of_several,
+        };
+        let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job, free)?;
         let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");
         let gpus = gpus.map(GresShare::amount).sum();
         let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
@@ -386,5 +411,11 @@ fn held(state: &State, idx: NodeIdx) -> Held {
         cpu_bits: Layers::of(used),
         gres: used.gres.iter().copied().zip(bits).collect(),
         slices: used.cuts.values().fold(0, |all, slice| all | slice.bits()),
+        shards: taken(state.node(idx)),
     }
+}
+
+/// What of each GPU that may be shared jobs hold.
+fn taken(node: &Node) -> Lanes {
+    node.shards.as_ref().map_or(Lanes::default(), |shards| shards.total().minus(node.free_shards()))
 }

@@ -287,6 +287,9 @@ impl Cluster {
         amount.cpus = kind.planned_cpus(amount.cpus, layers);
         // What went out of service under a job does not come back with its end.
         amount.slices &= kind.total.slices;
+        if let Some(shards) = &kind.shards {
+            amount.shards = shards.held(&share.gres);
+        }
         (node, amount)
     }
 
@@ -646,5 +649,5 @@ fn amount(share: &NodeShare) -> Amount {
         }
     }
     let slices = share.gres.iter().fold(0, |all, one| all | one.cut_bits());
-    Amount { cpus: share.cpus.0, gres, memory: share.memory.0, slices }
+    Amount { cpus: share.cpus.0, gres, memory: share.memory.0, slices, ..Amount::default() }
 }

@@ -589,6 +589,7 @@ impl Promise {
             memory: model::quantity::MemoryMib(amount.memory),
             gres: amount.gres,
             slices: amount.slices,
+            shards: amount.shards,
         };
         promise::Promise {
             start: Timestamp(self.start),
@@ -601,8 +602,8 @@ impl Promise {
     /// As the planner works with it.
     pub(super) fn from_kept(kept: &promise::Promise, class: u32, licenses: license::Held) -> Self {
         let hold = |held: &Held| {
-            let Held { node, cpus, memory, gres, slices } = *held;
-            (node.0, Amount { cpus: cpus.0, gres, memory: memory.0, slices })
+            let Held { node, cpus, memory, gres, slices, shards } = *held;
+            (node.0, Amount { cpus: cpus.0, gres, memory: memory.0, slices, shards })
         };
         let holds = kept.holds.iter().map(hold).collect();
         Self { start: kept.start.0, end: kept.end.0, class, holds, licenses }

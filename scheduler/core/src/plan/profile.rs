@@ -5,6 +5,7 @@
 //! resources at each step.
 
 use crate::gpu::geometry::Profile as GpuProfile;
+use crate::gpu::shards::Lanes;
 use crate::place::fit::Free;
 
 /// The most kinds of devices of a node that are planned with; further ones count as not there.
@@ -22,6 +23,8 @@ pub(crate) struct Amount {
     /// Memory slices of dynamic GPUs: eight bits for each GPU, the first one lowest. Which ones matters, so they are
     /// a set: what is free over some time are those that are free at each instant of it.
     pub(crate) slices: u64,
+    /// Shards of the GPUs that jobs may share; all of a GPU's are free, or taken, where it is whole.
+    pub(crate) shards: Lanes,
 }
 
 impl Amount {
@@ -32,13 +35,14 @@ impl Amount {
         self.cpus >= need.cpus
             && self.memory >= need.memory
             && need.slices & !self.slices == 0
+            && self.shards.covers(need.shards)
             && self.gres.iter().zip(&need.gres).fold(true, |all, (have, want)| all & (have >= want))
     }
 
     /// The CPUs, if there is nothing else.
     #[inline]
     fn only_cpus(&self) -> Option<u32> {
-        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one)) | self.memory | self.slices;
+        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one)) | self.memory | self.slices | self.shards.0;
         (rest == 0).then_some(self.cpus)
     }
 
@@ -51,6 +55,7 @@ impl Amount {
             gres,
             memory: self.memory.min(other.memory),
             slices: self.slices & other.slices,
+            shards: self.shards.least(other.shards),
         }
     }
 
@@ -63,6 +68,7 @@ impl Amount {
             gres,
             memory: self.memory.max(other.memory),
             slices: self.slices | other.slices,
+            shards: self.shards.greatest(other.shards),
         }
     }
 
@@ -74,6 +80,7 @@ impl Amount {
             gres,
             memory: self.memory.saturating_add(other.memory),
             slices: self.slices | other.slices,
+            shards: self.shards.plus(other.shards),
         }
     }
 
@@ -86,6 +93,7 @@ impl Amount {
             gres,
             memory: self.memory.saturating_sub(other.memory),
             slices: self.slices & !other.slices,
+            shards: self.shards.minus(other.shards),
         }
     }
 

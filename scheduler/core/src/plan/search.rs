@@ -15,6 +15,7 @@ use super::profile::{Amount, Earliest, KINDS};
 use super::shape::{Class, Cut, Fixed};
 use super::sketch::Bounds;
 use crate::place::choose::{Candidate, Chosen};
+use crate::place::demand::Share;
 use crate::place::fit::{self, Free};
 use crate::place::pack::{self, Devices};
 use crate::place::{candidate_on, choose_nodes};
@@ -344,6 +345,7 @@ fn room(
     let idle = free.cpus == kind.total.cpus;
     let free = kind.free_for(free, layers);
     let (inventory, rule) = (kind.inventory.as_deref(), state.slices.rule());
+    let free = kind.without_shared(free, settings.shards_of_several);
     let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
     let free = Free { idle, inventory, rule, ..free };
     candidate_on(settings, &class.demand, definition, node, free)
@@ -361,7 +363,8 @@ fn taken(
     let node = chosen.node.0;
     let kind = &cluster.kinds[cluster.kind(node)];
     let (definition, demand) = (&*kind.definition, &class.demand);
-    let free = cluster.plan(node).over(window.0, window.1);
+    let several = settings.shards_of_several;
+    let free = kind.without_shared(cluster.plan(node).over(window.0, window.1), several);
     let mut gres = [0_u32; KINDS];
     let per_job = demand.gres_per_job.iter().zip(chosen.devices.iter().copied());
     let mut needs = fit::needs_of(demand, chosen.tasks);
@@ -398,11 +401,12 @@ fn taken(
             }
         }
     }
-    if demand.share == crate::place::demand::Share::Whole {
+    let shards = kind.shards_taken(free.shards, &gres, demand.share == Share::Whole, several);
+    if demand.share == Share::Whole {
         gres = kind.total.gres;
     }
     let of_gpus = definition.gres.iter().zip(gres).filter(|(one, _)| &*one.name == "gpu");
     let gpus = of_gpus.map(|(_, count)| u64::from(count)).sum::<u64>() + cuts;
     let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
-    Amount { cpus: kind.planned_cpus(cost.cpus, demand.layers()), gres, memory: cost.memory, slices }
+    Amount { cpus: kind.planned_cpus(cost.cpus, demand.layers()), gres, memory: cost.memory, slices, shards }
 }

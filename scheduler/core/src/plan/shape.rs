@@ -356,6 +356,13 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
         && !matches!(demand.across, Across::Arbitrary(_))
         && (demand.required.is_empty() || demand.required.len() == count as usize)
         && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));
+    // Of GPUs that are shared more must be known than how many are taken.
+    let shared = cluster.kinds.iter().any(|kind| kind.shards.is_some());
+    let of_shared = |need: &demand::GresNeed| matches!(&*need.name, "gpu" | "shard");
+    let lists = || demand.gres_per_node.iter().chain(&demand.gres_per_task);
+    if shared && (demand.share == demand::Share::Whole || lists().any(of_shared)) {
+        return None;
+    }
     // Which of several types will be free is not known ahead.
     let one_type = |need: &demand::GresNeed| {
         cluster.makes().all(|kind| {
@@ -487,5 +494,5 @@ fn need(
             gres[kind] += u32::try_from(count).unwrap_or(u32::MAX);
         }
     }
-    Some(Amount { cpus: cost.cpus, gres, memory: cost.memory, slices: 0 })
+    Some(Amount { cpus: cost.cpus, gres, memory: cost.memory, ..Amount::default() })
 }

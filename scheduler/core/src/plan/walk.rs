@@ -19,6 +19,7 @@ use super::search::{self, Holds, Scratch};
 use super::shape::Class;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
+use crate::gpu::shards::Lanes;
 use crate::input::{PlannedPromises, PlannedStart};
 use crate::job::start::limit_of_run;
 use crate::limits::{Candidate as LimitCandidate, Charged};
@@ -451,10 +452,14 @@ impl Ledger {
             }
             _ => search::now(&self.cluster, walk.state, walk.settings, class, window, shared),
         }?;
-        // A slice must stay free as long as the job may run, not only now.
+        // A slice or shard must stay free as long as the job may run, not only now.
         let share = |one: &crate::place::choose::Chosen| {
-            let free =
-                if pool { u64::MAX } else { self.cluster.plan(one.node.0).over(window.0, window.1).slices };
+            let free = if pool {
+                (u64::MAX, Lanes(u64::MAX))
+            } else {
+                let free = self.cluster.plan(one.node.0).over(window.0, window.1);
+                (free.slices, free.shards)
+            };
             walk.board.share(walk.state, walk.settings, &class.demand, one, free)
         };
         let mut shares = chosen.iter().map(share).collect::<Option<Vec<_>>>()?;

@@ -90,6 +90,7 @@ pub fn common(conf: &SlurmConf) -> Settings {
     settings.kill_invalid_dependency |= conf.scheduler_parameters.contains_key("kill_invalid_depend");
     let option = |name: &str| conf.select_options.iter().any(|option| **option == *name);
     settings.block_cores = option("CR_CORE_DEFAULT_DIST_BLOCK");
+    settings.shards_of_several = option("MULTIPLE_SHARING_GRES_PJ");
     settings.one_task_per_core = option("CR_ONE_TASK_PER_CORE");
     settings.pack_nodes = option("CR_PACK_NODES");
     settings.least_loaded = option("CR_LLN");
@@ -145,7 +146,7 @@ fn node_definition(conf: &SlurmConf, node: &NodeConf, gres: &GresConf) -> NodeDe
     }
 }
 
-/// A resource with device files has an index for each; GPUs always do.
+/// A resource with device files has an index for each; GPUs always do. Shards are parts of GPUs, and only counted.
 fn gres_definition(node: &str, request: &GresRequest, gres: &GresConf) -> GresDefinition {
     let has_files = gres.lines.iter().any(|line| {
         line.name == request.name
@@ -156,7 +157,7 @@ fn gres_definition(node: &str, request: &GresRequest, gres: &GresConf) -> GresDe
         name: request.name.clone(),
         kind: request.kind.clone().unwrap_or_default(),
         count: request.count,
-        indexed: has_files || request.is_gpu(),
+        indexed: (has_files && &*request.name != "shard") || request.is_gpu(),
     }
 }
 

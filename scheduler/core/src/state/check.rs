@@ -56,6 +56,22 @@ impl State {
             if (0..slices.len()).any(overlap) {
                 faults.push(format!("node {name}: slices overlap: {slices:?}"));
             }
+            let of = |share: &crate::gpu::shards::Shared| used.shards.get(&share.index).copied().unwrap_or(0);
+            let bits = |share: &crate::gpu::shards::Shared| {
+                let words = used.gres_bits.get(share.kind).map_or(&[][..], Vec::as_slice);
+                words.get(share.unit as usize / 64).is_some_and(|word| word >> (share.unit % 64) & 1 == 1)
+            };
+            for gpu in node.shards.iter().flat_map(|shards| &shards.gpus) {
+                if of(gpu) > 0 && (bits(gpu) || (of(gpu) > u64::from(gpu.count) && gpu.count > 0)) {
+                    let whole = if bits(gpu) { " and all of it" } else { "" };
+                    faults.push(format!(
+                        "node {name}: {} shards{whole} of GPU {} held, it has {}",
+                        of(gpu),
+                        gpu.index,
+                        gpu.count
+                    ));
+                }
+            }
             for (held, gres) in used.gres.iter().zip(&definition.gres) {
                 if *held > gres.count {
                     faults.push(format!("node {name}: {held} of {} {} held", gres.count, gres.name));

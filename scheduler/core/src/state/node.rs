@@ -10,6 +10,7 @@ use model::time::Timestamp;
 
 use crate::allocation::Slice;
 use crate::gpu::inventory::Inventory;
+use crate::gpu::shards::{Lanes, Shards};
 
 /// Devices of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +149,8 @@ pub struct Node {
     pub last_busy: Option<Timestamp>,
     /// What its GPUs offer, where they are observed. Derived from definition and observation.
     pub inventory: Option<Arc<Inventory>>,
+    /// Its GPUs that jobs may share in parts; `None`: there are none. Derived like the inventory.
+    pub shards: Option<Arc<Shards>>,
     /// What jobs hold of it. Derived.
     pub used: Used,
 }
@@ -172,6 +175,8 @@ pub struct Used {
     pub gres_bits: Vec<Vec<u64>>,
     /// Slices that were made on dynamic GPUs, by GPU and first memory slice.
     pub cuts: BTreeMap<(u32, u8), Slice>,
+    /// Shards that jobs hold, by index of the GPU.
+    pub shards: BTreeMap<u32, u64>,
     /// Jobs.
     pub jobs: u32,
     /// Jobs that are ending.
@@ -189,6 +194,7 @@ impl Used {
         self.gres.fill(0);
         self.gres_bits.iter_mut().for_each(|bits| bits.fill(0));
         self.cuts.clear();
+        self.shards.clear();
         self.jobs = 0;
         self.completing = 0;
     }
@@ -212,6 +218,21 @@ impl Node {
     pub fn free_slices(&self) -> u64 {
         let Some(inventory) = &self.inventory else { return 0 };
         self.used.cuts.values().fold(inventory.slices, |free, slice| free & !slice.bits())
+    }
+
+    /// What of each GPU that may be shared no job holds: nothing where a job has the whole of it.
+    #[must_use]
+    pub fn free_shards(&self) -> Lanes {
+        let Some(shards) = &self.shards else { return Lanes::default() };
+        let mut free = Lanes::default();
+        for (lane, gpu) in shards.gpus.iter().enumerate() {
+            let bits = self.used.gres_bits.get(gpu.kind).and_then(|bits| bits.get(gpu.unit as usize / 64));
+            let whole = bits.is_some_and(|word| word >> (gpu.unit % 64) & 1 == 1);
+            let held = self.used.shards.get(&gpu.index).copied().unwrap_or(0);
+            let left = u64::from(gpu.count).saturating_sub(if whole { u64::MAX } else { held });
+            free = free.plus(Lanes::one(lane, u8::try_from(left).unwrap_or(u8::MAX)));
+        }
+        free
     }
 
     /// CPUs that no job holds.

@@ -12,6 +12,8 @@ use model::id::{JobId, NodeIdx, PartitionIdx};
 use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
 
+use crate::gpu::shards::Lanes;
+
 /// The most kinds of devices of a node that are planned with; further ones count as not there.
 pub const PLANNED_KINDS: usize = 6;
 
@@ -28,6 +30,8 @@ pub struct Held {
     pub gres: [u32; PLANNED_KINDS],
     /// Memory slices of dynamic GPUs: eight bits for each GPU, the first one lowest.
     pub slices: u64,
+    /// Shards of the GPUs that are shared.
+    pub shards: Lanes,
 }
 
 /// A start that is kept.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::profile::{Amount, KINDS};
 use crate::gpu::inventory::Inventory;
+use crate::gpu::shards::{Lanes, Shards};
 use crate::state::node::{Node, NodeDefinition};
 
 /// Nodes that differ in nothing but their names.
@@ -14,6 +15,8 @@ pub(in crate::plan) struct Kind {
     pub(in crate::plan) definition: Arc<NodeDefinition>,
     /// Its GPUs, where they are observed.
     pub(in crate::plan) inventory: Option<Arc<Inventory>>,
+    /// The GPUs of it that jobs may share.
+    pub(in crate::plan) shards: Option<Arc<Shards>>,
     /// What is planned with: of CPUs as many as [`Self::layers`] jobs may hold at once.
     pub(in crate::plan) total: Amount,
     /// The most jobs that may hold one CPU of it, in any partition (OverSubscribe).
@@ -27,14 +30,44 @@ impl Kind {
         let inventory = node.inventory.clone();
         let definition = inventory.as_ref().map_or(&node.definition, |one| &one.offered);
         let slices = inventory.as_ref().map_or(0, |one| one.slices);
-        let mut total = Amount { slices, ..total(definition) };
+        let shards = node.shards.as_ref().map_or(Lanes::default(), |one| one.total());
+        let mut total = Amount { slices, shards, ..total(definition) };
         total.cpus = total.cpus.saturating_mul(layers);
-        Self { definition: Arc::clone(definition), inventory, total, layers, make }
+        Self { definition: Arc::clone(definition), inventory, shards: node.shards.clone(), total, layers, make }
     }
 
     /// What is planned of CPUs that a job of so many layers holds: a job that does not share takes all layers.
     pub(in crate::plan) fn planned_cpus(&self, cpus: u32, layers: u32) -> u32 {
         if layers > 1 { cpus } else { cpus.saturating_mul(self.layers) }
+    }
+
+    /// The same with counts that know which GPUs are shared.
+    pub(in crate::plan) fn without_shared(&self, mut free: Amount, several: bool) -> Amount {
+        if let Some(shards) = &self.shards {
+            let mut counts = free.gres.map(u64::from);
+            shards.count(free.shards, several, &mut counts);
+            free.gres = counts.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        free
+    }
+
+    /// What so many whole GPUs and shards take of each GPU. `whole`: the job has the node for itself.
+    pub(in crate::plan) fn shards_taken(
+        &self,
+        free: Lanes,
+        gres: &[u32; KINDS],
+        whole: bool,
+        several: bool,
+    ) -> Lanes {
+        let Some(shards) = &self.shards else { return Lanes::default() };
+        if whole {
+            return shards.total();
+        }
+        let count = |kind: usize| u64::from(gres.get(kind).copied().unwrap_or(0));
+        let parts = shards.choose(free, count(shards.kind), several).unwrap_or_default().lanes;
+        let mut kinds: Vec<usize> = shards.gpus.iter().map(|gpu| gpu.kind).collect();
+        kinds.dedup();
+        kinds.into_iter().fold(parts, |all, kind| all.plus(shards.whole(free, kind, count(kind))))
     }
 
     /// What a job of so many layers could take where so much is planned to be free.
@@ -58,7 +91,7 @@ fn total(definition: &NodeDefinition) -> Amount {
     for (count, one) in gres.iter_mut().zip(&definition.gres) {
         *count = u32::try_from(one.count).unwrap_or(u32::MAX);
     }
-    Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0, slices: 0 }
+    Amount { cpus: definition.cpus.0, gres, memory: definition.memory.0, ..Amount::default() }
 }
 
 pub(super) fn same_devices(one: &Option<Arc<Inventory>>, other: &Option<Arc<Inventory>>) -> bool {

@@ -218,7 +218,11 @@ impl View<'_> {
         let definition = node.offer();
         let rule = self.state.slices.rule();
         let inventory = node.inventory.as_deref();
-        let whole: Vec<u64> = definition.gres.iter().map(|gres| gres.count).collect();
+        let several = self.settings.shards_of_several;
+        let mut whole: Vec<u64> = definition.gres.iter().map(|gres| gres.count).collect();
+        if let Some(shards) = &node.shards {
+            shards.count(shards.total(), several, &mut whole);
+        }
         let all = Free {
             cpus: definition.cpus.0,
             memory: definition.memory.0,
@@ -245,12 +249,15 @@ impl View<'_> {
                 Share::Any | Share::User(_) | Share::Layers(_) => Cause::Owned,
             };
         }
-        let free: Vec<u64> = definition
+        let mut free: Vec<u64> = definition
             .gres
             .iter()
             .enumerate()
             .map(|(kind, gres)| gres.count.saturating_sub(node.used.gres.get(kind).copied().unwrap_or(0)))
             .collect();
+        if let Some(shards) = &node.shards {
+            shards.count(node.free_shards(), several, &mut free);
+        }
         let now = Free {
             sockets: &[],
             slices: node.free_slices(),
