@@ -41,6 +41,8 @@ struct Piece<'a> {
     size: u32,
     /// Empty: the whole GPU.
     profile: &'a str,
+    /// How many shards of a GPU that several jobs share; 0: it is not shared.
+    shards: u32,
     job: Option<&'a Job>,
 }
 
@@ -98,16 +100,17 @@ fn pieces<'a>(node: &Node, gpu: &'a Gpu, jobs: &'a [Job]) -> Vec<Piece<'a>> {
     let mut found: Vec<Piece<'a>> = Vec::new();
     for job in jobs {
         let here = job.allocation.iter().filter(|held| held.node == node.name);
-        for gres in here.flat_map(|held| &held.gres).filter(|gres| gres.name == "gpu") {
+        for gres in here.flat_map(|held| &held.gres).filter(|gres| matches!(gres.name.as_str(), "gpu" | "shard")) {
             if gres.slices.is_empty() && gres.indices.contains(&gpu.index) {
-                found.push(Piece { start: 0, size: SLICES, profile: "", job: Some(job) });
+                found.push(Piece { start: 0, size: SLICES, profile: "", shards: 0, job: Some(job) });
             }
             for slice in gres.slices.iter().filter(|slice| slice.gpu == gpu.index) {
                 let (start, size) = match slice.profile.is_empty() {
                     true => (0, SLICES),
                     false => (slice.start, slice.size.max(1)),
                 };
-                found.push(Piece { start, size, profile: &slice.profile, job: Some(job) });
+                let shards = if slice.profile.is_empty() { slice.size } else { 0 };
+                found.push(Piece { start, size, profile: &slice.profile, shards, job: Some(job) });
             }
         }
     }
@@ -117,7 +120,8 @@ fn pieces<'a>(node: &Node, gpu: &'a Gpu, jobs: &'a [Job]) -> Vec<Piece<'a>> {
             .any(|other| other.start < piece.start + piece.size && piece.start < other.start + other.size)
     };
     for there in gpu.instances.iter().filter(|_| gpu.mode() == GpuMode::GpuFixed) {
-        let piece = Piece { start: there.start, size: there.size, profile: &there.profile, job: None };
+        let piece =
+            Piece { start: there.start, size: there.size, profile: &there.profile, shards: 0, job: None };
         if !taken(&piece, &found) {
             found.push(piece);
         }

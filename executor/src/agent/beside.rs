@@ -294,7 +294,10 @@ fn start_supervisor(
     }
     let constrained = fixed.cgroups.constrain_devices();
     let visible = match (bound.observed, super::slices::own(launch)) {
-        (true, _) => Visible::observed(&bound.step, constrained),
+        (true, own) => {
+            let all = Visible::observed(&bound.step, constrained);
+            own.map_or(all.clone(), |own| all.of(own))
+        }
         (false, Some(own)) => Visible::declared(own, constrained),
         (false, None) => Visible::default(),
     };

@@ -224,7 +224,12 @@ impl Policy {
                     true => gres.indices.contains(&device.index),
                     false => gres.slices.iter().any(|slice| slice.gpu == device.index),
                 };
-                allocation.gres.iter().any(|gres| *gres.name == *device.gres && has(gres))
+                // Whoever has shards of a GPU opens its file.
+                let is = |gres: &v1::GresAllocation| match &*device.gres {
+                    "gpu" => crate::gpu::node::is_of_gpus(gres),
+                    name => gres.name == name,
+                };
+                allocation.gres.iter().any(|gres| is(gres) && has(gres))
             };
             share.denied = machine.devices.iter().filter(|device| !granted(device)).cloned().collect();
             let closed = machine.capabilities.clone();

@@ -13,6 +13,8 @@ use super::node::Granted;
 pub struct Visible {
     devices: Vec<Device>,
     observed: bool,
+    /// Shards of them that the job or step has; 0: it has them whole.
+    shards: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,26 +44,41 @@ impl Visible {
             };
             Device { name, global: one.index, uuid, near: one.cpu_ranges.clone() }
         };
-        Self { devices: granted.iter().enumerate().map(device).collect(), observed: true }
+        Self { devices: granted.iter().enumerate().map(device).collect(), observed: true, shards: 0 }
+    }
+
+    /// The same of a run with this allocation, which may have parts of its GPUs only.
+    #[must_use]
+    pub fn of(mut self, allocation: &v1::NodeAllocation) -> Self {
+        self.shards =
+            allocation.gres.iter().filter(|held| held.name == "shard").map(|held| held.count).sum();
+        self
     }
 
     /// Of GPUs that are only declared: the indices of an allocation.
     #[must_use]
     pub fn declared(allocation: &v1::NodeAllocation, constrained: bool) -> Self {
-        let gpus = allocation.gres.iter().filter(|held| held.name == "gpu");
+        let gpus = allocation.gres.iter().filter(|held| super::node::is_of_gpus(held));
         let mut indices: Vec<u32> = gpus.flat_map(|held| held.indices.iter().copied()).collect();
         indices.sort_unstable();
         let device = |(at, index): (usize, u32)| {
             let name = if constrained { at.to_string() } else { index.to_string() };
             Device { name, global: index, uuid: String::new(), near: Vec::new() }
         };
-        Self { devices: indices.into_iter().enumerate().map(device).collect(), observed: false }
+        Self { devices: indices.into_iter().enumerate().map(device).collect(), observed: false, shards: 0 }
+            .of(allocation)
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
         self.devices.len()
+    }
+
+    /// How many shards of them; 0: they are whole.
+    #[must_use]
+    pub fn shards(&self) -> u64 {
+        self.shards
     }
 
     /// As `CUDA_VISIBLE_DEVICES` has them.
@@ -110,7 +127,7 @@ impl Visible {
         let chosen = bind.chosen(local, self.devices.len(), &near, &position)?;
         let devices: Vec<Device> = chosen.iter().map(|at| self.devices[*at].clone()).collect();
         let bits = |list: &mut dyn Iterator<Item = usize>| list.fold(0_u64, |all, at| all | 1 << at.min(63));
-        let mine = Self { devices, observed: self.observed };
+        let mine = Self { devices, observed: self.observed, shards: self.shards };
         let said = bind.verbose.then(|| {
             format!(
                 "gpu-bind: usable_gres=0x{:X}; bit_alloc=0x{:X}; local_inx={}; global_list={}; local_list={}\n",

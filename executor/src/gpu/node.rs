@@ -48,6 +48,12 @@ pub struct Granted {
     pub instance: Option<MigInstance>,
 }
 
+/// Whether a resource is of GPUs: whole ones, slices, or shards of whole ones.
+#[must_use]
+pub fn is_of_gpus(gres: &v1::GresAllocation) -> bool {
+    matches!(gres.name.as_str(), "gpu" | "shard")
+}
+
 /// Where GPUs are looked for.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -238,7 +244,7 @@ impl Gpus {
         let shown = locked(&self.shown);
         let dynamic =
             |index: u32| shown.gpus.iter().any(|gpu| gpu.index == index && gpu.mode == GpuMode::Dynamic);
-        let slices = allocation.gres.iter().filter(|gres| gres.name == "gpu").flat_map(|gres| &gres.slices);
+        let slices = allocation.gres.iter().filter(|gres| is_of_gpus(gres)).flat_map(|gres| &gres.slices);
         slices
             .filter(|slice| !slice.profile.is_empty() && dynamic(slice.gpu))
             .map(|slice| Wanted { gpu: slice.gpu, profile: slice.profile.clone(), start: slice.start })
@@ -263,7 +269,7 @@ impl Gpus {
         let Some(setting) = &self.setting else { return Ok(None) };
         let shown = locked(&self.shown);
         let mut found = Vec::new();
-        for gres in allocation.gres.iter().filter(|gres| gres.name == "gpu") {
+        for gres in allocation.gres.iter().filter(|gres| is_of_gpus(gres)) {
             let whole = |index: &u32| v1::Slice { gpu: *index, ..v1::Slice::default() };
             let slices: Vec<v1::Slice> = match gres.slices.is_empty() {
                 true => gres.indices.iter().map(whole).collect(),

@@ -24,6 +24,8 @@ pub fn inventory(node: &NodeConf, conf: Option<&GresConf>, root: &Path) -> (Vec<
                 && line.name == declared.name
                 && (line.kind.is_none() || declared.kind.is_none() || line.kind == declared.kind)
         });
+        // Shards lie on the files of GPUs.
+        let lines = lines.filter(|line| &*line.name != "shard");
         let files: Vec<&str> = lines.flat_map(|line| line.files.iter().map(|file| &**file)).collect();
         let there = files.iter().filter(|file| root.join(file.trim_start_matches('/')).exists()).count();
         let count = if files.is_empty() { declared.count } else { declared.count.min(there as u64) };
@@ -47,7 +49,7 @@ pub fn devices(node: &NodeConf, conf: &GresConf, root: &Path) -> Vec<Device> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     let mut found = Vec::new();
-    for line in conf.lines.iter().filter(|line| line.concerns(&node.name)) {
+    for line in conf.lines.iter().filter(|line| line.concerns(&node.name) && &*line.name != "shard") {
         for file in &line.files {
             let Ok(facts) = std::fs::metadata(root.join(file.trim_start_matches('/'))) else { continue };
             let index = counts.entry(&line.name).or_insert(0);

@@ -205,7 +205,7 @@ pub fn of_step(
     environment.set_default("SLURM_STEP_LAUNCHER_PORT", 0);
     environment.set_default("SLURM_PRIO_PROCESS", 0);
     if context.gpus.count() == 0 {
-        let names = ["SLURM_GPUS_ON_NODE", "SLURM_STEP_GPUS", OF_DRIVER];
+        let names = ["SLURM_GPUS_ON_NODE", "SLURM_SHARDS_ON_NODE", "SLURM_STEP_GPUS", OF_DRIVER];
         for name in DEVICE_NAMES.into_iter().chain(names) {
             environment.remove(name);
         }
@@ -378,6 +378,9 @@ fn devices(environment: &mut Environment, list_name: &str, gpus: &Visible) {
     name_devices(environment, gpus);
     environment.set(list_name, gpus.global());
     environment.set("SLURM_GPUS_ON_NODE", gpus.count());
+    if gpus.shards() > 0 {
+        environment.set("SLURM_SHARDS_ON_NODE", gpus.shards());
+    }
 }
 
 /// The variables that programs read.

@@ -168,7 +168,6 @@ impl GresConf {
 /// What a key, or the resource that it names, would have done and does not do here; `None`: it has its effect.
 fn without_effect(key: &str, value: &str) -> Option<String> {
     let what = match (key.to_ascii_lowercase().as_str(), value.to_ascii_lowercase().as_str()) {
-        ("name", "shard") => "jobs would have shared a GPU in parts; jobs that ask for it are refused",
         ("name", "mps") => "jobs would have shared a GPU through CUDA MPS; jobs that ask for it are refused",
         ("link" | "links", _) => "GPUs with more links to each other would have been preferred for a job",
         ("multiplefiles", _) => {
@@ -293,11 +292,10 @@ mod tests {
             .iter()
             .map(|one| format!("{}: {}", one.place, one.message))
             .collect();
-        assert_eq!(notices.len(), 3, "{notices:?}");
+        assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(notices[0].starts_with("gres.conf:1: Links=-1,4 is not supported: "), "{notices:?}");
-        assert!(notices[1].starts_with("gres.conf:2: Name=shard is not supported: "), "{notices:?}");
         assert!(
-            notices[2].starts_with("gres.conf:3: RestrictedCoresPerGPU=2 is not supported"),
+            notices[1].starts_with("gres.conf:3: RestrictedCoresPerGPU=2 is not supported"),
             "{notices:?}"
         );
     }

@@ -27,6 +27,7 @@ use model::time::{Span, Timestamp};
 use prost::Message;
 use scheduler_core::allocation::{CpuIds, GresShare, NodeShare, Slice};
 use scheduler_core::effect::{Asker, ReplyTo, RunKey, Selector};
+use scheduler_core::gpu::shards::Lanes;
 use scheduler_core::input::{
     AccountChange, Command, Defragment, Input, JobFilter, OutcomeKind, Plan, PlannedPromises, PlannedStart,
     Registration, Report, RunOutcome, StepRequest, Submit,
@@ -171,7 +172,7 @@ macro_rules! wrappers {
     )*};
 }
 wrappers!(BodyHash BootId Epoch Gid JobId NodeIdx PartitionIdx RequestKey RunNumber SpoolId TaskIndex Uid);
-wrappers!(Cpus MemoryMib ReplyTo Span Timestamp);
+wrappers!(Cpus Lanes MemoryMib ReplyTo Span Timestamp);
 
 /// Structs with all of their fields.
 macro_rules! structs {
@@ -603,7 +604,7 @@ mod tests {
             memory: MemoryMib(3),
             gres: [7; PLANNED_KINDS],
             slices: 9,
-            shards: scheduler_core::gpu::shards::Lanes(10),
+            shards: Lanes(10),
         };
         let promise = Promise {
             start: Timestamp(5),

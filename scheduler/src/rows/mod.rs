@@ -78,9 +78,23 @@ fn gres_allocations(node: &Node, held: &GresShare) -> Vec<v1::GresAllocation> {
                 count: slices.len() as u64,
                 indices,
                 slices: slices.into_iter().map(slice).collect(),
+                spread: String::new(),
             }
         };
         return profiles.into_iter().map(of).collect();
+    }
+    if let Some(shards) = node.shards.as_ref().filter(|_| held.is_shards()) {
+        return vec![v1::GresAllocation {
+            name: kind.name.to_string(),
+            r#type: kind.kind.to_string(),
+            count: held.count,
+            indices: held.slices.iter().map(|slice| slice.gpu).collect(),
+            slices: held.slices.iter().map(slice).collect(),
+            spread: tres::spread(shards, |gpu| {
+                let of_gpu = held.slices.iter().filter(|slice| slice.gpu == gpu.index);
+                Some(of_gpu.map(|slice| u64::from(slice.size)).sum())
+            }),
+        }];
     }
     // Slurm numbers the devices of a name over all its types.
     let before = node.definition.gres[..held.kind as usize].iter();
@@ -93,5 +107,6 @@ fn gres_allocations(node: &Node, held: &GresShare) -> Vec<v1::GresAllocation> {
         count: held.count,
         indices: held.indices.iter().map(|index| index.saturating_add(before)).collect(),
         slices: held.slices.iter().map(slice).collect(),
+        spread: String::new(),
     }]
 }

@@ -10,6 +10,7 @@ use model::tres::{Kind, Tres};
 use scheduler_core::allocation::NodeShare;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
+use scheduler_core::gpu::shards::{Shards, Shared};
 use scheduler_core::state::node::{GresDefinition, Node};
 
 use super::shape::Shape;
@@ -183,17 +184,31 @@ pub fn of_nodes<'a>(nodes: impl Iterator<Item = &'a Node>, settings: &Settings) 
     tres.to_string()
 }
 
-/// `gpu:a100:4,shard:2`, the Gres of a node.
+/// `gpu:a100:4,shard:a100:16`, the Gres of a node.
 #[must_use]
 pub fn gres_text(kinds: &[GresDefinition]) -> String {
-    let one = |kind: &GresDefinition| {
-        if kind.kind.is_empty() {
-            format!("{}:{}", kind.name, kind.count)
-        } else {
-            format!("{}:{}:{}", kind.name, kind.kind, kind.count)
-        }
-    };
+    let one = |kind: &GresDefinition| format!("{}:{}", name_of(kind, kinds), kind.count);
     kinds.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+/// `gpu:a100`. Shards are named by the type of the GPUs, as Slurm does, where all are of one.
+fn name_of(kind: &GresDefinition, all: &[GresDefinition]) -> String {
+    let mut of_gpus = all.iter().filter(|other| &*other.name == "gpu").map(|other| &*other.kind);
+    let first = of_gpus.next().filter(|_| &*kind.name == "shard").unwrap_or_default();
+    let inherited = if of_gpus.all(|other| other == first) { first } else { "" };
+    match if kind.kind.is_empty() { inherited } else { &kind.kind } {
+        "" => kind.name.to_string(),
+        of => format!("{}:{of}", kind.name),
+    }
+}
+
+/// `2/4,-/4`: what is held of the shards of each GPU; `None`: a job has the whole of it.
+pub fn spread(shards: &Shards, held: impl Fn(&Shared) -> Option<u64>) -> String {
+    let one = |gpu: &Shared| match held(gpu) {
+        Some(count) => format!("{count}/{}", gpu.count),
+        None => format!("-/{}", gpu.count),
+    };
+    shards.gpus.iter().filter(|gpu| gpu.shares).map(one).collect::<Vec<_>>().join(",")
 }
 
 /// `gpu:a100:2(IDX:0-1)`, the GresUsed of a node; slices that were made with the indices of their GPUs.
@@ -202,8 +217,16 @@ pub fn gres_used_text(node: &Node) -> String {
     let mut texts = Vec::new();
     for (at, kind) in node.definition.gres.iter().enumerate() {
         let used = node.used.gres.get(at).copied().unwrap_or(0);
-        let name =
-            if kind.kind.is_empty() { kind.name.to_string() } else { format!("{}:{}", kind.name, kind.kind) };
+        let name = name_of(kind, &node.definition.gres);
+        if let Some(shards) = node.shards.as_ref().filter(|shards| shards.kind == at) {
+            let held = |gpu: &Shared| {
+                let bits = node.used.gres_bits.get(gpu.kind).map_or(&[][..], Vec::as_slice);
+                let whole = (gpu.unit as usize) < bits.len() * 64 && is_set(bits, gpu.unit);
+                (!whole).then(|| node.used.shards.get(&gpu.index).copied().unwrap_or(0))
+            };
+            texts.push(format!("{name}:{used}({})", spread(shards, held)));
+            continue;
+        }
         if !kind.indexed {
             texts.push(format!("{name}:{used}"));
             continue;

@@ -280,7 +280,8 @@ fn node_gres(node: &NodeAllocation) -> String {
         let kind = if gres.r#type.is_empty() { String::new() } else { format!(":{}", gres.r#type) };
         let indices = model::array::TaskSet::from_ids(gres.indices.iter().copied()).text(None);
         let indices = if indices.is_empty() { String::new() } else { format!("(IDX:{indices})") };
-        format!("{}{kind}:{}{indices}", gres.name, gres.count)
+        let place = if gres.spread.is_empty() { indices } else { format!("({})", gres.spread) };
+        format!("{}{kind}:{}{place}", gres.name, gres.count)
     };
     node.gres.iter().map(one).collect::<Vec<_>>().join(",")
 }
