@@ -100,7 +100,9 @@ fn pieces<'a>(node: &Node, gpu: &'a Gpu, jobs: &'a [Job]) -> Vec<Piece<'a>> {
     let mut found: Vec<Piece<'a>> = Vec::new();
     for job in jobs {
         let here = job.allocation.iter().filter(|held| held.node == node.name);
-        for gres in here.flat_map(|held| &held.gres).filter(|gres| matches!(gres.name.as_str(), "gpu" | "shard")) {
+        for gres in
+            here.flat_map(|held| &held.gres).filter(|gres| matches!(gres.name.as_str(), "gpu" | "shard"))
+        {
             if gres.slices.is_empty() && gres.indices.contains(&gpu.index) {
                 found.push(Piece { start: 0, size: SLICES, profile: "", shards: 0, job: Some(job) });
             }
@@ -151,7 +153,12 @@ fn drawn(node: &Node, jobs: &[Job], now_ms: i64) -> String {
         }
         for piece in &pieces {
             let Some(job) = piece.job else { continue };
-            let what = if piece.profile.is_empty() { "whole" } else { piece.profile };
+            let what = match (piece.profile, piece.shards) {
+                ("", 0) => "whole".to_owned(),
+                ("", 1) => "1 shard".to_owned(),
+                ("", many) => format!("{many} shards"),
+                (profile, _) => profile.to_owned(),
+            };
             let until = job.end_ms.map_or_else(
                 || "without an end".to_owned(),
                 |end| {
@@ -240,6 +247,7 @@ fn object(node: &Node, jobs: &[Job]) -> Value {
     let gpu = |gpu: &Gpu| {
         let slice = |piece: &Piece<'_>| {
             json!({
+                "shards": Some(piece.shards).filter(|shards| *shards > 0),
                 "profile": Some(piece.profile).filter(|profile| !profile.is_empty()),
                 "start": piece.start,
                 "size": piece.size,

@@ -111,7 +111,9 @@ pub fn container(parts: &Parts<'_>, key: Key, launch: &v1::Launch, who: &Who) ->
 
 fn has_gpus(launch: &v1::Launch) -> bool {
     let here = launch.allocation.get(launch.node_index as usize);
-    let some = |held: &v1::GresAllocation| crate::gpu::node::is_of_gpus(held) && (held.count > 0 || !held.slices.is_empty());
+    let some = |held: &v1::GresAllocation| {
+        crate::gpu::node::is_of_gpus(held) && (held.count > 0 || !held.slices.is_empty())
+    };
     here.is_some_and(|here| here.gres.iter().any(some))
 }
 

@@ -50,8 +50,7 @@ impl Visible {
     /// The same of a run with this allocation, which may have parts of its GPUs only.
     #[must_use]
     pub fn of(mut self, allocation: &v1::NodeAllocation) -> Self {
-        self.shards =
-            allocation.gres.iter().filter(|held| held.name == "shard").map(|held| held.count).sum();
+        self.shards = allocation.gres.iter().filter(|held| held.name == "shard").map(|held| held.count).sum();
         self
     }
 

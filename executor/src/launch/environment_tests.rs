@@ -184,7 +184,7 @@ fn devices_are_listed_for_those_who_have_some() {
         r#type: "a100".to_owned(),
         count: 2,
         indices: vec![1, 0],
-        slices: Vec::new(),
+        ..v1::GresAllocation::default()
     }];
     let two = Visible::declared(&launch.allocation[0], false);
     let mut entries = texts(of_batch(&with(&two), &launch, &account()).into_entries());
@@ -317,4 +317,22 @@ fn counts_are_folded() {
     assert_eq!(runs([8, 8, 4].into_iter()), "8(x2),4");
     assert_eq!(runs([1, 1, 1].into_iter()), "1(x3)");
     assert_eq!(runs(std::iter::empty()), "");
+}
+
+#[test]
+fn shards_name_their_gpu_and_how_many_they_are() {
+    let mut launch = launch();
+    launch.allocation[0].gres = vec![v1::GresAllocation {
+        name: "shard".to_owned(),
+        count: 3,
+        indices: vec![1],
+        slices: vec![v1::Slice { gpu: 1, size: 3, ..v1::Slice::default() }],
+        ..v1::GresAllocation::default()
+    }];
+    let part = Visible::declared(&launch.allocation[0], false);
+    let mut entries = texts(of_batch(&with(&part), &launch, &account()).into_entries());
+    entries.retain(|entry| entry.contains("GPU") || entry.contains("VISIBLE") || entry.contains("SHARD"));
+    let expected = "CUDA_VISIBLE_DEVICES=1 GPU_DEVICE_ORDINAL=1 ROCR_VISIBLE_DEVICES=1 SLURM_GPUS_ON_NODE=1 \
+        SLURM_JOB_GPUS=1 SLURM_SHARDS_ON_NODE=3";
+    assert_eq!(entries, expected.split_whitespace().collect::<Vec<_>>());
 }

@@ -22,8 +22,8 @@ use model::id::{NodeIdx, PartitionIdx, Uid};
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{Allocation, NodeShare};
-use crate::gpu::shards::Lanes;
 use crate::gpu::inventory::Offer;
+use crate::gpu::shards::Lanes;
 use crate::input::PlannedStart;
 use crate::settings::Settings;
 use crate::state::State;
@@ -133,7 +133,9 @@ fn cuts_hold(node: &Node, share: &NodeShare) -> bool {
 
 /// Whether the shards of a proposal are free, and no GPU that it has whole is shared.
 fn shards_hold(node: &Node, share: &NodeShare) -> bool {
-    let named = |index: u32| node.shards.iter().any(|one| one.gpus.iter().any(|gpu| gpu.index == index && gpu.shares));
+    let named = |index: u32| {
+        node.shards.iter().any(|one| one.gpus.iter().any(|gpu| gpu.index == index && gpu.shares))
+    };
     share.gres.iter().filter(|gres| gres.is_shards()).all(|gres| {
         let sum: u64 = gres.slices.iter().map(|slice| u64::from(slice.size)).sum();
         sum == gres.count && gres.slices.iter().all(|slice| named(slice.gpu))

@@ -13,7 +13,6 @@ use model::id::JobId;
 use model::job::JobState;
 use model::quantity::MemoryMib;
 use model::reason::Reason;
-use model::refusal::Refusal;
 use model::request::{JobRequest, MemoryRequest};
 use model::time::Span;
 use scheduler_core::allocation::{GresShare, Slice};
@@ -379,26 +378,6 @@ fn why_names_the_slices_that_are_in_the_way() {
     let start = place.rsplit('@').next().unwrap();
     assert!(text.contains(&format!("GPU 0 slice {start} gpu:1g.5gb")), "{text}");
     assert!(text.contains("gpu:7g.40gb"), "{text}");
-}
-
-#[test]
-fn parts_of_gpus_are_refused_by_name() {
-    let mut world = world(&[("g1", "gpu:a100:1,shard:8,mps:100", vec![a100(0, GpuMode::Whole)])]);
-    let mut per_task = JobRequest { ntasks: Some(1), ..job() };
-    per_task.rare_mut().tres_per_task = Some("cpu=1,gres/shard=1".into());
-    for (name, request) in
-        [("shard", wants("shard:2", 1)), ("mps", wants("gpu:1,mps:50", 1)), ("shard", per_task)]
-    {
-        match world.try_submit(ALICE, request) {
-            Answer::Refused(refused) => {
-                assert_eq!(refused.refusal, Refusal::NotSupported);
-                assert_eq!(&*refused.lines[0], format!("gres/{name} is not supported by sluice yet"));
-            }
-            other => panic!("{name}: it would get no GPU: {other:?}"),
-        }
-    }
-    let whole = world.submit(wants("gpu:1", 1));
-    assert_eq!(slices(&world, whole), "0", "whole GPUs work beside them");
 }
 
 /// Numbers that look random, the same in every run.

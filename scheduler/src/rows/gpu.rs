@@ -72,7 +72,12 @@ pub fn metrics(view: &View) -> String {
                 format!("node=\"{name}\",gpu=\"{}\",kind=\"{}\",mode=\"{}\"", gpu.index, gpu.kind, gpu.mode);
             let healthy = f64::from(u8::from(gpu.is_healthy()));
             add("sluice_gpu_healthy", "1 where the GPU is in service.", &labels, healthy);
-            let share = f64::from(taken.count_ones()) / 8.0;
+            let shared =
+                node.shards.iter().flat_map(|shards| &shards.gpus).find(|one| one.index == gpu.index);
+            let share = match (shared, node.used.shards.get(&gpu.index)) {
+                (Some(shared), Some(shards)) if shared.count > 0 => *shards as f64 / f64::from(shared.count),
+                _ => f64::from(taken.count_ones()) / 8.0,
+            };
             add("sluice_gpu_allocated", "Share of the GPU that jobs hold, by memory slices.", &labels, share);
             let broken = fragmentation(gpu, taken);
             add(

@@ -8,9 +8,9 @@ use model::gres::GresRequest;
 use model::request::{JobRequest, MemoryRequest};
 use model::tres::{Kind, Tres};
 use scheduler_core::allocation::NodeShare;
+use scheduler_core::gpu::shards::{Shards, Shared};
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
-use scheduler_core::gpu::shards::{Shards, Shared};
 use scheduler_core::state::node::{GresDefinition, Node};
 
 use super::shape::Shape;

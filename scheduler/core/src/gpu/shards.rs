@@ -230,9 +230,8 @@ impl Shards {
     #[must_use]
     pub fn whole(&self, free: Lanes, kind: usize, wanted: u64) -> Lanes {
         let lanes = self.gpus.iter().enumerate();
-        let full = lanes.filter(|(lane, gpu)| {
-            gpu.kind == kind && gpu.count > 0 && free.get(*lane) >= gpu.count
-        });
+        let full =
+            lanes.filter(|(lane, gpu)| gpu.kind == kind && gpu.count > 0 && free.get(*lane) >= gpu.count);
         let taken = full.take(usize::try_from(wanted).unwrap_or(usize::MAX));
         taken.fold(Lanes::default(), |all, (lane, gpu)| all.plus(Lanes::one(lane, gpu.count)))
     }

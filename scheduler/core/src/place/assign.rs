@@ -153,7 +153,8 @@ pub(crate) fn devices(
     needs.extend(whole_job.iter().copied());
     if let Some(shards) = node.shards.as_ref().filter(|_| demand.share == Share::Whole) {
         // All GPUs of the node, or its shards: not both.
-        let wanted: u64 = needs.iter().filter(|(need, _)| &*need.name == "shard").map(|(_, count)| count).sum();
+        let wanted: u64 =
+            needs.iter().filter(|(need, _)| &*need.name == "shard").map(|(_, count)| count).sum();
         let gpus = shards.gpus.iter().map(|gpu| gpu.kind);
         gpus.filter(|_| wanted > 0).for_each(|kind| counts[kind] = 0);
         counts[shards.kind] = wanted;

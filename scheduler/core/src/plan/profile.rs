@@ -42,7 +42,10 @@ impl Amount {
     /// The CPUs, if there is nothing else.
     #[inline]
     fn only_cpus(&self) -> Option<u32> {
-        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one)) | self.memory | self.slices | self.shards.0;
+        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one))
+            | self.memory
+            | self.slices
+            | self.shards.0;
         (rest == 0).then_some(self.cpus)
     }
 

@@ -33,7 +33,14 @@ impl Kind {
         let shards = node.shards.as_ref().map_or(Lanes::default(), |one| one.total());
         let mut total = Amount { slices, shards, ..total(definition) };
         total.cpus = total.cpus.saturating_mul(layers);
-        Self { definition: Arc::clone(definition), inventory, shards: node.shards.clone(), total, layers, make }
+        Self {
+            definition: Arc::clone(definition),
+            inventory,
+            shards: node.shards.clone(),
+            total,
+            layers,
+            make,
+        }
     }
 
     /// What is planned of CPUs that a job of so many layers holds: a job that does not share takes all layers.

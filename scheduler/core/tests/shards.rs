@@ -1,0 +1,237 @@
+//! GPUs that jobs share in parts (`gres/shard`): who gets which GPU, who waits until when, and what is never both whole
+//! and shared.
+//!
+//! Places are those that Slurm 26.05 gave for the same jobs. The world's checks after every input include that no GPU
+//! has more shards held than it has, and none while a job has the whole of it.
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use model::gres::parse_list;
+use model::id::JobId;
+use model::job::JobState;
+use model::refusal::Refusal;
+use model::request::{JobRequest, Sharing};
+use model::time::Span;
+use scheduler_core::allocation::GresShare;
+use scheduler_core::effect::Answer;
+use scheduler_core::settings::Settings;
+use scheduler_core::state::node::{GresDefinition, NodeDefinition};
+use scheduler_core::tally::Tally;
+use world::{ALICE, World, job};
+
+/// Nodes of 32 CPUs that declare these devices, which no driver shows.
+fn world(nodes: &[(&str, &str)]) -> World {
+    let kind = |one: model::gres::GresRequest| GresDefinition {
+        indexed: one.is_gpu(),
+        name: one.name,
+        kind: one.kind.unwrap_or_default(),
+        count: one.count,
+    };
+    let kinds = |text: &str| parse_list(text).unwrap().into_iter().map(kind).collect();
+    let node =
+        |(name, gres): &(&str, &str)| NodeDefinition { gres: kinds(gres), ..world::node(name, 32, 64_000) };
+    let nodes: Vec<NodeDefinition> = nodes.iter().map(node).collect();
+    let mut world = World::with(Settings { backfill_depth: 100, ..world::settings(&nodes) });
+    world.keeps = true;
+    world
+}
+
+fn wants(gres: &str, minutes: i64) -> JobRequest {
+    JobRequest {
+        gres_per_node: parse_list(gres).unwrap(),
+        time_limit: Some(Some(Span::from_mins(minutes))),
+        ..job()
+    }
+}
+
+fn shares(world: &World, id: JobId) -> Vec<GresShare> {
+    let active = world.machine.state().jobs[&id].active().expect("the test asks of a running job");
+    active.allocation.iter().flat_map(|share| share.gres.clone()).collect()
+}
+
+/// `2 of 0` for shards, `whole 1` for a GPU; `wait` of a job that waits.
+fn place(world: &World, id: JobId) -> String {
+    if world.state_of(id) == JobState::Pending {
+        return "wait".to_owned();
+    }
+    let mut words = Vec::new();
+    for share in shares(world, id) {
+        words.extend(share.indices.iter().map(|index| format!("whole {index}")));
+        words.extend(share.slices.iter().map(|slice| format!("{} of {}", slice.size, slice.gpu)));
+    }
+    words.join(" ")
+}
+
+#[test]
+fn a_gpu_is_whole_or_shared() {
+    let mut world = world(&[("g1", "gpu:a100:4,shard:16")]);
+    let mut run = |gres: &str| {
+        let id = world.submit(wants(gres, 60));
+        place(&world, id)
+    };
+    assert_eq!(run("shard:2"), "2 of 0");
+    assert_eq!(run("shard:3"), "3 of 1", "all shards of a job are of one GPU");
+    assert_eq!(run("gpu:1"), "whole 2", "the first that nobody shares");
+    assert_eq!(run("shard:1"), "1 of 0", "GPUs that are shared already come first");
+    assert_eq!(run("shard:4"), "4 of 3");
+    assert_eq!(run("gpu:1"), "wait");
+    assert_eq!(run("shard:2"), "wait", "one is left of each");
+    assert_eq!(run("shard:1"), "1 of 0");
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+}
+
+#[test]
+fn a_whole_gpu_is_promised_and_shards_run_before_it() {
+    let mut world = world(&[("g1", "gpu:2,shard:8")]);
+    let long = world.submit(wants("shard:1", 60));
+    let short = world.submit(wants("gpu:1", 10));
+    let both = world.submit(wants("gpu:2", 30));
+    assert_eq!((place(&world, long).as_str(), place(&world, short).as_str()), ("1 of 0", "whole 1"));
+    let start = world.machine.state().promises.of(both).expect("it is first in the queue").start;
+    assert_eq!(start.since(world.now), Span::from_mins(60));
+    let (fits, late) = (world.submit(wants("shard:3", 50)), world.submit(wants("shard:1", 70)));
+    assert_eq!(place(&world, fits), "3 of 0");
+    assert_eq!(place(&world, late), "wait", "it would keep the GPU from the job that both are promised to");
+    world.wait(Span::from_mins(10));
+    world.exit(short, 0);
+    let beside = world.submit(wants("shard:4", 45));
+    assert_eq!(place(&world, beside), "4 of 1");
+    world.exit(long, 0);
+    assert_eq!(place(&world, both), "wait", "three shards are still held");
+    world.exit(fits, 0);
+    world.exit(beside, 0);
+    assert_eq!(place(&world, both), "whole 0 whole 1");
+    let tally = Tally::of_allocation(
+        world.machine.state(),
+        &world.machine.state().jobs[&both].active().unwrap().allocation,
+    );
+    assert_eq!((tally.amount("gres/gpu"), tally.amount("gres/shard")), (2, 0));
+}
+
+#[test]
+fn what_no_gpu_has_is_refused() {
+    let refused = |world: &mut World, request: JobRequest| match world.try_submit(ALICE, request) {
+        Answer::Refused(refused) => Some(refused.refusal),
+        _ => None,
+    };
+    let mut one = world(&[("g1", "gpu:2,shard:8,mps:100")]);
+    assert_eq!(refused(&mut one, wants("shard:5", 1)), Some(Refusal::NodeConfigUnavailable));
+    assert_eq!(refused(&mut one, wants("gpu:1,shard:1", 1)), Some(Refusal::InvalidGres));
+    assert_eq!(refused(&mut one, wants("mps:50", 1)), Some(Refusal::NotSupported));
+    let mut per_task = JobRequest { ntasks: Some(2), ..job() };
+    per_task.rare_mut().tres_per_task = Some("cpu=1,gres/shard=2".into());
+    let id = one.submit(per_task);
+    assert_eq!(place(&one, id), "4 of 0");
+    let exclusive = one.submit(JobRequest { sharing: Sharing::Exclusive, ..wants("shard:1", 1) });
+    assert_eq!(place(&one, exclusive), "wait");
+    one.exit(id, 0);
+    assert_eq!(place(&one, exclusive), "1 of 0");
+    let nine = world(&[("g1", "gpu:9,shard:18")]);
+    assert!(nine.machine.state().nodes[0].shards.is_none(), "there are lanes for eight");
+}
+
+#[test]
+fn steps_share_the_shards_of_their_job() {
+    use scheduler_core::input::{Command, StepRequest};
+    let mut world = world(&[("g1", "gpu:2,shard:8")]);
+    let id = world.submit(JobRequest { ntasks: Some(4), ..wants("shard:4", 10) });
+    let mut step = |gres: &str| {
+        let request = StepRequest {
+            ntasks: Some(1),
+            exact: true,
+            gres_per_node: parse_list(gres).unwrap(),
+            ..StepRequest::default()
+        };
+        match world.command(ALICE, Command::CreateStep { job: id, step: Box::new(request) }) {
+            Answer::StepCreated { allocation, .. } => {
+                let of = |gres: &GresShare| format!("{} of {}", gres.slices[0].size, gres.slices[0].gpu);
+                allocation[0].gres.iter().map(of).collect::<Vec<_>>().join(" ")
+            }
+            Answer::StepMustWait => "wait".to_owned(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(step("shard:3"), "3 of 0");
+    assert_eq!(step("shard:2"), "wait");
+    assert_eq!(step("shard:1"), "1 of 0");
+}
+
+/// Numbers that look random, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+/// Counts from the allocations alone what each GPU still has, and whether the first job of the queue would fit there.
+#[test]
+fn the_first_of_the_queue_never_waits_for_what_is_free() {
+    let mut waited = 0;
+    for seed in 1..4 {
+        let mut numbers = Numbers(seed);
+        let mut world = world(&[("g1", "gpu:3,shard:11"), ("g2", "gpu:2,shard:8"), ("g3", "gpu:2,shard:1")]);
+        let sizes = [vec![4, 4, 3], vec![4, 4], vec![1, 1]];
+        let mut jobs: Vec<(JobId, bool, u64)> = Vec::new();
+        for _ in 0..80 {
+            if numbers.below(3) > 0 {
+                let whole = numbers.below(3) == 0;
+                let count = 1 + numbers.below(if whole { 2 } else { 4 });
+                let text = format!("{}:{count}", if whole { "gpu" } else { "shard" });
+                let id = world.submit(wants(&text, 1 + numbers.below(90) as i64));
+                jobs.push((id, whole, count));
+            } else {
+                let running = |one: &(JobId, bool, u64)| world.state_of(one.0) == JobState::Running;
+                let list: Vec<JobId> = jobs.iter().filter(|one| running(one)).map(|one| one.0).collect();
+                let Some(&ends) = list.get(numbers.below(list.len().max(1) as u64) as usize) else {
+                    continue;
+                };
+                world.exit(ends, 0);
+                jobs.retain(|one| one.0 != ends);
+            }
+            let mut free: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+            for (node, gpus) in (0..).zip(&sizes) {
+                free.extend((0..).zip(gpus).map(|(gpu, size)| ((node, gpu), *size)));
+            }
+            let state = world.machine.state();
+            for active in state.index.running.iter().filter_map(|id| state.jobs[id].active()) {
+                for share in active.allocation.iter() {
+                    for gres in &share.gres {
+                        for gpu in gres.indices.iter() {
+                            let taken = free.insert((share.node.0, gpu), 0);
+                            assert_eq!(
+                                taken,
+                                Some(sizes[share.node.0 as usize][gpu as usize]),
+                                "a whole GPU"
+                            );
+                        }
+                        for slice in &gres.slices {
+                            let left = free.get_mut(&(share.node.0, slice.gpu)).unwrap();
+                            *left = left.checked_sub(u64::from(slice.size)).expect("shards that there are");
+                        }
+                    }
+                }
+            }
+            let first = jobs.iter().find(|one| world.state_of(one.0) == JobState::Pending);
+            let Some(&(id, whole, count)) = first else { continue };
+            waited += 1;
+            let fits = |node: u32| {
+                let gpus = &sizes[node as usize];
+                let left = |gpu: usize| free[&(node, gpu as u32)];
+                if whole {
+                    (0..gpus.len()).filter(|gpu| left(*gpu) == gpus[*gpu]).count() as u64 >= count
+                } else {
+                    let shares = |gpu: &usize| node < 2 || *gpu == 0;
+                    (0..gpus.len()).filter(shares).any(|gpu| left(gpu) >= count)
+                }
+            };
+            assert!(!(0..3).any(fits), "job {id} with seed {seed} waits for what is free: {free:?}");
+        }
+        assert_eq!(world.replayed().digest(), world.machine.state().digest());
+    }
+    assert!(waited > 60, "jobs wait: {waited}");
+}
