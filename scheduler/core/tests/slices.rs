@@ -13,6 +13,7 @@ use model::id::JobId;
 use model::job::JobState;
 use model::quantity::MemoryMib;
 use model::reason::Reason;
+use model::refusal::Refusal;
 use model::request::{JobRequest, MemoryRequest};
 use model::time::Span;
 use scheduler_core::allocation::{GresShare, Slice};
