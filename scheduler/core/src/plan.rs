@@ -30,6 +30,7 @@ mod search;
 mod shape;
 mod sketch;
 mod verdict;
+mod waiting;
 mod walk;
 pub mod whatif;
 mod zone;

@@ -430,7 +430,7 @@ fn check_words(state: &State, settings: &Settings, request: &JobRequest) -> Resu
     }
     // A GPU is whole or shared, and so are those of a job.
     let asks = |name: &str| {
-        per_task.contains(&format!("gres/{name}"))
+        (!per_task.is_empty() && per_task.contains(&format!("gres/{name}")))
             || lists.into_iter().flatten().any(|gres| &*gres.name == name && gres.count > 0)
     };
     if asks("shard") && asks("gpu") {

@@ -1,15 +1,16 @@
 //! Which waiting requests could use what became free: classes of requests, grouped by what they need.
 //!
 //! Owns the entries that wait in each class, in the order in which candidates are tested, and the families:
-//! classes that take as many nodes of one list, and the same CPUs and devices of each. Memory and limit tell
-//! the classes of a family apart. What a family's least member cannot use, no member can: so that one look
+//! classes that take as many nodes of one list, and the same CPUs and devices of each. Memory tells the
+//! classes of a family apart, and limits that a partition forbids. What a family's least member cannot use, no member can: so that one look
 //! at a family skips all of its classes, and one look at a class all of its entries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::policy::OrderKey;
 use super::profile::{Amount, KINDS};
 use super::shape::{Class, push};
+use super::waiting::Waiting;
 
 /// Place of an entry among candidates: rank by the policy's order of candidates, then the queue's.
 pub(super) type Candidate = (u64, OrderKey);
@@ -26,7 +27,7 @@ pub(super) struct Member {
     /// Place among the active classes of the family.
     place: u32,
     /// Entries that wait, first candidate first.
-    pub(super) waiting: VecDeque<Candidate>,
+    pub(super) waiting: Waiting,
     /// It is known that nothing that runs so long or longer can start, unless something became free.
     pub(super) tested: Option<i64>,
     /// It is among the candidates of the present tests.
@@ -35,14 +36,14 @@ pub(super) struct Member {
     pub(super) full: bool,
 }
 
-/// Classes with the same needs but for memory and time.
+/// Classes with the same needs but for memory.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) list: u32,
     /// The least need of its members on a node of any kind.
     pub(super) least: Amount,
-    /// Classes in which entries wait, each with the least time that they take.
-    pub(super) active: Vec<(i64, u32)>,
+    /// Classes in which entries wait.
+    pub(super) active: Vec<u32>,
     /// Entries wait in some of its classes.
     waits: bool,
 }
@@ -59,8 +60,6 @@ pub(super) struct Families {
     pub(super) active: Vec<(u32, u32)>,
     /// Classes of no family in which entries wait.
     pub(super) alone: Vec<u32>,
-    /// Times differ within a class.
-    pub(super) predicted: bool,
 }
 
 impl Families {
@@ -85,7 +84,7 @@ impl Families {
         let member = Member {
             family,
             place: NOWHERE,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             tested: None,
             hot: false,
             full: false,
@@ -93,24 +92,19 @@ impl Families {
         push(&mut self.members, member);
     }
 
-    /// An entry waits in a class whose runs take `span`. Cost: O(log entries), more in the middle.
+    /// An entry waits in a class, where its runs take `span`. Cost: that of [`Waiting::insert`].
     pub(super) fn join(&mut self, class: u32, span: i64, candidate: Candidate) {
         let member = &mut self.members[class as usize];
-        if member.waiting.back().is_none_or(|last| *last < candidate) {
-            member.waiting.push_back(candidate);
-        } else if let Err(place) = member.waiting.binary_search(&candidate) {
-            member.waiting.insert(place, candidate);
-        }
+        member.waiting.insert(candidate, span);
         if member.place != NOWHERE {
             return;
         }
-        let least_span = if self.predicted { 0 } else { span };
         if member.family == ALONE {
             member.place = enter(&mut self.alone, class);
             return;
         }
         let family = &mut self.families[member.family as usize];
-        member.place = enter(&mut family.active, (least_span, class));
+        member.place = enter(&mut family.active, class);
         if !std::mem::replace(&mut family.waits, true) {
             let place = (family.least.cpus, member.family);
             let at = self.active.partition_point(|other| *other < place);
@@ -121,11 +115,7 @@ impl Families {
     /// An entry of a class waits no more.
     pub(super) fn leave(&mut self, class: u32, candidate: &Candidate) {
         let member = &mut self.members[class as usize];
-        if member.waiting.front() == Some(candidate) {
-            member.waiting.pop_front();
-        } else if let Ok(place) = member.waiting.binary_search(candidate) {
-            member.waiting.remove(place);
-        }
+        member.waiting.remove(candidate);
         if !member.waiting.is_empty() || member.place == NOWHERE {
             return;
         }
@@ -142,7 +132,7 @@ impl Families {
         let number = member.family;
         let family = &mut self.families[number as usize];
         family.active.swap_remove(place);
-        if let Some(&(_, moved)) = family.active.get(place) {
+        if let Some(&moved) = family.active.get(place) {
             self.members[moved as usize].place = place_of(place);
         }
         let family = &mut self.families[number as usize];

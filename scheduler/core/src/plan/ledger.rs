@@ -31,7 +31,7 @@ pub(super) struct Entry {
     pub(super) shape: u32,
     /// Rank among candidates.
     pub(super) rank: u64,
-    /// How long it is believed to run, milliseconds; `i64::MAX`: its class's limit counts.
+    /// How long it is believed to run, milliseconds: its own limit, or less; `i64::MAX`: its class's limit counts.
     pub(super) span: i64,
     /// An array: several may start.
     pub(super) array: bool,
@@ -268,7 +268,6 @@ impl Ledger {
         self.last_protected = None;
         self.zone_end = None;
         self.planned.clear();
-        self.shapes.families.predicted = self.policy.prediction != Prediction::None;
         // Promises of the state are laid by the pass.
         self.cluster.doubt();
         self.learn();
@@ -448,7 +447,7 @@ impl Ledger {
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let known = &self.shapes.classes[class as usize];
             if !known.hopeless {
-                let span = known.span;
+                let span = self.span(entry, class);
                 self.shapes.families.join(class, span, (entry.rank, key));
             }
         }
@@ -480,7 +479,7 @@ impl Ledger {
 
     /// How long an entry is believed to run in a class.
     pub(super) fn span(&self, entry: &Entry, class: u32) -> i64 {
-        self.shapes.classes.get(class as usize).map_or(i64::MAX, |class| class.span).min(entry.span)
+        self.shapes.span(class, entry.span)
     }
 
     /// Makes the entry of a waiting job; `None`: something of its own holds it back.
@@ -492,15 +491,15 @@ impl Ledger {
         }
         let shape = self.shapes.of(state, settings, &mut self.cluster, job);
         let classes = &self.shapes.shapes[shape as usize];
-        let first = self.shapes.classes.get(classes.classes.start as usize);
-        let limit = first.filter(|_| !classes.classes.is_empty()).map_or(i64::MAX, |class| class.span);
+        let limit = self.shapes.limit(shape, job);
         let limit_span = (limit < i64::MAX).then_some(Span(limit));
         let key = self.policy.order.key(state.queue_key(job), limit_span, classes.cpus);
         let range = classes.classes.clone();
         let cpus = classes.cpus;
+        let own_limit = classes.own_limit(job);
         let hopeless = range.clone().all(|class| self.shapes.classes[class as usize].hopeless);
-        let span = self.predict(job, limit);
-        let believed = limit.min(span).max(0).cast_unsigned();
+        let predicted = self.predict(job, limit);
+        let believed = limit.min(predicted).max(0).cast_unsigned();
         let rank = match self.policy.candidates {
             Candidates::Queue => 0,
             Candidates::Limit => believed,
@@ -510,6 +509,7 @@ impl Ledger {
         let licensed = job.request.rare().licenses.is_some();
         let bound = licensed || crate::limits::concern(state, settings, job);
         self.known.insert(job.id, Known::Waiting(key));
+        let span = predicted.min(own_limit);
         Some((key, Entry { shape, rank, span, array, bound, licensed, hopeless }))
     }
 
@@ -566,12 +566,11 @@ impl Ledger {
 
     /// Whether a waiting job stands at another place of the queue now. Cost: O(log jobs).
     pub(super) fn stands_elsewhere(&self, state: &State, key: OrderKey, entry: &Entry) -> bool {
-        let shape = &self.shapes.shapes[entry.shape as usize];
-        let first = self.shapes.classes.get(shape.classes.start as usize);
-        let limit = first.filter(|_| !shape.classes.is_empty()).map_or(i64::MAX, |class| class.span);
+        let Some(job) = state.jobs.get(&key.job) else { return true };
+        let cpus = self.shapes.shapes[entry.shape as usize].cpus;
+        let limit = self.shapes.limit(entry.shape, job);
         let limit_span = (limit < i64::MAX).then_some(Span(limit));
-        let job = state.jobs.get(&key.job);
-        job.is_none_or(|job| self.policy.order.key(state.queue_key(job), limit_span, shape.cpus) != key)
+        self.policy.order.key(state.queue_key(job), limit_span, cpus) != key
     }
 
     /// Waiting jobs that something of their own holds back.

@@ -31,8 +31,7 @@ impl Ledger {
                 break;
             }
             let behind = walk.zone_end.is_none_or(|end| key > end);
-            let waits =
-                self.shapes.families.members[class as usize].waiting.binary_search(&candidate).is_ok();
+            let waits = self.shapes.families.members[class as usize].waiting.contains(&candidate);
             if !behind || !waits {
                 self.next(walk, class, Some(&candidate), None);
                 continue;
@@ -101,7 +100,7 @@ impl Ledger {
                 let family = &all[number as usize];
                 self.cluster.look(family.list);
                 let fits = self.cluster.most(family.list).covers(&family.least);
-                for &(_, class) in &family.active {
+                for &class in &family.active {
                     if fits {
                         members[class as usize].full = true;
                         heat(&mut self.candidates, members, class);
@@ -127,9 +126,13 @@ impl Ledger {
                 };
                 let until = |node: &u32| self.cluster.plan(*node).free_until(&family.least, walk.now);
                 let Some(longest) = nodes.iter().filter(fits).map(until).max() else { continue };
-                for &(span, class) in &family.active {
+                for &class in &family.active {
+                    let span = members[class as usize].waiting.least();
                     if walk.now.saturating_add(span) <= longest {
                         heat(&mut self.candidates, members, class);
+                    } else if let Some(tested) = &mut members[class as usize].tested {
+                        // Of what is shorter than all that wait nothing is known any more.
+                        *tested = span.max(*tested);
                     }
                 }
             }
@@ -144,27 +147,13 @@ impl Ledger {
     /// The next candidate of a class. `failed`: what runs so long or longer cannot start. With none left the
     /// class is done.
     fn next(&mut self, walk: &Walk<'_>, class: u32, after: Option<&Candidate>, failed: Option<i64>) {
-        let uniform = !self.shapes.families.predicted;
-        let mut next = None;
-        if failed.is_none() || !uniform {
-            let waiting = &self.shapes.families.members[class as usize].waiting;
-            let mut place = after.map_or(0, |after| waiting.partition_point(|one| one <= after));
-            // In the order of the queue the protected ones are passed over at once.
-            if let (Some(end), Some(&(0, first))) = (walk.zone_end, waiting.get(place))
-                && first <= end
-            {
-                place = waiting.partition_point(|one| *one <= (0, end));
-            }
-            let known = self.shapes.classes[class as usize].failed;
-            let known = (known.0 == self.pass && !walk.board.has_owners()).then_some(known.1);
-            let bound = known.into_iter().chain(failed).min();
-            let shorter = |key: &OrderKey| {
-                bound.is_none_or(|bound| {
-                    self.queue.get(key).is_some_and(|entry| self.span(entry, class) < bound)
-                })
-            };
-            next = waiting.range(place..).find(|(_, key)| shorter(key)).copied();
-        }
+        let known = self.shapes.classes[class as usize].failed;
+        let known = (known.0 == self.pass && !walk.board.has_owners()).then_some(known.1);
+        let bound = known.into_iter().chain(failed).min();
+        // In the order of the queue the protected ones are passed over at once.
+        let zone = walk.zone_end.map(|end| (0, end));
+        let waiting = &self.shapes.families.members[class as usize].waiting;
+        let next = waiting.next(after.into_iter().chain(&zone).max(), bound).copied();
         if let Some(next) = next {
             self.candidates.push(Reverse((next, class)));
             return;
@@ -174,7 +163,7 @@ impl Ledger {
         member.hot = false;
         member.full = false;
         let failed = known.0 == self.pass && self.owners == 0;
-        member.tested = failed.then_some(if uniform { 0 } else { known.1 });
+        member.tested = failed.then_some(known.1);
     }
 
     /// Tests an entry for starting now.

@@ -1,7 +1,8 @@
 //! Distinct requests: jobs that ask for the same are examined once.
 //!
 //! Owns the step from a job to its [`Shape`] and the classes of it, one for each partition that it
-//! names. Two jobs share a shape exactly where nothing that placement or partition rules look at differs.
+//! names. Two jobs share a shape exactly where nothing that placement or partition rules look at differs; a limit
+//! that no partition forbids is none of that, and comes with each entry.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -27,6 +28,7 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Job, Limit};
 use crate::state::node::NodeDefinition;
+use crate::state::partition::Partition;
 
 /// A request in one partition.
 #[derive(Debug)]
@@ -35,8 +37,10 @@ pub(super) struct Class {
     pub(super) demand: Demand,
     /// The list of nodes that could take part.
     pub(super) list: u32,
-    /// Limit of a run, milliseconds; `i64::MAX`: none.
+    /// Limit of a run, milliseconds; `i64::MAX`: none, or each entry brings its own ([`Shape::timed`]).
     pub(super) span: i64,
+    /// How much longer than its own limit an entry holds what it gets, milliseconds: slices are made first.
+    pub(super) extra: i64,
     /// The same amount on each of a fixed number of nodes.
     pub(super) fixed: Option<Fixed>,
     /// One slice of a GPU, on one node.
@@ -116,6 +120,8 @@ pub(super) struct Shape {
     pub(super) classes: std::ops::Range<u32>,
     /// Least CPUs in all.
     pub(super) cpus: u32,
+    /// Its jobs have limits of their own, which differ.
+    pub(super) timed: bool,
     origin: Origin,
 }
 
@@ -124,7 +130,8 @@ pub(super) struct Shape {
 struct Origin {
     request: Arc<JobRequest>,
     partitions: Arc<[PartitionIdx]>,
-    limit: Limit,
+    /// `None`: any that no partition forbids. Jobs that differ in that alone are told apart by their entries.
+    limit: Option<Limit>,
     memory: Option<MemoryRequest>,
     account: Arc<str>,
     qos: Arc<str>,
@@ -149,9 +156,10 @@ pub(super) struct Shapes {
 impl Shapes {
     /// The shape of a job; new ones are added. Cost: O(log shapes + request) for a known one.
     pub(super) fn of(&mut self, state: &State, settings: &Settings, cluster: &mut Cluster, job: &Job) -> u32 {
-        let hash = hash(job);
+        let limit = telling_limit(state, job);
+        let hash = hash(job, limit);
         let mut alike = self.known.range((hash, 0)..=(hash, u32::MAX)).map(|(_, shape)| *shape);
-        if let Some(shape) = alike.find(|shape| self.shapes[*shape as usize].origin.matches(job)) {
+        if let Some(shape) = alike.find(|shape| self.shapes[*shape as usize].origin.matches(job, limit)) {
             return shape;
         }
         let place = u32::try_from(self.shapes.len()).expect("shapes are counted in 32 bits");
@@ -177,22 +185,49 @@ impl Shapes {
                 demand.tasks.saturating_mul(demand.cpus_per_task)
             };
             cpus = cpus.min(least);
-            let mut span = limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis);
-            if cuts(cluster, &demand) {
-                span = span.saturating_add(settings.slice_time().0);
-            }
+            let extra = if cuts(cluster, &demand) { settings.slice_time().0 } else { 0 };
+            let span = match limit {
+                Some(_) => limit_of_run(job, partition).map_or(i64::MAX, Span::as_millis),
+                None => i64::MAX,
+            };
+            let span = span.saturating_add(extra);
             let missing = demand.required.iter().any(|&node| !state.node(node).is_available());
             let few = !cluster.is_pool() && cluster.nodes(list).len() < demand.min_nodes as usize;
             let hopeless = forbidden.is_some() || missing || few;
             let failed = (0, 0);
             let cut = if by_load { None } else { cut(settings, cluster, list, &demand).map(Box::new) };
-            let class = Class { partition: idx, demand, list, span, fixed, cut, forbidden, hopeless, failed };
+            let partition = idx;
+            let class =
+                Class { partition, demand, list, span, extra, fixed, cut, forbidden, hopeless, failed };
             self.families.add(&class);
             push(&mut self.classes, class);
         }
         let end = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
-        push(&mut self.shapes, Shape { classes: first..end, cpus, origin: Origin::of(job) });
+        let timed = limit.is_none();
+        push(&mut self.shapes, Shape { classes: first..end, cpus, timed, origin: Origin::of(job, limit) });
         place
+    }
+
+    /// How long a run of a class takes that is believed to take `own` (`i64::MAX`: the class's limit counts).
+    pub(super) fn span(&self, class: u32, own: i64) -> i64 {
+        let known = self.classes.get(class as usize);
+        known.map_or(own, |class| class.span.min(own.saturating_add(class.extra)))
+    }
+
+    /// The limit of a job of a shape in its first partition, milliseconds; `i64::MAX`: none.
+    pub(super) fn limit(&self, shape: u32, job: &Job) -> i64 {
+        let shape = &self.shapes[shape as usize];
+        if shape.classes.is_empty() { i64::MAX } else { self.span(shape.classes.start, shape.own_limit(job)) }
+    }
+}
+
+impl Shape {
+    /// The limit that a job brings itself, milliseconds; `i64::MAX`: that of its classes counts.
+    pub(super) fn own_limit(&self, job: &Job) -> i64 {
+        match job.limit {
+            Limit::After(limit) if self.timed => limit.0,
+            Limit::After(_) | Limit::Partition | Limit::Unlimited => i64::MAX,
+        }
     }
 }
 
@@ -230,12 +265,20 @@ impl Shapes {
     }
 }
 
+/// The limit by which the job's shape is told from others; `None`: it has one that no partition forbids.
+fn telling_limit(state: &State, job: &Job) -> Option<Limit> {
+    let Limit::After(limit) = job.limit else { return Some(job.limit) };
+    let most = |partition: &Partition| partition.definition.max_time;
+    let fits = demand::partitions(state, job).all(|(_, one)| most(one).is_none_or(|most| limit <= most));
+    (!fits).then_some(job.limit)
+}
+
 impl Origin {
-    fn of(job: &Job) -> Self {
+    fn of(job: &Job, limit: Option<Limit>) -> Self {
         Self {
             request: Arc::clone(&job.request),
             partitions: Arc::clone(&job.partitions),
-            limit: job.limit,
+            limit,
             memory: job.memory,
             account: Arc::clone(&job.account),
             qos: Arc::clone(&job.qos),
@@ -243,10 +286,10 @@ impl Origin {
         }
     }
 
-    fn matches(&self, job: &Job) -> bool {
+    fn matches(&self, job: &Job, limit: Option<Limit>) -> bool {
         let (mine, other) = (&*self.request, &*job.request);
         let private = !matches!(mine.sharing, Sharing::User | Sharing::Mcs) || self.uid == job.owner.uid;
-        self.limit == job.limit
+        self.limit == limit
             && self.memory == job.memory
             && self.partitions == job.partitions
             && self.account == job.account
@@ -256,13 +299,14 @@ impl Origin {
     }
 }
 
-fn hash(job: &Job) -> u64 {
+fn hash(job: &Job, limit: Option<Limit>) -> u64 {
     let request = &*job.request;
     let mut hasher = Mix(0);
-    match job.limit {
-        Limit::Partition => 1_i64.hash(&mut hasher),
-        Limit::Unlimited => 2_i64.hash(&mut hasher),
-        Limit::After(span) => span.0.hash(&mut hasher),
+    match limit {
+        None => 0_i64.hash(&mut hasher),
+        Some(Limit::Partition) => 1_i64.hash(&mut hasher),
+        Some(Limit::Unlimited) => 2_i64.hash(&mut hasher),
+        Some(Limit::After(span)) => span.0.hash(&mut hasher),
     }
     match job.memory {
         None => 0_u64.hash(&mut hasher),

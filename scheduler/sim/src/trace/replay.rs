@@ -193,7 +193,8 @@ struct Replay<'a, W> {
     askers: BTreeMap<u32, Asker>,
     /// Number of the request of each job, by place; jobs that ask for the same have the same.
     request_of: Vec<u32>,
-    requests: Vec<Option<Arc<JobRequest>>>,
+    /// The request of each number, as long as jobs to come ask for it, and how many.
+    requests: Vec<(u32, Option<Arc<JobRequest>>)>,
     /// The cluster is a site's: jobs may not fit it.
     site: bool,
     refused: Vec<(usize, String)>,
@@ -233,7 +234,7 @@ impl<'a, W: Watch> Replay<'a, W> {
             starts: vec![-1; jobs.len()],
             pass_wanted: false,
             askers: BTreeMap::new(),
-            requests: vec![None; request_of.iter().max().map_or(0, |most| *most as usize + 1)],
+            requests: counted(&request_of),
             request_of,
             site,
             refused: Vec::new(),
@@ -385,13 +386,16 @@ impl<'a, W: Watch> Replay<'a, W> {
         let job = self.jobs[place];
         let limit = limit_of(&job, self.options.estimates);
         let (layout, needs, settings) = (self.options.layout, self.needs, &self.settings);
-        let request = self.requests[self.request_of[place] as usize].get_or_insert_with(|| {
+        let (left, request) = &mut self.requests[self.request_of[place] as usize];
+        let kept = request.take().unwrap_or_else(|| {
             Arc::new(match (job.need as usize).checked_sub(1).and_then(|need| needs.get(need)) {
                 Some(need) => site_request(need, job.procs, limit, settings),
                 None => plain_request(layout, job.procs, limit),
             })
         });
-        let request = Arc::clone(request);
+        *left -= 1;
+        *request = (*left > 0).then(|| Arc::clone(&kept));
+        let request = kept;
         let uid = if self.site { job.user + FIRST_USER } else { job.user };
         let asker = self.askers.entry(job.user).or_insert_with(|| Asker {
             uid: Uid(uid),
@@ -460,6 +464,13 @@ fn numbered(jobs: &[TraceJob], estimates: Estimates) -> Vec<u32> {
         numbers[*place as usize] = number;
     }
     numbers
+}
+
+/// How many jobs have each number, and no request yet.
+fn counted(numbers: &[u32]) -> Vec<(u32, Option<Arc<JobRequest>>)> {
+    let mut counts = vec![(0, None); numbers.iter().max().map_or(0, |most| *most as usize + 1)];
+    numbers.iter().for_each(|number| counts[*number as usize].0 += 1);
+    counts
 }
 
 /// Processors alone.
