@@ -32,7 +32,7 @@ pub use minutes::{charge, passes_with_time};
 use words::Of;
 
 /// QOS, association and user of submitted jobs.
-type Submitter = (Arc<str>, u32, Uid);
+type Submitter = (Uid, u32, Arc<str>);
 
 /// What jobs of one scope hold.
 #[derive(Clone, Debug, Default)]
@@ -303,17 +303,17 @@ pub fn too_many(
         found.map(|(key, _)| &*key.account)
     };
     if let Some((name, most)) = first(&qos, "grpsubmitjobs", number)
-        && full(most, held(&|key| *key.0 == *name))
+        && full(most, held(&|key| *key.2 == *name))
     {
         return Some(Reason::QOSGrpSubmitJobsLimit);
     }
     if let Some((name, most)) = first(&qos, "maxsubmitjobsperaccount", number)
-        && full(most, held(&|key| *key.0 == *name && account_of(key.1) == Some(&*job.account)))
+        && full(most, held(&|key| *key.2 == *name && account_of(key.1) == Some(&*job.account)))
     {
         return Some(Reason::MaxSubmitJobsPerAccount);
     }
     if let Some((name, most)) = first(&qos, "maxsubmitjobsperuser", number)
-        && full(most, held(&|key| *key.0 == *name && key.2 == job.owner.uid))
+        && full(most, held(&|key| *key.2 == *name && key.0 == job.owner.uid))
     {
         return Some(Reason::QOSMaxSubmitJobPerUserLimit);
     }

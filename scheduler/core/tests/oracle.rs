@@ -295,7 +295,8 @@ fn follow(
             }
             Event::Release(place) => {
                 let held = state.jobs.values().filter(|job| job.hold != Hold::None);
-                if let Some(job) = held.map(|job| job.id).nth(*place) {
+                let job = held.map(|job| job.id).nth(*place);
+                if let Some(job) = job {
                     let record = Record::JobPriority { job, priority: 2, hold: Hold::None };
                     put(&mut state, &mut follower, record);
                 }

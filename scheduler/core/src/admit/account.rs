@@ -93,6 +93,9 @@ fn association<'a>(
     account: &str,
     user: &str,
 ) -> Option<(&'a AssociationKey, &'a Association)> {
+    if accounts.associations.is_empty() {
+        return None;
+    }
     let key = AssociationKey {
         cluster: settings.cluster.clone(),
         account: account.into(),

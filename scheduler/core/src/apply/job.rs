@@ -12,7 +12,7 @@ use model::time::{Span, Timestamp};
 use super::usage;
 use crate::record::Record;
 use crate::state::aging::Aging;
-use crate::state::job::{Active, ArrayRole, Ended, Hold, Job, Pending, Phase, RunStage, Step};
+use crate::state::job::{Active, ArrayRole, Ended, Finish, Hold, Job, Pending, Phase, RunStage, Step};
 use crate::state::node::Node;
 use crate::state::partition::Partition;
 use crate::state::{ArraySummary, Index, QueueKey, State};
@@ -51,9 +51,7 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
         Record::JobSuspended { job, suspended, at } => {
             touch_active(state, *job, |active| suspend(active, *suspended, *at));
         }
-        Record::JobFinishing { job, finish } => {
-            change(state, *job, |job| active_of(job).finish = Some(finish.clone()));
-        }
+        Record::JobFinishing { job, finish } => finishing(state, *job, finish),
         Record::JobEnded { job, ended } => end(state, *job, ended),
         Record::JobRequeued { job, ended, pending, priority, hold } => {
             requeue(state, *job, ended, pending, *priority, *hold);
@@ -108,6 +106,18 @@ fn active_of(job: &mut Job) -> &mut Active {
         Phase::Active(active) => active,
         Phase::Pending(_) | Phase::Ended(_) => panic!("job {} holds no resources", job.id),
     }
+}
+
+/// Its end is decided: of the indexes only the nodes' counts of completing jobs change, and only the first time.
+fn finishing(state: &mut State, id: JobId, finish: &Finish) {
+    let State { jobs, nodes, promises, now, .. } = state;
+    let active = active_of(Arc::make_mut(jobs.get_mut(&id).expect("a recorded job exists")));
+    if active.finish.replace(finish.clone()).is_none() {
+        for share in active.allocation.iter() {
+            nodes[share.node.0 as usize].used.completing += 1;
+        }
+    }
+    promises.drop_of(id, true, *now);
 }
 
 fn step_mut(active: &mut Active, id: StepId) -> &mut Step {
@@ -390,7 +400,7 @@ impl<'a> Beside<'a> {
     /// The entry that `singleton` looks for: of jobs that have not ended.
     fn name(&mut self, job: &Job, add: bool) {
         put_set(&mut self.index.named, (job.owner.uid, Index::hash(&job.request.name), job.id), add);
-        let key = (Arc::clone(&job.qos), job.association, job.owner.uid);
+        let key = (job.owner.uid, job.association, Arc::clone(&job.qos));
         match self.index.submitted.get_mut(&key) {
             Some(count) if add => *count += job.elements(),
             Some(count) => {

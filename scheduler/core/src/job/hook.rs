@@ -61,8 +61,11 @@ impl Call<'_> {
 
     fn start_batch_step(&mut self, id: JobId) {
         let allocation = &self.job(id).active().expect("a started job is active").allocation;
-        let first = allocation.first().expect("an allocation has a node").clone();
-        self.run_on(id, StepId::Batch, vec![first].into());
+        let first = match &**allocation {
+            [_] => Arc::clone(allocation),
+            more => Arc::from(&more[..1]),
+        };
+        self.run_on(id, StepId::Batch, first);
     }
 
     /// A node's prolog is done, or a batch script that waited for all of them may be due (DeferBatch).
@@ -190,6 +193,9 @@ impl Call<'_> {
         let there = |hook| active.step(StepId::Hook(hook)).is_some();
         let nodes = hooks.nodes && !there(Hook::Epilog);
         let beside = hooks.controller_epilog && !there(Hook::ControllerEpilog);
+        if !nodes && !beside {
+            return false;
+        }
         let reached = active.allocation.iter().filter(|share| may_clear_up(self.state().node(share.node)));
         let reached: Allocation = reached.cloned().collect();
         let mut open = false;

@@ -47,6 +47,9 @@ pub(super) fn ran(active: &Active, now: Timestamp) -> u64 {
 pub fn charge(state: &State, settings: &Settings, job: &Job, now: Timestamp) -> Option<Charge> {
     let active = job.active()?;
     let accounts = &state.accounts;
+    if job.association == 0 && accounts.qos.is_empty() {
+        return None;
+    }
     let partition = state.partition(active.partition).and_then(partition_qos);
     let names = [Some(&*job.qos), partition.filter(|name| **name != *job.qos)];
     let qos: Vec<&Qos> = names.into_iter().flatten().filter_map(|name| accounts.qos.get(name)).collect();

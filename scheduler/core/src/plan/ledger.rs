@@ -22,6 +22,7 @@ use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
 use crate::settings::Settings;
 use crate::state::State;
+use crate::state::by_id::ById;
 use crate::state::job::{Active, ArrayRole, Job, Phase};
 use crate::state::promise::{self, Cause, Held};
 
@@ -149,7 +150,7 @@ pub(super) struct Ledger {
     pub(super) aged: bool,
     /// Limits of a QOS or an association changed.
     pub(super) limits_changed: bool,
-    known: BTreeMap<JobId, Known>,
+    known: ById<Known>,
     /// Running jobs by planned end.
     ends: BTreeSet<(i64, JobId)>,
     /// Running jobs that keep their nodes from other users.

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod aging;
+pub mod by_id;
 pub mod check;
 pub mod digest;
 pub mod job;
@@ -26,6 +27,7 @@ use model::time::{Span, Timestamp};
 use crate::effect::RunKey;
 use accounts::Accounts;
 use aging::Aging;
+use by_id::ById;
 use job::Job;
 use node::Node;
 use partition::Partition;
@@ -55,7 +57,7 @@ pub struct State {
     pub strangers: BTreeSet<(RunKey, NodeIdx)>,
     /// Jobs that wait, run, or ended less than MinJobAge ago. Shared with other states (the views') until one of them
     /// changes.
-    pub jobs: BTreeMap<JobId, Arc<Job>>,
+    pub jobs: ById<Arc<Job>>,
     /// Arrays with the outcome of their elements so far, until the last of them is purged.
     pub arrays: BTreeMap<JobId, ArraySummary>,
     /// Nodes by place; a place is never used for another name.
@@ -119,8 +121,8 @@ pub struct Index {
     pub keys: BTreeMap<(Uid, RequestKey), JobId>,
     /// Jobs of a user that have not ended, by [`Index::hash`] of their names (for `singleton`).
     pub named: BTreeSet<(Uid, u64, JobId)>,
-    /// Jobs (and elements of arrays) that have not ended, by QOS, association and user.
-    pub submitted: BTreeMap<(Arc<str>, u32, Uid), u32>,
+    /// Jobs (and elements of arrays) that have not ended, by user, association and QOS: texts are compared last.
+    pub submitted: BTreeMap<(Uid, u32, Arc<str>), u32>,
     /// Licenses in use by name.
     pub licenses_used: BTreeMap<Box<str>, u32>,
 }
