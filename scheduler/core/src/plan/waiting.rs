@@ -69,11 +69,9 @@ impl Waiting {
     pub(super) fn insert(&mut self, candidate: Candidate, span: i64) {
         let mut place = match self.0.last() {
             None => {
-                // Most classes hold one entry.
-                let mut entries = Vec::with_capacity(1);
-                entries.push((candidate, span));
+                // Most classes hold one entry: no room for more.
                 self.0.reserve_exact(1);
-                return self.0.push(Block { least: span, entries });
+                return self.0.push(Block { least: span, entries: vec![(candidate, span)] });
             }
             Some(block) if *block.last() < candidate => self.0.len() - 1,
             Some(_) => self.block(&candidate),
