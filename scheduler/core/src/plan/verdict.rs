@@ -33,8 +33,13 @@ impl Ledger {
                 }
             }
         }
-        for (key, outcome) in &said {
+        for (key, outcome) in &mut said {
             let Some(entry) = self.queue.get(key).copied() else { continue };
+            if *outcome == Outcome::Waits
+                && let Some(limit) = walk.held_back(*key, &entry)
+            {
+                *outcome = Outcome::Kept(limit);
+            }
             for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
                 let class = &self.shapes.classes[class as usize];
                 let waiting = &mut self.waiting_in[class.partition.0 as usize];
@@ -61,10 +66,14 @@ impl Ledger {
             let Some(entry) = self.queue.get(&key) else { continue };
             let reason = match said.get(&key) {
                 Some(Outcome::Started) => continue,
-                Some(Outcome::Kept(reason)) => *reason,
+                Some(Outcome::Kept(reason)) => {
+                    // It is looked at again when that may be gone.
+                    self.held_back.insert(key);
+                    *reason
+                }
                 None if entry.array && self.held_back.contains(&key) => continue,
-                Some(Outcome::Waits) | None => {
-                    let limit = walk.held_back(key, entry);
+                known => {
+                    let limit = if known.is_none() { walk.held_back(key, entry) } else { None };
                     if limit.is_some() {
                         // It is looked at again when that may be gone.
                         self.held_back.insert(key);
