@@ -179,6 +179,64 @@ fn drawn(node: &Node, jobs: &[Job], now_ms: i64) -> String {
     out
 }
 
+/// One GPU in a line, for `sluice top`.
+pub(super) struct Bar {
+    /// Node and number.
+    pub name: String,
+    /// Its memory slices from left to right, each piece with what it is and whose.
+    pub text: String,
+    /// When the first of what jobs hold there is free again, if that is known.
+    pub free_ms: Option<i64>,
+}
+
+/// Letters of a memory slice in a [`Bar`].
+const BAR_CELL: usize = 5;
+
+/// The GPUs that drivers show, in the order of nodes and GPUs; `jobs` are all that run.
+pub(super) fn bars(nodes: &[Node], jobs: &[Job]) -> Vec<Bar> {
+    let of_node = |node: &'_ Node| {
+        let bar = |gpu: &Gpu| {
+            let pieces = pieces(node, gpu, jobs);
+            let ends = pieces.iter().filter_map(|piece| piece.job?.end_ms);
+            let text =
+                if gpu.fault.is_empty() { strip(&pieces) } else { format!("out of service: {}", gpu.fault) };
+            Bar { name: format!("{} GPU {}", node.name, gpu.index), text, free_ms: ends.min() }
+        };
+        node.gpus.iter().map(bar).collect::<Vec<_>>()
+    };
+    nodes.iter().flat_map(of_node).collect()
+}
+
+/// `|.....|1g.5gb 13  |.....` of the pieces of a GPU. Of those that lie at one place, as shards do, the first is named
+/// and the others are counted.
+fn strip(pieces: &[Piece<'_>]) -> String {
+    let mut out = String::new();
+    let mut at = 0;
+    for piece in pieces
+        .iter()
+        .enumerate()
+        .filter(|(place, piece)| piece.shards == 0 || *place == 0)
+        .map(|(_, piece)| piece)
+    {
+        while at < piece.start {
+            out += &format!("|{}", ".".repeat(BAR_CELL - 1));
+            at += 1;
+        }
+        let owner = piece.job.map_or_else(|| "free".to_owned(), job::id);
+        let what = if piece.profile.is_empty() { "job" } else { piece.profile };
+        let others = pieces.len().saturating_sub(1);
+        let text = match piece.shards > 0 && others > 0 {
+            true => format!("{what} {owner} and {others} more"),
+            false => format!("{what} {owner}"),
+        };
+        let width = piece.size as usize * BAR_CELL - 1;
+        out += &format!("|{:<width$}", text.chars().take(width).collect::<String>());
+        at = at.max(piece.start + piece.size);
+    }
+    out += &format!("|{}", ".".repeat(BAR_CELL - 1)).repeat(SLICES.saturating_sub(at) as usize);
+    out + "|"
+}
+
 fn mode(gpu: &Gpu) -> &'static str {
     match gpu.mode() {
         GpuMode::GpuWhole => "whole",
@@ -342,6 +400,15 @@ mod tests {
         assert!(text.contains("1g.5gb     at 1  job 13 of alice"), "{text}");
         assert!(text.contains("(00:01:00 left)") || text.contains("(1:00 left)"), "{text}");
         assert!(text.contains("whole      at 0  job 14"), "{text}");
+    }
+
+    #[test]
+    fn a_gpu_is_a_line_of_its_slices() {
+        let (node, jobs) = world();
+        let bars = bars(&[node], &jobs);
+        assert_eq!((&*bars[0].name, bars[0].free_ms), ("n1 GPU 0", Some(90_000)));
+        assert_eq!(bars[0].text, "|....|1g.5|....|....|3g.20gb 12         |");
+        assert_eq!(bars[1].text, "|job 14                                 |");
     }
 
     #[test]

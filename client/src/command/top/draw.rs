@@ -8,12 +8,15 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table};
 
+use super::super::gpus::Bar;
 use super::super::{job, node};
 use super::screen::{Act, Screen};
 use crate::table::units::{elapsed, memory};
 
 /// Rows of nodes that are shown at most; the rest is counted.
 const NODES_SHOWN: usize = 12;
+/// Lines of GPUs that are shown at most; the rest is counted.
+const GPUS_SHOWN: usize = 8;
 /// Width of a bar.
 const BAR: usize = 10;
 
@@ -24,15 +27,18 @@ const DIM: Style = Style::new().fg(Color::DarkGray);
 pub(super) fn paint(frame: &mut Frame<'_>, screen: &mut Screen) {
     let shown = screen.nodes.len().min(NODES_SHOWN);
     let height = u16::try_from(shown + 1 + usize::from(screen.nodes.len() > shown)).unwrap_or(1);
-    let [top, nodes, jobs, bottom] = Layout::vertical([
+    let gpus = gpu_lines(screen);
+    let [top, nodes, slices, jobs, bottom] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(height + 1),
+        Constraint::Length(u16::try_from(gpus.len()).unwrap_or(0)),
         Constraint::Min(3),
         Constraint::Length(1),
     ])
     .areas(frame.area());
     frame.render_widget(totals(screen), top);
     frame.render_widget(node_table(&screen.nodes), nodes);
+    frame.render_widget(Paragraph::new(gpus), slices);
     let table = job_table(screen);
     frame.render_stateful_widget(table, jobs, &mut screen.table);
     frame.render_widget(foot(screen), bottom);
@@ -111,6 +117,29 @@ fn node_row(one: &Node) -> Row<'static> {
         )),
         Cell::new(devices),
     ])
+}
+
+/// A line for each GPU, and an empty one behind them.
+fn gpu_lines(screen: &Screen) -> Vec<Line<'static>> {
+    let line = |bar: &Bar| {
+        let free = bar
+            .free_ms
+            .map_or_else(String::new, |at| format!("  {} left", elapsed((at - screen.now_ms).max(0) / 1000)));
+        Line::from(vec![
+            Span::raw(format!("{:<14} ", bar.name)),
+            Span::raw(bar.text.clone()),
+            Span::styled(free, DIM),
+        ])
+    };
+    let mut lines: Vec<Line<'static>> = screen.gpus.iter().take(GPUS_SHOWN).map(line).collect();
+    if screen.gpus.len() > GPUS_SHOWN {
+        lines
+            .push(Line::styled(format!("… {} more GPUs (sluice gpus)", screen.gpus.len() - GPUS_SHOWN), DIM));
+    }
+    if !lines.is_empty() {
+        lines.push(Line::default());
+    }
+    lines
 }
 
 fn job_table(screen: &Screen) -> Table<'static> {
@@ -197,7 +226,7 @@ fn explanation(frame: &mut Frame<'_>, lines: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::JobRequest;
+    use proto::v1::{Gpu, GpuMode, GresAllocation, JobRequest, NodeAllocation, Slice};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -269,6 +298,38 @@ JOBID          PARTITION  NAME             USER       ST  TIME         NODES NOD
 e explain  h hold  r release  c cancel  u own/all  q quit
 ";
         assert_eq!(picture(&mut screen()), wanted);
+    }
+
+    /// Slices stand as bars between nodes and queue, others' too where only own jobs are listed.
+    #[test]
+    fn slices_are_bars() {
+        let mut screen = screen();
+        screen.only_own = true;
+        let mut nodes = std::mem::take(&mut screen.nodes);
+        let gpu = |index| Gpu { index, mode: GpuMode::GpuDynamic.into(), ..Gpu::default() };
+        nodes[0].gpus = (0..9).map(gpu).collect();
+        let slice = Slice { gpu: 0, profile: "3g.20gb".to_owned(), start: 4, size: 4 };
+        let gres = vec![GresAllocation { name: "gpu".to_owned(), slices: vec![slice], ..Default::default() }];
+        let held = NodeAllocation { node: "g1".to_owned(), gres, ..Default::default() };
+        let other = Job {
+            job_id: 12,
+            uid: 6,
+            allocation: vec![held],
+            end_ms: Some(125_000),
+            ..screen.jobs[0].clone()
+        };
+        let jobs = std::mem::take(&mut screen.jobs);
+        screen.take(nodes, jobs.into_iter().chain([other]).collect(), 65_000);
+        let mut terminal = Terminal::new(TestBackend::new(110, 24)).unwrap();
+        terminal.draw(|frame| paint(frame, &mut screen)).unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let row = |y| (0..110).map(|x| buffer[(x, y)].symbol().to_owned()).collect::<String>();
+        let rows: Vec<String> = (0..24).map(|y| row(y).trim_end().to_owned()).collect();
+        assert_eq!(rows[4], "g1 GPU 0       |....|....|....|....|3g.20gb 12         |  1:00 left");
+        assert_eq!(rows[5], "g1 GPU 1       |....|....|....|....|....|....|....|....|");
+        assert_eq!(rows[12], "… 1 more GPUs (sluice gpus)");
+        assert!(rows[14].starts_with("JOBID"), "{rows:#?}");
+        assert!(!rows.iter().any(|row| row.starts_with("12 ")), "{rows:#?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `sluice top`: nodes, the queue with planned starts, own jobs first; keys to hold, release, cancel and explain.
+//! `sluice top`: nodes, slices of GPUs, the queue with planned starts, own jobs first; keys to hold, release, cancel and explain.
 //!
 //! Owns the terminal while it runs and gives it back however it ends. What is shown is a [`screen::Screen`], which
 //! keys and answers change and `draw` paints; only this file reads keys and asks the scheduler.
@@ -39,7 +39,7 @@ const OPTIONS: &[Spec<O>] = &[
 const HELP: &str = "\
 Usage: sluice top [-d SECONDS] [--me]
 
-Nodes, and the queue with planned starts, own jobs first; asked anew every 2 seconds.
+Nodes, GPUs with their slices as bars, and the queue with planned starts, own jobs first; asked anew every 2 seconds.
 
   -d, --delay=SECONDS   time between two questions
       --me              only own jobs

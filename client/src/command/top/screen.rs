@@ -5,6 +5,7 @@ use proto::v1::{Job, JobSelector, Node};
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
+use super::super::gpus::{self, Bar};
 use super::super::job;
 
 /// What a job is to undergo.
@@ -40,6 +41,8 @@ pub(super) struct Screen {
     /// In the order shown: own ones first, running before waiting, waiting ones by their planned start.
     pub jobs: Vec<Job>,
     pub now_ms: i64,
+    /// GPUs that drivers show, whoever asks.
+    pub gpus: Vec<Bar>,
     pub only_own: bool,
     /// Which row is chosen, and the first one seen.
     pub table: TableState,
@@ -59,6 +62,7 @@ impl Screen {
             nodes: Vec::new(),
             jobs: Vec::new(),
             now_ms: 0,
+            gpus: Vec::new(),
             only_own: false,
             table: TableState::default(),
             note: String::new(),
@@ -70,6 +74,7 @@ impl Screen {
     /// Takes new figures; the chosen job stays chosen while it is there.
     pub(super) fn take(&mut self, nodes: Vec<Node>, mut jobs: Vec<Job>, now_ms: i64) {
         let chosen = self.chosen().map(job::id);
+        self.gpus = gpus::bars(&nodes, &jobs);
         if self.only_own {
             jobs.retain(|job| job.uid == self.uid);
         }
