@@ -139,6 +139,9 @@ fn a_file_is_broadcast_and_a_step_is_looked_on() {
     let watched = format!("{id}.1");
     wait_for("the step behind the broadcast", SOON, || step().lines().any(|line| line == watched)).unwrap();
     assert_eq!(fs::read(cluster.jobs().join("copy")).unwrap(), bytes);
+    // One that is listed may not have begun: there is nothing to look on yet.
+    let says = || fs::read_to_string(cluster.jobs().join("out")).is_ok_and(|text| text == "one\n");
+    wait_for("the step to say something", SOON, says).unwrap();
     let watcher = spawn(&cluster, &["sattach", &watched]);
     // Shown: what it says from then on. Whether it looks yet only its output tells.
     let proc_fd = format!("/proc/{}/fd", watcher.id());

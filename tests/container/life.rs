@@ -68,10 +68,22 @@ fn codes_signals_and_streams_pass_through() {
     }
 }
 
-/// In which cgroups each process of this machine is.
-fn cgroups_of_all() -> Vec<String> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|entry| fs::read_to_string(entry.path().join("cgroup")).ok()).collect()
+/// Every process of this machine, with its parent and its cgroups.
+fn processes() -> Vec<(u32, u32, String)> {
+    let one = |entry: fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+        Some((pid, parent, fs::read_to_string(entry.path().join("cgroup")).ok()?))
+    };
+    fs::read_dir("/proc").unwrap().flatten().filter_map(one).collect()
+}
+
+/// The cgroups of the first process below one of these, itself not among them.
+fn cgroups_below(above: &[u32]) -> Option<String> {
+    let all = processes();
+    let child = all.iter().find(|(pid, parent, _)| above.contains(parent) && !above.contains(pid));
+    child.map(|(_, _, cgroups)| cgroups.clone())
 }
 
 #[test]
@@ -81,15 +93,13 @@ fn a_cancel_reaches_each_process_once_and_leaves_none() {
     let script = "#!/bin/sh\ntrap 'echo term >> terms' TERM\n(trap '' TERM; while :; do sleep 1; done) &\n\
                   echo ready > ready\nwhile :; do sleep 1 & wait $!; done\n";
     let options = ["--container", &sandbox, "-o", "o"];
-    // Runs of other clusters may be called the same.
-    let others = cgroups_of_all();
     let id = submit_as_nobody(&cluster, script, &options);
     let ready = || cluster.jobs().join("ready").exists();
     wait_for("the script to begin", SOON, ready)
         .unwrap_or_else(|why| panic!("{why}: {}", written(&cluster, "o")));
-    let run = format!("{id}.batch.1");
-    let inside =
-        || cgroups_of_all().iter().filter(|text| text.contains(&run) && !others.contains(*text)).count();
+    // The supervisor is in another one; no cgroup is that of two runs at a time.
+    let step = cgroups_below(&cluster.supervisors()).expect("the supervisor has a child");
+    let inside = || processes().iter().filter(|(_, _, cgroups)| *cgroups == step).count();
     assert!(inside() >= 3, "Apptainer, the script and its child are in the step's cgroup");
     cluster.ok("scancel", &[&id]).unwrap();
     assert_eq!(cluster.wait_ended(&id, "State", SOON).unwrap().split(' ').next(), Some("CANCELLED"));
