@@ -423,7 +423,7 @@ impl Run {
                     if let Some(index) = self.tasks.iter().position(|task| task.pid == pid) {
                         // Its last words count before its status does.
                         self.read_report(index);
-                        self.tasks[index].peak.waited_for(user_us + system_us, max_rss_bytes);
+                        self.tasks[index].peak.at_least(user_us + system_us, max_rss_bytes);
                         let exit = match status {
                             Status::Code(code) => Exit { code, signal: 0 },
                             Status::Signal(9) if self.tree.oom_kills() > 0 => OUT_OF_MEMORY,

@@ -28,8 +28,9 @@ pub(super) struct Peak {
 }
 
 impl Peak {
-    /// The kernel's word when the task's first process was waited for: its own and its dead children's.
-    pub(super) fn waited_for(&mut self, cpu_us: u64, max_rss_bytes: u64) {
+    /// What is known from elsewhere: the kernel's word when the task's first process was waited for (its own and its dead
+    /// children's), or another look.
+    pub(super) fn at_least(&mut self, cpu_us: u64, max_rss_bytes: u64) {
         self.cpu_us = self.cpu_us.max(cpu_us);
         self.rss_bytes = self.rss_bytes.max(max_rss_bytes);
     }

@@ -222,6 +222,10 @@ impl Run {
     fn usage(&mut self) -> Usage {
         let mut usage = self.tree.usage(&self.helper_pids());
         self.sample();
+        if let [only] = &mut self.tasks[..] {
+            // All that was seen is the only task's, and the second look is at another moment.
+            only.peak.at_least(0, usage.rss_bytes);
+        }
         usage.max_rss_bytes = self.account().rss.most;
         // The kernel's count holds the dead too; without it the dead are those that were waited for.
         match self.tree.cpu_times() {
