@@ -150,7 +150,13 @@ impl GresConf {
                     conf.auto_detect = made.auto_detect;
                     all_at = Some(made.place);
                 }
-                Ok(made) => conf.lines.push(made),
+                Ok(made) => {
+                    if &*made.name == "shard" && (made.kind.is_some() || !made.files.is_empty()) {
+                        let message = "Type= and File= of a shard line are not used: the shards are spread evenly over the GPUs";
+                        conf.notices.push(Notice { place: line.place.clone(), message: message.to_owned() });
+                    }
+                    conf.lines.push(made);
+                }
                 Err(message) => errors.push(line.place.error(message)),
             }
         }
@@ -285,14 +291,16 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_said() {
-        let text = "Name=gpu File=/dev/a Links=-1,4\nName=shard Count=8\nName=gpu File=/dev/b RestrictedCoresPerGPU=2\n";
+        let text = "Name=gpu File=/dev/a Links=-1,4\nName=shard Count=8\nName=gpu File=/dev/b RestrictedCoresPerGPU=2\n\
+                    Name=shard Count=4 File=/dev/a\n";
         let notices: Vec<String> = parse(text)
             .unwrap()
             .notices
             .iter()
             .map(|one| format!("{}: {}", one.place, one.message))
             .collect();
-        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert_eq!(notices.len(), 3, "{notices:?}");
+        assert!(notices[2].starts_with("gres.conf:4: Type= and File= of a shard line"), "{notices:?}");
         assert!(notices[0].starts_with("gres.conf:1: Links=-1,4 is not supported: "), "{notices:?}");
         assert!(
             notices[1].starts_with("gres.conf:3: RestrictedCoresPerGPU=2 is not supported"),

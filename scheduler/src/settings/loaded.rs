@@ -92,6 +92,20 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
             ));
         }
     }
+    for node in &conf.nodes {
+        let count = |name: &str| -> u64 {
+            node.gres.iter().filter(|gres| &*gres.name == name).map(|gres| gres.count).sum()
+        };
+        let (gpus, shards) = (count("gpu"), count("shard"));
+        let lost = match () {
+            () if shards == 0 => continue,
+            () if gpus == 0 => "it has no GPUs",
+            () if gpus > 8 => "it has more than eight GPUs",
+            () if shards.div_ceil(gpus) > 255 => "a GPU has at most 255 of them",
+            () => continue,
+        };
+        notices.push(format!("{}: not all shards of node {} are offered: {lost}", node.place, node.name));
+    }
     Ok(Loaded {
         settings: Arc::new(settings),
         shown: shown(conf),
@@ -164,6 +178,25 @@ mod tests {
         let path = Path::new("/x/slurm.conf");
         let conf = SlurmConf::parse(text, path, &mut |_| Err("no file".to_owned())).unwrap();
         loaded(&conf, &GresConf::default(), path).unwrap()
+    }
+
+    #[test]
+    fn shards_that_are_not_offered_are_named() {
+        let loaded = read(
+            "ClusterName=c\nSlurmctldHost=h\nSlurmUser=root\nGresTypes=gpu,shard\n\
+             NodeName=a Gres=gpu:2,shard:8\nNodeName=b Gres=gpu:16,shard:64\nNodeName=d Gres=shard:4\n\
+             NodeName=e Gres=gpu:1,shard:300\nPartitionName=p Nodes=ALL\n",
+        );
+        let of_shards = loaded.notices.iter().filter(|notice| notice.contains("shards"));
+        let ends = of_shards.map(|notice| notice.split_once(": not all ").unwrap().1).collect::<Vec<_>>();
+        assert_eq!(
+            ends,
+            [
+                "shards of node b are offered: it has more than eight GPUs",
+                "shards of node d are offered: it has no GPUs",
+                "shards of node e are offered: a GPU has at most 255 of them",
+            ]
+        );
     }
 
     #[test]
