@@ -260,8 +260,8 @@ pub(super) async fn set_debug(session: &mut Session, words: &[String]) {
         [] => return session.fail("too few arguments for keyword:setdebug"),
         [level] => (level, String::new()),
         [level, second] => match nodes(second) {
-            Some(nodes) => (level, nodes),
-            None => return session.fail(format!("invalid argument: {second}")),
+            Some(nodes) if !nodes.is_empty() => (level, nodes),
+            _ => return session.fail(format!("invalid argument: {second}")),
         },
         _ => return session.fail("too many arguments for keyword:setdebug"),
     };
