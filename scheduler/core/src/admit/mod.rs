@@ -353,6 +353,7 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("thread-spec", rare.thread_spec.is_some()),
         ("tres-bind", rare.tres_bind.is_some()),
         ("gres-flags=enforce-binding", has_flag(rare.gres_flags.as_deref(), "enforce-binding")),
+        ("gres-flags=one-task-per-sharing", has_flag(rare.gres_flags.as_deref(), "one-task-per-sharing")),
         ("network", rare.network.is_some()),
         ("prefer", rare.prefer.is_some()),
         ("bb", rare.burst_buffer.is_some()),
