@@ -99,3 +99,20 @@ fn a_run_without_evidence_waits_and_says_so() {
     cluster.ok("scontrol", &["update", "NodeName=n1", "State=DOWN", "Reason=confirmed"]).unwrap();
     assert_eq!(cluster.wait_ended(&id, "State", SOON).unwrap(), "NODE_FAIL");
 }
+
+/// Directories serve one run after the other while there are runs, and a kernel kills what begins in one that was killed.
+#[test]
+fn a_killed_job_does_no_harm_to_those_after_it() {
+    let (cluster, holder) = running_job();
+    let run = |text: &str| {
+        let id = cluster.submit(text, &["-o", "/dev/null", "--no-requeue"]).unwrap();
+        cluster.wait_ended(&id, "State,ExitCode", SOON).unwrap()
+    };
+    for round in 0..6 {
+        // What it leaves behind is killed.
+        assert_eq!(run("#!/bin/sh\nsleep 1000 &\nexit 3\n"), "FAILED|3:0", "round {round}");
+        assert_eq!(run("#!/bin/sh\nexit 0\n"), "COMPLETED|0:0", "round {round}");
+    }
+    go(&cluster);
+    cluster.wait_ended(&holder, "State", SOON).unwrap();
+}

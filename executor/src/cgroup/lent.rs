@@ -10,6 +10,8 @@
 //!   A run whose supervisor was lost had its directory killed and removed before.
 //! * It is looked at, not trusted: without processes, directories, a freeze, another type or controllers for below. Else it
 //!   is removed.
+//! * It was never killed: a kernel since 6.14 kills whatever is cloned into a directory that `cgroup.kill` was once written
+//!   in. That cannot be read, so the supervisor that wrote it removes the directory, and nothing is left to lend.
 //! * Names are numbers that no directory has had since the start, or that the start found.
 //!
 //! When the last run is over all of them go: an idle node has none.

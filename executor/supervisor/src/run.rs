@@ -267,15 +267,14 @@ impl Run {
         let (report, told) = sys::pipe()?;
         let report = own(report)?;
         let shelf = shelf.and_then(|shelf| shelf.takes(&ends, &told).then_some(shelf));
-        let fork = if shelf.is_some() { sys::fork_sharing_files } else { sys::fork_into };
-        let forked = match (fork(self.tree.cgroup()), self.tree.cgroup()) {
-            (Err(error), Some(_)) if !self.spec.cgroup_holds => {
+        let forked = match self.tree.fork(shelf.is_some()) {
+            Err(error) if self.tree.has_cgroup() && !self.spec.cgroup_holds => {
                 // The kernel will not have it there (an odd mount, a limit): track by descent instead.
                 self.note_detail(format!("the step's cgroup could not be used: {error}"));
                 self.tree.give_cgroup_up();
-                fork(None)?
+                self.tree.fork(shelf.is_some())?
             }
-            (result, _) => result?,
+            result => result?,
         };
         match forked {
             Forked::Child => {
@@ -506,7 +505,7 @@ impl Run {
         let mut started = false;
         for task in &self.spec.tasks {
             for epilog in &self.spec.task_epilogs {
-                match sys::fork_into(self.tree.cgroup()) {
+                match self.tree.fork(false) {
                     Ok(Forked::Child) => child::become_epilog(&self.spec, task, &self.tree, epilog),
                     Ok(Forked::Parent(_)) => started = true,
                     Err(_) => {}

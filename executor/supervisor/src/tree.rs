@@ -6,9 +6,10 @@
 //! left" and needs no search. A search happens only to signal. A process that was moved out of the
 //! directory is still a descendant and is found too.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use executor_supervisor::frame::Usage;
@@ -16,6 +17,7 @@ use executor_supervisor::spec::Spec;
 use nix::libc;
 
 use crate::groups::{self, Groups, Memory};
+use crate::sys::Forked;
 use crate::{readback, sys};
 
 /// The step's processes.
@@ -26,6 +28,9 @@ pub(crate) struct Tree {
     lent_by: Option<i32>,
     /// CPU time that was counted there before, user and system, µs.
     before: (u64, u64),
+    /// `cgroup.kill` was written there. A kernel since 6.14 then kills whatever is cloned into the directory from outside,
+    /// for as long as it exists (it compares how often that was done there and where the parent is).
+    killed: Cell<bool>,
     groups: Groups,
     memory: Option<Memory>,
 }
@@ -100,9 +105,24 @@ impl Tree {
         Some((user_us.saturating_sub(self.before.0), system_us.saturating_sub(self.before.1)))
     }
 
-    /// Where children are to be started.
-    pub(crate) fn cgroup(&self) -> Option<BorrowedFd<'_>> {
-        self.cgroup.as_ref().map(|(fd, _)| fd.as_fd())
+    /// Whether there is a directory to start children in.
+    pub(crate) fn has_cgroup(&self) -> bool {
+        self.cgroup.is_some()
+    }
+
+    /// Forks; the child is in the step's cgroup before it goes on. With `sharing` it has this process's table of files, see
+    /// [`sys::fork_sharing_files`].
+    pub(crate) fn fork(&self, sharing: bool) -> io::Result<Forked> {
+        let fork = if sharing { sys::fork_sharing_files } else { sys::fork_into };
+        let Some((directory, path)) = &self.cgroup else { return fork(None) };
+        if !self.killed.get() {
+            return fork(Some(directory.as_fd()));
+        }
+        let forked = fork(None)?;
+        if matches!(forked, Forked::Child) && std::fs::write(path.join("cgroup.procs"), "0").is_err() {
+            sys::exit_now(1);
+        }
+        Ok(forked)
     }
 
     /// Forgets the cgroup: the kernel would not start a child in it.
@@ -151,6 +171,7 @@ impl Tree {
     /// Kills everything that is there now but `helpers`. What forks meanwhile is met by the next call.
     pub(crate) fn kill(&self, helpers: &[i32]) {
         if let Some((_, path)) = &self.cgroup {
+            self.killed.set(true);
             let _ = std::fs::write(path.join("cgroup.kill"), "1");
         } else {
             // A frozen process dies only when it may go on.
@@ -179,10 +200,11 @@ impl Tree {
         }
     }
 
-    /// Removes the step's empty directories. One that was lent goes back as it is: the executor looks at it. Whether that
-    /// lives is told by the nursery, which ends with it.
+    /// Removes the step's empty directories. One that was lent goes back as it is, unless it was killed: the executor looks
+    /// at it, but cannot see that. Whether the executor lives is told by the nursery, which ends with it.
     pub(crate) fn remove(&self) {
-        let goes_back = self.lent_by.is_some_and(|nursery| nursery == sys::parent_pid());
+        let lives = self.lent_by.is_some_and(|nursery| nursery == sys::parent_pid());
+        let goes_back = lives && !self.killed.get();
         if let (Some((_, path)), false) = (&self.cgroup, goes_back) {
             remove_below(path);
         }

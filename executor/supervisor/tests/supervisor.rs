@@ -278,6 +278,28 @@ fn a_lent_cgroup_is_left_and_what_it_counted_before_is_not_the_runs() {
     fs::remove_dir(&path).unwrap();
 }
 
+#[test]
+fn a_lent_cgroup_that_was_killed_does_not_go_back() {
+    // Without a wait before KILL, and something left behind at the end.
+    for leaves in [false, true] {
+        let place = Place::new(&format!("lent-killed-{leaves}"));
+        let text = if leaves { "sleep 1000 & exit 0" } else { "touch ready; sleep 1000" };
+        let Some(spec) = with_cgroup(&place, place.batch(text), true) else { return };
+        let spec = Spec { cgroup_lent: true, ..spec };
+        let supervisor = place.start(&spec);
+        if !leaves {
+            wait_for_file(&place, "ready");
+            supervisor.command(&Frame::Terminate {
+                cause: Cause::Cancel,
+                kill_wait_ms: 0,
+                note: String::new(),
+            });
+        }
+        supervisor.outcome();
+        assert_no_cgroup(&spec);
+    }
+}
+
 fn cancel(cause: Cause) -> Frame {
     Frame::Terminate { cause, kill_wait_ms: 300, note: String::new() }
 }
@@ -743,6 +765,28 @@ fn task_prolog_and_epilog_run_as_the_user() {
     let (heard, _) = finish(supervisor, &mut peer);
     assert_eq!(heard.text(0, 1), "from prolog\n[yes][]\n");
     assert_eq!(place.text("epilog-ran"), format!("{}\n", spec.uid));
+}
+
+#[test]
+fn the_task_epilog_of_a_killed_step_runs() {
+    for cgroup in [false, true] {
+        let place = Place::new(&format!("killed-epilog-{cgroup}"));
+        let text = "trap '' TERM; touch ready; sleep 1000";
+        let Some(mut spec) = with_cgroup(&place, place.batch(text), cgroup) else { continue };
+        let epilog = place.work("epilog");
+        fs::write(&epilog, "#!/bin/sh\ncat /proc/self/cgroup > epilog-ran\n").unwrap();
+        fs::set_permissions(&epilog, fs::Permissions::from_mode(0o755)).unwrap();
+        spec.task_epilogs = vec![bytes(&epilog)];
+        let supervisor = place.start(&spec);
+        wait_for_file(&place, "ready");
+        supervisor.command(&Frame::Terminate { cause: Cause::Cancel, kill_wait_ms: 0, note: String::new() });
+        assert_eq!(supervisor.outcome().exit, signal(9));
+        let own = String::from_utf8(spec.cgroup.clone()).unwrap();
+        let name = own.rsplit('/').next().unwrap();
+        let said = place.text("epilog-ran");
+        assert!(said.contains(name), "it is not in {own:?}: {said}");
+        assert_no_cgroup(&spec);
+    }
 }
 
 #[test]
