@@ -23,7 +23,6 @@ use model::quantity::{Cpus, MemoryMib};
 
 use crate::allocation::{Allocation, NodeShare};
 use crate::gpu::inventory::Offer;
-use crate::gpu::shards::Lanes;
 use crate::input::PlannedStart;
 use crate::settings::Settings;
 use crate::state::State;
@@ -31,14 +30,11 @@ use crate::state::job::Job;
 use crate::state::node::Node;
 use crate::state::partition::Partition;
 
-pub(crate) use board::{Board, candidate as candidate_on};
+pub(crate) use board::{Ahead, Board, candidate as candidate_on};
 use choose::{Candidate, Chosen};
 use demand::{Demand, GresNeed};
 pub use ever::could_ever_run;
 use feature::{Constraint, Expression};
-
-/// No bound on shards.
-const ALL_SHARDS: Lanes = Lanes(u64::MAX);
 
 /// Where the job would start now, on what no job holds; `None`: nowhere in this partition.
 ///
@@ -154,7 +150,7 @@ pub(crate) fn place_demand(
     let chosen = choose_nodes(state, settings, partition, demand, |node| {
         board.candidate(state, settings, demand, owner, node)
     })?;
-    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one, (u64::MAX, ALL_SHARDS)));
+    let shares = chosen.iter().map(|one| board.share(state, settings, demand, one, Ahead::ALL));
     let mut shares: Vec<NodeShare> = shares.collect::<Option<_>>()?;
     shares.sort_by_key(|share| share.node);
     Some(shares.into())

@@ -10,6 +10,7 @@ use crate::gpu::inventory::Inventory;
 use crate::gpu::policy::Rule;
 use crate::gpu::shards::Lanes;
 use crate::state::node::{Node, NodeDefinition};
+use crate::state::promise::PLANNED_KINDS;
 
 use super::demand::{Demand, GresNeed, Share};
 use super::fit::{answers, cpu_unit, is_cut, needs_of};
@@ -114,9 +115,11 @@ fn in_blocks(sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
     sockets.into_iter().flat_map(|socket| socket.into_iter().rev()).take(wanted as usize).collect()
 }
 
-/// What is free of GPUs that are given in parts.
+/// What may be given of devices, beside what is held now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
+    /// The most of each kind: a type that somebody is promised is not taken where another one will do.
+    pub(crate) gres: [u32; PLANNED_KINDS],
     /// Memory slices of dynamic GPUs.
     pub(crate) slices: u64,
     /// How their starts are chosen.
@@ -141,6 +144,7 @@ pub(crate) fn devices(
     let mut counts = vec![0_u64; definition.gres.len()];
     let mut left: Vec<u64> =
         definition.gres.iter().zip(used).map(|(gres, used)| gres.count.saturating_sub(used.0)).collect();
+    left.iter_mut().zip(parts.gres).for_each(|(left, most)| *left = (*left).min(u64::from(most)));
     if let Some(shards) = &node.shards {
         shards.count(parts.shards, parts.several, &mut left);
     }

@@ -17,6 +17,25 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
 use crate::state::node::{Node, Used};
+use crate::state::promise::PLANNED_KINDS;
+
+/// What of a node's devices stays free for as long as a job may run: no more of it may be given away than that,
+/// although more is free now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// Devices of each kind; of further kinds as many as are free now.
+    pub(crate) gres: [u32; PLANNED_KINDS],
+    /// Memory slices of dynamic GPUs.
+    pub(crate) slices: u64,
+    /// Shards of each GPU that may be shared.
+    pub(crate) shards: Lanes,
+}
+
+impl Ahead {
+    /// All that is free now.
+    pub(crate) const ALL: Self =
+        Self { gres: [u32::MAX; PLANNED_KINDS], slices: u64::MAX, shards: Lanes(u64::MAX) };
+}
 
 /// What of one node is held.
 #[derive(Clone, Debug, Default)]
@@ -302,15 +321,14 @@ impl Board {
         }
     }
 
-    /// The share of a chosen node, with ids; of dynamic GPUs only what is among the slices, and of GPUs that may be
-    /// shared no more than the shards.
+    /// The share of a chosen node, with ids; of devices no more than stays free.
     pub(crate) fn share(
         &self,
         state: &State,
         settings: &Settings,
         demand: &Demand,
         chosen: &Chosen,
-        (slices, shards): (u64, Lanes),
+        ahead: Ahead,
     ) -> Option<NodeShare> {
         let node = state.node(chosen.node);
         let definition = node.offer();
@@ -321,9 +339,10 @@ impl Board {
         };
         let whole_job = super::whole_job(demand, chosen);
         let free = assign::Parts {
-            slices: slices & self.free_slices(node, chosen.node),
+            gres: ahead.gres,
+            slices: ahead.slices & self.free_slices(node, chosen.node),
             rule: state.slices.rule(),
-            shards: shards.least(self.free_shards(node, chosen.node)),
+            shards: ahead.shards.least(self.free_shards(node, chosen.node)),
             several: settings.shards_of_several,
         };
         let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job, free)?;

@@ -69,6 +69,11 @@ pub(super) struct Cluster {
     pub(super) touched: Touched,
     /// The same for the protected ones.
     pub(super) touched_ahead: Touched,
+    /// Nodes on which something became free since the slice before: what of it those could use that this round has
+    /// looked at is theirs before it is anybody's behind them.
+    pub(super) since: Touched,
+    /// The same for the protected ones.
+    pub(super) since_ahead: Touched,
     /// Nodes of each partition that take jobs, by weight, then as configured; made when asked for.
     preferred: Vec<Option<Arc<[u32]>>>,
     pool: bool,
@@ -202,6 +207,8 @@ impl Cluster {
         cluster.sketch = Sketch::of(cluster.floor.len(), cluster.cuts.is_some());
         cluster.touched = Touched::of(cluster.floor.len());
         cluster.touched_ahead = Touched::of(cluster.floor.len());
+        cluster.since = Touched::of(cluster.floor.len());
+        cluster.since_ahead = Touched::of(cluster.floor.len());
         cluster
     }
 
@@ -253,6 +260,8 @@ impl Cluster {
             floor_until: vec![i64::MAX],
             touched: Touched::of(1),
             touched_ahead: Touched::of(1),
+            since: Touched::of(1),
+            since_ahead: Touched::of(1),
             preferred: vec![Some(Arc::from([0])); state.partitions.len()],
             partition_cpus: vec![None; state.partitions.len()],
             now: i64::MIN,
@@ -366,6 +375,12 @@ impl Cluster {
         &self.lists[list as usize].nodes
     }
 
+    /// Whether a list has fewer nodes than are asked for. Of a pool: whether its nodes are not what is asked for; how
+    /// many there are its profile says.
+    pub(super) fn is_short(&self, list: u32, nodes: u32) -> bool {
+        self.nodes(list).len() < if self.pool { 1 } else { nodes as usize }
+    }
+
     /// Whether a list has a node.
     pub(super) fn is_member(&self, list: u32, node: u32) -> bool {
         self.lists[list as usize].members[node as usize / 64] >> (node % 64) & 1 == 1
@@ -387,6 +402,8 @@ impl Cluster {
     pub(super) fn touch(&mut self, node: u32) {
         self.touched.add(node);
         self.touched_ahead.add(node);
+        self.since.add(node);
+        self.since_ahead.add(node);
     }
 
     /// The nodes of a list with a free CPU, as of [`Self::look`].
@@ -622,6 +639,8 @@ impl Cluster {
             self.next_closure = self.next_closure(now).unwrap_or(i64::MAX);
             self.touched.add_all();
             self.touched_ahead.add_all();
+            self.since.add_all();
+            self.since_ahead.add_all();
             changed = true;
         }
         if changed {

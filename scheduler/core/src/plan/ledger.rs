@@ -311,11 +311,15 @@ impl Ledger {
         let job = state.jobs.get(&id);
         match before {
             Some(Known::Waiting(key)) => {
-                if let Some(entry) = self.queue.remove(&key) {
-                    self.leave(key, &entry);
-                }
                 let starts = job.is_some_and(|job| job.active().is_some()) && self.proposed.contains_key(&id);
                 changes.full |= !starts;
+                if let Some(entry) = self.queue.remove(&key) {
+                    self.leave(key, &entry);
+                    // What it holds of a limit may hold back who has a planned start; and where that is not for a fixed
+                    // number of nodes, other nodes may suit it better now.
+                    let other = entry.bound || self.shapes.has_loose;
+                    changes.full |= other && !self.policy.keep;
+                }
                 self.move_promises(state, id, key, starts);
             }
             Some(Known::Running { end, allocation, licenses, owner }) => {

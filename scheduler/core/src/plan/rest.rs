@@ -14,10 +14,12 @@ use super::ledger::{Changes, Entry, Ledger};
 use super::policy::OrderKey;
 use super::profile::Amount;
 use super::walk::{Outcome, Walk};
+use super::zone::might_use;
 
 impl Ledger {
     /// Tests what could start now.
     pub(super) fn rest(&mut self, walk: &mut Walk<'_>, changes: &Changes) {
+        self.go_back();
         self.warm(walk);
         self.put_off(changes);
         while let Some(Reverse((candidate, class))) = self.candidates.pop() {
@@ -60,6 +62,26 @@ impl Ledger {
         if self.candidates.is_empty() {
             self.cluster.touched.clear();
         }
+    }
+
+    /// What became free since the slice before is for the first of a class that could use it, not for the one at which
+    /// that slice stopped.
+    fn go_back(&mut self) {
+        if !self.candidates.is_empty() && !self.cluster.since.is_empty() {
+            let mut candidates = std::mem::take(&mut self.candidates).into_vec();
+            for Reverse((candidate, class)) in &mut candidates {
+                let first = self.shapes.families.members[*class as usize].waiting.front();
+                if let Some(first) = first.filter(|first| *first < candidate)
+                    && might_use(self, &self.cluster.since, *class)
+                {
+                    *candidate = *first;
+                }
+            }
+            candidates.sort_unstable();
+            candidates.dedup();
+            self.candidates = candidates.into();
+        }
+        self.cluster.since.clear();
     }
 
     /// What arrived is among the candidates, as far as it is not known that it cannot start.

@@ -192,7 +192,7 @@ impl Shapes {
             };
             let span = span.saturating_add(extra);
             let missing = demand.required.iter().any(|&node| !state.node(node).is_available());
-            let few = !cluster.is_pool() && cluster.nodes(list).len() < demand.min_nodes as usize;
+            let few = cluster.is_short(list, demand.min_nodes);
             let hopeless = forbidden.is_some() || missing || few;
             let failed = (0, 0);
             let cut = if by_load { None } else { cut(settings, cluster, list, &demand).map(Box::new) };
@@ -241,7 +241,7 @@ impl Shapes {
                 continue;
             }
             let missing = required.iter().any(|&node| !state.node(node).is_available());
-            let few = !cluster.is_pool() && cluster.nodes(class.list).len() < class.demand.min_nodes as usize;
+            let few = cluster.is_short(class.list, class.demand.min_nodes);
             let hopeless = class.forbidden.is_some() || missing || few;
             if std::mem::replace(&mut class.hopeless, hopeless) != hopeless {
                 turned.insert(number);

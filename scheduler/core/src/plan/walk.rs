@@ -19,11 +19,10 @@ use super::search::{self, Holds, Scratch};
 use super::shape::Class;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
-use crate::gpu::shards::Lanes;
 use crate::input::{PlannedPromises, PlannedStart};
 use crate::job::start::limit_of_run;
 use crate::limits::{Candidate as LimitCandidate, Charged};
-use crate::place::Board;
+use crate::place::{Ahead, Board};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{ArrayRole, Job};
@@ -43,6 +42,8 @@ pub(super) struct Walk<'a> {
     pub(super) verdicts: bool,
     /// Nodes on which candidates may still be examined.
     pub(super) budget: u32,
+    /// On so many at least where the pass gets on, whatever was spent on looking again at what is before.
+    pub(super) share: u32,
     pub(super) board: Board,
     /// Licenses in use; made when a job asks for some.
     licenses: Option<BTreeMap<Box<str>, u32>>,
@@ -116,6 +117,7 @@ impl Ledger {
             keep: policy.keep && policy.depth != Some(0),
             verdicts,
             budget,
+            share: (budget / 4).max(1),
             board: if self.owners > 0 { Board::of(state) } else { Board::default() },
             licenses: None,
             usage: None,
@@ -148,7 +150,7 @@ impl Ledger {
         if whole && walk.depth > 0 {
             // Protected jobs that no end of a running job would let start are looked at in each pass: whatever they
             // cost, those behind them get their turn.
-            walk.budget = walk.budget.max(budget / 4).max(1);
+            walk.budget = walk.budget.max(walk.share);
             self.rest(&mut walk, &changes);
         } else if walk.depth > 0 {
             // What arrived is tested when the protected ones are through.
@@ -220,6 +222,8 @@ impl Ledger {
         self.protected = 0;
         self.cluster.touched.clear();
         self.cluster.touched_ahead.clear();
+        self.cluster.since.clear();
+        self.cluster.since_ahead.clear();
         let queue = std::mem::take(&mut self.queue);
         for (key, entry) in &queue {
             let classes = self.shapes.shapes[entry.shape as usize].classes.clone();
@@ -452,15 +456,15 @@ impl Ledger {
             }
             _ => search::now(&self.cluster, walk.state, walk.settings, class, window, shared),
         }?;
-        // A slice or shard must stay free as long as the job may run, not only now.
+        // A device must stay free as long as the job may run, not only now.
         let share = |one: &crate::place::choose::Chosen| {
-            let free = if pool {
-                (u64::MAX, Lanes(u64::MAX))
+            let ahead = if pool {
+                Ahead::ALL
             } else {
                 let free = self.cluster.plan(one.node.0).over(window.0, window.1);
-                (free.slices, free.shards)
+                Ahead { gres: free.gres, slices: free.slices, shards: free.shards }
             };
-            walk.board.share(walk.state, walk.settings, &class.demand, one, free)
+            walk.board.share(walk.state, walk.settings, &class.demand, one, ahead)
         };
         let mut shares = chosen.iter().map(share).collect::<Option<Vec<_>>>()?;
         shares.sort_by_key(|share| share.node);

@@ -21,6 +21,7 @@ use std::ops::Bound;
 use model::reason::Reason;
 use model::time::Timestamp;
 
+use super::cluster::Touched;
 use super::ledger::{Changes, Entry, Ledger, Promise};
 use super::policy::OrderKey;
 use super::walk::{Outcome, Walk};
@@ -144,7 +145,7 @@ impl Ledger {
         }
         let mut zone = Zone {
             sweeping: self.swept_to,
-            testing: walk.given_back.is_some() && !self.cluster.touched_ahead.is_empty(),
+            testing: false,
             held: 0,
             lifted: false,
             end: None,
@@ -153,10 +154,14 @@ impl Ledger {
         };
         let whole = loop {
             let first = zone.end.is_none();
+            zone.testing |= walk.given_back.is_some() && !self.cluster.touched_ahead.is_empty();
             self.collect(walk, &mut zone);
-            if zone.testing && first {
+            if first {
                 // What these tests and what follows them set free is for the next ones.
-                self.cluster.touched_ahead.clear();
+                self.cluster.since_ahead.clear();
+                if zone.testing {
+                    self.cluster.touched_ahead.clear();
+                }
             }
             if zone.todo.is_empty() {
                 break true;
@@ -208,7 +213,10 @@ impl Ledger {
             let room = walk.depth - zone.held;
             if promised.peek().is_none_or(|(other, _)| *other != key) {
                 let started = !entry.array && self.proposed.contains_key(&key.job);
-                if !entry.hopeless && !started && !self.worked_off.contains(key) {
+                let looked_at = self.worked_off.contains(key);
+                // No start was found for it then; what became free since is for it before it is for those behind.
+                let freed = || first && might_start(self, &self.cluster.since_ahead, entry);
+                if !entry.hopeless && !started && (!looked_at || freed()) {
                     zone.held += 1;
                     zone.todo.push((*key, room));
                 }
@@ -223,7 +231,7 @@ impl Ledger {
                 want != elements(list)
             };
             // What became free since the last slice is for those first that came before it, each once.
-            let freed = zone.testing && self.might_start(entry);
+            let freed = zone.testing && might_start(self, &self.cluster.touched_ahead, entry);
             let wanted = due || sweep || other || freed;
             if (freed && first) || (wanted && !self.worked_off.contains(key)) {
                 zone.todo.push((*key, room));
@@ -231,29 +239,14 @@ impl Ledger {
         }
     }
 
-    /// Whether something became free that an entry with a promise could use.
-    fn might_start(&self, entry: &Entry) -> bool {
-        let touched = &self.cluster.touched_ahead;
-        touched.is_all()
-            // A license may have become free with nodes of no use.
-            || entry.licensed
-            || self.shapes.shapes[entry.shape as usize].classes.clone().any(|class| {
-                let class = &self.shapes.classes[class as usize];
-                let Some(fixed) = &class.fixed else { return true };
-                touched.nodes().iter().any(|&node| {
-                    let need = fixed.need(self.cluster.make(node));
-                    need.is_some_and(|need| self.cluster.floor(node).covers(need))
-                        && self.cluster.is_member(class.list, node)
-                })
-            })
-    }
-
     /// Does what was collected, in order; `false`: the budget ended before.
     fn work_off(&mut self, walk: &mut Walk<'_>, zone: &mut Zone) -> bool {
         let mut place = 0;
         let mut whole = true;
-        while let Some(&(key, room)) = zone.todo.get(place) {
-            place += 1;
+        let mut granted = false;
+        let mut after = None;
+        while let Some((key, room)) = self.next_to_do(walk, zone, &mut place, after) {
+            after = Some(key);
             let Some(entry) = self.queue.get(&key).copied() else { continue };
             // The place in the map stays until it is known whether there is a promise again.
             let mut list = self.promises.get_mut(&key).map(std::mem::take);
@@ -262,7 +255,12 @@ impl Ledger {
             {
                 list = self.lay_again(walk, key, promises);
             }
-            if walk.budget == 0 {
+            let again = self.worked_off.contains(&key);
+            if whole && !again && !std::mem::replace(&mut granted, true) {
+                walk.budget = walk.budget.max(walk.share);
+            }
+            // Who is looked at again has its turn in this slice, whatever that costs, and the slice gets on behind it.
+            if walk.budget == 0 && !(again && whole) {
                 whole = false;
                 self.put_back(key, list);
                 if !zone.lifted {
@@ -285,6 +283,37 @@ impl Ledger {
             }
         }
         whole
+    }
+
+    /// What is to be done next: the next that was collected, or before it a promise that could use what those before set
+    /// free, by moving or by starting elsewhere.
+    fn next_to_do(
+        &self,
+        walk: &Walk<'_>,
+        zone: &mut Zone,
+        place: &mut usize,
+        after: Option<OrderKey>,
+    ) -> Option<(OrderKey, u32)> {
+        let next = zone.todo.get(*place).copied();
+        // Else all behind are to be looked at anyway.
+        let some = walk.given_back.is_some() && zone.sweeping.is_none() && !zone.lifted;
+        let touched = &self.cluster.touched_ahead;
+        if some
+            && !touched.is_empty()
+            && let Some(after) = after
+        {
+            let until = next
+                .map_or(zone.end.map_or(Bound::Unbounded, Bound::Included), |(key, _)| Bound::Excluded(key));
+            let mut between = self.promises.range((Bound::Excluded(after), until));
+            let uses =
+                |key: &OrderKey| self.queue.get(key).is_some_and(|one| might_start(self, touched, one));
+            if let Some((key, list)) = between.find(|(key, list)| !list.is_empty() && uses(key)) {
+                zone.testing = true;
+                return Some((*key, elements(list)));
+            }
+        }
+        *place += usize::from(next.is_some());
+        next
     }
 
     /// Promises of an entry that stay as they are; without any, its place goes if it is empty.
@@ -594,6 +623,28 @@ impl Ledger {
         let shares = job.active().into_iter().flat_map(|active| active.allocation.iter());
         self.cluster.is_pool() || shares.into_iter().any(|share| share.node.0 == node)
     }
+}
+
+/// Whether one of these nodes, on which something became free, is of use to an entry.
+pub(super) fn might_start(ledger: &Ledger, touched: &Touched, entry: &Entry) -> bool {
+    if touched.is_empty() {
+        return false;
+    }
+    // A license may have become free with nodes of no use.
+    let mut classes = ledger.shapes.shapes[entry.shape as usize].classes.clone();
+    touched.is_all() || entry.licensed || classes.any(|class| might_use(ledger, touched, class))
+}
+
+/// Whether one of these nodes is of use to entries of a class.
+pub(super) fn might_use(ledger: &Ledger, touched: &Touched, class: u32) -> bool {
+    let cluster = &ledger.cluster;
+    let class = &ledger.shapes.classes[class as usize];
+    let enough = |node: u32| {
+        let need = class.fixed.as_ref().map(|fixed| fixed.need(cluster.make(node)));
+        need.is_none_or(|need| need.is_some_and(|need| cluster.floor(node).covers(need)))
+    };
+    touched.is_all()
+        || touched.nodes().iter().any(|&node| cluster.is_member(class.list, node) && enough(node))
 }
 
 /// Why there is less than a promise counted on: a running job that holds some of it goes on, or not.
