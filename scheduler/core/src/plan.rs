@@ -21,6 +21,7 @@ mod cluster;
 mod defragment;
 mod eligible;
 mod family;
+mod head;
 mod ledger;
 mod license;
 mod news;

@@ -20,6 +20,8 @@ use model::reason::Reason;
 use model::time::{Span, Timestamp};
 use proptest::prelude::*;
 use scheduler_core::apply::apply;
+use scheduler_core::input::PlannedStart;
+use scheduler_core::place;
 use scheduler_core::plan::{Pass, Planner, Verdict};
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
@@ -208,6 +210,8 @@ enum Event {
     Aging,
     /// Nothing: time passes.
     Pass,
+    /// The planner is made anew.
+    Restart,
 }
 
 fn event() -> impl Strategy<Value = (i64, Event)> {
@@ -222,6 +226,7 @@ fn event() -> impl Strategy<Value = (i64, Event)> {
         1 => (0..3_usize).prop_map(Event::Qos),
         1 => Just(Event::Aging),
         1 => Just(Event::Pass),
+        1 => Just(Event::Restart),
     ];
     (0..200_i64, what)
 }
@@ -271,10 +276,12 @@ fn follow(
     settings.policy.depth = Some(depth);
     settings.policy.keep = keep.is_some();
     settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
-    let mut follower = Planner::following();
-    if let Some(jobs) = reading {
-        follower = follower.reading(jobs);
-    }
+    let new = || match reading {
+        None => Planner::following(),
+        // Slices of few jobs, and nothing else that ends one.
+        Some(jobs) => Planner::following().in_slices_of(u32::MAX / 2).reading(jobs),
+    };
+    let mut follower = new();
     let mut said: BTreeMap<JobId, Verdict> = BTreeMap::new();
     let mut now = NOW;
     let put = |state: &mut State, follower: &mut Planner, record: Record| {
@@ -352,18 +359,31 @@ fn follow(
                 put(&mut state, &mut follower, Record::Aging(aging));
             }
             Event::Pass => {}
+            Event::Restart => follower = new(),
         }
         let mut pass = follower.pass(&state, &settings, now);
-        // Nothing is planned before all is read; other things happen meanwhile.
-        let reads = |pass: &Pass| pass.more && pass.plan.is_empty() && pass.verdicts.is_empty();
-        if reads(&pass) && id % 3 == 0 {
-            continue;
-        }
+        // Before all is read nothing is planned but what the head of the queue can start; other things happen meanwhile.
+        let reads = |pass: &Pass| pass.more && pass.wake.is_none() && pass.plan.promises.is_none();
         for _ in 0..100 {
             if !reads(&pass) {
                 break;
             }
+            let whole = Planner::new().pass(&state, &settings, now).plan.starts;
+            for start in std::mem::take(&mut pass.plan.starts) {
+                prop_assert!(place::recheck(&state, &settings, &state.jobs[&start.job], &start));
+                let known = whole.iter().any(|one| one.job == start.job);
+                prop_assert!(known, "event {}: {:?} starts before its turn: {:?}", id, start, whole);
+                let record = begun(&state, start, now);
+                put(&mut state, &mut follower, record);
+            }
+            if id % 3 == 0 {
+                break;
+            }
             pass = follower.pass(&state, &settings, now);
+        }
+        if reads(&pass) && id % 3 == 0 {
+            prop_assert_eq!(state.check(), Vec::<String>::new());
+            continue;
         }
         prop_assert!(!reads(&pass), "event {}: {:?}: it reads and reads", id, event);
         let anew = Planner::new().pass(&state, &settings, now);
@@ -385,12 +405,8 @@ fn follow(
         }
         for start in pass.plan.starts {
             let job = &state.jobs[&start.job];
-            prop_assert!(scheduler_core::place::recheck(&state, &settings, job, &start));
-            let Limit::After(limit) = job.limit else { unreachable!("these jobs have limits") };
-            let mut record = started(start.job, start.allocation, now, limit.as_mins());
-            if let Record::JobStarted { partition, .. } = &mut record {
-                *partition = start.partition;
-            }
+            prop_assert!(place::recheck(&state, &settings, job, &start));
+            let record = begun(&state, start, now);
             put(&mut state, &mut follower, record);
         }
         if let Some(promised) = pass.plan.promises {
@@ -403,6 +419,16 @@ fn follow(
         prop_assert_eq!(state.check(), Vec::<String>::new());
     }
     Ok(())
+}
+
+/// The record of a start that was planned.
+fn begun(state: &State, start: PlannedStart, now: Timestamp) -> Record {
+    let Limit::After(limit) = state.jobs[&start.job].limit else { unreachable!("these jobs have limits") };
+    let mut record = started(start.job, start.allocation, now, limit.as_mins());
+    if let Record::JobStarted { partition, .. } = &mut record {
+        *partition = start.partition;
+    }
+    record
 }
 
 /// One of a partition's rules becomes another one.

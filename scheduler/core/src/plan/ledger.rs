@@ -14,6 +14,7 @@ use model::time::{Span, Timestamp};
 use super::cluster::Cluster;
 use super::eligible;
 use super::family::Candidate;
+use super::head::Attempts;
 use super::license::{self, Licenses};
 use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
@@ -143,6 +144,8 @@ pub(super) struct Ledger {
     pub(super) at_once: Option<u32>,
     /// What the slices of reading brought so far.
     pub(super) news: Changes,
+    /// When the head of the queue was tried while everything is read anew.
+    pub(super) attempts: Attempts,
     /// Nodes and partitions that records named.
     pub(super) changed_nodes: Vec<NodeIdx>,
     pub(super) changed_partitions: Vec<PartitionIdx>,
@@ -236,6 +239,25 @@ impl Ledger {
     }
 
     pub(super) fn rebuild(&mut self, state: &State, settings: &Settings, bulk: bool) {
+        self.begin(state, settings);
+        self.attempts = Attempts::default();
+        if !bulk {
+            self.backlog.extend(state.index.queue.iter().rev().map(|key| key.job));
+            return;
+        }
+        let mut entries = Vec::with_capacity(state.index.queue.len());
+        for key in &state.index.queue {
+            entries.extend(self.waiting(state, settings, &state.jobs[&key.job]));
+        }
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        for (key, entry) in &entries {
+            self.join(*key, entry);
+        }
+        self.queue = entries.into_iter().collect();
+    }
+
+    /// Everything but the queue, anew.
+    pub(super) fn begin(&mut self, state: &State, settings: &Settings) {
         self.retry_at = i64::MAX;
         self.policy = settings.policy;
         self.topology = settings.topology.clone();
@@ -277,19 +299,6 @@ impl Ledger {
             self.add_running(settings, job, job.active().expect("the index holds running jobs"), false);
         }
         self.ready = true;
-        if !bulk {
-            self.backlog.extend(state.index.queue.iter().rev().map(|key| key.job));
-            return;
-        }
-        let mut entries = Vec::with_capacity(state.index.queue.len());
-        for key in &state.index.queue {
-            entries.extend(self.waiting(state, settings, &state.jobs[&key.job]));
-        }
-        entries.sort_unstable_by_key(|(key, _)| *key);
-        for (key, entry) in &entries {
-            self.join(*key, entry);
-        }
-        self.queue = entries.into_iter().collect();
     }
 
     /// Notes how long the jobs ran that ended.

@@ -10,7 +10,7 @@
 //! | another of nodes, partitions, reservations; a new policy | everything |
 //!
 //! Owns when reading is done: with a budget, only so many jobs are read in a slice, and nothing is planned before the
-//! last of them. Invariant, which the tests of every pass keep: the same follows as from reading everything.
+//! last of them (but see [`super::head`]). Invariant, which the tests of every pass keep: the same follows as from reading everything.
 
 use std::collections::BTreeSet;
 
@@ -128,7 +128,7 @@ impl Ledger {
     }
 
     /// How many jobs are read in a slice of a budget.
-    fn reads(&self, budget: u32) -> u32 {
+    pub(super) fn reads(&self, budget: u32) -> u32 {
         self.at_once.unwrap_or_else(|| (budget / READING).max(AT_ONCE))
     }
 

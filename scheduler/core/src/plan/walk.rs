@@ -19,7 +19,7 @@ use super::search::{self, Holds, Scratch};
 use super::shape::Class;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
-use crate::input::{PlannedPromises, PlannedStart};
+use crate::input::{Plan, PlannedPromises, PlannedStart};
 use crate::job::start::limit_of_run;
 use crate::limits::{Candidate as LimitCandidate, Charged};
 use crate::place::{Ahead, Board};
@@ -95,7 +95,8 @@ impl Ledger {
         budget: u32,
     ) -> Pass {
         let Some(mut changes) = self.catch_up(state, settings, now, budget) else {
-            return Pass { more: true, ..Pass::default() };
+            let starts = self.head_starts(state, settings, now, budget);
+            return Pass { plan: Plan { starts, ..Plan::default() }, more: true, ..Pass::default() };
         };
         if self.retry_at <= now.0 {
             // What running jobs may still use has become less.
@@ -108,8 +109,36 @@ impl Ledger {
             let queue = &self.queue;
             self.worked_off.retain(|key| !queue.get(key).is_some_and(|entry| entry.bound));
         }
+        let mut walk = self.walk((state, settings, now), verdicts, budget);
+        let whole = if walk.depth == 0 {
+            self.in_order(&mut walk);
+            true
+        } else if walk.keep {
+            self.rests(&mut walk, &changes) || self.keep_zone(&mut walk)
+        } else {
+            self.replan_zone(&mut walk, &changes)
+        };
+        if whole && walk.depth > 0 {
+            // Protected jobs that no end of a running job would let start are looked at in each pass: whatever they
+            // cost, those behind them get their turn.
+            walk.budget = walk.budget.max(walk.share);
+            self.rest(&mut walk, &changes);
+        } else if walk.depth > 0 {
+            // What arrived is tested when the protected ones are through.
+            self.put_off(&changes);
+        }
+        self.conclude(walk, &changes, whole)
+    }
+
+    /// Makes ready for a pass.
+    pub(super) fn walk<'a>(
+        &mut self,
+        (state, settings, now): (&'a State, &'a Settings, Timestamp),
+        verdicts: bool,
+        budget: u32,
+    ) -> Walk<'a> {
         let policy = self.policy();
-        let mut walk = Walk {
+        let walk = Walk {
             state,
             settings,
             now: now.0,
@@ -139,24 +168,7 @@ impl Ledger {
             self.cluster.touched.add_all();
             self.cluster.touched_ahead.add_all();
         }
-        let whole = if walk.depth == 0 {
-            self.in_order(&mut walk);
-            true
-        } else if walk.keep {
-            self.rests(&mut walk, &changes) || self.keep_zone(&mut walk)
-        } else {
-            self.replan_zone(&mut walk, &changes)
-        };
-        if whole && walk.depth > 0 {
-            // Protected jobs that no end of a running job would let start are looked at in each pass: whatever they
-            // cost, those behind them get their turn.
-            walk.budget = walk.budget.max(walk.share);
-            self.rest(&mut walk, &changes);
-        } else if walk.depth > 0 {
-            // What arrived is tested when the protected ones are through.
-            self.put_off(&changes);
-        }
-        self.conclude(walk, &changes, whole)
+        walk
     }
 
     fn conclude(&mut self, mut walk: Walk<'_>, changes: &Changes, whole: bool) -> Pass {

@@ -537,7 +537,7 @@ impl Ledger {
     }
 
     /// Takes a promise out of the plan for a moment.
-    fn lift(&mut self, promise: &Promise) {
+    pub(super) fn lift(&mut self, promise: &Promise) {
         for &(node, amount) in &promise.holds {
             self.cluster.lift(node, amount, promise.start, promise.end);
         }
@@ -552,7 +552,7 @@ impl Ledger {
     /// Lays the plan anew: what running jobs leave, less every promise of the state that still fits.
     ///
     /// Cost: O(steps of the nodes that were planned on + promises × nodes).
-    fn relay(&mut self, walk: &mut Walk<'_>) {
+    pub(super) fn relay(&mut self, walk: &mut Walk<'_>) {
         self.cluster.copy_base();
         self.licenses.copy_base();
         self.cluster.touched.add_all();
