@@ -46,8 +46,14 @@ enum Part<'a> {
 
 /// Every name that the text stands for, in order, repeats kept.
 ///
-/// Pieces are separated by commas or blanks; empty pieces are skipped; with several brackets the last
-/// one counts fastest. Cost: O(names).
+/// Pieces are separated by commas or blanks; empty pieces are skipped. With several brackets the last one
+/// counts fastest, then the first, then the second, and so on: Slurm's order, and with it that of nodes in a
+/// configuration. Cost: O(names).
+///
+/// ```
+/// let names = model::hostlist::expand("r[0-1]c[2-3]b[4-5]").unwrap();
+/// assert_eq!(names[..4], ["r0c2b4", "r0c2b5", "r1c2b4", "r1c2b5"]);
+/// ```
 pub fn expand(text: &str) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for piece in split(text)? {
@@ -55,7 +61,8 @@ pub fn expand(text: &str) -> Result<Vec<String>, Error> {
         if names.len() as u64 + count(&parts)? > MAX_NAMES {
             return Err(Error::TooMany);
         }
-        append(&parts, String::new(), &mut names);
+        let brackets = parts.iter().filter(|part| matches!(part, Part::Ranges(_))).count();
+        append(&parts, &slowest_first(brackets), &mut vec![(0, 0); brackets], &mut names);
     }
     Ok(names)
 }
@@ -142,18 +149,44 @@ fn count(parts: &[Part<'_>]) -> Result<u64, Error> {
     if product > MAX_NAMES { Err(Error::TooMany) } else { Ok(product) }
 }
 
-fn append(parts: &[Part<'_>], name: String, names: &mut Vec<String>) {
-    match parts.split_first() {
-        None => names.push(name),
-        Some((Part::Text(text), rest)) => append(rest, name + text, names),
-        Some((Part::Ranges(ranges), rest)) => {
-            for range in ranges {
-                for number in range.first..=range.last {
-                    append(rest, format!("{name}{number:0width$}", width = range.width), names);
-                }
+/// The brackets of a piece from the one that counts slowest to the one that counts fastest.
+fn slowest_first(brackets: usize) -> Vec<usize> {
+    let Some(last) = brackets.checked_sub(1) else { return Vec::new() };
+    (0..last).rev().chain([last]).collect()
+}
+
+/// Counts through the brackets that `order` still names; `chosen` holds each bracket's number and its width.
+fn append(parts: &[Part<'_>], order: &[usize], chosen: &mut Vec<(u64, usize)>, names: &mut Vec<String>) {
+    let Some((&bracket, rest)) = order.split_first() else {
+        names.push(name(parts, chosen));
+        return;
+    };
+    let mut brackets = parts.iter().filter_map(|part| match part {
+        Part::Ranges(ranges) => Some(ranges),
+        Part::Text(_) => None,
+    });
+    let ranges = brackets.nth(bracket).expect("the order names brackets of this piece");
+    for range in ranges {
+        for number in range.first..=range.last {
+            chosen[bracket] = (number, range.width);
+            append(parts, rest, chosen, names);
+        }
+    }
+}
+
+fn name(parts: &[Part<'_>], chosen: &[(u64, usize)]) -> String {
+    let mut numbers = chosen.iter();
+    let mut name = String::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => name.push_str(text),
+            Part::Ranges(_) => {
+                let (number, width) = numbers.next().expect("every bracket has a number");
+                name.push_str(&format!("{number:0width$}", width = *width));
             }
         }
     }
+    name
 }
 
 /// A name cut into what stands before its last digits, and these.

@@ -87,6 +87,8 @@ refusals! {
     PartitionNotAvailable = 2070, "Required partition not available (inactive or drain)";
     /// Jobs need the partition.
     PartitionInUse = 2075, "Partition is in use";
+    /// A weight of a partition's billing is none, or of a resource of no known kind.
+    InvalidTresBillingWeights = 2116, "Invalid TRESBillingWeights specification";
     /// The node state makes no sense, or its reason is missing.
     InvalidNodeState = 2028, "Invalid node state specified";
     /// The job is not pending nor running.

@@ -6,7 +6,7 @@
 //! The step has the name `sbcast` in accounting, where Slurm has none.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -20,7 +20,7 @@ use nix::libc;
 use super::Call;
 use crate::getopt::Spec;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
-use crate::say;
+use crate::{local, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum O {
@@ -68,7 +68,8 @@ struct Asked {
     job: Option<String>,
     force: bool,
     preserve: bool,
-    verbose: bool,
+    /// How often `-v` was given.
+    verbose: u32,
     source: PathBuf,
     target: OsString,
 }
@@ -115,7 +116,7 @@ pub(crate) fn run(call: &Call) -> u8 {
             O::Force => asked.force = true,
             O::Job => asked.job = Some(given.text()),
             O::Preserve => asked.preserve = true,
-            O::Verbose => asked.verbose = true,
+            O::Verbose => asked.verbose += 1,
             O::Receive => return receive(call, &given.text(), &words.operands),
             O::Usage => {
                 say::out(USAGE);
@@ -147,6 +148,31 @@ fn job(asked: &Asked) -> Option<String> {
     asked.job.clone().or_else(own).filter(|text| !text.is_empty())
 }
 
+/// The block of `-vv`: the options as they were understood, and the file.
+fn told(program: &str, asked: &Asked, facts: &Metadata, job: &str, target: &Path) {
+    const RULE: &str = "-----------------------------";
+    let time = |seconds: i64| local::ctime(seconds.saturating_mul(1000));
+    let lines = [
+        RULE.to_owned(),
+        format!("force      = {}", asked.force),
+        format!("jobid      = {job}"),
+        format!("preserve   = {}", asked.preserve),
+        "send_libs  = false".to_owned(),
+        format!("verbose    = {}", asked.verbose),
+        format!("source     = {}", asked.source.display()),
+        format!("dest       = {}", target.display()),
+        RULE.to_owned(),
+        format!("modes    = {:o}", facts.mode()),
+        format!("uid      = {}", facts.uid()),
+        format!("gid      = {}", facts.gid()),
+        format!("atime    = {}", time(facts.atime())),
+        format!("mtime    = {}", time(facts.mtime())),
+        format!("ctime    = {}", time(facts.ctime())),
+        format!("size     = {}", facts.size()),
+    ];
+    lines.iter().for_each(|line| say::err(format!("{program}: {line}")));
+}
+
 fn send(call: &Call, asked: &Asked) -> Result<u8, (u8, String)> {
     let shown = asked.source.display();
     let cannot =
@@ -169,8 +195,11 @@ fn send(call: &Call, asked: &Asked) -> Result<u8, (u8, String)> {
     let nodes = super::block_on(node_count(&job)).map_err(|text| (1, text))?;
     let program = std::env::current_exe().map_err(|error| (1, super::os_text(&error)))?;
     let target = destination(&asked.target, &asked.source);
-    if asked.verbose {
+    if asked.verbose > 0 {
         say::err(format!("{}: {shown} -> {} on {nodes} nodes of job {job}", call.program, target.display()));
+    }
+    if asked.verbose > 1 {
+        told(&call.program, asked, &facts, &job, &target);
     }
     let mut srun = Command::new(&program);
     // What an srun around this would be told by its environment is not meant for this one.
@@ -349,18 +378,20 @@ fn moment(seconds: i64, nanoseconds: i64) -> SystemTime {
 
 const HELP: &str = "\
 Usage: sbcast [options] SOURCE DEST
+Options:
   -C, --compress[=none]  accepted; the file is sent as it is
       --exclude=PATHS    with --send-libs
   -F, --fanout=NUM       accepted; every node has a stream of its own
   -f, --force            replace a file that is there
-      --help             print this and exit
   -j, --jobid=JOB[.STEP] the job whose nodes get the file (default: the one this runs in)
   -p, --preserve         keep mode and times
       --send-libs=no     shared libraries are not sent
   -s, --size=NUM[k|m]    accepted; pieces have one size
   -t, --timeout=SECONDS  accepted
-  -v, --verbose          say what is done
+  -v, --verbose          say what is done; twice: also with which options, of which file
   -V, --version          print the version and exit
+Help options:
+      --help             print this and exit
 A DEST that ends in a slash is a folder.
 ";
 

@@ -5,6 +5,7 @@
 
 mod act;
 mod hosts;
+mod process;
 mod reservation;
 mod show;
 mod show_job;
@@ -34,6 +35,7 @@ enum O {
     OneLine,
     Quiet,
     Uid,
+    Verbose,
     Version,
     Yaml,
 }
@@ -55,7 +57,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::Ignored, "sibling", Nothing),
     Spec::new(O::Uid, b'u', "uid", Value),
     Spec::long(O::Help, "usage", Nothing),
-    Spec::new(O::Ignored, b'v', "verbose", Nothing),
+    Spec::new(O::Verbose, b'v', "verbose", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::long(O::Yaml, "yaml", Maybe),
 ];
@@ -71,6 +73,8 @@ struct Session {
     style: Style,
     all: bool,
     quiet: bool,
+    /// `-v`: when what is shown was true, and how many records there are.
+    verbose: bool,
     json: bool,
     /// Made with the first command that asks the scheduler.
     client: Option<Client>,
@@ -118,6 +122,7 @@ pub(crate) fn run(call: &Call) -> u8 {
         style: Style::default(),
         all: std::env::var_os("SCONTROL_ALL").is_some(),
         quiet: false,
+        verbose: false,
         json: false,
         client: None,
         status: 0,
@@ -152,6 +157,7 @@ pub(crate) fn run(call: &Call) -> u8 {
             O::Json => session.json = true,
             O::OneLine => session.style.one_line = true,
             O::Quiet => session.quiet = true,
+            O::Verbose => session.verbose = true,
             O::Version => {
                 say::out(super::version() + "\n");
                 return 0;
@@ -174,10 +180,17 @@ pub(crate) fn run(call: &Call) -> u8 {
 
 /// Reads commands from standard input until its end or `quit`, each shown behind the prompt.
 async fn interactive(session: &mut Session) {
+    let mut last = Vec::new();
     while !session.done
         && let Some(words) = prompt::ask("scontrol")
     {
-        command(session, &words).await;
+        // "!!" is the command before it once more; before the first there is nothing to do.
+        if words != ["!!"] {
+            last = words;
+        }
+        if !last.is_empty() {
+            command(session, &last).await;
+        }
     }
 }
 
@@ -237,6 +250,12 @@ async fn command(session: &mut Session, words: &[String]) {
         act::write(session, rest).await;
     } else if is(tag, "top", 3) {
         if rest.is_empty() { too_few(session) } else { act::top(session, rest).await }
+    } else if is(tag, "pidinfo", 3) {
+        match rest {
+            [] => too_few(session),
+            [pid] => process::info(session, pid).await,
+            _ => too_many(session),
+        }
     } else if is(tag, "errnumstr", 2) {
         act::error_text(session, rest);
     } else if is(tag, "completing", 2) {
@@ -255,8 +274,8 @@ fn setting(session: &mut Session, tag: &str) {
         "hide" => session.all = false,
         "details" => session.style.details = true,
         "oneliner" => session.style.one_line = true,
-        "quiet" => session.quiet = true,
-        "verbose" => session.quiet = false,
+        "quiet" => (session.quiet, session.verbose) = (true, false),
+        "verbose" => (session.quiet, session.verbose) = (false, true),
         "quit" | "exit" => session.done = true,
         "help" | "?" => say::out(HELP),
         "version" => say::out(super::version() + "\n"),
@@ -264,8 +283,8 @@ fn setting(session: &mut Session, tag: &str) {
             session.fail("slurm_set_debug_level error:Permission denied");
         }
         "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs"
-        | "listjobs" | "listpids" | "liststeps" | "pidinfo" | "power" | "reboot" | "reboot_nodes"
-        | "schedloglevel" | "setdebugflags" | "takeover" | "token" => {
+        | "listjobs" | "listpids" | "liststeps" | "power" | "reboot" | "reboot_nodes" | "schedloglevel"
+        | "setdebugflags" | "takeover" | "token" => {
             session.fail_with_name(format!("{tag} is not supported by sluice yet"));
         }
         _ => session.fail(format!("invalid keyword: {tag}")),
@@ -281,10 +300,11 @@ scontrol [<OPTION>] [<COMMAND>]
      -M or --cluster: cluster to ask
      -o or --oneliner: one line for each object
      -Q or --quiet: no messages of failures
+     -v or --verbose: when what is shown was true
      -V or --version: version
      --json: show as JSON
 
-  <COMMAND> is one of
+    Valid <COMMAND> values are:
      completing                         jobs that are ending
      create <SPECIFICATIONS>            make a partition
      delete <SPECIFICATIONS>            remove a partition
@@ -292,8 +312,10 @@ scontrol [<OPTION>] [<COMMAND>]
      hold <job_list>                    keep waiting jobs from starting
      uhold <job_list>                   the same, to be released by the user
      notify <job_id> message            a line into the job's output
+     pidinfo <pid>                      the job of a process of this node
      ping                               whether the scheduler answers
-     reconfigure [--dry-run]            read the configuration again, or say what that would change
+     reconfigure                        read the configuration again; with --dry-run, say what that
+                                        would change
      release <job_list>                 let held jobs start
      requeue <job_list>                 put jobs back into the queue
      requeuehold <job_list>             the same, and hold them
@@ -305,6 +327,7 @@ scontrol [<OPTION>] [<COMMAND>]
      top <job_list>                     put jobs before the user's others
      update <SPECIFICATIONS>            change a job, node or partition
      wait_job <job_id>                  wait until a job's nodes are ready
+     version                            version
      write batch_script <job_id> [file] the script of a job
      quit                               end
 ";

@@ -96,12 +96,20 @@ async fn load(
     }
 }
 
+/// With `-v`: when what follows was true, and how many records it was chosen from.
+pub(super) fn since(session: &Session, records: usize) {
+    if session.verbose && !session.json {
+        say::out(format!("last_update_time={}, records={records}\n", local::date(local::now_ms())));
+    }
+}
+
 async fn report(session: &mut Session, asked: Result<Vec<Selector>, ()>, value: Option<&str>) {
     let function = "slurm_load_jobs";
     let Ok(selectors) = asked else {
         return session.fail(format!("scontrol_print_job error: {}", Refusal::InvalidJobId));
     };
     let Some((jobs, now_ms)) = load(session, &selectors, session.json, function).await else { return };
+    since(session, jobs.len());
     if session.json {
         say::out(json::jobs(&jobs, now_ms));
     } else if let ([Selector { tasks: Some(_), .. }], [], Some(value)) = (&selectors[..], &jobs[..], value) {
@@ -159,6 +167,7 @@ async fn daemons(session: &mut Session) {
 
 async fn nodes(session: &mut Session, value: Option<&str>) {
     let Some(nodes) = load_nodes(session).await else { return };
+    since(session, nodes.len());
     let Some(value) = value else {
         return match session.json {
             true => say::out(json::nodes(&nodes)),
@@ -197,6 +206,7 @@ async fn partitions(session: &mut Session, value: Option<&str>) {
         Ok(partitions) => partitions,
         Err(error) => return session.fail_call("slurm_load_partitions", &error),
     };
+    since(session, partitions.len());
     let all = session.all;
     match value {
         Some(name) => partitions.retain(|partition| partition.name == name),

@@ -115,13 +115,18 @@ pub(super) fn partition_text(partition: &Partition, style: Style) -> String {
         other => other,
     };
     let preempt = if partition.preempt_mode.is_empty() { "OFF" } else { partition.preempt_mode.as_str() };
-    let lines = [
+    // Who may not use it is told where nobody is said to be allowed.
+    let who = |deny: &str, allow: &str, allowed: &str| match shown(deny, "") {
+        denied if denied.is_empty() => format!("{allow}={}", all(allowed)),
+        denied => format!("{deny}={denied}"),
+    };
+    let mut lines = vec![
         format!("PartitionName={}", partition.name),
         format!(
-            "AllowGroups={} AllowAccounts={} AllowQos={}",
+            "AllowGroups={} {} {}",
             all(&partition.allow_groups),
-            all(&partition.allow_accounts),
-            all(&partition.allow_qos)
+            who("DenyAccounts", "AllowAccounts", &partition.allow_accounts),
+            who("DenyQos", "AllowQos", &partition.allow_qos)
         ),
         format!(
             "AllocNodes={} Default={} QoS={}",
@@ -164,6 +169,10 @@ pub(super) fn partition_text(partition: &Partition, style: Style) -> String {
         memory_line(partition),
         format!("TRES={}", partition.tres),
     ];
+    let weights = shown("TRESBillingWeights", "");
+    if !weights.is_empty() {
+        lines.push(format!("TRESBillingWeights={weights}"));
+    }
     style.join(&lines)
 }
 
@@ -184,6 +193,23 @@ fn memory_line(partition: &Partition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_tells_who_is_denied_and_its_weights() {
+        let pair = |key: &str, value: &str| proto::v1::KeyValue { key: key.into(), value: value.into() };
+        let partition = Partition {
+            shown: vec![
+                pair("DenyAccounts", "chem"),
+                pair("DenyQos", "long"),
+                pair("TRESBillingWeights", "cpu=1,mem=0.5G"),
+            ],
+            allow_accounts: "ALL".into(),
+            ..Partition::default()
+        };
+        let text = partition_text(&partition, Style::default());
+        assert!(text.contains("AllowGroups=ALL DenyAccounts=chem DenyQos=long\n"), "{text}");
+        assert!(text.ends_with("\n   TRESBillingWeights=cpu=1,mem=0.5G\n\n"), "{text}");
+    }
 
     #[test]
     fn a_partition_in_full() {

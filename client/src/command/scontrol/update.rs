@@ -110,13 +110,13 @@ fn object(pairs: &[(String, String)]) -> Option<Object> {
     if let Some(ids) = of("JobId", 4) {
         return Some(Object::Job(ids));
     }
-    if let Some(names) = of("NodeName", 5) {
+    if let Some(names) = of("NodeName", 3) {
         return Some(Object::Nodes(names));
     }
     if of("ReservationName", 3).is_some() {
         return Some(Object::Reservation);
     }
-    if let Some(name) = of("PartitionName", 10) {
+    if let Some(name) = of("PartitionName", 3) {
         return Some(Object::Partition(name));
     }
     if of("StepId", 4).is_some() {
@@ -289,7 +289,7 @@ async fn nodes(session: &mut Session, nodes: String, pairs: &[(String, String)])
         ("Weight", 1),
     ];
     let mut changes = Vec::new();
-    for (key, value) in pairs.iter().filter(|(key, _)| !is(key, "NodeName", 5)) {
+    for (key, value) in pairs.iter().filter(|(key, _)| !is(key, "NodeName", 3)) {
         let Some((name, _)) = KEYS.iter().find(|(word, least)| is(key, word, *least)) else {
             session.fail(format!("Update of this parameter is not supported: {key}={value}"));
             session.fail("Request aborted");
@@ -333,7 +333,7 @@ async fn object_update(session: &mut Session, act: Act) {
 
 /// The attributes of a partition with full names; `None` after a complaint.
 fn partition_changes(session: &mut Session, pairs: &[(String, String)]) -> Option<Vec<KeyValue>> {
-    const KEYS: [(&str, usize); 33] = [
+    const KEYS: [(&str, usize); 36] = [
         ("AllocNodes", 6),
         ("AllowAccounts", 7),
         ("AllowGroups", 6),
@@ -352,7 +352,8 @@ fn partition_changes(session: &mut Session, pairs: &[(String, String)]) -> Optio
         ("Hidden", 1),
         ("JobDefaults", 3),
         ("LLN", 3),
-        ("MaxCPUsPerNode", 7),
+        ("MaxCPUsPerNode", 11),
+        ("MaxCPUsPerSocket", 11),
         ("MaxMemPerCPU", 10),
         ("MaxMemPerNode", 10),
         ("MaxNodes", 4),
@@ -366,10 +367,12 @@ fn partition_changes(session: &mut Session, pairs: &[(String, String)]) -> Optio
         ("PriorityJobFactor", 9),
         ("PriorityTier", 9),
         ("QoS", 2),
+        ("ReqResv", 1),
         ("RootOnly", 1),
+        ("TRESBillingWeights", 1),
     ];
     let mut changes = Vec::new();
-    for (key, value) in pairs.iter().filter(|(key, _)| !is(key, "PartitionName", 10)) {
+    for (key, value) in pairs.iter().filter(|(key, _)| !is(key, "PartitionName", 3)) {
         if is(key, "State", 2) {
             const STATES: [&str; 4] = ["INACTIVE", "DOWN", "UP", "DRAIN"];
             let upper = value.to_ascii_uppercase();
@@ -415,7 +418,7 @@ pub(super) async fn create(session: &mut Session, words: &[String]) {
     };
     if words[0].get(..3).is_some_and(|head| head.eq_ignore_ascii_case("res")) {
         reservation::create(session, words).await;
-    } else if let Some(name) = named("PartitionName", 9) {
+    } else if let Some(name) = named("PartitionName", 3) {
         let Some(attributes) = partition_changes(session, &pairs) else { return };
         let act = Act::CreatePartition(CreatePartition { name, attributes });
         let Some(outcomes) = send(session, "slurm_create_partition", act).await else { return };
@@ -423,7 +426,7 @@ pub(super) async fn create(session: &mut Session, words: &[String]) {
             refused.lines.iter().for_each(|line| session.fail_with_name(line));
             session.fail(format!("Error creating the partition: {}", refusal(refused.number)));
         }
-    } else if named("NodeName", 5).is_some() {
+    } else if named("NodeName", 3).is_some() {
         session.fail_with_name("create NodeName is not supported by sluice yet");
     } else {
         session.fail_with_name(format!("Invalid creation entity: {}", words[0]));

@@ -4,6 +4,7 @@
 //! together as long as no asked column tells them apart.
 
 mod fields;
+mod verbose;
 
 use std::env;
 use std::time::Duration;
@@ -31,6 +32,7 @@ enum O {
     FormatNames,
     Help,
     Hide,
+    Ignored,
     Iterate,
     Json,
     Long,
@@ -58,8 +60,8 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::NoHeader, b'h', "noheader", Nothing),
     Spec::new(O::Iterate, b'i', "iterate", Value),
     Spec::long(O::Json, "json", Maybe),
-    Spec::long(O::Verbose, "local", Nothing),
-    Spec::long(O::Verbose, "federation", Nothing),
+    Spec::long(O::Ignored, "local", Nothing),
+    Spec::long(O::Ignored, "federation", Nothing),
     Spec::new(O::Long, b'l', "long", Nothing),
     Spec::long(O::Clusters, "cluster", Value),
     Spec::new(O::Clusters, b'M', "clusters", Value),
@@ -110,6 +112,8 @@ struct Asked {
     summary: bool,
     sort: Option<String>,
     states: Option<Vec<String>>,
+    /// How often `-v` was given.
+    verbose: u32,
 }
 
 /// Runs the command.
@@ -131,7 +135,23 @@ fn read(call: &Call) -> Result<Asked, u8> {
         clusters: set("SLURM_CLUSTERS").map(|text| list(&text)),
         ..Asked::default()
     };
+    let conflict = |all: &str, partition: &str| {
+        let both =
+            format!("Conflicting options, {all} and {partition}, specified. Please choose one or the other.");
+        say::error(&call.program, both);
+        Err(1)
+    };
+    if asked.all && asked.partitions.is_some() {
+        return conflict("SINFO_ALL", "SINFO_PARTITION");
+    }
     let words = call.split(OPTIONS)?;
+    let given = |id: O| words.options.iter().any(|given| given.id == id);
+    if given(O::All) && given(O::Partition) {
+        return conflict("-a", "-p");
+    }
+    if given(O::All) {
+        asked.partitions = None;
+    }
     for given in &words.options {
         let text = given.text();
         match given.id {
@@ -139,7 +159,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Clusters => asked.clusters = Some(list(&text)),
             O::Dead => asked.dead = true,
             O::Exact => asked.exact = true,
-            O::Future | O::Verbose | O::NoConvert => {}
+            O::Future | O::Ignored | O::NoConvert => {}
             O::Format => (asked.format, asked.names) = (Some(text), None),
             O::FormatNames => (asked.format, asked.names) = (None, Some(text)),
             O::Help => {
@@ -166,6 +186,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Sort => asked.sort = Some(text),
             O::States => asked.states = states(call, &text)?,
             O::Summary => asked.summary = true,
+            O::Verbose => asked.verbose += 1,
             O::Version => {
                 say::out(super::version() + "\n");
                 return Err(0);
@@ -245,7 +266,7 @@ async fn show(call: &Call, asked: &Asked) -> u8 {
         Err(status) => return status,
     };
     loop {
-        if asked.iterate.is_some() || asked.long {
+        if (asked.iterate.is_some() || asked.long) && asked.verbose == 0 {
             say::out(local::ctime(local::now_ms()) + "\n");
         }
         if let Some(cluster) = cluster.as_ref().filter(|_| !asked.no_header) {
@@ -315,6 +336,10 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Error> {
         (Some(format), _) => table::parse_letters(format, &FIELDS),
         (None, None) => table::parse_letters(&default_format(asked, node_width, partition_width), &FIELDS),
     };
+    if asked.verbose > 0 {
+        say::out(verbose::text(asked, &format, &default_format(asked, node_width, partition_width)));
+        say::out(local::ctime(local::now_ms()) + "\n");
+    }
     for what in &format.invalid {
         match asked.names {
             Some(_) => say::error(&call.program, format!("Invalid job format specification: {what}")),

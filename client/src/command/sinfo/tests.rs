@@ -132,3 +132,15 @@ fn widths_and_totals() {
     check(&asked("%C %D"), &cluster(), "CPUS(A/I/O/T) NODES\n0/48/0/48 6\n");
     check(&asked("%f"), &cluster()[..4], "AVAIL_FEATURES\nintel,ib\namd\n");
 }
+
+#[test]
+fn all_partitions_and_some_are_no_question() {
+    let call =
+        |words: &[&str]| Call { program: "sinfo".into(), argv: words.iter().map(Into::into).collect() };
+    assert_eq!(read(&call(&["-a", "-p", "debug"])).err(), Some(1));
+    assert_eq!(
+        read(&call(&["-p", "debug"])).ok().and_then(|asked| asked.partitions),
+        Some(vec!["debug".into()])
+    );
+    assert!(read(&call(&["-a"])).is_ok_and(|asked| asked.all && asked.partitions.is_none()));
+}

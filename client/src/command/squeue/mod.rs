@@ -6,6 +6,7 @@
 mod fields;
 mod sort;
 mod steps;
+mod verbose;
 
 use std::env;
 use std::time::Duration;
@@ -68,6 +69,7 @@ use Option_ as O;
 
 const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Account, b'A', "account", Value),
+    Spec::long(O::Account, "accounts", Value),
     Spec::new(O::All, b'a', "all", Nothing),
     Spec::new(O::Array, b'r', "array", Nothing),
     Spec::new(O::Format, b'o', "format", Value),
@@ -90,6 +92,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::NodeList, "nodes", Value),
     Spec::long(O::OnlyState, "only-job-state", Nothing),
     Spec::new(O::Partition, b'p', "partition", Value),
+    Spec::long(O::Partition, "partitions", Value),
     Spec::new(O::Priority, b'P', "priority", Nothing),
     Spec::new(O::Qos, b'q', "qos", Value),
     Spec::new(O::Reservation, b'R', "reservation", Value),
@@ -147,6 +150,7 @@ struct Asked {
     reservations: Option<Vec<String>>,
     nodes: Option<String>,
     sort: Option<String>,
+    told: verbose::Told,
 }
 
 /// Runs the command; its exit status is 0 except for options that cannot be read and failed questions.
@@ -186,6 +190,7 @@ fn from_environment() -> Asked {
         reservations: None,
         nodes: None,
         sort: set("SQUEUE_SORT"),
+        told: verbose::Told::default(),
     }
 }
 
@@ -194,9 +199,11 @@ fn read(call: &Call) -> Result<Asked, u8> {
     let mut asked = from_environment();
     if let Ok(text) = env::var("SQUEUE_USERS") {
         asked.users = Some(users(call, &text));
+        asked.told.users = Some(text);
     }
     if let Ok(text) = env::var("SQUEUE_STATES") {
         asked.states = states(call, &text)?;
+        asked.told.states = Some(text);
     }
     let mut operands = words.operands.iter();
     let mut next = |text: String| match text.as_str() {
@@ -239,7 +246,8 @@ fn read(call: &Call) -> Result<Asked, u8> {
                 return Err(1);
             }
             O::Licenses => asked.licenses = Some(list(&text)),
-            O::Local | O::Verbose => {}
+            O::Local => asked.told.local = true,
+            O::Verbose => asked.told.verbose += 1,
             O::Long => asked.long = true,
             O::Me => asked.users = Some(vec![nix::unistd::getuid().as_raw()]),
             O::Name => asked.names_of_jobs = Some(list(&text)),
@@ -252,16 +260,26 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Reservation => asked.reservations = Some(list(&text)),
             O::Sort => asked.sort = Some(text),
             O::Start => asked.start = true,
-            O::States => asked.states = states(call, &text)?,
-            O::User => asked.users = Some(users(call, &text)),
+            O::States => {
+                asked.states = states(call, &text)?;
+                asked.told.states = Some(text);
+            }
+            O::User => {
+                asked.users = Some(users(call, &text));
+                asked.told.users = Some(text);
+            }
         }
     }
     // "-j" and "-s" take their list joined; a list behind a blank is an operand, as getopt sees it.
     if let Some(text) = given_jobs {
-        asked.jobs = selectors(call, &next(text))?;
+        let text = next(text);
+        asked.jobs = selectors(call, &text)?;
+        asked.told.jobs = Some(text);
     }
     if let Some(text) = given_steps {
-        asked.steps = Some(selectors(call, &next(text))?.unwrap_or_default());
+        let text = next(text);
+        asked.steps = Some(selectors(call, &text)?.unwrap_or_default());
+        asked.told.steps = Some(text);
     }
     if let Some(stray) = operands.next() {
         say::error(&call.program, format!("Unrecognized option: {}", stray.to_string_lossy()));
@@ -324,8 +342,11 @@ async fn show(call: &Call, asked: &Asked) -> u8 {
         Ok(cluster) => cluster,
         Err(status) => return status,
     };
+    if asked.told.verbose > 0 {
+        say::out(verbose::text(asked));
+    }
     loop {
-        if asked.iterate.is_some() || asked.long {
+        if asked.iterate.is_some() || asked.long || asked.told.verbose > 0 {
             say::out(local::ctime(local::now_ms()) + "\n");
         }
         if let Some(cluster) = cluster.as_ref().filter(|_| asked.header) {
@@ -387,6 +408,9 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
         all: asked.all || asked.jobs.is_some(),
     };
     let (jobs, now_ms) = client.list_jobs(request).await?;
+    if asked.told.verbose > 0 && !asked.json {
+        say::out(format!("last_update_time={} records={}\n", now_ms / 1000, jobs.len()));
+    }
     let jobs = match asked.jobs.as_deref() {
         Some([one]) if !jobs.iter().any(|job| one.select(job).is_some()) => {
             let number = model::refusal::Refusal::InvalidJobId.number();

@@ -195,6 +195,10 @@ fn set_partition(definition: &mut PartitionDefinition, key: &str, value: &str) -
         "maxnodes" => definition.max_nodes = if unlimited { None } else { Some(number()?) },
         "minnodes" => definition.min_nodes = number()?,
         "maxcpuspernode" => definition.max_cpus_per_node = if unlimited { None } else { Some(number()?) },
+        "priority" => {
+            definition.priority_tier = number()?;
+            definition.priority_job_factor = definition.priority_tier;
+        }
         "prioritytier" => definition.priority_tier = number()?,
         "priorityjobfactor" => definition.priority_job_factor = number()?,
         "default" => definition.is_default = value.eq_ignore_ascii_case("YES"),
@@ -221,9 +225,38 @@ fn set_partition(definition: &mut PartitionDefinition, key: &str, value: &str) -
             }
         }
         "oversubscribe" | "shared" => definition.oversubscribe = oversubscribe(value).ok_or_else(bad)?,
+        "maxcpuspersocket" if unlimited => show(definition, "MaxCPUsPerSocket", ""),
+        "maxcpuspersocket" => show(definition, "MaxCPUsPerSocket", &number()?.to_string()),
+        "tresbillingweights" if !are_weights(value) => return Err(Refusal::InvalidTresBillingWeights.into()),
+        "tresbillingweights" => show(definition, "TRESBillingWeights", value),
         _ => return Err(bad()),
     }
     Ok(())
+}
+
+/// Sets an attribute that is only shown, as one of the configuration file is; an empty value takes it away.
+fn show(definition: &mut PartitionDefinition, key: &str, value: &str) {
+    definition.shown.retain(|(known, _)| !known.eq_ignore_ascii_case(key));
+    if !value.is_empty() {
+        definition.shown.push((key.into(), value.into()));
+    }
+}
+
+/// Whether a text is `CPU=1.0,Mem=0.25G,GRES/gpu=2`: resources of Slurm's kinds, each with a number, which memory may
+/// have a unit behind. An empty text takes all weights away.
+fn are_weights(text: &str) -> bool {
+    const KINDS: [&str; 6] = ["cpu", "mem", "energy", "node", "billing", "pages"];
+    let is_weight = |item: &str| {
+        let Some((kind, weight)) = item.split_once('=') else { return false };
+        let kind = kind.to_ascii_lowercase();
+        let known = KINDS.contains(&kind.as_str())
+            || ["gres/", "license/", "bb/", "fs/", "ic/", "vmem"]
+                .iter()
+                .any(|prefix| kind.starts_with(prefix));
+        let bare = weight.strip_suffix(['K', 'M', 'G', 'T', 'P', 'k', 'm', 'g', 't', 'p']).unwrap_or(weight);
+        known && bare.parse::<f64>().is_ok_and(f64::is_finite)
+    };
+    text.split(',').filter(|item| !item.is_empty()).all(is_weight)
 }
 
 fn all_or_list(value: &str) -> Vec<Box<str>> {
@@ -239,5 +272,48 @@ fn oversubscribe(value: &str) -> Option<OverSubscribe> {
         "YES" => Some(OverSubscribe::Yes(times)),
         "FORCE" => Some(OverSubscribe::Force(times)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_that_are_only_shown_are_set_replaced_and_taken_away() {
+        let mut definition = PartitionDefinition::named("p");
+        for (key, value, shown) in [
+            (
+                "TRESBillingWeights",
+                "cPu=1,mem=-0.5G,node=.3,energy=-10",
+                Some("cPu=1,mem=-0.5G,node=.3,energy=-10"),
+            ),
+            ("TRESBillingWeights", "cpu=2,GRES/gpu=4", Some("cpu=2,GRES/gpu=4")),
+            ("TRESBillingWeights", "", None),
+            ("MaxCPUsPerSocket", "1", Some("1")),
+            ("MaxCPUsPerSocket", "UNLIMITED", None),
+        ] {
+            set_partition(&mut definition, key, value).unwrap();
+            let found: Vec<&str> = definition.shown.iter().map(|(_, value)| &**value).collect();
+            assert_eq!(found, shown.into_iter().collect::<Vec<_>>(), "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn priority_is_both_of_tier_and_of_jobs() {
+        let mut definition = PartitionDefinition::named("p");
+        set_partition(&mut definition, "Priority", "7").unwrap();
+        assert_eq!((definition.priority_tier, definition.priority_job_factor), (7, 7));
+    }
+
+    #[test]
+    fn weights_of_no_resource_or_no_number_are_refused() {
+        let mut definition = PartitionDefinition::named("p");
+        for wrong in ["foo=1", "cpu", "cpu=x", "cpu=1,mem=", "cpu=inf"] {
+            let refused = set_partition(&mut definition, "TRESBillingWeights", wrong).unwrap_err();
+            assert_eq!(refused.refusal, Refusal::InvalidTresBillingWeights, "{wrong}");
+        }
+        assert!(set_partition(&mut definition, "MaxCPUsPerSocket", "x").is_err());
+        assert!(definition.shown.is_empty());
     }
 }
