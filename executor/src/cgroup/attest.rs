@@ -21,6 +21,10 @@ const MEMORY: u64 = 32 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// `/dev/full`: everyone has it, nobody needs it.
 const FULL: (u32, u32) = (1, 7);
+const KILLED: u32 = 9;
+/// A kernel since 6.14 does that where `cgroup.kill` was written in this process's own directory at any time before.
+const DOOMED: &str = "what starts in a cgroup of this node is killed at once; jobs will be too: start the executor in a \
+                      cgroup that was never killed (cgroup.kill)";
 /// No job's number.
 const KEY: Key = Key { job_id: 0, step: StepId::Batch, run: 0 };
 
@@ -72,6 +76,7 @@ async fn run(
     waited.map_err(|_| "it did not end".to_owned())?.map_err(words)?;
     match start::examine(folder, KEY) {
         Found::Outcome(outcome) if outcome.kind == Kind::LaunchFailed => Err(outcome.detail),
+        Found::Outcome(outcome) if outcome.exit.signal == KILLED && !out.exists() => Err(DOOMED.to_owned()),
         Found::Outcome(outcome) => Ok((fs::read_to_string(&out).map_err(words)?, outcome.kind)),
         Found::Begun { .. } | Found::Nothing => Err("its supervisor left no outcome".to_owned()),
     }
