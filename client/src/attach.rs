@@ -32,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What a node's supervisor said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
+    /// The supervisor answers: the tasks of its node are started.
+    Attached { node: usize },
     /// Bytes of a task's stream, in order.
     Data { rank: u32, stream: Stream, bytes: Vec<u8> },
     /// A task's stream has ended.
@@ -98,6 +100,7 @@ impl Step {
                 commands: receiver,
                 received: BTreeMap::new(),
                 numbered: 0,
+                welcomed: false,
                 input: Input::new(Stream::Input),
                 exchange: Input::new(Stream::Exchange),
             };
@@ -213,6 +216,8 @@ struct Line {
     received: BTreeMap<(u32, Stream), u64>,
     /// The last numbered event that the owner has.
     numbered: u32,
+    /// The owner knows that the supervisor answered.
+    welcomed: bool,
     input: Input,
     exchange: Input,
 }
@@ -303,6 +308,11 @@ impl Line {
                     Err(error) => return Over::Broken(error.to_string()),
                     Ok(Some(Frame::Welcome { input_offset, .. })) => {
                         welcome = true;
+                        if !std::mem::replace(&mut self.welcomed, true)
+                            && self.events.send(Event::Attached { node: self.node }).await.is_err()
+                        {
+                            return Over::Refused("the client has gone".to_owned());
+                        }
                         self.input.acknowledge(input_offset);
                         self.input.rewind();
                         self.exchange.rewind();
@@ -485,6 +495,9 @@ mod tests {
         let data =
             |text: &str| Event::Data { rank: 0, stream: Stream::Output, bytes: text.as_bytes().to_vec() };
         let exited = Event::Exited { node: 0, rank: 0, exit: Exit { code: 3, signal: 0 } };
-        assert_eq!(events, [data("one "), data("two"), exited, Event::Ended { node: 0 }]);
+        assert_eq!(
+            events,
+            [Event::Attached { node: 0 }, data("one "), data("two"), exited, Event::Ended { node: 0 }]
+        );
     }
 }

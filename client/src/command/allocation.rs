@@ -105,6 +105,9 @@ pub(super) async fn ask(program: Program, parsed: &Parsed) -> Result<Held, u8> {
     if let Some(refused) = reply.refused {
         return Err(submit::refused(program, &refused.into()));
     }
+    if parsed.first().manner.verbose > 0 {
+        say::err(format!("{}: JobId={} returned by the controller", program.name(), reply.job_id));
+    }
     let held = Held::take(client, reply.job_id);
     wait_until_granted(program, parsed, held).await
 }

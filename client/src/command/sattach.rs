@@ -311,9 +311,7 @@ async fn follow(call: &Call, asked: &Asked, step: &Step, nodes: Vec<Watched>) ->
     }
     if !asked.quiet {
         let names: Vec<String> = step.allocation.iter().map(|held| held.node.clone()).collect();
-        for line in course.report.tell(&names) {
-            say::error(&call.program, line);
-        }
+        course.report.tell(&names).iter().for_each(|line| line.say(&call.program));
     }
     Ok(course.report.status())
 }

@@ -9,13 +9,14 @@ use proto::v1::{self, SubmitRequest};
 
 use super::{Call, clusters};
 use crate::api::{Client, Error, Key};
-use crate::option::{self, Parsed, Program, Stop};
+use crate::option::{self, Component, Parsed, Program, Stop};
 use crate::{local, say};
 
 /// Reads the words; what ends the command early is printed, and its exit status given.
 pub(super) fn read(program: Program, call: &Call) -> Result<Parsed, u8> {
     let parsed = option::parse(program, &call.argv, &option::real()).map_err(stop)?;
     parsed.warnings.iter().for_each(say::err);
+    parsed.components.iter().for_each(|component| tell_options(program, component));
     if parsed.components.iter().any(|component| gpus_do_not_divide(&component.request)) {
         let line = "Failed to validate job spec, --gpus is not multiple of --gres=gpu/--gpus-per-node";
         say::error(program.name(), line);
@@ -23,6 +24,26 @@ pub(super) fn read(program: Program, call: &Call) -> Result<Parsed, u8> {
         return Err(1);
     }
     Ok(parsed)
+}
+
+/// With `-v`: what was asked for, by whatever way, as Slurm lists it; values as they were given.
+fn tell_options(program: Program, component: &Component) {
+    if component.manner.verbose == 0 {
+        return;
+    }
+    let rule = || "-------------------- --------------------".to_owned();
+    let mut lines = vec!["defined options".to_owned(), rule()];
+    for (long, value) in &component.values {
+        let counted = component.manner.verbose.to_string();
+        let value = match (*long, value.as_str()) {
+            ("verbose", _) => &counted,
+            (_, "") => "set",
+            (_, value) => value,
+        };
+        lines.push(format!("{long:<20}: {value}"));
+    }
+    lines.extend([rule(), "end of defined options".to_owned()]);
+    lines.iter().for_each(|line| say::err(format!("{}: {line}", program.name())));
 }
 
 /// Whether the GPUs of the job cannot be those of whole nodes, where both are asked for.

@@ -132,6 +132,8 @@ pub(crate) struct Draft<'w> {
     pub memory: BTreeMap<(Source, &'static str), MemoryRequest>,
     /// The source of each option that was given, by its long name.
     pub given: BTreeMap<&'static str, Source>,
+    /// The value of each of them as it was given last; empty without one.
+    pub values: BTreeMap<&'static str, String>,
     /// Where the option that is being set stands.
     pub source: Source,
 }
@@ -162,6 +164,7 @@ impl<'w> Draft<'w> {
             uid: world.uid,
             memory: BTreeMap::new(),
             given: BTreeMap::new(),
+            values: BTreeMap::new(),
             source: Source::Directive,
         }
     }

@@ -45,6 +45,7 @@ pub(super) fn finish(
             manner: draft.manner,
             command,
             given: draft.given,
+            values: draft.values,
         });
     }
     share_with_others(&mut components, script.as_ref());

@@ -121,6 +121,8 @@ pub(crate) struct Component {
     pub command: Vec<OsString>,
     /// Where each given option came from, by long name.
     pub given: std::collections::BTreeMap<&'static str, Source>,
+    /// And its value, as given; empty without one.
+    pub values: std::collections::BTreeMap<&'static str, String>,
 }
 
 impl Component {
@@ -362,6 +364,7 @@ fn set(draft: &mut Draft<'_>, row: &'static Row, text: Option<&str>, spelling: &
         Effect::Refuse => Err(Bad::Unsupported(spelling.to_owned())),
     };
     draft.given.insert(row.long, draft.source);
+    draft.values.insert(row.long, text.unwrap_or_default().to_owned());
     let invalid = || format!("Invalid --{} specification", row.long);
     outcome.map_err(|bad| match bad {
         Bad::Invalid => Stop::errors(program, vec![invalid()], 255),

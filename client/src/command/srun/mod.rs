@@ -80,6 +80,9 @@ async fn in_own_allocation(parsed: &Parsed, plan: &request::Plan, mut held: Held
         say::error(PROGRAM.name(), "Something is wrong with the boot of the nodes.");
         return 1;
     }
+    if parsed.first().manner.verbose > 0 {
+        say::err(format!("srun: Nodes {} are ready for job", job.node_list));
+    }
     let (client, job_id) = (held.client.clone(), held.job_id);
     let (status, exit) = run_step(parsed, plan, &client, job_id).await;
     held.end(exit).await;
@@ -139,6 +142,9 @@ async fn run_step(parsed: &Parsed, plan: &request::Plan, client: &Client, job_id
             return failed;
         }
     };
+    if parsed.first().manner.verbose > 0 {
+        report::launching(parsed, job_id, &reply).iter().for_each(|line| say::err(format!("srun: {line}")));
+    }
     let step = serve::Served { parsed, plan, client, job_id, reply: &reply, cookie: &cookie };
     hook::run(hook::When::Before, parsed, plan, job_id, &reply).await;
     let served = step.serve().await;

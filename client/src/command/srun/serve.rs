@@ -73,7 +73,7 @@ impl Served<'_> {
         let (output, error) = self.plan.places(self.job_id, &self.reply.step_id, &request.name);
         let append = request::appends(request.files.open_mode);
         let mut course = Course {
-            report: Report::default(),
+            report: Report::new((manner.verbose > 0).then(|| self.step_name())),
             output: Output::open(output, error, append, manner.label && !manner.pty, tasks)?,
             names: request::node_names(self.reply),
             tasks,
@@ -203,6 +203,13 @@ impl Served<'_> {
 
     fn take(&self, event: Event, course: &mut Course, orders: &Orders) -> io::Result<()> {
         match event {
+            Event::Attached { node } => {
+                if self.parsed.first().manner.verbose > 0 {
+                    let name = course.names.get(node).map_or("?", String::as_str);
+                    let count = self.reply.nodes.get(node).map_or(0, |node| node.ranks.len());
+                    say::err(format!("srun: Node {name}, {count} tasks started"));
+                }
+            }
             Event::Data { rank, stream, bytes } => course.output.write(rank, stream, &bytes)?,
             Event::Close { rank, stream } => course.output.close(rank, stream)?,
             Event::Note { text } if text.starts_with(ABORTED) => {
@@ -249,9 +256,7 @@ impl Served<'_> {
 
     fn tell(&self, course: &mut Course) {
         course.tell_at = None;
-        for line in course.report.tell(&course.names) {
-            say::error("srun", line);
-        }
+        course.report.tell(&course.names).iter().for_each(|line| line.say("srun"));
     }
 
     fn step_name(&self) -> String {
