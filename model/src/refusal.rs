@@ -91,6 +91,10 @@ refusals! {
     InvalidTresBillingWeights = 2116, "Invalid TRESBillingWeights specification";
     /// The node state makes no sense, or its reason is missing.
     InvalidNodeState = 2028, "Invalid node state specified";
+    /// The node is in service: there is nothing to resume.
+    InvalidNodeStateTransition = 2180, "Invalid node state transition";
+    /// A minimal time that the job's limit, or its deadline, does not leave.
+    InvalidTimeMin = 2124, "Invalid time-min specification (exceeds job's time or other limits)";
     /// The job is not pending nor running.
     JobNotPendingNorRunning = 2086, "Job is not pending nor running";
     /// The account is not known for this user.

@@ -107,6 +107,26 @@ struct Asked {
 }
 
 impl Asked {
+    /// The filters, as Slurm names them when nothing matches.
+    fn filters_text(&self) -> String {
+        let state = self.state.map(|state| vec![state.to_string()]).unwrap_or_default();
+        let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+        let user = self.uid.map(|uid| vec![uid.to_string()]).unwrap_or_default();
+        let filters = [
+            ("account", &self.accounts),
+            ("job_name", &self.names),
+            ("nodelist", &self.nodes),
+            ("partition", &self.partitions),
+            ("qos", &self.qos.iter().map(|name| name.to_lowercase()).collect()),
+            ("reservation", &one(&self.reservation)),
+            ("state", &state),
+            ("user_id", &user),
+            ("wckey", &one(&self.wckey)),
+        ];
+        let given = filters.into_iter().filter(|(_, values)| !values.is_empty());
+        given.map(|(name, values)| format!("{name}={} ", values.join(","))).collect()
+    }
+
     fn has_filter(&self) -> bool {
         let lists = [&self.accounts, &self.names, &self.nodes, &self.partitions, &self.qos];
         lists.iter().any(|list| !list.is_empty())
@@ -247,9 +267,15 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
             return 1;
         }
     };
+    let mut status = 0;
     let targets = if asked.has_filter() || asked.interactive {
         match client.jobs(JobFilter::default(), false).await {
-            Ok(jobs) => targets_by_filter(asked, &jobs),
+            Ok(jobs) => {
+                if asked.interactive && tell_unknown(call, asked, &jobs) {
+                    status = 1;
+                }
+                targets_by_filter(asked, &jobs)
+            }
             Err(error) => {
                 say::error(&call.program, format!("slurm_load_jobs error: {}", say::reason(&error)));
                 return 1;
@@ -259,7 +285,12 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
         asked.jobs.iter().map(|(text, selector)| (text.clone(), super::scontrol::wire(selector))).collect()
     };
     if targets.is_empty() {
-        return 0;
+        if asked.verbose && asked.has_filter() {
+            let filters = asked.filters_text();
+            let line = format!("No active jobs match ALL job filters, including: {filters}");
+            say::error(&call.program, line);
+        }
+        return status;
     }
     if asked.verbose {
         targets.iter().for_each(|(text, _)| say::err(verbose_line(call, asked, text)));
@@ -281,7 +312,6 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
     };
     match outcomes {
         Ok(outcomes) => {
-            let mut status = 0;
             for outcome in outcomes {
                 if let Some(refused) = outcome.refused {
                     status = tell(call, asked, &outcome.object, refused.number).unwrap_or(status);
@@ -350,11 +380,22 @@ fn targets_by_filter(asked: &Asked, jobs: &[Job]) -> Vec<(String, JobSelector)> 
     targets
 }
 
+/// Tells of the named jobs that nobody can be asked about, because they are over or never were; whether there are any.
+fn tell_unknown(call: &Call, asked: &Asked, jobs: &[Job]) -> bool {
+    let lives = |job: &&Job| !job::state(job).is_terminal() && job::state(job) != JobState::Completing;
+    let unknown = |selector: &Selector| jobs.iter().filter(lives).all(|job| selector.select(job).is_none());
+    let told = asked.jobs.iter().filter(|(_, selector)| unknown(selector));
+    let lines =
+        told.map(|(text, _)| format!("Kill job error on job id {text}: {}", Refusal::InvalidJobId.text()));
+    lines.inspect(|line| say::error(&call.program, line)).count() > 0
+}
+
 fn matches(asked: &Asked, job: &Job) -> bool {
     let state = job::state(job);
     let (request, rare) = (job::request(job), job::rare(job));
     let any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
     !state.is_terminal()
+        && state != JobState::Completing
         && asked.state.is_none_or(|wanted| wanted == state)
         && asked.uid.is_none_or(|uid| uid == job.uid)
         && any(&asked.accounts, &job.account)

@@ -181,6 +181,10 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
     if program != Program::Srun {
         export::set(&mut variables, "SLURM_SUBMIT_DIR", &world.cwd);
         export::set(&mut variables, "SLURM_SUBMIT_HOST", &world.host);
+        // Steps of the allocation share its processors too.
+        if first.request.rare().overcommit {
+            export::set(&mut variables, "SLURM_OVERCOMMIT", "1");
+        }
     }
     if program == Program::Sbatch {
         export::set(&mut variables, "SLURM_PRIO_PROCESS", "0");

@@ -45,12 +45,17 @@ pub fn config(api: &Api) -> v1::ShowConfigReply {
         word.clone_into(value);
     }
     let next = api.views.read().state.next_job_id;
+    let conf = Some(api.site.conf.to_string()).filter(|path| !path.is_empty());
     for (key, value) in [
         ("BOOT_TIME", api.started.0.to_string()),
+        ("HASH_VAL", "Match".to_owned()),
         ("NEXT_JOB_ID", next.to_string()),
+        ("SLURM_CONF", conf.unwrap_or_else(|| "(null)".to_owned())),
         ("SLURM_VERSION", VERSION.to_owned()),
     ] {
-        shown.push((key.to_owned(), value));
+        let before = |(other, _): &(String, String)| other.to_ascii_lowercase() < key.to_ascii_lowercase();
+        let at = shown.iter().rposition(before).map_or(0, |at| at + 1);
+        shown.insert(at, (key.to_owned(), value));
     }
     let pairs = shown.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect();
     v1::ShowConfigReply { pairs, path: api.site.conf.to_string() }

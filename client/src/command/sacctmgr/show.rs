@@ -4,6 +4,7 @@ use model::time::Span;
 use model::time::limit;
 use proto::v1::{AccountRow, AssociationRow, KeyValue, ListAccountsReply, QosRow, TresRow, UserRow};
 
+use super::change;
 use super::tree::{self, Place};
 use super::words::{Words, is};
 use crate::table::print::{Column, Form};
@@ -511,16 +512,17 @@ pub(super) fn clusters(
 ) -> Result<String, Error> {
     let mut asked = asked(words)?;
     asked.clusters.append(&mut asked.names);
-    let lines: Vec<ClusterLine<'static>> = rows
-        .clusters
+    // They live as long as the command, as the rows do.
+    let names: &'static [String] = change::all_clusters(rows).leak();
+    let lines: Vec<ClusterLine<'static>> = names
         .iter()
-        .filter(|row| any(&asked.clusters, &row.name))
-        .map(|row| ClusterLine {
-            name: &row.name,
+        .filter(|name| any(&asked.clusters, name))
+        .map(|name| ClusterLine {
+            name,
             root: rows
                 .associations
                 .iter()
-                .find(|one| one.cluster == row.name && one.account == "root" && one.user.is_empty()),
+                .find(|one| one.cluster == *name && one.account == "root" && one.user.is_empty()),
         })
         .collect();
     let default: Vec<&str> = CLUSTER_FIELDS.iter().map(|field| field.word).collect();

@@ -270,6 +270,7 @@ async fn config(session: &mut Session) {
         // Users are shown with their numbers where this machine knows them.
         let value = match (pair.key.as_str(), local::user_id(&pair.value)) {
             ("SlurmUser" | "SlurmdUser", Some(id)) => format!("{}({id})", pair.value),
+            ("BOOT_TIME", _) => pair.value.parse().map_or_else(|_| pair.value.clone(), local::date),
             _ => pair.value.clone(),
         };
         out.push_str(&config_line(&pair.key, &value));

@@ -324,7 +324,8 @@ impl Served<'_> {
         let lately = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < AGAIN);
         match number {
             libc_signal::INT => {
-                let again = lately(interrupts.warned) || self.parsed.first().manner.quit_on_interrupt;
+                let manner = &self.parsed.first().manner;
+                let again = lately(interrupts.warned) || manner.quit_on_interrupt || manner.disable_status;
                 if again && lately(interrupts.sent) {
                     self.force(orders, course);
                 } else if again {

@@ -413,7 +413,8 @@ fn check_words(state: &State, settings: &Settings, request: &JobRequest) -> Resu
         &request.gpus_per_task,
         &request.gpus_per_socket,
     ];
-    for gres in lists.into_iter().flatten() {
+    // None of something asks for nothing, even where nobody has it.
+    for gres in lists.into_iter().flatten().filter(|gres| gres.count > 0) {
         let known = state
             .nodes
             .iter()
@@ -479,7 +480,8 @@ fn check_deadline(job: &Job, now: model::time::Timestamp) -> Result<(), Refused>
         Limit::Partition | Limit::Unlimited => None,
     });
     if now.saturating_add(shortest.unwrap_or(Span::ZERO)) > deadline {
-        return Err(Refusal::InvalidTimeLimit.into());
+        let asked = job.request.rare().time_min.is_some();
+        return Err(if asked { Refusal::InvalidTimeMin } else { Refusal::InvalidTimeLimit }.into());
     }
     Ok(())
 }

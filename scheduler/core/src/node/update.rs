@@ -16,7 +16,8 @@ use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState
 type Changes = [(Box<str>, Box<str>)];
 
 impl Call<'_> {
-    /// Changes every named node, or none of them.
+    /// Changes every named node, or none of them. A node that RESUME finds in service is passed over and makes the whole a
+    /// refusal; the others are changed, as in Slurm 26.05.
     pub(crate) fn update_nodes(
         &mut self,
         nodes: &str,
@@ -25,7 +26,13 @@ impl Call<'_> {
     ) -> Result<(), Refused> {
         let named = self.named_nodes(nodes)?;
         let reason = value_of(changes, "reason");
+        let resumes = value_of(changes, "state").is_some_and(|state| state.eq_ignore_ascii_case("RESUME"));
+        let mut in_service = false;
         for &node in &named {
+            if resumes && self.is_in_service(node) {
+                in_service = true;
+                continue;
+            }
             let mut admin = self.state().node(node).admin.clone();
             let mut definition = (*self.state().node(node).definition).clone();
             let mut end_jobs = false;
@@ -52,7 +59,13 @@ impl Call<'_> {
             self.set_node(node, admin, definition, end_jobs);
         }
         self.out.pass_wanted = true;
-        Ok(())
+        if in_service { Err(Refusal::InvalidNodeStateTransition.into()) } else { Ok(()) }
+    }
+
+    /// Whether there is nothing for RESUME to undo.
+    fn is_in_service(&self, node: NodeIdx) -> bool {
+        let node = self.state().node(node);
+        node.is_available() && node.admin.reason.is_empty()
     }
 
     fn set_node(&mut self, node: NodeIdx, admin: Admin, definition: NodeDefinition, end_jobs: bool) {

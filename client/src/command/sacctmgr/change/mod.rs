@@ -8,6 +8,8 @@ mod modify;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use proto::v1::account_change::Change;
 use proto::v1::{AccountChange, AssociationRow, KeyValue, ListAccountsReply};
 
@@ -93,7 +95,15 @@ fn setting(label: &str, value: &str) -> String {
 
 /// The clusters of a change: those that are named, else all.
 fn clusters(rows: &ListAccountsReply, named: &[String]) -> Vec<String> {
-    if named.is_empty() { rows.clusters.iter().map(|row| row.name.clone()).collect() } else { named.to_vec() }
+    if named.is_empty() { all_clusters(rows) } else { named.to_vec() }
+}
+
+/// All that are known: also one that was never added, but has its root account, as the scheduler's own always has.
+pub(super) fn all_clusters(rows: &ListAccountsReply) -> Vec<String> {
+    let added = rows.clusters.iter().map(|row| row.name.clone());
+    let rooted = rows.associations.iter().filter(|row| row.account == "root" && row.user.is_empty());
+    let names: BTreeSet<String> = added.chain(rooted.map(|row| row.cluster.clone())).collect();
+    names.into_iter().collect()
 }
 
 fn lower(names: Vec<String>) -> Vec<String> {

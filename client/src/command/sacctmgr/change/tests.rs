@@ -46,6 +46,14 @@ fn adding_accounts() {
 }
 
 #[test]
+fn a_cluster_that_was_never_added_takes_accounts() {
+    let rows = ListAccountsReply { clusters: Vec::new(), ..rows() };
+    assert_eq!(all_clusters(&rows), ["conf"]);
+    let plan = add_account(&rows, &read(&["new".to_owned()])).ok().unwrap();
+    assert!(plan.said.contains("C = conf       A = new"), "{}", plan.said);
+}
+
+#[test]
 fn modifying_users() {
     assert_eq!(
         said(modify_user, &["where", "name=bob", "account=physics", "set", "MaxJobs=2", "MaxWall=30"]),
