@@ -88,6 +88,8 @@ pub(super) struct Cluster {
     raised: u64,
     /// Counts what was taken since then.
     takes: u32,
+    /// Grows whenever something is given back at any time, or lists change.
+    gave: u64,
     /// Nodes whose CPUs may be shared.
     layered: BTreeMap<u32, Sorts>,
     /// Reservations, in the machine's time.
@@ -487,6 +489,16 @@ impl Cluster {
         self.overlaid = true;
     }
 
+    /// Changes whenever something that was taken, now or ahead, is given back.
+    pub(super) fn gave(&self) -> u64 {
+        self.gave
+    }
+
+    /// The present, as the profiles know it.
+    pub(super) fn now(&self) -> i64 {
+        self.now
+    }
+
     fn raise(&mut self) {
         self.raised += 1;
         self.takes = 0;
@@ -526,6 +538,7 @@ impl Cluster {
 
     /// What a running job held until `end` is free.
     pub(super) fn release(&mut self, shares: &[NodeShare], end: i64) {
+        self.gave += 1;
         self.sort(shares, Some(end), None);
         for place in 0..self.held_count(shares) {
             let (node, amount) = self.held(shares, place);
@@ -580,6 +593,7 @@ impl Cluster {
 
     /// Takes a plan away that may come back at once: nobody is told that something is free.
     pub(super) fn lift(&mut self, node: u32, amount: Amount, from: i64, to: i64) {
+        self.gave += 1;
         self.plan[node as usize].give(amount, from, to);
         self.update_floor(node);
         if from <= self.now {
@@ -589,6 +603,7 @@ impl Cluster {
 
     /// Forgets every plan. Cost: O(steps of the nodes that were planned on).
     pub(super) fn forget_plans(&mut self) {
+        self.gave += 1;
         if self.reserved.len() <= FEW_PLANS && !self.overlaid {
             // Cheaper than copying a long profile.
             for (node, amount, from, to) in std::mem::take(&mut self.reserved) {
@@ -607,6 +622,7 @@ impl Cluster {
 
     /// Makes every plan what running jobs leave free.
     pub(super) fn copy_base(&mut self) {
+        self.gave += 1;
         self.reserved.clear();
         self.overlaid = false;
         for node in std::mem::take(&mut self.stale) {

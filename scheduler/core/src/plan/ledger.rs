@@ -262,6 +262,7 @@ impl Ledger {
         self.policy = settings.policy;
         self.topology = settings.topology.clone();
         self.cluster = Cluster::of(state, !self.unpooled);
+        self.scratch.forget();
         self.licenses = Licenses::of(&settings.licenses);
         self.shapes = Shapes::default();
         self.dirty.clear();

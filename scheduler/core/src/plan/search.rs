@@ -1,19 +1,19 @@
 //! Where and when a request fits the plan: now, and as early as can be.
 //!
 //! Pure look-ups in profiles; nothing is taken. A fixed demand (the same amount on each of n nodes) is
-//! searched by the earliest starts of single nodes; any other by trying the instants at which something
-//! changes.
+//! searched by the earliest starts of single nodes ([`fixed`]); any other by trying the instants at which
+//! something changes.
 
 mod cut;
-
-use std::collections::BinaryHeap;
+mod fixed;
+mod fronts;
 
 use model::id::NodeIdx;
 
+pub(super) use self::fixed::Scratch;
 use super::cluster::{Cluster, Cuts};
-use super::profile::{Amount, Earliest, KINDS};
+use super::profile::{Amount, KINDS};
 use super::shape::{Class, Cut, Fixed};
-use super::sketch::Bounds;
 use crate::place::choose::{Candidate, Chosen};
 use crate::place::demand::Share;
 use crate::place::fit::{self, Free};
@@ -131,7 +131,7 @@ pub(super) fn earliest(
     scratch: &mut Scratch,
 ) -> Option<(i64, Holds)> {
     match &class.fixed {
-        Some(fixed) => earliest_fixed(cluster, class, fixed, span, from, scratch),
+        Some(fixed) => fixed::earliest(cluster, class, fixed, span, from, scratch),
         None => match indexed(cluster, class) {
             Some(one) => cut::earliest(cluster, state, settings, (class, one), span, from),
             None => earliest_any(cluster, state, settings, class, span, from),
@@ -142,118 +142,6 @@ pub(super) fn earliest(
 /// The one slice that a class asks for, where the index over GPUs can answer.
 fn indexed<'a>(cluster: &Cluster, class: &'a Class) -> Option<&'a Cut> {
     class.cut.as_deref().filter(|_| cluster.cuts().is_some_and(Cuts::has_rule))
-}
-
-/// Lists whose memory is used again from one search to the next.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    /// What is known of each node's own earliest start.
-    starts: Vec<Earliest>,
-    /// The smallest of them, as many as nodes are asked for; the largest of these is on top.
-    smallest: BinaryHeap<i64>,
-}
-
-/// By the earliest starts of single nodes. Most nodes are passed over by a bound of theirs from below, where so many
-/// nodes that start earlier are known already.
-fn earliest_fixed(
-    cluster: &Cluster,
-    class: &Class,
-    fixed: &Fixed,
-    span: i64,
-    from: i64,
-    scratch: &mut Scratch,
-) -> Option<(i64, Holds)> {
-    let listed;
-    let nodes: &[u32] = if class.demand.required.is_empty() {
-        cluster.nodes(class.list)
-    } else {
-        listed = required(cluster, class);
-        &listed
-    };
-    let count = fixed.count as usize;
-    if nodes.len() < count {
-        return None;
-    }
-    let single = Single { cluster, fixed, bounds: cluster.bounds(&fixed.least(), span), span };
-    if count == 1 {
-        return earliest_single(single, nodes, from);
-    }
-    let Scratch { starts, smallest } = scratch;
-    starts.clear();
-    starts.resize(nodes.len(), Earliest { at: i64::MIN, exact: false });
-    let mut bound = from;
-    loop {
-        // Starts of single nodes as from `bound` on: those before it do not count, however early they are.
-        let mut together = 0;
-        smallest.clear();
-        for (start, &node) in starts.iter_mut().zip(nodes) {
-            let last = if smallest.len() < count { None } else { smallest.peek().copied() };
-            if start.at < bound || (start.at == bound && !start.exact) {
-                *start = single.start(node, bound, last.unwrap_or(i64::MAX));
-            }
-            together += usize::from(start.at == bound && start.exact);
-            match last {
-                None => smallest.push(start.at),
-                Some(last) if start.at < last => {
-                    *smallest.peek_mut().expect("as many as are asked for") = start.at;
-                }
-                Some(_) => {}
-            }
-        }
-        if together >= count {
-            let free = starts.iter().zip(nodes).filter(|(start, _)| start.at == bound && start.exact);
-            let holds = free.take(count).map(|(_, &node)| {
-                (node, *fixed.need(cluster.make(node)).expect("a node without the amount never starts"))
-            });
-            return Some((bound, holds.collect()));
-        }
-        // So many nodes must be free at once: not before the n-th of their own earliest starts.
-        bound = *smallest.peek().expect("as many as are asked for");
-        if bound == i64::MAX {
-            return None;
-        }
-    }
-}
-
-/// The first of the nodes that start earliest.
-fn earliest_single(single: Single<'_>, nodes: &[u32], from: i64) -> Option<(i64, Holds)> {
-    let mut best = (i64::MAX, None);
-    for &node in nodes {
-        let start = single.start(node, from, best.0.saturating_sub(1));
-        if start.exact && start.at < best.0 {
-            best = (start.at, Some(node));
-            if start.at == from {
-                break;
-            }
-        }
-    }
-    let node = best.1?;
-    let need = *single.fixed.need(single.cluster.make(node)).expect("a node without the amount never starts");
-    Some((best.0, vec![(node, need)]))
-}
-
-/// What a search for single nodes needs beside them.
-#[derive(Clone, Copy)]
-struct Single<'a> {
-    cluster: &'a Cluster,
-    fixed: &'a Fixed,
-    bounds: Bounds<'a>,
-    span: i64,
-}
-
-impl Single<'_> {
-    /// The earliest start on a node, as far as it is not after `until`.
-    #[inline]
-    fn start(&self, node: u32, from: i64, until: i64) -> Earliest {
-        let lower = self.bounds.lower(node);
-        if lower > until {
-            return Earliest { at: lower, exact: false };
-        }
-        match self.fixed.need(self.cluster.make(node)) {
-            Some(need) => self.cluster.plan(node).earliest(need, self.span, from, until),
-            None => Earliest { at: i64::MAX, exact: true },
-        }
-    }
 }
 
 fn earliest_any(

@@ -102,6 +102,11 @@ impl Fixed {
         }
     }
 
+    /// The makes (a bit each) of whose nodes the same is needed, and what; `None`: it differs.
+    pub(super) fn everywhere(&self) -> Option<(u64, Amount)> {
+        self.each.is_none().then_some((self.makes, self.least))
+    }
+
     /// The least of each resource that it needs of a node of any kind.
     pub(super) fn least(&self) -> Amount {
         self.least

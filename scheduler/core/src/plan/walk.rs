@@ -182,6 +182,9 @@ impl Ledger {
             state, keep, changes: mut promised, given_back, scratch, mut out, now, time_bound, ..
         } = walk;
         self.scratch = scratch;
+        if whole {
+            self.scratch.forget();
+        }
         if keep {
             // A job that starts takes its promise along.
             promised.retain(|change| {
@@ -298,7 +301,6 @@ impl Ledger {
     pub(super) fn earliest(&mut self, walk: &mut Walk<'_>, key: OrderKey, entry: &Entry) -> Option<Promise> {
         let licenses = self.licenses_of(walk, key, entry)?;
         let mut best: Option<(i64, u32, Holds)> = None;
-        self.cluster.sketch_plans();
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             let known = &self.shapes.classes[class as usize];
             if known.hopeless {
@@ -306,6 +308,9 @@ impl Ledger {
             }
             walk.spend(self.cluster.nodes(known.list).len());
             let span = self.span(entry, class);
+            if !walk.scratch.knows(&self.cluster, known, span) {
+                self.cluster.sketch_plans();
+            }
             let found = self.earliest_in(walk, known, span, &licenses);
             if let Some((start, holds)) = found
                 && best.as_ref().is_none_or(|best| start < best.0)

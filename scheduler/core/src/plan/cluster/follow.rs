@@ -95,6 +95,7 @@ impl Cluster {
             list.made = (0, 0);
             changed.push(number);
         }
+        self.gave += 1;
         self.raise();
         self.touch(id);
         changed

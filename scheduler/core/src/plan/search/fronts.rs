@@ -1,0 +1,195 @@
+//! What earlier searches found out of when nodes could take a request, for the next search of the same request.
+//!
+//! Owns two things, both bounds from below. Answers: a request that asks for at least what one was answered for cannot
+//! start before it, on the same list of nodes. Rows: for one request, an instant for each node of its list before which
+//! the node cannot take it, as seen from the last answer on. Both hold because between two searches things are only
+//! taken, and time passes; once something is given back anywhere ([`Cluster::gave`]) all of it is forgotten. Rows are
+//! for the many searches of one pass over a long queue: a request gets one when it is searched for a second time,
+//! memory is bounded ([`MOST_BYTES`]), and nothing is kept when a pass has done all there was to do.
+
+use std::collections::BTreeMap;
+
+use crate::plan::cluster::Cluster;
+use crate::plan::profile::{Amount, KINDS};
+use crate::plan::shape::{Class, Fixed};
+
+/// Lists of fewer nodes are searched from the start each time.
+const FEWEST: usize = 8;
+/// Most requests that are told apart; when there are more, all are forgotten.
+const MOST_ROWS: usize = 16_384;
+/// Most memory of all rows together; when more is needed, all are forgotten.
+const MOST_BYTES: usize = 96 << 20;
+/// Most answers that are kept of one list.
+const MOST_ANSWERS: usize = 128;
+
+/// All that the earliest start of a request depends on, but for the plan.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    list: u32,
+    count: u32,
+    span: i64,
+    makes: u64,
+    cpus: u32,
+    memory: u64,
+    gres: [u32; KINDS],
+}
+
+impl Key {
+    /// The key of a request; `None`: such requests are not remembered.
+    pub(super) fn of(cluster: &Cluster, class: &Class, fixed: &Fixed, span: i64) -> Option<Self> {
+        let (makes, Amount { cpus, gres, memory, slices, shards }) = fixed.everywhere()?;
+        let plain = slices == 0 && shards.0 == 0 && class.demand.required.is_empty();
+        let known = plain && cluster.nodes(class.list).len() >= FEWEST;
+        known.then_some(Self { list: class.list, count: fixed.count, span, makes, cpus, memory, gres })
+    }
+
+    /// Whether a start of this one is a start of the other too, on the same nodes.
+    fn covers(&self, other: &Self) -> bool {
+        self.count >= other.count
+            && self.span >= other.span
+            && self.cpus >= other.cpus
+            && self.memory >= other.memory
+            && self.makes & !other.makes == 0
+            && self.gres.iter().zip(&other.gres).fold(true, |all, (mine, its)| all & (mine >= its))
+    }
+}
+
+/// Bounds of the starts on the nodes of a list, by place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    /// Zero of the instants, milliseconds.
+    base: i64,
+    /// The last answer: what the row says is about starts from there on.
+    pub(super) from: i64,
+    /// Whole seconds since then, rounded down; `i32::MAX`: never. Empty: searched for once.
+    instants: Vec<i32>,
+}
+
+impl Row {
+    fn new(from: i64, nodes: usize) -> Self {
+        Self { base: from - from.rem_euclid(1000), from, instants: vec![0; nodes] }
+    }
+
+    /// No start on the node of a place before this.
+    #[inline]
+    pub(super) fn lower(&self, place: usize) -> i64 {
+        match self.instants[place] {
+            i32::MAX => i64::MAX,
+            seconds => self.base + 1000 * i64::from(seconds),
+        }
+    }
+
+    /// Notes that there is none before `at`.
+    #[inline]
+    pub(super) fn raise(&mut self, place: usize, at: i64) {
+        // Beyond what can be told it stays the last instant that can.
+        let seconds = match at {
+            i64::MAX => i32::MAX,
+            at => i32::try_from(at.saturating_sub(self.base) / 1000).unwrap_or(i32::MAX - 1).min(i32::MAX - 1),
+        };
+        let known = &mut self.instants[place];
+        *known = seconds.max(*known);
+    }
+
+    /// The first of the places with the smallest bound.
+    pub(super) fn smallest(&self) -> usize {
+        let least = self.instants.iter().copied().min().unwrap_or_default();
+        self.instants.iter().position(|&one| one == least).unwrap_or_default()
+    }
+
+    /// The first place from `from` on whose bound is not after `until`.
+    pub(super) fn next(&self, from: usize, until: i64) -> Option<usize> {
+        /// So many are compared at a time.
+        const WIDTH: usize = 32;
+        let seconds = (until.saturating_sub(self.base) / 1000).min(i64::from(i32::MAX - 1));
+        let limit = i32::try_from(seconds).unwrap_or(-1);
+        let mut place = from;
+        for chunk in self.instants[from.min(self.instants.len())..].chunks(WIDTH) {
+            if chunk.iter().fold(false, |any, &one| any | (one <= limit)) {
+                return chunk.iter().position(|&one| one <= limit).map(|within| place + within);
+            }
+            place += chunk.len();
+        }
+        None
+    }
+
+    fn bytes(&self) -> usize {
+        self.instants.len() * size_of::<i32>()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Fronts {
+    /// What the cluster said when all this was found.
+    gave: u64,
+    rows: BTreeMap<Key, Row>,
+    bytes: usize,
+    /// Requests of a list and their earliest starts.
+    answers: BTreeMap<u32, Vec<(Key, i64)>>,
+}
+
+impl Fronts {
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.answers.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether there is a row of a request.
+    pub(super) fn knows(&self, cluster: &Cluster, key: &Key) -> bool {
+        self.gave == cluster.gave() && self.rows.get(key).is_some_and(|row| !row.instants.is_empty())
+    }
+
+    /// A start of the request is not before this.
+    pub(super) fn not_before(&mut self, cluster: &Cluster, key: &Key) -> i64 {
+        if self.gave != cluster.gave() {
+            self.clear();
+            self.gave = cluster.gave();
+        }
+        let answers = self.answers.get(&key.list).map_or(&[][..], Vec::as_slice);
+        let covered = answers.iter().filter(|(other, _)| key.covers(other));
+        covered.map(|(_, at)| *at).max().unwrap_or(i64::MIN)
+    }
+
+    /// The row of a request, until it is put back.
+    pub(super) fn take(&mut self, key: &Key) -> Option<Row> {
+        self.rows.get_mut(key).filter(|row| !row.instants.is_empty()).map(std::mem::take)
+    }
+
+    pub(super) fn put_back(&mut self, key: &Key, row: Row) {
+        if let Some(place) = self.rows.get_mut(key) {
+            *place = row;
+        }
+    }
+
+    /// Notes the answer to a request on so many nodes. The row of one that was searched for before begins with it.
+    pub(super) fn note(&mut self, key: Key, nodes: usize, at: i64) {
+        let answers = self.answers.entry(key.list).or_default();
+        // What says no more than this goes.
+        answers.retain(|(other, then)| !(other.covers(&key) && *then <= at));
+        if answers.len() == MOST_ANSWERS {
+            answers.remove(0);
+        }
+        answers.push((key.clone(), at));
+        match self.rows.get_mut(&key) {
+            None => {
+                if self.rows.len() == MOST_ROWS {
+                    self.rows.clear();
+                    self.bytes = 0;
+                }
+                self.rows.insert(key, Row::default());
+            }
+            Some(row) if row.instants.is_empty() && at < i64::MAX => {
+                *row = Row::new(at, nodes);
+                self.bytes += row.bytes();
+                if self.bytes > MOST_BYTES {
+                    self.rows.clear();
+                    self.bytes = 0;
+                }
+            }
+            Some(row) => row.from = row.from.max(at),
+        }
+    }
+}
