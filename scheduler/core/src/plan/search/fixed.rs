@@ -5,8 +5,6 @@
 //! request is new, of what earlier searches found ([`Fronts`]) where it is not. What the bounds are changes which
 //! profiles are read, never the answer.
 
-use std::collections::BinaryHeap;
-
 use super::fronts::{Fronts, Key, Row};
 use super::{Holds, required};
 use crate::plan::cluster::Cluster;
@@ -17,11 +15,13 @@ use crate::plan::sketch::Bounds;
 /// What one search leaves for the next: memory that is used again, and what it found out.
 #[derive(Debug, Default)]
 pub(in crate::plan) struct Scratch {
-    /// What is known of each node's own earliest start.
-    starts: Vec<Earliest>,
-    /// The smallest of them, as many as nodes are asked for; the largest of these is on top.
-    smallest: BinaryHeap<i64>,
     fronts: Fronts,
+    /// The row of a search whose findings are not kept.
+    row: Row,
+    /// Starts in the second that is looked at, milliseconds.
+    near: Vec<i64>,
+    /// Places of the nodes that are free together.
+    chosen: Vec<usize>,
 }
 
 impl Scratch {
@@ -58,35 +58,49 @@ pub(super) fn earliest(
     if nodes.len() < fixed.count as usize {
         return None;
     }
+    let single = Single { cluster, fixed, bounds: cluster.bounds(&fixed.least(), span), span };
     // What is known counts from the present on.
     let key = Key::of(cluster, class, fixed, span).filter(|_| from <= cluster.now());
     let Some(key) = key else {
-        let single = Single { cluster, fixed, bounds: Some(cluster.bounds(&fixed.least(), span)), span };
-        return single.search(nodes, from, scratch);
+        if fixed.count == 1 {
+            return single.first(nodes, from);
+        }
+        let mut row = std::mem::take(&mut scratch.row);
+        single.draw(&mut row, nodes, from);
+        let found = single.several_by(&mut row, nodes, from, scratch);
+        scratch.row = row;
+        return found;
     };
-    let Scratch { fronts, .. } = &mut *scratch;
-    let from = from.max(fronts.not_before(cluster, &key));
+    let mut from = from.max(scratch.fronts.not_before(cluster, &key));
     if from == i64::MAX {
         return None;
     }
-    let found = match fronts.take(&key) {
-        Some(mut row) => {
-            let from = from.max(row.from);
-            let single = Single { cluster, fixed, bounds: None, span };
-            let found = if fixed.count == 1 {
-                single.first_by(&mut row, nodes, from)
-            } else {
-                single.several_by(&mut row, nodes, from, scratch)
-            };
-            scratch.fronts.put_back(&key, row);
-            found
+    let known = scratch.fronts.take(&key);
+    let keeps = known.is_some() || scratch.fronts.has_room(&key, nodes.len());
+    let mut row = match known {
+        Some(row) => {
+            from = from.max(row.from);
+            row
         }
         None => {
-            let single = Single { cluster, fixed, bounds: Some(cluster.bounds(&fixed.least(), span)), span };
-            single.search(nodes, from, scratch)
+            let mut row = if keeps { Row::default() } else { std::mem::take(&mut scratch.row) };
+            single.draw(&mut row, nodes, from);
+            row
         }
     };
-    scratch.fronts.note(key, nodes.len(), found.as_ref().map_or(i64::MAX, |found| found.0));
+    let found = if fixed.count == 1 {
+        single.first_by(&mut row, nodes, from)
+    } else {
+        single.several_by(&mut row, nodes, from, scratch)
+    };
+    let at = found.as_ref().map_or(i64::MAX, |found| found.0);
+    scratch.fronts.note(&key, at);
+    row.from = at;
+    if keeps {
+        scratch.fronts.put(key, row);
+    } else {
+        scratch.row = row;
+    }
     found
 }
 
@@ -95,7 +109,7 @@ pub(super) fn earliest(
 struct Single<'a> {
     cluster: &'a Cluster,
     fixed: &'a Fixed,
-    bounds: Option<Bounds<'a>>,
+    bounds: Bounds<'a>,
     span: i64,
 }
 
@@ -103,27 +117,15 @@ impl Single<'_> {
     /// The earliest start on a node, as far as it is not after `until`.
     #[inline]
     fn start(&self, node: u32, from: i64, until: i64) -> Earliest {
-        if let Some(bounds) = &self.bounds {
-            let lower = bounds.lower(node);
-            if lower > until {
-                return Earliest { at: lower, exact: false };
-            }
-        }
         match self.fixed.need(self.cluster.make(node)) {
             Some(need) => self.cluster.plan(node).earliest(need, self.span, from, until),
             None => Earliest { at: i64::MAX, exact: true },
         }
     }
 
-    /// With no more than the cluster's bounds.
-    fn search(&self, nodes: &[u32], from: i64, scratch: &mut Scratch) -> Option<(i64, Holds)> {
-        if self.fixed.count == 1 {
-            return self.first(nodes, from);
-        }
-        let Scratch { starts, smallest, .. } = scratch;
-        starts.clear();
-        starts.resize(nodes.len(), Earliest { at: i64::MIN, exact: false });
-        self.several(nodes, from, starts, smallest)
+    /// Makes a row of the cluster's bounds.
+    fn draw(&self, row: &mut Row, nodes: &[u32], from: i64) {
+        row.begin(from, nodes.iter().map(|&node| self.bounds.lower(node)));
     }
 
     /// What a start at an instant takes of nodes.
@@ -138,7 +140,11 @@ impl Single<'_> {
     fn first(&self, nodes: &[u32], from: i64) -> Option<(i64, Holds)> {
         let mut best = (i64::MAX, None);
         for &node in nodes {
-            let start = self.start(node, from, best.0.saturating_sub(1));
+            let until = best.0.saturating_sub(1);
+            if self.bounds.lower(node) > until {
+                continue;
+            }
+            let start = self.start(node, from, until);
             if start.exact && start.at < best.0 {
                 best = (start.at, Some(node));
                 if start.at == from {
@@ -177,47 +183,8 @@ impl Single<'_> {
         (best.0 < i64::MAX).then(|| self.taking(best.0, std::iter::once(nodes[best.1])))
     }
 
-    /// So many nodes at once. `starts`: a bound from below for each node's own start at or after `from`.
-    fn several(
-        &self,
-        nodes: &[u32],
-        from: i64,
-        starts: &mut [Earliest],
-        smallest: &mut BinaryHeap<i64>,
-    ) -> Option<(i64, Holds)> {
-        let count = self.fixed.count as usize;
-        let mut bound = from;
-        loop {
-            // Starts of single nodes as from `bound` on: those before it do not count, however early they are.
-            let mut together = 0;
-            smallest.clear();
-            for (start, &node) in starts.iter_mut().zip(nodes) {
-                let last = if smallest.len() < count { None } else { smallest.peek().copied() };
-                if start.at < bound || (start.at == bound && !start.exact) {
-                    *start = self.start(node, bound, last.unwrap_or(i64::MAX));
-                }
-                together += usize::from(start.at == bound && start.exact);
-                match last {
-                    None => smallest.push(start.at),
-                    Some(last) if start.at < last => {
-                        *smallest.peek_mut().expect("as many as are asked for") = start.at;
-                    }
-                    Some(_) => {}
-                }
-            }
-            if together >= count {
-                let free = starts.iter().zip(nodes).filter(|(start, _)| start.at == bound && start.exact);
-                return Some(self.taking(bound, free.take(count).map(|(_, &node)| node)));
-            }
-            // So many nodes must be free at once: not before the n-th of their own earliest starts.
-            bound = *smallest.peek().expect("as many as are asked for");
-            if bound == i64::MAX {
-                return None;
-            }
-        }
-    }
-
-    /// The same by what is known, which is brought up to date.
+    /// So many nodes at once by what is known, which is brought up to date. At each instant that could be the answer
+    /// the nodes whose bounds are not after it are looked at, in order, until enough of them are free from then on.
     fn several_by(
         &self,
         row: &mut Row,
@@ -225,11 +192,31 @@ impl Single<'_> {
         from: i64,
         scratch: &mut Scratch,
     ) -> Option<(i64, Holds)> {
-        let Scratch { starts, smallest, .. } = scratch;
-        starts.clear();
-        starts.extend((0..nodes.len()).map(|place| Earliest { at: row.lower(place), exact: false }));
-        let found = self.several(nodes, from, starts, smallest);
-        starts.iter().enumerate().for_each(|(place, start)| row.raise(place, start.at));
-        found
+        let count = self.fixed.count as usize;
+        let Scratch { near, chosen, .. } = scratch;
+        let mut bound = from;
+        while bound < i64::MAX {
+            near.clear();
+            chosen.clear();
+            let mut place = 0;
+            while let Some(next) = row.next(place, bound) {
+                let at = self.start(nodes[next], bound, i64::MAX).at;
+                row.raise(next, at);
+                if row.is_near(at, bound) {
+                    near.push(at);
+                }
+                if at == bound {
+                    chosen.push(next);
+                    if chosen.len() == count {
+                        return Some(self.taking(bound, chosen.iter().map(|&place| nodes[place])));
+                    }
+                }
+                place = next + 1;
+            }
+            // So many nodes must be free at once: not before the n-th of their own earliest starts. Rows tell
+            // seconds; within one all starts have just been looked at.
+            bound = if near.len() < count { row.nth(count) } else { *near.select_nth_unstable(count - 1).1 };
+        }
+        None
     }
 }

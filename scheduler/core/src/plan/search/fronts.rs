@@ -4,10 +4,11 @@
 //! start before it, on the same list of nodes. Rows: for one request, an instant for each node of its list before which
 //! the node cannot take it, as seen from the last answer on. Both hold because between two searches things are only
 //! taken, and time passes; once something is given back anywhere ([`Cluster::gave`]) all of it is forgotten. Rows are
-//! for the many searches of one pass over a long queue: a request gets one when it is searched for a second time,
+//! for the many searches of one pass over a long queue. A request gets one when it is searched for a second time, or
+//! at once while there is much room;
 //! memory is bounded ([`MOST_BYTES`]), and nothing is kept when a pass has done all there was to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::plan::cluster::Cluster;
 use crate::plan::profile::{Amount, KINDS};
@@ -54,6 +55,19 @@ impl Key {
     }
 }
 
+/// So many bounds are compared at a time.
+const WIDTH: usize = 32;
+
+/// Whole seconds from `base` to `at`, rounded down; what lies before is 0, and beyond what can be told the last instant
+/// that can.
+#[inline]
+fn seconds(base: i64, at: i64) -> i32 {
+    match at {
+        i64::MAX => i32::MAX,
+        at => i32::try_from(at.saturating_sub(base).max(0) / 1000).unwrap_or(i32::MAX).min(i32::MAX - 1),
+    }
+}
+
 /// Bounds of the starts on the nodes of a list, by place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
@@ -61,34 +75,54 @@ pub(super) struct Row {
     base: i64,
     /// The last answer: what the row says is about starts from there on.
     pub(super) from: i64,
-    /// Whole seconds since then, rounded down; `i32::MAX`: never. Empty: searched for once.
+    /// Whole seconds since then, rounded down; `i32::MAX`: never.
     instants: Vec<i32>,
 }
 
 impl Row {
-    fn new(from: i64, nodes: usize) -> Self {
-        Self { base: from - from.rem_euclid(1000), from, instants: vec![0; nodes] }
+    /// Begins anew with a bound for each node of a list.
+    pub(super) fn begin(&mut self, from: i64, bounds: impl Iterator<Item = i64>) {
+        self.base = from - from.rem_euclid(1000);
+        self.from = from;
+        self.instants.clear();
+        let base = self.base;
+        self.instants.extend(bounds.map(|at| seconds(base, at)));
     }
 
-    /// No start on the node of a place before this.
-    #[inline]
-    pub(super) fn lower(&self, place: usize) -> i64 {
-        match self.instants[place] {
-            i32::MAX => i64::MAX,
-            seconds => self.base + 1000 * i64::from(seconds),
+    /// The `n`-th smallest of the bounds, milliseconds; `i64::MAX`: so many never start.
+    pub(super) fn nth(&self, n: usize) -> i64 {
+        let mut smallest = BinaryHeap::with_capacity(n);
+        let mut last = i32::MAX;
+        for chunk in self.instants.chunks(WIDTH) {
+            if !chunk.iter().fold(false, |any, &one| any | (one < last)) {
+                continue;
+            }
+            for &one in chunk.iter().filter(|one| **one < i32::MAX) {
+                if smallest.len() < n {
+                    smallest.push(one);
+                } else if let Some(mut top) = smallest.peek_mut()
+                    && one < *top
+                {
+                    *top = one;
+                }
+                if smallest.len() == n {
+                    last = smallest.peek().copied().unwrap_or(last);
+                }
+            }
         }
+        if smallest.len() < n { i64::MAX } else { self.base + 1000 * i64::from(last) }
+    }
+
+    /// Whether a row says the same of two instants.
+    pub(super) fn is_near(&self, one: i64, other: i64) -> bool {
+        seconds(self.base, one) == seconds(self.base, other)
     }
 
     /// Notes that there is none before `at`.
     #[inline]
     pub(super) fn raise(&mut self, place: usize, at: i64) {
-        // Beyond what can be told it stays the last instant that can.
-        let seconds = match at {
-            i64::MAX => i32::MAX,
-            at => i32::try_from(at.saturating_sub(self.base) / 1000).unwrap_or(i32::MAX - 1).min(i32::MAX - 1),
-        };
         let known = &mut self.instants[place];
-        *known = seconds.max(*known);
+        *known = seconds(self.base, at).max(*known);
     }
 
     /// The first of the places with the smallest bound.
@@ -99,10 +133,7 @@ impl Row {
 
     /// The first place from `from` on whose bound is not after `until`.
     pub(super) fn next(&self, from: usize, until: i64) -> Option<usize> {
-        /// So many are compared at a time.
-        const WIDTH: usize = 32;
-        let seconds = (until.saturating_sub(self.base) / 1000).min(i64::from(i32::MAX - 1));
-        let limit = i32::try_from(seconds).unwrap_or(-1);
+        let limit = seconds(self.base, until.min(i64::MAX - 1));
         let mut place = from;
         for chunk in self.instants[from.min(self.instants.len())..].chunks(WIDTH) {
             if chunk.iter().fold(false, |any, &one| any | (one <= limit)) {
@@ -112,10 +143,6 @@ impl Row {
         }
         None
     }
-
-    fn bytes(&self) -> usize {
-        self.instants.len() * size_of::<i32>()
-    }
 }
 
 /// See the module.
@@ -123,7 +150,8 @@ impl Row {
 pub(super) struct Fronts {
     /// What the cluster said when all this was found.
     gave: u64,
-    rows: BTreeMap<Key, Row>,
+    /// `None`: of a request that was searched for once.
+    rows: BTreeMap<Key, Option<Row>>,
     bytes: usize,
     /// Requests of a list and their earliest starts.
     answers: BTreeMap<u32, Vec<(Key, i64)>>,
@@ -139,7 +167,7 @@ impl Fronts {
 
     /// Whether there is a row of a request.
     pub(super) fn knows(&self, cluster: &Cluster, key: &Key) -> bool {
-        self.gave == cluster.gave() && self.rows.get(key).is_some_and(|row| !row.instants.is_empty())
+        self.gave == cluster.gave() && self.rows.get(key).is_some_and(Option::is_some)
     }
 
     /// A start of the request is not before this.
@@ -155,41 +183,42 @@ impl Fronts {
 
     /// The row of a request, until it is put back.
     pub(super) fn take(&mut self, key: &Key) -> Option<Row> {
-        self.rows.get_mut(key).filter(|row| !row.instants.is_empty()).map(std::mem::take)
+        self.rows.get_mut(key)?.take()
     }
 
-    pub(super) fn put_back(&mut self, key: &Key, row: Row) {
-        if let Some(place) = self.rows.get_mut(key) {
-            *place = row;
+    /// Whether the row of a request that has none is worth its memory: there is much left, or it is not the first
+    /// search for it.
+    pub(super) fn has_room(&mut self, key: &Key, nodes: usize) -> bool {
+        let bytes = self.bytes + nodes * size_of::<i32>();
+        if self.rows.contains_key(key) || bytes <= MOST_BYTES / 2 {
+            if bytes > MOST_BYTES {
+                self.rows.clear();
+                self.bytes = 0;
+            }
+            self.bytes += nodes * size_of::<i32>();
+            return true;
         }
+        if self.rows.len() == MOST_ROWS {
+            self.rows.clear();
+            self.bytes = 0;
+        }
+        self.rows.insert(key.clone(), None);
+        false
     }
 
-    /// Notes the answer to a request on so many nodes. The row of one that was searched for before begins with it.
-    pub(super) fn note(&mut self, key: Key, nodes: usize, at: i64) {
+    /// Keeps a row that was taken, or that there is room for.
+    pub(super) fn put(&mut self, key: Key, row: Row) {
+        self.rows.insert(key, Some(row));
+    }
+
+    /// Notes the answer to a request.
+    pub(super) fn note(&mut self, key: &Key, at: i64) {
         let answers = self.answers.entry(key.list).or_default();
         // What says no more than this goes.
-        answers.retain(|(other, then)| !(other.covers(&key) && *then <= at));
+        answers.retain(|(other, then)| !(other.covers(key) && *then <= at));
         if answers.len() == MOST_ANSWERS {
             answers.remove(0);
         }
         answers.push((key.clone(), at));
-        match self.rows.get_mut(&key) {
-            None => {
-                if self.rows.len() == MOST_ROWS {
-                    self.rows.clear();
-                    self.bytes = 0;
-                }
-                self.rows.insert(key, Row::default());
-            }
-            Some(row) if row.instants.is_empty() && at < i64::MAX => {
-                *row = Row::new(at, nodes);
-                self.bytes += row.bytes();
-                if self.bytes > MOST_BYTES {
-                    self.rows.clear();
-                    self.bytes = 0;
-                }
-            }
-            Some(row) => row.from = row.from.max(at),
-        }
     }
 }
