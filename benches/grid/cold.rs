@@ -15,7 +15,7 @@ pub(crate) fn measure(report: &mut Report, cell: Cell, depth: Option<u32>, repea
     let mut settings = instance.settings();
     settings.policy.depth = Some(depth.unwrap_or(u32::MAX));
     let mut slowest = Taken::default();
-    for fill in [Fill::Empty, Fill::Half, Fill::Full] {
+    for fill in [Fill::Empty, Fill::Half, Fill::Full].into_iter().filter(|fill| cell.has(*fill)) {
         let state = instance.state(fill);
         let mut times = Vec::new();
         let mut first: Option<Pass> = None;

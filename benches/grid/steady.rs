@@ -11,7 +11,7 @@ use crate::Cell;
 pub(crate) fn measure(report: &mut Report, cell: Cell, events: usize) -> Result<()> {
     let instance = cell.instance()?;
     let more = Instance::new(cell.nodes, cell.nodes * 10 + 2 * events as u64, cell.mix);
-    for fill in [Fill::Half, Fill::Full] {
+    for fill in [Fill::Half, Fill::Full].into_iter().filter(|fill| cell.has(*fill)) {
         let mut steady = Steady::new(&instance, fill);
         let mut times = Vec::new();
         for _ in 0..events {

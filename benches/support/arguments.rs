@@ -1,6 +1,6 @@
 //! The few options that every bench has.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// As typed after `--`.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Arguments {
     pub seed: u64,
     /// Only parts whose name contains this.
     pub only: Option<String>,
+    /// One instance in place of all: `NODES/MIX`, or `NODES/MIX/FILL` (the grid alone).
+    pub cell: Option<String>,
 }
 
 impl Arguments {
@@ -21,7 +23,17 @@ impl Arguments {
     /// # Errors
     /// An unknown option, a missing or wrong value.
     pub fn parse() -> Result<Self> {
-        let mut arguments = Self { tiny: false, save: false, seed: 1, only: None };
+        let arguments = Self::parse_with_cell()?;
+        ensure!(arguments.cell.is_none(), "--cell is for the grid");
+        Ok(arguments)
+    }
+
+    /// The same where one instance can be chosen.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_with_cell() -> Result<Self> {
+        let mut arguments = Self { tiny: false, save: false, seed: 1, only: None, cell: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -34,7 +46,8 @@ impl Arguments {
                         value.parse().with_context(|| format!("--seed {value}: not a number"))?;
                 }
                 "--only" => arguments.only = Some(words.next().context("--only needs a part's name")?),
-                other => bail!("unknown argument {other:?} (--tiny --save --seed N --only PART)"),
+                "--cell" => arguments.cell = Some(words.next().context("--cell needs NODES/MIX[/FILL]")?),
+                other => bail!("unknown argument {other:?} (--tiny --save --seed N --only PART --cell CELL)"),
             }
         }
         Ok(arguments)

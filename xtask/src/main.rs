@@ -15,7 +15,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
-  bench NAME [...]      benches/NAME in the release profile (submit, launch, store, grid; --tiny --save --seed N --only PART)
+  bench NAME [...]      benches/NAME in the release profile (submit, launch, store, grid; --tiny --save --seed N --only PART; grid: --cell CELL)
   bench micro [NAME]    by Criterion: scheduling and submission, what takes a second at most
   bench curves          what a pass costs over nodes and pending jobs, drawn into docs/curves
   conformance [...]     the shell scenarios against recordings of real Slurm (--help: its options)
