@@ -30,12 +30,17 @@ impl Gpus {
 
     /// One node with so many dynamic A100s, further lines of slurm.conf, and more in the executor's environment.
     fn of(count: usize, more: &str, environment: &[(&str, &str)]) -> Self {
+        Self::with(count, more, "Mig=dynamic\n", environment)
+    }
+
+    /// The same with the lines of sluice.conf.
+    fn with(count: usize, more: &str, own: &str, environment: &[(&str, &str)]) -> Self {
         let conf = format!("GresTypes=gpu\n{more}\nNodeName=DEFAULT Gres=gpu:a100:{count}");
         let cluster = Cluster::prepare(&Conf::declared(1, 4, &conf)).unwrap();
         let cards = cluster.folder().join("cards");
         fs::write(&cards, "gpu a100-40 mig\n".repeat(count)).unwrap();
         fs::write(cluster.folder().join("gres.conf"), "AutoDetect=nvml\nName=gpu Type=a100\n").unwrap();
-        fs::write(cluster.folder().join("sluice.conf"), "Mig=dynamic\n").unwrap();
+        fs::write(cluster.folder().join("sluice.conf"), own).unwrap();
         let mut gpus = Self { cluster, cards, library: crate::driver::library() };
         gpus.cluster.start_scheduler(&[]).unwrap();
         gpus.start_executor(environment);
@@ -65,7 +70,10 @@ impl Gpus {
     fn told(&self, name: &str) -> String {
         let path = self.cluster.jobs().join(format!("told-{name}"));
         let told = wait_for_some(&format!("job {name} to begin"), SOON, || fs::read_to_string(&path).ok());
-        told.unwrap_or_else(|error| panic!("{error:#}\n{}", self.cluster.last_words()))
+        told.unwrap_or_else(|error| {
+            let jobs = self.cluster.ok("scontrol", &["show", "jobs"]).unwrap_or_default();
+            panic!("{error:#}\n{jobs}\n{}", self.cluster.last_words())
+        })
     }
 
     fn go(&self, name: &str) {
@@ -101,6 +109,54 @@ fn two_jobs_share_a_gpu_and_a_larger_one_comes_after_them() {
     gpus.go("large");
     assert_eq!(gpus.cluster.wait_ended(&large, "State", SOON).unwrap(), "COMPLETED");
     wait_for("nothing to be left on the GPU", SOON, || gpus.instances().is_empty()).unwrap();
+}
+
+/// Two GPUs with half of each taken, and a job for a whole one: nothing is moved that may not be requeued, and one is as
+/// soon as it may. Why is said before.
+#[test]
+fn a_small_job_is_moved_for_a_large_slice_if_it_may_be_requeued() {
+    let gpus = Gpus::with(2, "AuthInfo=cred_expire=2", "Mig=dynamic\nDefragment=yes\n", &[]);
+    let fillers = ["low", "high"].map(|name| {
+        let id = gpus.submit(name, "gpu:4g.20gb:1");
+        gpus.told(name);
+        (name, id)
+    });
+    let options = ["-n1", "--gres", "gpu:3g.20gb:1", "-o", "/dev/null", "-t", "10", "--no-requeue"];
+    let small = ["stays", "moves"].map(|name| {
+        let id = gpus.cluster.submit(&script(name), &options).unwrap();
+        gpus.told(name);
+        id
+    });
+    for (name, id) in &fillers {
+        gpus.go(name);
+        assert_eq!(gpus.cluster.wait_ended(id, "State", SOON).unwrap(), "COMPLETED");
+    }
+    let large = gpus.submit("large", "gpu:7g.40gb:1");
+    let why = || gpus.cluster.ok("sluice", &["why", &large]).unwrap();
+    let fixed = format!("job {} may not be requeued, job {} may not be requeued", small[0], small[1]);
+    let stays = wait_for("why nothing is moved to be said", SOON, || why().contains(&fixed));
+    stays.unwrap_or_else(|error| panic!("{error:#}\n{}", why()));
+    for id in &small {
+        assert_eq!(gpus.cluster.ok("squeue", &["-h", "-j", id, "-o", "%T"]).unwrap(), "RUNNING");
+    }
+
+    fs::remove_file(gpus.cluster.jobs().join("told-moves")).unwrap();
+    gpus.cluster.ok("scontrol", &["update", &format!("JobId={}", small[1]), "Requeue=1"]).unwrap();
+    assert!(gpus.told("large").starts_with("MIG-"));
+    let shown = |id: &str| gpus.cluster.ok("scontrol", &["show", "job", id]).unwrap();
+    assert!(shown(&small[1]).contains("Restarts=1"), "{}", shown(&small[1]));
+    let log = fs::read_to_string(gpus.cluster.folder().join("scheduler.log")).unwrap();
+    assert!(log.contains("requeued to make room for a larger slice"), "{log}");
+    // It comes back beside the other one, which was left alone.
+    let on = |name: &str| gpus.told(name).trim().rsplit(' ').next().map(str::to_owned);
+    assert_eq!(on("moves"), on("stays"));
+    assert_ne!(on("large"), on("stays"));
+    assert!(shown(&small[0]).contains("Restarts=0"), "{}", shown(&small[0]));
+    for (name, id) in [("large", &large), ("stays", &small[0]), ("moves", &small[1])] {
+        gpus.go(name);
+        assert_eq!(gpus.cluster.wait_ended(id, "State", SOON).unwrap(), "COMPLETED", "{name}");
+    }
+    wait_for("nothing to be left on the GPUs", SOON, || gpus.instances().is_empty()).unwrap();
 }
 
 #[test]

@@ -41,8 +41,8 @@ const HELP: &str = "\
 Usage: sluice why JOB [--json]
 
 Says why a job waits: the constraint that binds, the nodes by what rules them out, the
-jobs that hold what it needs and until when, its planned start, and the single changes
-of its request that would start it now. Of a job that has ended: what ended it, what it
+jobs that hold what it needs and until when, its planned start, what moving smaller slices
+out of its way would save and cost, and the single changes of its request that would start it now. Of a job that has ended: what ended it, what it
 used of what it asked for, where its output is and its last lines, as far as the asker
 may read them. JOB is 12, or 12_3 for an element of an array.
 ";
@@ -238,6 +238,9 @@ fn waits(head: &str, job: &Job, waiting: &Explanation, now_ms: i64, one_element:
     witnesses(&mut out, waiting, now_ms);
     out.push_str(&format!("  queue     {}\n", place(waiting)));
     out.push_str(&format!("  planned   {}\n", planned(waiting, now_ms)));
+    if let Some(moves) = &waiting.moves {
+        out.push_str(&format!("  moves     {}\n", moves.words));
+    }
     changes(&mut out, job, waiting);
     out
 }
@@ -514,6 +517,10 @@ fn waiting_value(waiting: &Explanation) -> Value {
         "changes": changes.collect::<Vec<_>>(),
         "tried": waiting.tried,
         "gave_up": waiting.gave_up,
+        "moves": waiting.moves.as_ref().map(|moves| json!({
+            "verdict": moves.verdict, "words": moves.words, "enabled": moves.enabled,
+            "job_ids": moves.job_ids, "gain": moves.gain, "cost": moves.cost,
+        })),
     })
 }
 

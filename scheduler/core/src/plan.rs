@@ -44,6 +44,8 @@ use crate::input::Plan;
 use crate::record::Record;
 use crate::settings::Settings;
 use crate::state::State;
+use defragment::Scene;
+pub use defragment::{Fixed, Moves};
 use ledger::Ledger;
 
 /// What is planned for a job that does not start now.
@@ -170,5 +172,17 @@ impl Planner {
         let mut pass = self.ledger.pass(state, settings, now, !self.silent, budget);
         pass.counts.requests = self.ledger.requests();
         pass
+    }
+
+    /// What is judged of moving jobs for one that waits for a slice, after a pass on the same state; `None`: it does
+    /// not wait for one slice that would be made for it. Cost: O(running jobs + GPUs).
+    pub(crate) fn moves_for(
+        &mut self,
+        state: &State,
+        settings: &Settings,
+        now: Timestamp,
+        job: JobId,
+    ) -> Option<Moves> {
+        self.ledger.moves_for(Scene { state, settings, now: now.0 }, job)
     }
 }

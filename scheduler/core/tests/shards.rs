@@ -8,6 +8,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use model::gpu::{Gpu, GpuMode};
 use model::gres::parse_list;
 use model::id::JobId;
 use model::job::JobState;
@@ -17,38 +18,14 @@ use model::time::Span;
 use scheduler_core::allocation::GresShare;
 use scheduler_core::effect::Answer;
 use scheduler_core::settings::Settings;
-use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use scheduler_core::tally::Tally;
+use world::gpus::{shares, wants, world_with};
 use world::{ALICE, World, job};
 
 /// Nodes of 32 CPUs that declare these devices, which no driver shows.
 fn world(nodes: &[(&str, &str)]) -> World {
-    let kind = |one: model::gres::GresRequest| GresDefinition {
-        indexed: one.is_gpu(),
-        name: one.name,
-        kind: one.kind.unwrap_or_default(),
-        count: one.count,
-    };
-    let kinds = |text: &str| parse_list(text).unwrap().into_iter().map(kind).collect();
-    let node =
-        |(name, gres): &(&str, &str)| NodeDefinition { gres: kinds(gres), ..world::node(name, 32, 64_000) };
-    let nodes: Vec<NodeDefinition> = nodes.iter().map(node).collect();
-    let mut world = World::with(Settings { backfill_depth: 100, ..world::settings(&nodes) });
-    world.keeps = true;
-    world
-}
-
-fn wants(gres: &str, minutes: i64) -> JobRequest {
-    JobRequest {
-        gres_per_node: parse_list(gres).unwrap(),
-        time_limit: Some(Some(Span::from_mins(minutes))),
-        ..job()
-    }
-}
-
-fn shares(world: &World, id: JobId) -> Vec<GresShare> {
-    let active = world.machine.state().jobs[&id].active().expect("the test asks of a running job");
-    active.allocation.iter().flat_map(|share| share.gres.clone()).collect()
+    let nodes: Vec<_> = nodes.iter().map(|(name, gres)| (*name, *gres, Vec::new())).collect();
+    world_with(&nodes, |settings| settings)
 }
 
 /// `2 of 0` for shards, `whole 1` for a GPU; `wait` of a job that waits.
@@ -108,6 +85,57 @@ fn a_whole_gpu_is_promised_and_shards_run_before_it() {
         &world.machine.state().jobs[&both].active().unwrap().allocation,
     );
     assert_eq!((tally.amount("gres/gpu"), tally.amount("gres/shard")), (2, 0));
+}
+
+/// `MULTIPLE_SHARING_GRES_PJ`: as few GPUs as will do, those that are shared already first.
+#[test]
+fn with_multiple_sharing_a_job_has_shards_of_several_gpus() {
+    let several = |settings| Settings { shards_of_several: true, ..settings };
+    let mut world = world_with(&[("g1", "gpu:4,shard:16", Vec::new())], several);
+    let mut run = |gres: &str| {
+        let id = world.submit(wants(gres, 60));
+        place(&world, id)
+    };
+    assert_eq!(run("shard:3"), "3 of 0");
+    assert_eq!(run("shard:4"), "4 of 1", "one GPU has enough: it is taken alone");
+    assert_eq!(run("shard:6"), "1 of 0 4 of 2 1 of 3");
+    assert_eq!(run("gpu:1"), "wait", "somebody shares each of them");
+    assert_eq!(run("shard:4"), "wait");
+    assert_eq!(run("shard:3"), "3 of 3");
+    match world.try_submit(ALICE, wants("shard:17", 1)) {
+        Answer::Refused(refused) => assert_eq!(refused.refusal, Refusal::NodeConfigUnavailable),
+        other => panic!("the node has sixteen: {other:?}"),
+    }
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+}
+
+/// GPUs that a driver shows: those that are cut into slices, or are out of service, are not shared.
+#[test]
+fn observed_gpus_are_shared_if_they_are_whole_and_work() {
+    let gpu = |index: u32, mode: GpuMode, fault: &str| Gpu {
+        index,
+        kind: "a100".into(),
+        mode,
+        fault: fault.into(),
+        ..Gpu::default()
+    };
+    let gpus = vec![
+        gpu(0, GpuMode::Whole, "XID 79"),
+        gpu(1, GpuMode::Whole, ""),
+        gpu(2, GpuMode::Dynamic, ""),
+        gpu(3, GpuMode::Whole, ""),
+    ];
+    let mut world = world_with(&[("g1", "gpu:a100:4,shard:12", gpus)], |settings| settings);
+    let mut run = |gres: &str| {
+        let id = world.submit(wants(gres, 60));
+        place(&world, id)
+    };
+    // Three whole ones share the twelve; the one that is out of service keeps its part.
+    assert_eq!(run("shard:4"), "4 of 1");
+    assert_eq!(run("shard:3"), "3 of 3");
+    assert_eq!(run("shard:2"), "wait");
+    assert_eq!(run("gpu:a100:1"), "wait");
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
 }
 
 #[test]

@@ -21,10 +21,12 @@ use scheduler_core::effect::Answer;
 use scheduler_core::gpu::geometry::Profile;
 use scheduler_core::gpu::model::Model;
 use scheduler_core::input::{Input, Plan, PlannedStart};
+use scheduler_core::plan::explain::explain;
+use scheduler_core::plan::{Fixed, Moves};
 use scheduler_core::settings::Settings;
-use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use scheduler_core::state::promise::Promise;
 use scheduler_core::tally::Tally;
+use world::gpus::{shares, wants, world_with};
 use world::{ALICE, World, job};
 
 /// An A100 with 40 GB as the driver shows it.
@@ -45,49 +47,13 @@ fn instance(profile: &str, start: u32, size: u32) -> MigInstance {
     MigInstance { profile: profile.into(), start, size, ..MigInstance::default() }
 }
 
-fn kinds(text: &str) -> Vec<GresDefinition> {
-    let one = |one: model::gres::GresRequest| GresDefinition {
-        name: one.name,
-        kind: one.kind.unwrap_or_default(),
-        count: one.count,
-        indexed: true,
-    };
-    parse_list(text).unwrap().into_iter().map(one).collect()
-}
-
-/// Nodes of 32 CPUs with what `gres` declares and these GPUs.
 fn world(nodes: &[(&str, &str, Vec<Gpu>)]) -> World {
-    let definition =
-        |name: &str, gres: &str| NodeDefinition { gres: kinds(gres), ..world::node(name, 32, 64_000) };
-    let definitions: Vec<NodeDefinition> =
-        nodes.iter().map(|(name, gres, _)| definition(name, gres)).collect();
-    let settings = Settings { backfill_depth: 100, ..world::settings(&definitions) };
-    let mut world = World::with(settings);
-    world.keeps = true;
-    for (name, _, gpus) in nodes {
-        let node = world.node(name);
-        world.input(Input::GpusObserved { node, gpus: gpus.clone() });
-    }
-    world
+    world_with(nodes, |settings| settings)
 }
 
 fn dynamic(gpus: u32) -> World {
     let list = (0..gpus).map(|index| a100(index, GpuMode::Dynamic)).collect();
     world(&[("g1", &format!("gpu:a100:{gpus}"), list)])
-}
-
-/// `--gres=TEXT -t MINUTES`.
-fn wants(gres: &str, minutes: i64) -> JobRequest {
-    JobRequest {
-        gres_per_node: parse_list(gres).unwrap(),
-        time_limit: Some(Some(Span::from_mins(minutes))),
-        ..job()
-    }
-}
-
-fn shares(world: &World, id: JobId) -> Vec<GresShare> {
-    let active = world.machine.state().jobs[&id].active().expect("the test asks of a running job");
-    active.allocation.iter().flat_map(|share| share.gres.clone()).collect()
 }
 
 /// `0:3g.20gb@4 …` of a running job; `wait` of one that waits.
@@ -503,6 +469,24 @@ fn nothing_is_moved_where_it_is_not_worth_it_or_not_allowed() {
     ] {
         let (world, small, large) = fragmented(defragment, requeue, after);
         assert_eq!(world.state_of(large), JobState::Pending, "{why}");
+        let slices = 4 * 60;
+        match moves(&world, large) {
+            Some(Moves::Worth(one)) => {
+                assert!(!defragment && one.moved.len() == 1, "{why}: {one:?}");
+                // An hour of a 3g, and making and removing it; nine hours of a 7g, less what ending a job takes.
+                assert_eq!(one.cost, 60 * slices + 4 * 3, "{why}");
+                let saved = 8 * 60 * 540 - one.gain;
+                assert!((0..8 * 60).contains(&saved), "{why}: {one:?}");
+            }
+            Some(Moves::Fixed(fixed)) => {
+                assert_eq!(fixed, small.map(|id| (id, Fixed::NoRequeue)), "{why}");
+                assert_eq!(requeue, Some(false), "{why}");
+            }
+            Some(Moves::Costs(one)) => {
+                assert!(after > hour && one.cost >= one.gain, "{why}: {one:?}");
+            }
+            other => panic!("{why}: {other:?}"),
+        }
         for id in small {
             let job = &world.machine.state().jobs[&id];
             assert!(job.active().is_some_and(|active| active.finish.is_none()), "{why}");
@@ -516,4 +500,21 @@ fn nothing_is_moved_where_it_is_not_worth_it_or_not_allowed() {
     let large = world.submit(wants("gpu:7g.40gb:1", 30));
     assert_eq!(world.state_of(large), JobState::Pending);
     assert!(world.machine.state().jobs[&small].active().is_some_and(|active| active.finish.is_none()));
+    assert_eq!(moves(&world, large), Some(Moves::NoRoom(vec![small])));
+    // Another one behind it, one that no slice would be made for, and one that is moved.
+    let behind = world.submit(wants("gpu:7g.40gb:1", 30));
+    assert_eq!(moves(&world, behind), Some(Moves::Behind(large)));
+    let cpus = world.submit(JobRequest { nodes: Some((2, None)), ..job() });
+    assert_eq!(moves(&world, cpus), None);
+    let (world, small, large) = fragmented(true, None, hour);
+    let underway = |id: &JobId| world.machine.state().jobs[id].active().unwrap().finish.is_some();
+    let moved = small.into_iter().find(underway).unwrap();
+    assert_eq!(moves(&world, large), Some(Moves::Underway(moved)));
+}
+
+/// What somebody who asks why it waits is told of moving slices.
+fn moves(world: &World, job: JobId) -> Option<Moves> {
+    let settings = world.machine.configuration().cloned().unwrap();
+    let told = explain(world.machine.state().clone(), &settings, job, world.now);
+    told.expect("it waits").moves
 }

@@ -13,6 +13,8 @@ use model::time::Timestamp;
 use proto::v1;
 use proto::v1::what_if_request::Change;
 use scheduler_core::effect::{Asker, Refused};
+use scheduler_core::input::Defragment;
+use scheduler_core::plan::Moves;
 use scheduler_core::plan::explain::{Binding, Explanation, Outlook, PartitionView, Witness, explain};
 use scheduler_core::plan::whatif::{Assumption, Comparison, Move, compare, shown_id};
 use scheduler_core::settings::Settings;
@@ -165,7 +167,69 @@ impl Tell<'_> {
             changes: changes.collect(),
             tried: told.tried,
             gave_up: told.gave_up,
+            moves: told.moves.as_ref().map(|moves| self.moves(moves)),
         }
+    }
+
+    /// What is judged of moving smaller slices, with the jobs as the asker may see them.
+    fn moves(&self, moves: &Moves) -> v1::MovesStanding {
+        let enabled = self.settings.defragment;
+        let (verdict, words, jobs) = match moves {
+            Moves::Worth(one) => {
+                let (jobs, saved) = (self.jobs(&one.moved), amounts(one));
+                let words = if enabled {
+                    format!("{jobs} to be requeued in the next pass: {saved}")
+                } else {
+                    format!("Defragment=no in sluice.conf; with yes, {jobs} to be requeued: {saved}")
+                };
+                ("worth", words, one.moved.clone())
+            }
+            Moves::Costs(one) => {
+                let words =
+                    format!("not worth it: with {} requeued, {}", self.jobs(&one.moved), amounts(one));
+                ("costs", words, one.moved.clone())
+            }
+            Moves::NoRoom(moved) => {
+                let words =
+                    format!("{} would have to go, with no room elsewhere for so long", self.jobs(moved));
+                ("no-room", words, moved.clone())
+            }
+            Moves::Fixed(fixed) => {
+                let each = fixed.iter().map(|(job, why)| format!("{} {}", self.jobs(&[*job]), why.words()));
+                let words = if fixed.is_empty() {
+                    "no slice of a job that could be moved is all that is in its way".to_owned()
+                } else {
+                    format!("what is in its way stays: {}", each.collect::<Vec<_>>().join(", "))
+                };
+                ("fixed", words, fixed.iter().map(|(job, _)| *job).collect())
+            }
+            Moves::Behind(job) => {
+                let words = format!("{} is helped first: it waits for a slice too", self.jobs(&[*job]));
+                ("behind", words, vec![*job])
+            }
+            Moves::Underway(job) => {
+                let words = format!("{} is on its way back to the queue: one at a time", self.jobs(&[*job]));
+                ("underway", words, vec![*job])
+            }
+            Moves::Unplanned => {
+                ("unplanned", "no start is promised to it that it could gain from".to_owned(), Vec::new())
+            }
+        };
+        let (gain, cost) = match moves {
+            Moves::Worth(one) | Moves::Costs(one) => (one.gain, one.cost),
+            _ => (0, 0),
+        };
+        let seen = |id: &JobId| self.state.job(*id).is_some_and(|job| self.sight.may_see(job));
+        let job_ids = jobs.iter().filter(|id| seen(id)).map(|id| id.0).collect();
+        v1::MovesStanding { verdict: verdict.to_owned(), words, enabled, job_ids, gain, cost }
+    }
+
+    /// `job 3 and job 7`.
+    fn jobs(&self, ids: &[JobId]) -> String {
+        let seen = |id: &JobId| self.state.job(*id).filter(|job| self.sight.may_see(job));
+        let name =
+            |id| seen(id).map_or("a job of another user".into(), |job| format!("job {}", shown_id(job)));
+        ids.iter().map(name).collect::<Vec<_>>().join(" and ")
     }
 
     /// The binding constraint in a sentence. The begin time is in the job's row.
@@ -235,6 +299,11 @@ impl Tell<'_> {
             until_ms: witness.until.map(|at| self.state.wall_time(at).0),
         }
     }
+}
+
+/// What a move saves and costs.
+fn amounts(moves: &Defragment) -> String {
+    format!("{} slice-seconds of waiting saved for {} lost", moves.gain, moves.cost)
 }
 
 /// Whose planned start moves under an assumption.

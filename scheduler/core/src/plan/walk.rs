@@ -12,6 +12,7 @@ use model::id::PartitionIdx;
 use model::reason::Reason;
 use model::time::Timestamp;
 
+use super::defragment::Scene;
 use super::ledger::{Changes, Entry, Ledger, Promise, Proposed};
 use super::license;
 use super::policy::OrderKey;
@@ -176,7 +177,8 @@ impl Ledger {
             self.give_verdicts(&mut walk, changes);
         }
         if walk.settings.defragment && whole && walk.keep {
-            walk.out.plan.defragment = self.defragment(&walk);
+            walk.out.plan.defragment =
+                self.defragment(Scene { state: walk.state, settings: walk.settings, now: walk.now });
         }
         let Walk {
             state, keep, changes: mut promised, given_back, scratch, mut out, now, time_bound, ..

@@ -18,7 +18,7 @@ use model::id::{JobId, PartitionIdx};
 use model::reason::Reason;
 use model::time::Timestamp;
 
-use super::Planner;
+use super::{Moves, Planner};
 use crate::input::PlannedStart;
 use crate::job::dependency;
 use crate::settings::Settings;
@@ -179,6 +179,8 @@ pub struct Explanation {
     pub tried: u32,
     /// Some changes were left untried: the queue is too long.
     pub gave_up: bool,
+    /// What is judged of moving smaller slices out of its way; `None`: it does not wait for one slice.
+    pub moves: Option<Moves>,
 }
 
 /// Explains a waiting job; `None`: there is none of that id that waits.
@@ -189,8 +191,10 @@ pub struct Explanation {
 pub fn explain(state: State, settings: &Settings, id: JobId, now: Timestamp) -> Option<Explanation> {
     let job = state.jobs.get(&id)?.clone();
     job.pending()?;
-    let pass = Planner::new().pass(&state, settings, now);
+    let mut planner = Planner::new();
+    let pass = planner.pass(&state, settings, now);
     let start = pass.plan.starts.iter().find(|start| start.job == id);
+    let moves = if start.is_none() { planner.moves_for(&state, settings, now, id) } else { None };
     let verdict = pass.verdicts.iter().find(|verdict| verdict.job == id);
     // An array of which some elements start and some wait is explained by those that wait.
     let starts_whole = start.is_some() && verdict.is_none();
@@ -249,6 +253,7 @@ pub fn explain(state: State, settings: &Settings, id: JobId, now: Timestamp) -> 
         changes,
         tried,
         gave_up,
+        moves,
     })
 }
 
