@@ -51,6 +51,9 @@ pub struct MigInstance {
     pub uuid: Box<str>,
 }
 
+/// So many GPUs of a node, the first ones, can be cut as jobs need it: their memory slices are planned as 64 bits.
+pub const DYNAMIC_GPUS_MAX: u32 = 8;
+
 /// A GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gpu {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use model::config::NodeConf;
 use model::config::gres::{AutoDetect, GresConf, GresLine};
 use model::config::own::OwnConf;
-use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
+use model::gpu::{DYNAMIC_GPUS_MAX, Gpu, GpuMode, MigInstance, MigProfile};
 use proto::v1;
 
 use super::{Fault, Observed};
@@ -124,7 +124,7 @@ fn healthy(
     let kind = named.or_else(declared).unwrap_or(&full);
     let name = node.map_or("", |node| &node.name);
     let dynamic = own.is_dynamic(name, &format!("/dev/nvidia{}", gpu.minor), &full);
-    let mode = match (gpu.mig, dynamic) {
+    let mode = match (gpu.mig, dynamic && index < DYNAMIC_GPUS_MAX) {
         (true, true) => GpuMode::Dynamic,
         (true, false) => GpuMode::Fixed,
         (false, _) => GpuMode::Whole,
@@ -132,6 +132,12 @@ fn healthy(
     if dynamic && !gpu.mig {
         lacks.push(format!(
             "GPU {index} is dynamic in sluice.conf, but MIG mode is off: it is offered as a whole"
+        ));
+    }
+    if dynamic && gpu.mig && mode != GpuMode::Dynamic {
+        lacks.push(format!(
+            "GPU {index} is dynamic in sluice.conf, but only the first {DYNAMIC_GPUS_MAX} GPUs of a node can be: its \
+             instances are offered as they are"
         ));
     }
     let instances: Vec<MigInstance> = gpu.instances.iter().filter_map(|there| instance(gpu, there)).collect();

@@ -70,8 +70,12 @@ pub struct GresLine {
     pub count: u64,
     /// Cores near the device, as written (`0-3,8`).
     pub cores: Option<Box<str>>,
+    /// The same as first and last of each range, flattened.
+    pub core_ranges: Vec<u32>,
     /// Links to the other devices, as written.
     pub links: Option<Box<str>>,
+    /// The same by the other devices' places; 0 for the device itself.
+    pub link_counts: Vec<u32>,
     /// Flags, in lower case.
     pub flags: Vec<Box<str>>,
     /// AutoDetect of this line.
@@ -98,6 +102,9 @@ pub struct GresConf {
     /// What the administrator should know.
     pub notices: Vec<Notice>,
 }
+
+/// The highest core that a line can name.
+const CORE_MAX: u32 = 65_535;
 
 const KEYS: &[&str] = &[
     "AutoDetect",
@@ -175,10 +182,6 @@ impl GresConf {
 fn without_effect(key: &str, value: &str) -> Option<String> {
     let what = match (key.to_ascii_lowercase().as_str(), value.to_ascii_lowercase().as_str()) {
         ("name", "mps") => "jobs would have shared a GPU through CUDA MPS; jobs that ask for it are refused",
-        ("link" | "links", _) => "GPUs with more links to each other would have been preferred for a job",
-        ("multiplefiles", _) => {
-            "all files of a device would have been opened to its job; its count alone is used"
-        }
         ("restrictedcorespergpu", _) => "cores would have been kept for jobs with the GPU",
         ("ignore", _) => "devices would have been left out",
         _ => return None,
@@ -212,6 +215,11 @@ fn build(
         }
         None => (files.len().max(usize::from(!multiple_files.is_empty())) as u64).max(1),
     };
+    if !multiple_files.is_empty() && (!files.is_empty() || count != 1) {
+        return Err(
+            "MultipleFiles are the files of one device: neither File nor Count goes with them".to_owned()
+        );
+    }
     if !files.is_empty() && get("Count").is_some() && count != files.len() as u64 && is_gpu(&get("Name")) {
         return Err(format!("Count={count} and {} files do not agree", files.len()));
     }
@@ -231,6 +239,9 @@ fn build(
         return Err("the line has no Name".to_owned());
     }
     let boxed = |name: &str| get(name).map(String::into_boxed_str);
+    let (cores, links) = (boxed("Cores").or_else(|| boxed("CPUs")), boxed("Links").or_else(|| boxed("Link")));
+    let core_ranges = core_ranges(cores.as_deref().unwrap_or_default());
+    let link_counts = link_counts(links.as_deref().unwrap_or_default());
     let flags = get("Flags").unwrap_or_default().to_ascii_lowercase();
     Ok(GresLine {
         nodes: expand("NodeName")?,
@@ -239,12 +250,41 @@ fn build(
         files,
         multiple_files,
         count,
-        cores: boxed("Cores").or_else(|| boxed("CPUs")),
-        links: boxed("Links").or_else(|| boxed("Link")),
+        core_ranges: core_ranges.ok_or_else(|| invalid("Cores", cores.as_deref()))?,
+        cores,
+        link_counts: link_counts.ok_or_else(|| invalid("Links", links.as_deref()))?,
+        links,
         flags: super::settings::comma_list(&flags),
         auto_detect,
         place: place.clone(),
     })
+}
+
+fn invalid(name: &str, text: Option<&str>) -> String {
+    format!("invalid value \"{}\" for {name}", text.unwrap_or_default())
+}
+
+/// `0-3,8` as first and last of each range.
+fn core_ranges(text: &str) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    for piece in text.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
+        let (first, last) = piece.split_once('-').unwrap_or((piece, piece));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if last < first || last > CORE_MAX {
+            return None;
+        }
+        found.extend([first, last]);
+    }
+    Some(found)
+}
+
+/// `-1,16,16`: the device itself is -1.
+fn link_counts(text: &str) -> Option<Vec<u32>> {
+    let pieces = text.split(',').map(str::trim).filter(|piece| !piece.is_empty());
+    pieces
+        .map(|piece| piece.parse::<i32>().ok().filter(|count| *count >= -1))
+        .map(|count| count.map(|count| u32::try_from(count).unwrap_or(0)))
+        .collect()
 }
 
 fn is_gpu(name: &Option<String>) -> bool {
@@ -278,6 +318,13 @@ mod tests {
         assert_eq!(conf.lines.iter().map(|line| line.count).collect::<Vec<_>>(), [1, 8, 1]);
         assert_eq!(conf.lines[2].auto_detect, AutoDetect::Off);
         assert_eq!(conf.lines[0].cores.as_deref(), Some("0-3"));
+        let conf =
+            parse("Name=gpu File=/dev/a Cores=0-3,8 Links=-1,4\nName=x MultipleFiles=/dev/b[1-2]\n").unwrap();
+        assert_eq!(
+            (&*conf.lines[0].core_ranges, &*conf.lines[0].link_counts),
+            (&[0, 3, 8, 8][..], &[0, 4][..])
+        );
+        assert_eq!((conf.lines[1].count, conf.lines[1].multiple_files.len()), (1, 2));
     }
 
     #[test]
@@ -291,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_said() {
-        let text = "Name=gpu File=/dev/a Links=-1,4\nName=shard Count=8\nName=gpu File=/dev/b RestrictedCoresPerGPU=2\n\
+        let text = "Name=gpu File=/dev/a Ignore=yes\nName=shard Count=8\nName=gpu File=/dev/b RestrictedCoresPerGPU=2\n\
                     Name=shard Count=4 File=/dev/a\n";
         let notices: Vec<String> = parse(text)
             .unwrap()
@@ -301,7 +348,7 @@ mod tests {
             .collect();
         assert_eq!(notices.len(), 3, "{notices:?}");
         assert!(notices[2].starts_with("gres.conf:4: Type= and File= of a shard line"), "{notices:?}");
-        assert!(notices[0].starts_with("gres.conf:1: Links=-1,4 is not supported: "), "{notices:?}");
+        assert!(notices[0].starts_with("gres.conf:1: Ignore=yes is not supported: "), "{notices:?}");
         assert!(
             notices[1].starts_with("gres.conf:3: RestrictedCoresPerGPU=2 is not supported"),
             "{notices:?}"
@@ -317,6 +364,12 @@ mod tests {
             ("AutoDetect=maybe", "gres.conf:1: invalid value \"maybe\" for AutoDetect"),
             ("Name=gpu Mig=dynamic", "gres.conf:1: unrecognized key: Mig (it stands in sluice.conf)"),
             ("Name=gpu File=/dev/g[0-1] Count=3", "gres.conf:1: Count=3 and 2 files do not agree"),
+            ("Name=gpu File=/dev/g Cores=3-1", "gres.conf:1: invalid value \"3-1\" for Cores"),
+            ("Name=gpu File=/dev/g Links=-2", "gres.conf:1: invalid value \"-2\" for Links"),
+            (
+                "Name=gpu MultipleFiles=/dev/a,/dev/b Count=2",
+                "gres.conf:1: MultipleFiles are the files of one device: neither File nor Count goes with them",
+            ),
         ] {
             assert_eq!(parse(text).err(), Some(vec![message.to_owned()]), "{text}");
         }

@@ -111,7 +111,7 @@ pub struct Slice {
 
 impl Slice {
     /// The most GPUs of a node that can be dynamic: those of the lowest indices.
-    pub const GPUS_MAX: u32 = 8;
+    pub const GPUS_MAX: u32 = model::gpu::DYNAMIC_GPUS_MAX;
 
     /// Its memory slices among those of all GPUs of the node: bit `8 × GPU + slice`. None of a whole GPU, and none of
     /// a GPU beyond the eighth.

@@ -8,6 +8,7 @@ pub(crate) mod choose;
 pub(crate) mod demand;
 pub(crate) mod feature;
 pub(crate) mod fit;
+mod near;
 pub(crate) mod topology;
 
 pub(crate) mod pack;

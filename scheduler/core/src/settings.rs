@@ -189,8 +189,27 @@ pub struct Settings {
     pub defragment: bool,
     /// A job may have shards of several GPUs of a node (`MULTIPLE_SHARING_GRES_PJ`).
     pub shards_of_several: bool,
+    /// What gres.conf says of where devices lie: by node, each node's in the order of their indices.
+    pub devices: Vec<DeviceFacts>,
+    /// CPUs near its devices are all that a job gets (`ENFORCE_BINDING_GRES`).
+    pub enforce_binding: bool,
     /// Programs around jobs.
     pub hooks: Hooks,
+}
+
+/// Where a device lies (`Cores=` and `Links=` of gres.conf).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// NodeName.
+    pub node: Box<str>,
+    /// `gpu`.
+    pub name: Box<str>,
+    /// `a100`; empty: of any type.
+    pub kind: Box<str>,
+    /// Cores near it, as first and last of each range; empty: all.
+    pub cores: Vec<u32>,
+    /// Links to each device of the kind, by its index; empty: not said.
+    pub links: Vec<u32>,
 }
 
 impl Settings {
@@ -249,6 +268,8 @@ impl Settings {
             slice_create: Span::from_secs(2),
             slice_destroy: Span::from_secs(1),
             defragment: false,
+            devices: Vec::new(),
+            enforce_binding: false,
             hooks: Hooks::default(),
         }
     }

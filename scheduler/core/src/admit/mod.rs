@@ -352,7 +352,6 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("core-spec", rare.core_spec.is_some()),
         ("thread-spec", rare.thread_spec.is_some()),
         ("tres-bind", rare.tres_bind.is_some()),
-        ("gres-flags=enforce-binding", has_flag(rare.gres_flags.as_deref(), "enforce-binding")),
         ("gres-flags=one-task-per-sharing", has_flag(rare.gres_flags.as_deref(), "one-task-per-sharing")),
         ("network", rare.network.is_some()),
         ("prefer", rare.prefer.is_some()),
@@ -369,8 +368,8 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
     }
 }
 
-/// Whether a list has that word. The other flags ask for what is so anyway: processors are chosen without regard to
-/// GPUs, and every task of a step can open all GPUs of the step.
+/// Whether a list has that word. Binding to CPUs is the placement's; the other flags ask for what is so anyway: every task
+/// of a step can open all GPUs of the step.
 fn has_flag(list: Option<&str>, wanted: &str) -> bool {
     list.is_some_and(|list| list.split(',').any(|word| word.eq_ignore_ascii_case(wanted)))
 }

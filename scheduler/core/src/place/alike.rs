@@ -32,7 +32,7 @@ pub(crate) fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
         (rare.tmp_mib, rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core),
         (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),
         (
-            rare.cpus_per_gpu,
+            (rare.cpus_per_gpu, &rare.gres_flags),
             rare.contiguous,
             rare.spread_job,
             (rare.overcommit, &rare.reservation, rare.segment),

@@ -10,6 +10,7 @@ use super::assign::{self, Bits};
 use super::choose::{Candidate, Chosen};
 use super::demand::{Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
+use super::near::{Beside, Near};
 use super::pack;
 use crate::allocation::{GresShare, NodeShare};
 use crate::gpu::shards::Lanes;
@@ -208,7 +209,33 @@ impl Board {
             inventory: node.inventory.as_deref(),
             rule: state.slices.rule(),
         };
-        candidate(settings, demand, definition, idx, free)
+        let found = candidate(settings, demand, definition, idx, free)?;
+        if demand.insists_on_near_cpus() {
+            self.beside_devices(state, settings, demand, found)
+        } else {
+            Some(found)
+        }
+    }
+
+    /// A candidate with the most tasks that CPUs near its devices hold. Devices for the whole job are judged with the
+    /// share alone.
+    fn beside_devices(
+        &self,
+        state: &State,
+        settings: &Settings,
+        demand: &Demand,
+        found: Candidate,
+    ) -> Option<Candidate> {
+        if Near::of(settings, demand, state.node(found.node).offer()).is_none() {
+            // Nothing is near anything there.
+            return Some(found);
+        }
+        let holds = |tasks: &u32| {
+            let chosen = Chosen { node: found.node, tasks: *tasks, devices: vec![0; found.spare.len()] };
+            self.share(state, settings, demand, &chosen, Ahead::ALL).is_some()
+        };
+        let tasks = (1..=found.tasks.min(demand.tasks)).rev().find(holds)?;
+        Some(Candidate { tasks, ..found })
     }
 
     /// Memory slices of dynamic GPUs of a node that nothing holds.
@@ -349,11 +376,31 @@ impl Board {
         let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");
         let gpus = gpus.map(GresShare::amount).sum();
         let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
+        let near = Near::of(settings, demand, definition);
+        let units = |kind: u32| {
+            let kind = kind as usize;
+            let count = u32::try_from(definition.gres[kind].count).unwrap_or(u32::MAX);
+            let whole = |unit: u32| {
+                node.shards.as_ref().is_none_or(|shards| shards.is_whole(free.shards, kind, unit))
+            };
+            (0..count).filter(|unit| held.gres[kind].1.is_free(*unit) && whole(*unit)).collect()
+        };
         // CPUs without a holder first, as the first row of cons_tres; then those with the fewest.
-        let cpu_ids = (1..=demand.layers()).find_map(|layer| {
+        let beside = (1..=demand.layers()).find_map(|layer| {
             let taken = held.cpu_bits.below(layer);
-            assign::cpu_ids(demand, settings.whole_cores, definition, taken, cost.cpus)
+            match &near {
+                Some(near) => {
+                    let held = (taken, cost.cpus);
+                    let Beside { gres, cpus } =
+                        near.settle(demand, settings, definition, &gres, held, &units)?;
+                    Some((Some(gres), cpus))
+                }
+                None => {
+                    Some((None, assign::cpu_ids(demand, settings.whole_cores, definition, taken, cost.cpus)?))
+                }
+            }
         })?;
+        let (gres, cpu_ids) = (beside.0.unwrap_or(gres), beside.1);
         let whole = demand.share == Share::Whole && !demand.tasks_given;
         let tasks = if whole { (cost.cpus / demand.cpus_per_task).max(1) } else { chosen.tasks };
         Some(NodeShare {

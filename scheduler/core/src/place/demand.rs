@@ -46,6 +46,31 @@ pub(crate) enum Share {
     Whole,
 }
 
+/// What CPUs near devices are to a job (`--gres-flags`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Binding {
+    /// They are preferred.
+    #[default]
+    Preferred,
+    /// No others will do.
+    Enforced,
+    /// They are as good as others.
+    Disabled,
+}
+
+impl Binding {
+    fn of(settings: &Settings, flags: Option<&str>) -> Self {
+        let has = |wanted: &str| {
+            flags.is_some_and(|list| list.split(',').any(|word| word.trim().eq_ignore_ascii_case(wanted)))
+        };
+        match () {
+            () if has("disable-binding") => Self::Disabled,
+            () if has("enforce-binding") || settings.enforce_binding => Self::Enforced,
+            () => Self::Preferred,
+        }
+    }
+}
+
 /// How tasks are dealt out to nodes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Across {
@@ -109,6 +134,8 @@ pub(crate) struct Rest {
     pub(crate) gres_per_task: Vec<GresNeed>,
     /// Devices for the whole job.
     pub(crate) gres_per_job: Vec<GresNeed>,
+    /// What CPUs near them are to it.
+    pub(crate) binding: Binding,
     /// Least sockets, cores a socket, threads a core, scratch space of a node.
     pub(crate) shape: [u32; 3],
     /// Scratch space, MiB.
@@ -177,7 +204,17 @@ impl Demand {
     /// Whether more must be known of a node than amounts before the job can start on it: on which sockets cores
     /// are free, or which CPUs have a holder less than may be.
     pub(crate) fn looks_at_ids(&self) -> bool {
-        self.is_by_socket() || self.layers() > 1
+        self.is_by_socket() || self.layers() > 1 || self.insists_on_near_cpus()
+    }
+
+    /// Whether only CPUs near its devices will do.
+    pub(crate) fn insists_on_near_cpus(&self) -> bool {
+        self.binding == Binding::Enforced && self.has_devices()
+    }
+
+    /// Whether it asks for devices.
+    pub(crate) fn has_devices(&self) -> bool {
+        !(self.gres_per_node.is_empty() && self.gres_per_task.is_empty() && self.gres_per_job.is_empty())
     }
 
     /// Whether it matters on which sockets CPUs are free.
@@ -251,6 +288,10 @@ impl Demand {
         let one_thread = matches!(hint, "nomultithread" | "compute_bound" | "memory_bound")
             || rare.threads_per_core == Some(1);
         let by_default = (settings.one_task_per_core && hint != "multithread").then_some(1);
+        let binding = match gres_per_node.is_empty() && gres_per_task.is_empty() && gres_per_job.is_empty() {
+            true => Binding::default(),
+            false => Binding::of(settings, rare.gres_flags.as_deref()),
+        };
         let rest = Rest {
             min_nodes,
             max_nodes,
@@ -270,6 +311,7 @@ impl Demand {
             gres_per_node,
             gres_per_task,
             gres_per_job,
+            binding,
             shape: [
                 rare.sockets_per_node.unwrap_or(0),
                 rare.cores_per_socket.unwrap_or(0),

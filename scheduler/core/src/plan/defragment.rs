@@ -140,7 +140,7 @@ impl Ledger {
             return None;
         }
         let own = self.promises.iter().find(|(key, _)| key.job == job);
-        if !own.and_then(|(_, list)| list.front()).is_some_and(|promise| promise.start > scene.now) {
+        if own.and_then(|(_, list)| list.front()).is_none_or(|promise| promise.start <= scene.now) {
             return Some(Moves::Unplanned);
         }
         let (first, promise) = self.first_blocked(scene.now)?;

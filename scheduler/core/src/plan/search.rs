@@ -154,9 +154,13 @@ fn earliest_any(
 ) -> Option<(i64, Holds)> {
     let mut start = from;
     let mut quiet_since = None;
+    // Where CPUs near devices are all that will do, more is known of now than amounts: it was tried, and there is no room.
+    let mut tried = class.demand.insists_on_near_cpus() && start <= cluster.now();
     loop {
         let window = (start, start.saturating_add(span));
-        if let Some(chosen) = at(cluster, state, settings, class, window, |_| true) {
+        if std::mem::take(&mut tried) {
+            // The next instant at which anything changes.
+        } else if let Some(chosen) = at(cluster, state, settings, class, window, |_| true) {
             let holds =
                 chosen.iter().map(|one| (one.node.0, taken(cluster, state, settings, class, one, window)));
             return Some((start, holds.collect()));

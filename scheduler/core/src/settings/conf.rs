@@ -3,7 +3,7 @@
 //! The daemon and the simulator read the same files by this. Knows no user names and no machine: who
 //! administrates is added by the caller.
 
-use model::config::gres::GresConf;
+use model::config::gres::{GresConf, GresLine};
 use model::config::{
     self, EnforcePartLimits, MemoryLimit, NodeConf, NodeStateConf, Oversubscribe, PartitionConf,
     SelectResource, SelectType, SlurmConf,
@@ -12,9 +12,12 @@ use model::gres::GresRequest;
 use model::quantity::MemoryMib;
 use model::time::Span;
 
-use super::{Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
+use super::{DeviceFacts, Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
 use crate::state::node::{GresDefinition, NodeDefinition};
 use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
+
+/// So many devices of one line of gres.conf may lie somewhere.
+const DEVICES_MAX: usize = 1024;
 
 /// What the files say: the cluster, its nodes (without those of the future) and its partitions.
 #[must_use]
@@ -22,6 +25,8 @@ pub fn settings(conf: &SlurmConf, gres: &GresConf) -> Settings {
     let mut settings = common(conf);
     let present = conf.nodes.iter().filter(|node| node.state != NodeStateConf::Future);
     settings.nodes = present.map(|node| node_definition(conf, node, gres)).collect();
+    settings.devices = conf.nodes.iter().flat_map(|node| device_facts(node, gres)).collect();
+    settings.devices.sort_by(|one, other| one.node.cmp(&other.node));
     settings.partitions =
         conf.partitions.iter().map(|partition| partition_definition(conf, partition)).collect();
     settings
@@ -91,6 +96,7 @@ pub fn common(conf: &SlurmConf) -> Settings {
     let option = |name: &str| conf.select_options.iter().any(|option| **option == *name);
     settings.block_cores = option("CR_CORE_DEFAULT_DIST_BLOCK");
     settings.shards_of_several = option("MULTIPLE_SHARING_GRES_PJ");
+    settings.enforce_binding = option("ENFORCE_BINDING_GRES");
     settings.one_task_per_core = option("CR_ONE_TASK_PER_CORE");
     settings.pack_nodes = option("CR_PACK_NODES");
     settings.least_loaded = option("CR_LLN");
@@ -144,6 +150,26 @@ fn node_definition(conf: &SlurmConf, node: &NodeConf, gres: &GresConf) -> NodeDe
         weight: node.weight,
         bind: true,
     }
+}
+
+/// Where the node's devices lie; empty where no line says it.
+fn device_facts(node: &NodeConf, gres: &GresConf) -> Vec<DeviceFacts> {
+    let lines = || gres.lines.iter().filter(|line| line.concerns(&node.name));
+    if lines().all(|line| line.core_ranges.is_empty() && line.link_counts.is_empty()) {
+        return Vec::new();
+    }
+    let facts = |line: &GresLine| DeviceFacts {
+        node: node.name.clone(),
+        name: line.name.clone(),
+        kind: line.kind.clone().unwrap_or_default(),
+        cores: line.core_ranges.clone(),
+        links: line.link_counts.clone(),
+    };
+    let of = |line: &GresLine| {
+        let count = usize::try_from(line.count).unwrap_or(usize::MAX).min(DEVICES_MAX);
+        std::iter::repeat_n(facts(line), count)
+    };
+    lines().filter(|line| !line.name.is_empty() && &*line.name != "shard").flat_map(of).collect()
 }
 
 /// A resource with device files has an index for each; GPUs always do. Shards are parts of GPUs, and only counted.
