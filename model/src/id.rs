@@ -54,8 +54,24 @@ number! {
 macro_rules! opaque {
     ($(#[$doc:meta])* $name:ident[$len:literal]) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(pub [u8; $len]);
+
+        // The order of the bytes, sixteen of them compared as one number: keys are searched for with each input.
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                let mine = self.0.as_chunks::<16>().0.iter().map(|part| u128::from_be_bytes(*part));
+                mine.cmp(other.0.as_chunks::<16>().0.iter().map(|part| u128::from_be_bytes(*part)))
+            }
+        }
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+        const _: () = assert!($len % 16 == 0, "whole numbers are compared");
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

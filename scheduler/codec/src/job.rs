@@ -183,7 +183,7 @@ fn active_out(active: &Active) -> w::Active {
         limit_ms: active.limit.map(|span| span.0),
         suspended_since_ms: active.suspended_since.map(|at| at.0),
         suspended_total_ms: active.suspended_total.0,
-        steps: active.steps.iter().map(step_out).collect(),
+        steps: active.steps.iter().map(|step| step_out(step)).collect(),
         next_step: active.next_step,
         finish: active.finish.as_ref().map(finish_out),
         derived_exit: Some(exit_out(active.derived_exit)),
@@ -201,7 +201,11 @@ fn active_in(wire: w::Active) -> Result<Active, Error> {
         limit: wire.limit_ms.map(Span),
         suspended_since: wire.suspended_since_ms.map(Timestamp),
         suspended_total: Span(wire.suspended_total_ms),
-        steps: wire.steps.into_iter().map(step_in).collect::<Result<_, Error>>()?,
+        steps: wire
+            .steps
+            .into_iter()
+            .map(|step| step_in(step).map(Arc::new))
+            .collect::<Result<_, Error>>()?,
         next_step: wire.next_step,
         finish: wire.finish.map(finish_in).transpose()?,
         derived_exit: exit_in(wire.derived_exit)?,
@@ -225,7 +229,7 @@ pub(crate) fn ended_out(ended: &Ended) -> w::Ended {
         partition: ended.partition.map(|idx| idx.0),
         allocation: allocation_out(&ended.allocation),
         suspended_total_ms: ended.suspended_total.0,
-        steps: ended.steps.iter().map(step_out).collect(),
+        steps: ended.steps.iter().map(|step| step_out(step)).collect(),
     }
 }
 
@@ -245,7 +249,11 @@ pub(crate) fn ended_in(wire: Option<w::Ended>) -> Result<Ended, Error> {
         partition: wire.partition.map(PartitionIdx),
         allocation: allocation_in(wire.allocation)?,
         suspended_total: Span(wire.suspended_total_ms),
-        steps: wire.steps.into_iter().map(step_in).collect::<Result<_, Error>>()?,
+        steps: wire
+            .steps
+            .into_iter()
+            .map(|step| step_in(step).map(Arc::new))
+            .collect::<Result<_, Error>>()?,
     })
 }
 

@@ -196,7 +196,7 @@ pub(crate) fn step_in(wire: w::Step) -> Result<Step, Error> {
 
 pub(crate) fn created_in(wire: w::StepCreated) -> Result<Record, Error> {
     let step = step_in(need("step", wire.step)?)?;
-    Ok(Record::StepCreated { job: JobId(wire.job), step: Box::new(step) })
+    Ok(Record::StepCreated { job: JobId(wire.job), step: Arc::new(step) })
 }
 
 pub(crate) fn part_out(job: JobId, step: StepId, node: NodeIdx) -> w::StepPart {

@@ -92,7 +92,7 @@ impl Call<'_> {
         object: &str,
         act: impl FnOnce(&mut Self) -> Result<(), Refused>,
     ) -> Vec<Outcome> {
-        let allowed = authorise::may(self.state(), &self.settings(), asker, Act::Administrate, None);
+        let allowed = authorise::may(self.state(), self.settings(), asker, Act::Administrate, None);
         let refused = allowed.map_err(Refused::from).and_then(|()| act(self)).err();
         vec![Outcome { object: object.into(), refused }]
     }
@@ -101,7 +101,7 @@ impl Call<'_> {
     fn end_allocation(&mut self, id: JobId, exit: ExitStatus, asker: &Asker) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = state.jobs.get(&id).ok_or(Refused::from(Refusal::InvalidJobId))?;
-        authorise::may(state, &settings, asker, Act::UseAllocation, Some(job))?;
+        authorise::may(state, settings, asker, Act::UseAllocation, Some(job))?;
         match &job.phase {
             Phase::Pending(_) => {
                 self.end_waiting(id, JobState::Cancelled, Reason::None, Some(asker.uid));
@@ -133,7 +133,7 @@ impl Call<'_> {
     fn notify(&mut self, id: JobId, text: &str, asker: &Asker) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Change, Some(job))?;
+        authorise::may(state, settings, asker, Act::Change, Some(job))?;
         let Some(active) = job.active() else { return Err(Refusal::JobNotRunning.into()) };
         let live: Vec<_> = active
             .steps

@@ -8,7 +8,6 @@
 //! looked at in [`minutes`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use model::id::Uid;
 use model::reason::Reason;
@@ -17,11 +16,11 @@ use model::tres::Tres;
 
 use crate::job::start::limit_of_run;
 use crate::settings::Settings;
-use crate::state::State;
 use crate::state::accounts::{Accounts, Association, AssociationKey, Attributes, Qos};
 use crate::state::job::Job;
 use crate::state::partition::Partition;
 use crate::state::spent::Spent;
+use crate::state::{State, Submitter};
 use crate::tally::Tally;
 
 mod minutes;
@@ -30,9 +29,6 @@ mod words;
 pub use minutes::{charge, passes_with_time};
 
 use words::Of;
-
-/// QOS, association and user of submitted jobs.
-type Submitter = (Uid, u32, Arc<str>);
 
 /// What jobs of one scope hold.
 #[derive(Clone, Debug, Default)]
@@ -303,17 +299,17 @@ pub fn too_many(
         found.map(|(key, _)| &*key.account)
     };
     if let Some((name, most)) = first(&qos, "grpsubmitjobs", number)
-        && full(most, held(&|key| *key.2 == *name))
+        && full(most, held(&|key| *key.qos == *name))
     {
         return Some(Reason::QOSGrpSubmitJobsLimit);
     }
     if let Some((name, most)) = first(&qos, "maxsubmitjobsperaccount", number)
-        && full(most, held(&|key| *key.2 == *name && account_of(key.1) == Some(&*job.account)))
+        && full(most, held(&|key| *key.qos == *name && account_of(key.association) == Some(&*job.account)))
     {
         return Some(Reason::MaxSubmitJobsPerAccount);
     }
     if let Some((name, most)) = first(&qos, "maxsubmitjobsperuser", number)
-        && full(most, held(&|key| *key.2 == *name && key.0 == job.owner.uid))
+        && full(most, held(&|key| *key.qos == *name && key.user == job.owner.uid))
     {
         return Some(Reason::QOSMaxSubmitJobPerUserLimit);
     }
@@ -325,7 +321,12 @@ pub fn too_many(
                 })
             };
             if let Some(most) = number(&row.attributes, "grpsubmitjobs")
-                && full(most, held(&|key| key.1 == row.id || (level.user.is_empty() && below(key.1))))
+                && full(
+                    most,
+                    held(&|key| {
+                        key.association == row.id || (level.user.is_empty() && below(key.association))
+                    }),
+                )
             {
                 return Some(Reason::AssocGrpSubmitJobsLimit);
             }
@@ -334,7 +335,7 @@ pub fn too_many(
     let own = chain.first()?.1;
     let most = chain.iter().find_map(|(_, row)| number(&row.attributes, "maxsubmitjobs"))?;
     let hidden = first(&qos, "maxsubmitjobsperuser", number).is_some();
-    (!hidden && full(most, held(&|key| key.1 == own.id))).then_some(Reason::AssocMaxSubmitJobLimit)
+    (!hidden && full(most, held(&|key| key.association == own.id))).then_some(Reason::AssocMaxSubmitJobLimit)
 }
 
 /// The association of a job and those above it, its own first.

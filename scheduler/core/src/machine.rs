@@ -16,6 +16,7 @@ use model::array::TaskSet;
 use model::id::{Epoch, JobId, NodeIdx};
 use model::time::{Span, Timestamp};
 
+use crate::admit::Shared;
 use crate::apply::apply;
 use crate::effect::{Answer, Effect, Refused, ReplyTo};
 use crate::input::Input;
@@ -65,6 +66,8 @@ pub struct Machine {
     pub(crate) oldest_wait: Timestamp,
     /// Requests that can run, as was found lately.
     pub(crate) able: Able,
+    /// What jobs of late were given, which others share.
+    pub(crate) shared: Shared,
 }
 
 impl Machine {
@@ -78,6 +81,7 @@ impl Machine {
             held_ids: None,
             oldest_wait: Timestamp(i64::MIN),
             able: Able::default(),
+            shared: Shared::default(),
         }
     }
 
@@ -227,8 +231,8 @@ impl Call<'_> {
     }
 
     /// The configuration.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(self.machine.settings.as_ref().expect("the shell configures before anything else"))
+    pub(crate) fn settings(&self) -> &Settings {
+        self.machine.settings.as_ref().expect("the shell configures before anything else")
     }
 
     /// The job, which the caller knows to exist.

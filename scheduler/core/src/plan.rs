@@ -22,6 +22,7 @@ mod defragment;
 mod eligible;
 mod family;
 mod head;
+mod holds;
 mod ledger;
 mod license;
 mod news;

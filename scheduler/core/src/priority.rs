@@ -260,14 +260,16 @@ impl Call<'_> {
     /// Gives every waiting job that nobody holds the priority that the formula gives it now: after a change
     /// of weights, partitions, QOS or associations. Cost: O(waiting jobs × [`factors`]).
     pub(crate) fn reprioritise(&mut self) {
-        let settings = self.settings();
+        if !self.settings().multifactor {
+            return;
+        }
         let ids: Vec<JobId> = self.state().index.queue.iter().map(|key| key.job).collect();
         for id in ids {
             let job = self.job(id);
-            if job.hold != Hold::None || !settings.multifactor {
+            if job.hold != Hold::None {
                 continue;
             }
-            let priority = priority(self.state(), &settings, job);
+            let priority = priority(self.state(), self.settings(), job);
             if priority != job.priority {
                 self.emit(Record::JobPriority { job: id, priority, hold: Hold::None });
                 self.out.pass_wanted = true;

@@ -237,8 +237,8 @@ pub enum Record {
     StepCreated {
         /// The job.
         job: JobId,
-        /// The step; its parts are `Ordered`.
-        step: Box<Step>,
+        /// The step; its parts are `Ordered`. The state shares it.
+        step: Arc<Step>,
     },
     /// A part of a step has begun on its node.
     StepBegun {

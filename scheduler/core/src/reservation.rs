@@ -54,7 +54,7 @@ impl Call<'_> {
     }
 
     fn may_reserve(&self, asker: &Asker) -> Result<(), Refused> {
-        let level = authorise::level(self.state(), &self.settings(), asker);
+        let level = authorise::level(self.state(), self.settings(), asker);
         if level < AdminLevel::Operator { Err(Refusal::UserIdMissing.into()) } else { Ok(()) }
     }
 

@@ -233,7 +233,7 @@ fn without_evidence(active: &Active, state: &State) -> Option<String> {
 
 /// Whether a node's prolog has yet to end (PrologFlags=Alloc).
 fn prologs_run(active: &Active) -> bool {
-    let waited_for = |step: &Step| match step.id {
+    let waited_for = |step: &Arc<Step>| match step.id {
         StepId::Hook(Hook::Prolog) => !step.is_over(),
         StepId::Extern => step.nodes.iter().any(|part| part.stage == RunStage::Ordered),
         _ => false,
@@ -282,13 +282,13 @@ fn fill_held(row: &mut v1::Job, shares: &Arc<[NodeShare]>, partition: PartitionI
     row.alloc_tres = tres::of_allocation(state, shares, context.settings);
 }
 
-fn fill_steps(row: &mut v1::Job, job: &Job, steps: &[Step], context: &Context<'_>) {
+fn fill_steps(row: &mut v1::Job, job: &Job, steps: &[Arc<Step>], context: &Context<'_>) {
     if !context.with_steps {
         return;
     }
     let partition = row.partition.clone();
     // A site's programs are no steps to Slurm.
-    let shown = |step: &&Step| !matches!(step.id, StepId::Hook(_));
+    let shown = |step: &&Arc<Step>| !matches!(step.id, StepId::Hook(_));
     row.steps = steps
         .iter()
         .filter(shown)

@@ -211,7 +211,7 @@ fn changed_job(mut job: Arc<Job>, release: bool, restored: &mut Restored) -> Arc
         }
         Phase::Active(_) => {
             if let Phase::Active(active) = &mut Arc::make_mut(&mut job).phase {
-                let parts = active.steps.iter_mut().flat_map(|step| &mut step.nodes);
+                let parts = active.steps.iter_mut().flat_map(|step| &mut Arc::make_mut(step).nodes);
                 parts
                     .filter(|part| part.stage == RunStage::Ordered)
                     .for_each(|part| part.stage = RunStage::Unknown);

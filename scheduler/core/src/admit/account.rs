@@ -1,5 +1,6 @@
 //! Which account, QOS and association a job is charged to, and the limits that refuse at submission.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::reason::Reason;
@@ -7,6 +8,7 @@ use model::refusal::Refusal;
 use model::request::JobRequest;
 use model::time::Span;
 
+use super::Shared;
 use crate::effect::{Asker, Refused};
 use crate::job::start::limit_of_run;
 use crate::limits;
@@ -18,15 +20,15 @@ use crate::tally::Tally;
 
 /// What a job is charged to.
 #[derive(Clone, Debug)]
-pub struct Charge {
+pub(crate) struct Charge {
     /// Account; empty where accounting knows the user not.
-    pub account: Arc<str>,
+    pub(crate) account: Arc<str>,
     /// QOS; empty where there is none.
-    pub qos: Arc<str>,
+    pub(crate) qos: Arc<str>,
     /// Number of the association; 0: none.
-    pub association: u32,
+    pub(crate) association: u32,
     /// Longest run that the QOS allows: the limit of a job that gives none.
-    pub max_wall: Option<Span>,
+    max_wall: Option<Span>,
 }
 
 impl Charge {
@@ -40,24 +42,31 @@ impl Charge {
     }
 }
 
-/// Finds the association of a request. Names are compared in lower case, as Slurm keeps them.
-pub fn charge(
+/// Finds the association of a request. Names are compared in lower case, as Slurm keeps them. What it answers is
+/// shared with earlier jobs where they were given the same.
+pub(crate) fn charge(
     state: &State,
     settings: &Settings,
     asker: &Asker,
     request: &JobRequest,
+    shared: &Shared,
 ) -> Result<Charge, Refused> {
     let accounts = &state.accounts;
-    let user = accounts.users.get(&*asker.name);
-    let named = request.account.as_deref().map(str::to_lowercase);
-    let wanted = named.unwrap_or_else(|| user.map_or(String::new(), |user| user.default_account.to_string()));
+    let wanted = match request.account.as_deref() {
+        Some(named) => Cow::Owned(named.to_lowercase()),
+        None => {
+            let user = accounts.users.get(&*asker.name);
+            Cow::Borrowed(user.map_or("", |user| &*user.default_account))
+        }
+    };
     let found = association(accounts, settings, &wanted, &asker.name);
     let Some((key, row)) = found else {
         if settings.enforce.associations {
             return Err(Refusal::InvalidAccount.into());
         }
         let qos = request.qos.as_deref().unwrap_or("normal");
-        return Ok(Charge { account: wanted.into(), qos: qos.into(), association: 0, max_wall: None });
+        let (account, qos) = (shared.text(&wanted), shared.text(qos));
+        return Ok(Charge { account, qos, association: 0, max_wall: None });
     };
     let allowed = inherited(accounts, key, row, "qos");
     let allowed: Vec<&str> = allowed.map_or(vec!["normal"], |list| list.split(',').collect());
@@ -76,8 +85,8 @@ pub fn charge(
     }
     let max_wall = accounts.qos.get(&*wanted_qos).and_then(|qos| minutes(qos.attributes.get("maxwall")?));
     Ok(Charge {
-        account: Arc::from(&*key.account),
-        qos: wanted_qos.into(),
+        account: shared.text(&key.account),
+        qos: shared.text(&wanted_qos),
         association: row.id,
         max_wall: max_wall.filter(|_| settings.enforce.limits),
     })
@@ -93,16 +102,7 @@ fn association<'a>(
     account: &str,
     user: &str,
 ) -> Option<(&'a AssociationKey, &'a Association)> {
-    if accounts.associations.is_empty() {
-        return None;
-    }
-    let key = AssociationKey {
-        cluster: settings.cluster.clone(),
-        account: account.into(),
-        user: user.into(),
-        partition: "".into(),
-    };
-    accounts.associations.get_key_value(&key)
+    accounts.association([&settings.cluster, account, user, ""])
 }
 
 /// An attribute of an association, or of the nearest account above it that has one.

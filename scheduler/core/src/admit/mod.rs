@@ -1,6 +1,7 @@
 //! From a request to a job, or a refusal. Nothing is stored for a refused request.
 
 mod account;
+mod shared;
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ use crate::state::job::{ArrayRole, Bodies, Hold, Job, Limit, Owner, Pending, Pha
 use crate::state::partition::PartitionState;
 use crate::{authorise, licenses, place, priority};
 
-pub use account::{Charge, charge};
+pub(crate) use account::charge;
+pub(crate) use shared::Shared;
 
 /// The most arrivals that one job counts as: an array of many elements is one wish.
 const ARRIVALS_MAX: u64 = 64;
@@ -33,7 +35,7 @@ impl Call<'_> {
     /// A submission: the same key and request give the same job.
     pub(crate) fn submit(&mut self, mut submit: Submit) {
         let reply = submit.reply;
-        let level = authorise::level(self.state(), &self.settings(), &submit.asker);
+        let level = authorise::level(self.state(), self.settings(), &submit.asker);
         if let Some(request) = as_far_as_allowed(&submit.request, level, self.settings().switch_wait_max) {
             submit.request = Arc::new(request);
         }
@@ -56,12 +58,13 @@ impl Call<'_> {
             self.machine.oldest_wait = model::time::Timestamp(i64::MIN);
         }
         if !planted::is(Bug::ForgetId) {
-            self.emit(Record::NextJobId(next_id(&self.settings(), id)));
+            self.emit(Record::NextJobId(next_id(self.settings(), id)));
         }
         if planted::is(Bug::DropSubmit) && id.0.is_multiple_of(8) {
             return self.answer(reply, Answer::Submitted { job: id, warnings: Vec::new() });
         }
         self.count_slices(&job);
+        self.machine.shared.note(&job);
         self.emit(Record::Job(Arc::new(job)));
         self.refresh(id);
         self.machine.arm(id);
@@ -94,14 +97,15 @@ impl Call<'_> {
         if request.kind == Kind::Batch && submit.script.is_none() {
             return Err(Refusal::ScriptMissing.into());
         }
-        let level = authorise::level(state, &settings, &submit.asker);
+        let level = authorise::level(state, settings, &submit.asker);
         if request.nice < 0 && level < AdminLevel::Operator {
             return Err(Refusal::InvalidNice.into());
         }
-        let partitions = partitions(state, request, submit, level)?;
-        let charge = account::charge(state, &settings, &submit.asker, request)?;
+        let shared = &self.machine.shared;
+        let partitions = partitions(state, request, submit, level, shared)?;
+        let charge = account::charge(state, settings, &submit.asker, request, shared)?;
         check_supported(request)?;
-        check_words(state, &settings, request)?;
+        check_words(state, settings, request)?;
         check_dependency(state, submit)?;
         if let Some(name) = request.rare().reservation.as_deref() {
             crate::reservation::check_access(state, name, submit.asker.uid, &charge.account)?;
@@ -113,12 +117,12 @@ impl Call<'_> {
             key: submit.key,
             request: Arc::clone(request),
             bodies: Bodies { script: submit.script, environment: submit.environment },
-            account: charge.account.clone(),
-            qos: charge.qos.clone(),
-            association: charge.association,
-            partitions: partitions.into(),
-            submit: self.now,
             limit: charge.limit(request),
+            account: charge.account,
+            qos: charge.qos,
+            association: charge.association,
+            partitions,
+            submit: self.now,
             memory: request.memory,
             priority: 0,
             hold: hold(request, level),
@@ -126,7 +130,7 @@ impl Call<'_> {
             site_factor: 0,
             requeue: request.requeue.unwrap_or(settings.requeue_default),
             alloc_sid: submit.alloc_sid,
-            array: array_role(request, &settings)?,
+            array: array_role(request, settings)?,
             run: self.first_run_of(id),
             restarts: 0,
             phase: Phase::Pending(Pending {
@@ -135,8 +139,8 @@ impl Call<'_> {
                 ..Pending::default()
             }),
         };
-        job.memory = default_memory(state, &settings, &job);
-        account::check_limits(state, &settings, &job)?;
+        job.memory = default_memory(state, settings, &job);
+        account::check_limits(state, settings, &job)?;
         if let Phase::Pending(pending) = &mut job.phase
             && job.hold == Hold::None
             && pending.not_before.is_none()
@@ -147,11 +151,11 @@ impl Call<'_> {
         }
         check_deadline(&job, state.wall_time(self.now))?;
         if !self.machine.able.knows(&job) {
-            place::could_ever_run(state, &settings, &job)?;
+            place::could_ever_run(state, settings, &job)?;
         }
         check_immediate_states(state, &job)?;
         if job.hold == Hold::None {
-            job.priority = priority::priority(state, &settings, &job);
+            job.priority = priority::priority(state, settings, &job);
         }
         Ok(job)
     }
@@ -196,11 +200,11 @@ impl Call<'_> {
         // Each step passes a job, an array, or a run of ids that history holds; going round once is enough.
         for _ in 0..=state.jobs.len() + state.arrays.len() + runs + 1 {
             match held.and_then(|held| held.run_end(id)) {
-                Some(last) => id = next_id(&settings, JobId(last)),
+                Some(last) => id = next_id(settings, JobId(last)),
                 None if !state.jobs.contains_key(&JobId(id)) && !state.arrays.contains_key(&JobId(id)) => {
                     return Some(JobId(id));
                 }
-                None => id = next_id(&settings, JobId(id)),
+                None => id = next_id(settings, JobId(id)),
             }
         }
         None
@@ -223,7 +227,7 @@ impl Call<'_> {
         let idle = state.idle_cluster();
         for (cluster, start) in [(state, self.now), (&idle, self.all_ended_by())] {
             for &idx in job.partitions.iter() {
-                let Some(allocation) = place::place(cluster, &settings, job, idx) else { continue };
+                let Some(allocation) = place::place(cluster, settings, job, idx) else { continue };
                 let partition = cluster.partition(idx).expect("a place is in a partition");
                 return Answer::WouldStart {
                     start,
@@ -276,10 +280,11 @@ fn partitions(
     request: &JobRequest,
     submit: &Submit,
     level: AdminLevel,
-) -> Result<Vec<PartitionIdx>, Refused> {
-    let mut chosen = Vec::new();
-    match &request.partition {
+    shared: &Shared,
+) -> Result<Arc<[PartitionIdx]>, Refused> {
+    let chosen = match &request.partition {
         Some(names) => {
+            let mut chosen = Vec::new();
             for name in names.split(',').filter(|name| !name.is_empty()) {
                 let idx = state.partition_named(name).ok_or_else(|| Refused {
                     refusal: Refusal::InvalidPartitionName,
@@ -289,20 +294,18 @@ fn partitions(
                     chosen.push(idx);
                 }
             }
+            shared.list(&chosen)
         }
-        None => chosen.extend(
-            state
-                .index
-                .partition_by_name
-                .values()
-                .copied()
-                .find(|idx| state.partition(*idx).is_some_and(|one| one.definition.is_default)),
-        ),
-    }
+        None => {
+            let mut all = state.index.partition_by_name.values();
+            let default = all.find(|idx| state.partition(**idx).is_some_and(|one| one.definition.is_default));
+            shared.list(default.map(std::slice::from_ref).unwrap_or_default())
+        }
+    };
     if chosen.is_empty() {
         return Err(Refusal::DefaultPartitionNotSet.into());
     }
-    for &idx in &chosen {
+    for &idx in chosen.iter() {
         let definition = &state.partition(idx).expect("a named partition exists").definition;
         if definition.root_only && level != AdminLevel::Administrator
             || definition.disable_root_jobs && submit.asker.uid.0 == 0

@@ -15,7 +15,7 @@ use crate::state::aging::Aging;
 use crate::state::job::{Active, ArrayRole, Ended, Finish, Hold, Job, Pending, Phase, RunStage, Step};
 use crate::state::node::Node;
 use crate::state::partition::Partition;
-use crate::state::{ArraySummary, Index, QueueKey, State};
+use crate::state::{ArraySummary, Index, QueueKey, State, Submitter};
 
 pub(super) fn apply_job(state: &mut State, record: &Record) {
     match record {
@@ -61,7 +61,11 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
             if let StepId::Number(number) = step.id {
                 active.next_step = active.next_step.max(number + 1);
             }
-            active.steps.push((**step).clone());
+            if active.steps.capacity() == 0 {
+                // Most jobs have their batch step only.
+                active.steps.reserve_exact(1);
+            }
+            active.steps.push(Arc::clone(step));
         }),
         Record::StepBegun { job, step, node } => {
             touch_step(state, *job, *step, |step| set_stage(step, *node, RunStage::Begun));
@@ -121,7 +125,8 @@ fn finishing(state: &mut State, id: JobId, finish: &Finish) {
 }
 
 fn step_mut(active: &mut Active, id: StepId) -> &mut Step {
-    active.steps.iter_mut().rev().find(|step| step.id == id).expect("a recorded step was created")
+    let step = active.steps.iter_mut().rev().find(|step| step.id == id);
+    Arc::make_mut(step.expect("a recorded step was created"))
 }
 
 fn set_stage(step: &mut Step, node: NodeIdx, stage: RunStage) {
@@ -399,8 +404,13 @@ impl<'a> Beside<'a> {
 
     /// The entry that `singleton` looks for: of jobs that have not ended.
     fn name(&mut self, job: &Job, add: bool) {
-        put_set(&mut self.index.named, (job.owner.uid, Index::hash(&job.request.name), job.id), add);
-        let key = (job.owner.uid, job.association, Arc::clone(&job.qos));
+        put_set(
+            &mut self.index.named,
+            Index::name_key(job.owner.uid, Index::hash(&job.request.name), job.id),
+            add,
+        );
+        let (user, association, qos) = (job.owner.uid, job.association, Arc::clone(&job.qos));
+        let key = Submitter { user, association, qos };
         match self.index.submitted.get_mut(&key) {
             Some(count) if add => *count += job.elements(),
             Some(count) => {

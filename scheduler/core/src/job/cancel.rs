@@ -39,7 +39,7 @@ impl Call<'_> {
             let live = self.state().jobs.values().filter(|job| {
                 job.ended().is_none()
                     && select::matches(self.state(), job, filter)
-                    && authorise::may(self.state(), &self.settings(), asker, Act::Cancel, Some(job)).is_ok()
+                    && authorise::may(self.state(), self.settings(), asker, Act::Cancel, Some(job)).is_ok()
             });
             every = live.map(|job| Selector { job: job.id, tasks: None, step: None }).collect();
             (false, &every[..])
@@ -76,7 +76,7 @@ impl Call<'_> {
     fn cancel_job(&mut self, id: JobId, signal: Option<Signal>, asker: &Asker) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let Some(job) = state.jobs.get(&id) else { return Ok(()) };
-        authorise::may(state, &settings, asker, Act::Cancel, Some(job))?;
+        authorise::may(state, settings, asker, Act::Cancel, Some(job))?;
         let whole = signal.is_none_or(|signal| signal.number == KILL && !signal.batch_only);
         match &job.phase {
             Phase::Ended(_) => Err(Refusal::AlreadyDone.into()),
@@ -136,7 +136,7 @@ impl Call<'_> {
     ) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Cancel, Some(job))?;
+        authorise::may(state, settings, asker, Act::Cancel, Some(job))?;
         let Some(active) = job.active() else { return Err(Refusal::InvalidJobId.into()) };
         match active.step(step) {
             _ if matches!(step, StepId::Hook(_)) => return Err(Refusal::InvalidJobId.into()),

@@ -14,8 +14,8 @@ use model::time::{Span, Timestamp};
 use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;
-use crate::state::State;
 use crate::state::job::{ArrayRole, Hold, Job, Phase};
+use crate::state::{Index, State};
 
 /// How a target stands: a job, an element, or a whole array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +116,12 @@ fn delay(term: &Term) -> Span {
 
 /// No job of the same user and name, submitted before this one, is left.
 fn singleton(state: &State, job: &Job) -> Standing {
-    let (uid, hash) = (job.owner.uid, crate::state::Index::hash(&job.request.name));
+    let (uid, hash) = (job.owner.uid, Index::hash(&job.request.name));
     let earlier = state
         .index
         .named
-        .range((uid, hash, JobId(0))..(uid, hash, job.id))
-        .map(|(_, _, other)| &state.jobs[other])
+        .range(Index::name_key(uid, hash, JobId(0))..Index::name_key(uid, hash, job.id))
+        .map(|key| &state.jobs[&Index::job_of(*key)])
         .any(|other| {
             let same_array = job.array_id().is_some() && job.array_id() == other.array_id();
             other.request.name == job.request.name && !same_array

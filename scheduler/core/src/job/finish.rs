@@ -218,7 +218,7 @@ impl Call<'_> {
         let finish = active.finish.as_ref().expect("its end was decided above");
         let requeue = finish.requeue;
         let ended = ended_of(active, finish, self.now);
-        if let Some(charge) = limits::charge(self.state(), &self.settings(), self.job(id), self.now) {
+        if let Some(charge) = limits::charge(self.state(), self.settings(), self.job(id), self.now) {
             self.emit(Record::Charged(Box::new(charge)));
         }
         match requeue {

@@ -17,9 +17,9 @@ impl Call<'_> {
     pub(crate) fn hold(&mut self, id: JobId, asker: &Asker, as_user: bool) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Change, Some(job))?;
+        authorise::may(state, settings, asker, Act::Change, Some(job))?;
         let own = job.owner.uid == asker.uid;
-        let administrates = authorise::level(state, &settings, asker) >= AdminLevel::Operator;
+        let administrates = authorise::level(state, settings, asker) >= AdminLevel::Operator;
         let hold = match (own, administrates, as_user) {
             (_, true, false) if !own || asker.uid.0 == 0 => Hold::Admin,
             _ => Hold::User,
@@ -38,11 +38,11 @@ impl Call<'_> {
     pub(crate) fn release(&mut self, id: JobId, asker: &Asker) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Change, Some(job))?;
+        authorise::may(state, settings, asker, Act::Change, Some(job))?;
         if job.ended().is_some() {
             return Err(Refusal::AlreadyDone.into());
         }
-        let administrates = authorise::level(state, &settings, asker) >= AdminLevel::Operator;
+        let administrates = authorise::level(state, settings, asker) >= AdminLevel::Operator;
         if job.hold == Hold::Admin && !administrates {
             return Err(Refusal::AccessDenied.into());
         }
@@ -57,7 +57,7 @@ impl Call<'_> {
             );
             return Err(Refused { refusal: Refusal::TransitionState, lines: vec![line.into()] });
         }
-        let priority = priority::priority(state, &settings, job);
+        let priority = priority::priority(state, settings, job);
         let kept = job.pending().filter(|pending| pending.kept_reason.is_some()).cloned();
         self.emit(Record::JobPriority { job: id, priority, hold: Hold::None });
         if let Some(pending) = kept {

@@ -243,7 +243,7 @@ impl Call<'_> {
             usage: Usage::default(),
             held: Vec::new(),
         };
-        self.emit(Record::StepCreated { job: id, step: Box::new(step) });
+        self.emit(Record::StepCreated { job: id, step: Arc::new(step) });
     }
 
     /// No new jobs for the node; one that is out of service already keeps its reason. SlurmUser is who says so.

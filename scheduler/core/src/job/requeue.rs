@@ -17,7 +17,7 @@ impl Call<'_> {
     pub(crate) fn requeue(&mut self, id: JobId, asker: &Asker, how: RequeueHow) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Requeue, Some(job))?;
+        authorise::may(state, settings, asker, Act::Requeue, Some(job))?;
         if !job.has_batch_step() || !job.requeue {
             return Err(Refusal::Disabled.into());
         }
@@ -64,7 +64,7 @@ impl Call<'_> {
             kept_reason,
             ..Pending::default()
         };
-        let priority = if hold == Hold::None { priority::priority(self.state(), &settings, job) } else { 0 };
+        let priority = if hold == Hold::None { priority::priority(self.state(), settings, job) } else { 0 };
         self.emit(Record::JobRequeued {
             job: id,
             ended: std::sync::Arc::new(ended),

@@ -150,13 +150,13 @@ impl Call<'_> {
         let Some(job) = state.jobs.get(&start.job) else { return false };
         let Some(partition) = state.partition(start.partition) else { return false };
         job.partitions.contains(&start.partition)
-            && may_start(state, &settings, job, partition)
+            && may_start(state, settings, job, partition)
             && self.lets_start(
                 job,
                 start.allocation.iter().map(|share| share.node),
                 limit_within(state, job, limit_of_run(job, partition), self.now),
             )
-            && place::recheck(state, &settings, job, start)
+            && place::recheck(state, settings, job, start)
     }
 
     /// Whether no limit of QOS or associations forbids the start; if not, it is counted in `charged`, which
@@ -165,17 +165,17 @@ impl Call<'_> {
         let (state, settings) = (self.state(), self.settings());
         let job = self.job(start.job);
         let partition = state.partition(start.partition).expect("the proposal was checked");
-        let concerned = limits::concern(state, &settings, job);
+        let concerned = limits::concern(state, settings, job);
         if !concerned && charged.is_none() {
             return true;
         }
-        let charged = charged.get_or_insert_with(|| Charged::of(state, &settings));
+        let charged = charged.get_or_insert_with(|| Charged::of(state, settings));
         let tally = Tally::of_allocation(state, &start.allocation);
         let candidate = Candidate { job, partition, tally: &tally, limit: limit_of_run(job, partition) };
-        if concerned && charged.broken(state, &settings, &candidate).is_some() {
+        if concerned && charged.broken(state, settings, &candidate).is_some() {
             return false;
         }
-        charged.add(state, &settings, job, partition, &tally);
+        charged.add(state, settings, job, partition, &tally);
         true
     }
 
@@ -212,7 +212,7 @@ impl Call<'_> {
             array
         } else {
             let id = self.free_id().expect("admission leaves ids free");
-            self.emit(Record::NextJobId(crate::admit::next_id(&self.settings(), id)));
+            self.emit(Record::NextJobId(crate::admit::next_id(self.settings(), id)));
             id
         };
         self.emit(Record::ElementSplit { array, index, id });

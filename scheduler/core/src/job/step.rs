@@ -42,7 +42,7 @@ impl Call<'_> {
     pub(crate) fn create_step(&mut self, reply: ReplyTo, id: JobId, request: &StepRequest, asker: &Asker) {
         let (state, settings) = (self.state(), self.settings());
         let Some(job) = state.jobs.get(&id) else { return self.refuse(reply, Refusal::InvalidJobId) };
-        if let Err(refusal) = authorise::may(state, &settings, asker, Act::UseAllocation, Some(job)) {
+        if let Err(refusal) = authorise::may(state, settings, asker, Act::UseAllocation, Some(job)) {
             return self.refuse(reply, refusal);
         }
         let active = match &job.phase {
@@ -84,7 +84,7 @@ impl Call<'_> {
             usage: Usage::default(),
             held: Vec::new(),
         };
-        self.emit(Record::StepCreated { job: id, step: Box::new(record) });
+        self.emit(Record::StepCreated { job: id, step: Arc::new(record) });
         for node in nodes {
             self.effect(Effect::Launch { node, run: RunKey { job: id, step, run } });
         }
@@ -94,7 +94,8 @@ impl Call<'_> {
 
 fn repeated<'a>(active: &'a Active, request: &StepRequest) -> Option<&'a Step> {
     let key = request.key?;
-    active.steps.iter().find(|step| step.spec.as_ref().is_some_and(|spec| spec.key == Some(key)))
+    let mut steps = active.steps.iter().map(Arc::as_ref);
+    steps.find(|step: &&Step| step.spec.as_ref().is_some_and(|spec| spec.key == Some(key)))
 }
 
 fn lay_out(
@@ -184,7 +185,7 @@ fn eligible_nodes(state: &State, active: &Active, request: &StepRequest) -> Resu
 }
 
 /// What is left of a share beside the given steps.
-fn room(share: &NodeShare, steps: Option<&Vec<Step>>) -> Room {
+fn room(share: &NodeShare, steps: Option<&Vec<Arc<Step>>>) -> Room {
     let mut cpus: Vec<u32> = share.cpu_ids.iter().collect();
     let mut free_cpus = share.cpus.0;
     let mut memory = share.memory;

@@ -14,7 +14,7 @@ impl Call<'_> {
     pub(crate) fn suspend(&mut self, id: JobId, asker: &Asker, suspend: bool) -> Result<(), Refused> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Suspend, Some(job))?;
+        authorise::may(state, settings, asker, Act::Suspend, Some(job))?;
         let active = match &job.phase {
             Phase::Pending(_) => return Err(Refusal::JobPending.into()),
             Phase::Ended(_) => return Err(Refusal::AlreadyDone.into()),

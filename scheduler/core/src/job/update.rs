@@ -30,6 +30,7 @@ type Changes = [(Box<str>, Box<str>)];
 struct Draft<'a> {
     state: &'a State,
     settings: &'a Settings,
+    shared: &'a admit::Shared,
     asker: &'a Asker,
     level: AdminLevel,
     job: Job,
@@ -43,15 +44,16 @@ impl Call<'_> {
         let settings = self.settings();
         let state = self.state();
         let job = &state.jobs[&id];
-        authorise::may(state, &settings, asker, Act::Change, Some(job))?;
+        authorise::may(state, settings, asker, Act::Change, Some(job))?;
         if job.ended().is_some() {
             return Err(Refusal::AlreadyDone.into());
         }
         let mut draft = Draft {
             state,
-            settings: &settings,
+            settings,
+            shared: &self.machine.shared,
             asker,
-            level: authorise::level(state, &settings, asker),
+            level: authorise::level(state, settings, asker),
             job: (**job).clone(),
             request: (*job.request).clone(),
             priority_set: false,
@@ -62,9 +64,9 @@ impl Call<'_> {
         let Draft { mut job, request, priority_set, .. } = draft;
         job.request = Arc::new(request);
         if job.pending().is_some() {
-            place::could_ever_run(state, &settings, &job)?;
+            place::could_ever_run(state, settings, &job)?;
             if job.hold == Hold::None && !priority_set {
-                job.priority = priority::priority(state, &settings, &job);
+                job.priority = priority::priority(state, settings, &job);
             }
         }
         if job.request.rare().priority.is_some() {
@@ -418,7 +420,7 @@ impl Draft<'_> {
         if let Some(qos) = qos {
             self.request.qos = text(qos);
         }
-        let charge = admit::charge(self.state, self.settings, self.asker, &self.request)?;
+        let charge = admit::charge(self.state, self.settings, self.asker, &self.request, self.shared)?;
         self.job.account = charge.account;
         self.job.qos = charge.qos;
         self.job.association = charge.association;

@@ -52,20 +52,20 @@ pub fn charge(state: &State, settings: &Settings, job: &Job, now: Timestamp) -> 
     }
     let partition = state.partition(active.partition).and_then(partition_qos);
     let names = [Some(&*job.qos), partition.filter(|name| **name != *job.qos)];
-    let qos: Vec<&Qos> = names.into_iter().flatten().filter_map(|name| accounts.qos.get(name)).collect();
-    let counts = |qos: &&Qos| -> bool {
+    let all_qos = || names.into_iter().flatten().filter_map(|name| accounts.qos.get(name));
+    let counts = |qos: &Qos| -> bool {
         ["grptresmins", "grpwall"]
             .iter()
             .any(|key| qos.attributes.get(*key).is_some_and(|limit| !limit.is_empty()))
     };
-    if job.association == 0 && !qos.iter().any(counts) {
+    if job.association == 0 && !all_qos().any(counts) {
         return None;
     }
     let (seconds, factor) = (ran(active, now), factor(accounts, job));
     let tally = Tally::of_allocation(state, &active.allocation);
     Some(Charge {
         associations: chain(accounts, settings, job).iter().map(|(_, row)| row.id).collect(),
-        qos: qos.iter().map(|qos| qos.id).collect(),
+        qos: all_qos().map(|qos| qos.id).collect(),
         wall_s: seconds.saturating_mul(factor) / 1000,
         tres_s: tally.times(seconds, factor),
     })

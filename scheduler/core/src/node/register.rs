@@ -24,17 +24,17 @@ impl Call<'_> {
     /// An executor's first message of a session.
     pub(crate) fn register(&mut self, registration: Registration) {
         let Registration { session, name, boot, spool, runs, observed, definition } = registration;
-        let settings = self.settings();
+        let dynamic_nodes = self.settings().dynamic_nodes;
         let known = self.state().node_named(&name).filter(|idx| !self.state().node(*idx).removed);
         let node = match known {
             Some(idx) => idx,
-            None if settings.dynamic_nodes => self.define_node(&definition),
+            None if dynamic_nodes => self.define_node(&definition),
             None => {
                 let refused = Some(format!("node {name} is not in the configuration").into());
                 return self.effect(Effect::Session { session, node: None, refused });
             }
         };
-        if settings.dynamic_nodes && *self.state().node(node).definition != *definition {
+        if dynamic_nodes && *self.state().node(node).definition != *definition {
             self.define_node(&definition);
         }
         let before = self.state().node(node).incarnation;
@@ -236,13 +236,13 @@ impl Call<'_> {
 
     /// NodeTimeout after a session ended.
     pub(crate) fn node_timer(&mut self, node: NodeIdx) {
-        let settings = self.settings();
+        let (patience, requeue) = (self.settings().node_timeout, self.settings().requeue_without_evidence);
         let Link::Silent { since, timed_out: false } = self.state().node(node).link else { return };
-        if since.saturating_add(settings.node_timeout) > self.now {
+        if since.saturating_add(patience) > self.now {
             return;
         }
         self.emit(Record::NodeLink { node, link: Link::Silent { since, timed_out: true } });
-        if settings.requeue_without_evidence || planted::is(Bug::LoseSilent) {
+        if requeue || planted::is(Bug::LoseSilent) {
             self.all_lost(node, "the node does not answer");
         }
         self.out.pass_wanted = true;

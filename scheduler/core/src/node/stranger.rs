@@ -63,7 +63,7 @@ impl Call<'_> {
     /// An administrator cancels a job: its runs that nobody expects are ended with it. Answers whether there are some.
     pub(crate) fn end_strangers(&mut self, job: JobId, asker: &Asker) -> bool {
         let found = of_job(self.state(), job);
-        let may = authorise::may(self.state(), &self.settings(), asker, Act::Administrate, None).is_ok();
+        let may = authorise::may(self.state(), self.settings(), asker, Act::Administrate, None).is_ok();
         if !may {
             return false;
         }

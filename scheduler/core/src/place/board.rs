@@ -90,11 +90,45 @@ impl Layers {
     }
 }
 
+/// What is held of the nodes of which something was taken: a list, and where in it each node is.
+#[derive(Clone, Debug, Default)]
+struct Touched {
+    held: Vec<(NodeIdx, Held)>,
+    /// One more than the place, by node; 0, and beyond the end: not in the list.
+    places: Vec<u32>,
+}
+
+impl Touched {
+    fn get(&self, node: NodeIdx) -> Option<&Held> {
+        let place = self.places.get(node.0 as usize)?.checked_sub(1)?;
+        Some(&self.held[place as usize].1)
+    }
+
+    fn get_or_insert(&mut self, node: NodeIdx, make: impl FnOnce() -> Held) -> &mut Held {
+        let idx = node.0 as usize;
+        if idx >= self.places.len() {
+            self.places.resize(idx + 1, 0);
+        }
+        let place = &mut self.places[idx];
+        if *place == 0 {
+            self.held.push((node, make()));
+            *place = u32::try_from(self.held.len()).expect("nodes are counted in 32 bits");
+        }
+        &mut self.held[*place as usize - 1].1
+    }
+
+    fn clear(&mut self) {
+        for (node, _) in self.held.drain(..) {
+            self.places[node.0 as usize] = 0;
+        }
+    }
+}
+
 /// A working copy of what is free. Nodes that nothing was taken of are read from the state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Board {
     /// Nodes of which this pass took something.
-    touched: BTreeMap<NodeIdx, Held>,
+    touched: Touched,
     /// Nodes that belong to jobs of one user only.
     owned: BTreeMap<NodeIdx, Uid>,
     /// Every node counts as available and unused.
@@ -122,10 +156,17 @@ impl Board {
         Self { empty: true, ..Self::default() }
     }
 
+    /// As if nothing was taken and nobody kept a node; the memory is used again.
+    pub(crate) fn clear(&mut self) {
+        self.touched.clear();
+        self.owned.clear();
+        self.empty = false;
+    }
+
     /// Takes the shares of a job that this pass starts.
     pub(crate) fn take(&mut self, state: &State, job: &Job, shares: &[NodeShare]) {
         for share in shares {
-            let held = self.touched.entry(share.node).or_insert_with(|| held(state, share.node));
+            let held = self.touched.get_or_insert(share.node, || held(state, share.node));
             held.cpus += share.cpus.0;
             held.memory += share.memory.0;
             held.jobs += 1;
@@ -171,7 +212,7 @@ impl Board {
             for (free, gres) in gres_free.iter_mut().zip(&definition.gres) {
                 *free = gres.count;
             }
-        } else if let Some(held) = self.touched.get(&idx) {
+        } else if let Some(held) = self.touched.get(idx) {
             (cpus, memory, jobs) =
                 (cpus.saturating_sub(held.cpus), memory.saturating_sub(held.memory), held.jobs);
             sharing = held.sharing;
@@ -241,7 +282,7 @@ impl Board {
     /// Memory slices of dynamic GPUs of a node that nothing holds.
     pub(crate) fn free_slices(&self, node: &Node, idx: NodeIdx) -> u64 {
         let Some(inventory) = &node.inventory else { return 0 };
-        match self.touched.get(&idx) {
+        match self.touched.get(idx) {
             Some(held) => inventory.slices & !held.slices,
             None if self.empty => inventory.slices,
             None => node.free_slices(),
@@ -251,7 +292,7 @@ impl Board {
     /// What of each GPU that may be shared nothing holds.
     pub(crate) fn free_shards(&self, node: &Node, idx: NodeIdx) -> Lanes {
         let Some(shards) = &node.shards else { return Lanes::default() };
-        match self.touched.get(&idx) {
+        match self.touched.get(idx) {
             Some(held) => shards.total().minus(held.shards),
             None if self.empty => shards.total(),
             None => node.free_shards(),
@@ -274,7 +315,7 @@ impl Board {
             let unit = fit::cpu_unit(settings.whole_cores, &node.definition);
             return self.free_units(state, settings, idx, layers).iter().sum::<u32>() * unit;
         }
-        let held = self.touched.get(&idx).map_or(node.used.cpus.0, |held| held.cpus);
+        let held = self.touched.get(idx).map_or(node.used.cpus.0, |held| held.cpus);
         let cpus = node.definition.cpus.0;
         cpus.saturating_mul(layers).saturating_sub(held).min(cpus)
     }
@@ -284,7 +325,7 @@ impl Board {
         let node = state.node(idx);
         let count =
             |held: &Layers| assign::free_units(settings.whole_cores, &node.definition, held.below(layers));
-        match (self.touched.get(&idx), self.empty) {
+        match (self.touched.get(idx), self.empty) {
             (Some(held), _) => count(&held.cpu_bits),
             (None, true) => count(&Layers::default()),
             (None, false) => count(&Layers::of(&node.used)),
@@ -298,7 +339,7 @@ impl Board {
 
     /// Whether this pass took something of a node.
     pub(crate) fn is_touched(&self, idx: u32) -> bool {
-        self.touched.contains_key(&NodeIdx(idx))
+        self.touched.get(NodeIdx(idx)).is_some()
     }
 
     /// Whether no job keeps nodes from other users, and the demand does not ask for that. Where CPUs are shared,
@@ -311,7 +352,7 @@ impl Board {
     pub(crate) fn may_take(&self, state: &State, demand: &Demand, user: Uid, idx: u32) -> bool {
         let idx = NodeIdx(idx);
         let used = &state.node(idx).used;
-        let jobs = self.touched.get(&idx).map_or((used.jobs, used.sharing), |held| (held.jobs, held.sharing));
+        let jobs = self.touched.get(idx).map_or((used.jobs, used.sharing), |held| (held.jobs, held.sharing));
         self.may_share(state, demand, user, idx, jobs)
     }
 
@@ -359,10 +400,13 @@ impl Board {
     ) -> Option<NodeShare> {
         let node = state.node(chosen.node);
         let definition = node.offer();
-        let held = match self.touched.get(&chosen.node) {
-            Some(held) => held.clone(),
-            None if self.empty => nothing_held(definition),
-            None => held(state, chosen.node),
+        let of_state;
+        let held = match self.touched.get(chosen.node) {
+            Some(held) => held,
+            None => {
+                of_state = if self.empty { nothing_held(definition) } else { held(state, chosen.node) };
+                &of_state
+            }
         };
         let whole_job = super::whole_job(demand, chosen);
         let free = assign::Parts {

@@ -24,8 +24,8 @@ pub(super) use self::follow::Same;
 pub(super) use self::kind::Kind;
 use self::kind::{alike, same_devices, same_make};
 use self::layer::{Sorts, layers_of, partition_layers};
+use super::holds::Holds;
 use super::profile::{Amount, KINDS, Profile};
-use super::search::Holds;
 use super::sketch::{Bounds, Sketch, SliceBounds};
 use crate::allocation::NodeShare;
 use crate::gpu::geometry::Profile as GpuProfile;
@@ -606,11 +606,13 @@ impl Cluster {
         self.gave += 1;
         if self.reserved.len() <= FEW_PLANS && !self.overlaid {
             // Cheaper than copying a long profile.
-            for (node, amount, from, to) in std::mem::take(&mut self.reserved) {
+            let mut reserved = std::mem::take(&mut self.reserved);
+            for (node, amount, from, to) in reserved.drain(..) {
                 self.plan[node as usize].give(amount, from, to);
                 self.update_floor(node);
                 self.touch(node);
             }
+            self.reserved = reserved;
             for node in self.stale.drain(..) {
                 self.is_stale[node as usize] = false;
             }

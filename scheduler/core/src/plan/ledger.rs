@@ -15,12 +15,14 @@ use super::cluster::Cluster;
 use super::eligible;
 use super::family::Candidate;
 use super::head::Attempts;
+use super::holds::Holds;
 use super::license::{self, Licenses};
 use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
-use super::search::{Holds, Scratch};
+use super::search::Scratch;
 use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
+use crate::place::Board;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::by_id::ById;
@@ -113,6 +115,13 @@ pub(super) struct Proposed {
     pub(super) licenses: license::Held,
 }
 
+/// The starts that the last pass proposed of one job: of an array there may be more.
+#[derive(Clone, Debug)]
+pub(super) struct Proposals {
+    pub(super) first: Proposed,
+    pub(super) more: VecDeque<Proposed>,
+}
+
 /// What changed since the last pass.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
@@ -126,6 +135,20 @@ pub(super) struct Changes {
     pub(super) arrived: Vec<OrderKey>,
     /// Waiting jobs that something of their own holds back, of those that changed.
     pub(super) idle: Vec<JobId>,
+}
+
+impl Changes {
+    /// Takes over the memory of changes that were dealt with, if there is none yet.
+    pub(super) fn reuse(&mut self, mut old: Self) {
+        if self.arrived.capacity() == 0 {
+            old.arrived.clear();
+            self.arrived = old.arrived;
+        }
+        if self.idle.capacity() == 0 {
+            old.idle.clear();
+            self.idle = old.idle;
+        }
+    }
 }
 
 /// See the module.
@@ -178,7 +201,7 @@ pub(super) struct Ledger {
     /// Something changed since the first slice of this pass: what was worked off is looked at once more.
     pub(super) again: bool,
     /// Starts that were proposed, by job or array.
-    pub(super) proposed: BTreeMap<JobId, VecDeque<Proposed>>,
+    pub(super) proposed: BTreeMap<JobId, Proposals>,
     /// Arrays of elements that got a record of their own lately.
     pub(super) splits: BTreeMap<JobId, JobId>,
     /// Candidates that are still to be tested.
@@ -190,6 +213,7 @@ pub(super) struct Ledger {
     pub(super) zone_end: Option<OrderKey>,
     pub(super) scratch: Scratch,
     /// Lists whose memory is used again.
+    pub(super) board: Board,
     pub(super) collected: Vec<(OrderKey, Entry)>,
     pub(super) todo: Vec<(OrderKey, u32)>,
     /// Entries behind the protected ones that something beside nodes held back when they were tested.
@@ -396,18 +420,24 @@ impl Ledger {
     fn take_proposal(&mut self, id: JobId) -> bool {
         let origin = self.splits.remove(&id).unwrap_or(id);
         let Some(proposed) = self.proposed.get_mut(&origin) else { return false };
-        proposed.pop_front();
-        if proposed.is_empty() {
-            self.proposed.remove(&origin);
+        match proposed.more.pop_front() {
+            Some(next) => proposed.first = next,
+            None => {
+                self.proposed.remove(&origin);
+            }
         }
         true
     }
 
     /// Proposals that were not carried out: their plans go, and their jobs wait as before.
     pub(super) fn give_up_proposals(&mut self, changes: &mut Changes) {
+        if self.proposed.is_empty() {
+            // The rule; its memory stays.
+            return;
+        }
         for (id, lost) in std::mem::take(&mut self.proposed) {
-            for one in lost {
-                for (node, amount) in one.holds {
+            for one in std::iter::once(lost.first).chain(lost.more) {
+                for &(node, amount) in &one.holds {
                     self.cluster.unreserve(node, amount, i64::MIN, one.end);
                 }
                 self.licenses.lift(&one.licenses, i64::MIN, one.end);

@@ -12,6 +12,7 @@ use model::id::NodeIdx;
 
 pub(super) use self::fixed::Scratch;
 use super::cluster::{Cluster, Cuts};
+use super::holds::{Few, Holds};
 use super::profile::{Amount, KINDS};
 use super::shape::{Class, Cut, Fixed};
 use crate::place::choose::{Candidate, Chosen};
@@ -26,9 +27,6 @@ use crate::state::State;
 /// After so long, milliseconds, repeated reservations have been looked at in every way they can meet: two weeks.
 const REPEATS: i64 = 14 * 24 * 3_600_000;
 
-/// What is taken of each node, by place.
-pub(super) type Holds = Vec<(u32, Amount)>;
-
 /// Nodes that take a request for `[now, end)`, in order of preference; `None`: too few.
 ///
 /// `may_share` rules nodes out for reasons that are not amounts.
@@ -40,20 +38,20 @@ pub(super) fn now(
     class: &Class,
     (now, end): (i64, i64),
     may_share: impl Fn(u32) -> bool,
-) -> Option<Vec<Chosen>> {
+) -> Option<Few<Chosen>> {
     let end = if planted::is(Bug::OverlookPromises) { now + 1 } else { end };
     let Some(fixed) = &class.fixed else {
         if let Some(one) = indexed(cluster, class) {
-            return cut::now(cluster, class, one, (now, end), may_share);
+            return cut::now(cluster, class, one, (now, end), may_share).map(Few::Many);
         }
-        return at(cluster, state, settings, class, (now, end), may_share);
+        return at(cluster, state, settings, class, (now, end), may_share).map(Few::Many);
     };
     if cluster.is_pool() {
         let need = fixed.need(0).filter(|need| cluster.floor(0).covers(need))?;
         return cluster
             .plan(0)
             .covers(need, now, end)
-            .then(|| pick(state, class, fixed, may_share))
+            .then(|| pick(state, class, fixed, may_share).map(Few::Many))
             .flatten();
     }
     if class.demand.required.is_empty() && !fixed.may_fit(cluster.most(class.list)) {
@@ -92,7 +90,7 @@ pub(super) fn on_touched(
     fixed: &Fixed,
     (now, end): (i64, i64),
     may_share: impl Fn(u32) -> bool,
-) -> Option<Vec<Chosen>> {
+) -> Option<Few<Chosen>> {
     let takes = |node: u32| {
         let Some(need) = fixed.need(cluster.make(node)) else { return false };
         cluster.is_member(list, node)
@@ -101,7 +99,7 @@ pub(super) fn on_touched(
             && may_share(node)
     };
     let node = cluster.touched.nodes().iter().copied().find(|&node| takes(node))?;
-    Some(vec![Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() }])
+    Some(Few::One(Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() }))
 }
 
 /// Any nodes of a pool that no job holds; the plan says that there are enough.

@@ -16,7 +16,7 @@ type Timed = (Candidate, i64);
 struct Block {
     /// The least time of its entries.
     least: i64,
-    /// In order; never empty.
+    /// In order; empty only where nothing waits at all, and the block stays for the next that does.
     entries: Vec<Timed>,
 }
 
@@ -31,8 +31,9 @@ impl Block {
         self.least = self.entries.iter().map(|(_, span)| *span).min().unwrap_or(i64::MAX);
     }
 
-    fn last(&self) -> &Candidate {
-        &self.entries.last().expect("no block is empty").0
+    /// Whether all of its entries come before a candidate; an empty one has a place for any.
+    fn is_before(&self, candidate: &Candidate) -> bool {
+        self.entries.last().is_some_and(|(last, _)| last < candidate)
     }
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Waiting(Vec<Block>);
 
 impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.first().is_none_or(|block| block.entries.is_empty())
     }
 
     /// The first candidate.
@@ -62,7 +63,7 @@ impl Waiting {
 
     /// Place of the block that would hold a candidate.
     fn block(&self, candidate: &Candidate) -> usize {
-        self.0.partition_point(|block| block.last() < candidate)
+        self.0.partition_point(|block| block.is_before(candidate))
     }
 
     /// Takes an entry in, once. Cost: O(1) at the end, else O(log blocks + BLOCK), and O(blocks) for a new block.
@@ -73,7 +74,7 @@ impl Waiting {
                 self.0.reserve_exact(1);
                 return self.0.push(Block { least: span, entries: vec![(candidate, span)] });
             }
-            Some(block) if *block.last() < candidate => self.0.len() - 1,
+            Some(block) if block.is_before(&candidate) => self.0.len() - 1,
             Some(_) => self.block(&candidate),
         };
         let Err(mut at) = self.0[place].entries.binary_search_by_key(&candidate, |one| one.0) else { return };
@@ -98,10 +99,11 @@ impl Waiting {
     pub(super) fn remove(&mut self, candidate: &Candidate) {
         let first = self.front() == Some(candidate);
         let place = if first { 0 } else { self.block(candidate) };
+        let several = self.0.len() > 1;
         let Some(block) = self.0.get_mut(place) else { return };
         let Ok(at) = block.entries.binary_search_by_key(candidate, |one| one.0) else { return };
         let (_, span) = block.entries.remove(at);
-        if block.entries.is_empty() {
+        if block.entries.is_empty() && several {
             self.0.remove(place);
         } else if span == block.least {
             block.weigh();

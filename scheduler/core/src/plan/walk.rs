@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::collections::btree_map::Entry as Slot;
+use std::sync::Arc;
 
 use model::id::PartitionIdx;
 use model::reason::Reason;
 use model::time::Timestamp;
 
 use super::defragment::Scene;
-use super::ledger::{Changes, Entry, Ledger, Promise, Proposed};
+use super::holds::{Few, Holds};
+use super::ledger::{Changes, Entry, Ledger, Promise, Proposals, Proposed};
 use super::license;
 use super::policy::OrderKey;
-use super::search::{self, Holds, Scratch};
+use super::search::{self, Scratch};
 use super::shape::Class;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
@@ -128,7 +130,9 @@ impl Ledger {
             // What arrived is tested when the protected ones are through.
             self.put_off(&changes);
         }
-        self.conclude(walk, &changes, whole)
+        let pass = self.conclude(walk, &changes, whole);
+        self.news.reuse(changes);
+        pass
     }
 
     /// Makes ready for a pass.
@@ -148,7 +152,7 @@ impl Ledger {
             verdicts,
             budget,
             share: (budget / 4).max(1),
-            board: if self.owners > 0 { Board::of(state) } else { Board::default() },
+            board: if self.owners > 0 { Board::of(state) } else { std::mem::take(&mut self.board) },
             licenses: None,
             usage: None,
             limit: None,
@@ -181,12 +185,23 @@ impl Ledger {
                 self.defragment(Scene { state: walk.state, settings: walk.settings, now: walk.now });
         }
         let Walk {
-            state, keep, changes: mut promised, given_back, scratch, mut out, now, time_bound, ..
+            state,
+            keep,
+            changes: mut promised,
+            given_back,
+            scratch,
+            mut board,
+            mut out,
+            now,
+            time_bound,
+            ..
         } = walk;
         self.scratch = scratch;
         if whole {
             self.scratch.forget();
         }
+        board.clear();
+        self.board = board;
         if keep {
             // A job that starts takes its promise along.
             promised.retain(|change| {
@@ -292,7 +307,7 @@ impl Ledger {
 
     /// How many elements of the entry may start besides those that hold resources or are proposed.
     pub(super) fn elements_left(&self, walk: &Walk<'_>, key: OrderKey, entry: &Entry) -> u32 {
-        let proposed = self.proposed.get(&key.job).map_or(0, VecDeque::len);
+        let proposed = self.proposed.get(&key.job).map_or(0, |known| 1 + known.more.len());
         let proposed = u32::try_from(proposed).expect("elements are counted in 32 bits");
         let left =
             if entry.array { eligible::elements_left(walk.state, &walk.state.jobs[&key.job]) } else { 1 };
@@ -424,20 +439,25 @@ impl Ledger {
         walk: &mut Walk<'_>,
         key: OrderKey,
         (class, end): (u32, i64),
-        shares: Vec<NodeShare>,
+        allocation: Allocation,
         licenses: license::Held,
     ) {
         self.licenses.reserve(&licenses, walk.now, end);
         let job = &walk.state.jobs[&key.job];
-        let holds = self.cluster.holds(&shares);
+        let holds = self.cluster.holds(&allocation);
         for &(node, amount) in &holds {
             self.cluster.reserve(node, amount, (walk.now, end), false);
         }
         let partition = self.shapes.classes[class as usize].partition;
-        walk.take(job, partition, &shares);
-        let allocation: Allocation = shares.into();
+        walk.take(job, partition, &allocation);
         walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
-        self.proposed.entry(job.id).or_default().push_back(Proposed { end, holds, licenses });
+        let proposed = Proposed { end, holds, licenses };
+        match self.proposed.entry(job.id) {
+            Slot::Occupied(mut known) => known.get_mut().more.push_back(proposed),
+            Slot::Vacant(none) => {
+                none.insert(Proposals { first: proposed, more: VecDeque::new() });
+            }
+        }
     }
 
     /// Room for the entry in `[now, end)`. `touched`: on nodes where something became free.
@@ -448,7 +468,7 @@ impl Ledger {
         class: u32,
         end: i64,
         touched: bool,
-    ) -> Option<Vec<NodeShare>> {
+    ) -> Option<Allocation> {
         let list = self.shapes.classes[class as usize].list;
         let few = touched && !self.cluster.touched.is_all() && !self.cluster.is_pool();
         let single = self.shapes.classes[class as usize].fixed.as_ref().is_some_and(|one| one.count == 1);
@@ -472,6 +492,7 @@ impl Ledger {
                 let user = walk.state.jobs[&key.job].owner.uid;
                 let known = |node| walk.board.candidate(walk.state, walk.settings, &class.demand, user, node);
                 search::now_on_sockets(&self.cluster, walk.state, walk.settings, class, window, known)
+                    .map(Few::Many)
             }
             _ => search::now(&self.cluster, walk.state, walk.settings, class, window, shared),
         }?;
@@ -485,9 +506,12 @@ impl Ledger {
             };
             walk.board.share(walk.state, walk.settings, &class.demand, one, ahead)
         };
+        if let Few::One(one) = &chosen {
+            return Some(Arc::from([share(one)?]));
+        }
         let mut shares = chosen.iter().map(share).collect::<Option<Vec<_>>>()?;
         shares.sort_by_key(|share| share.node);
-        Some(shares)
+        Some(shares.into())
     }
 
     /// Notes what is promised to a job from now on.

@@ -3,6 +3,8 @@
 //! Limits and shares are kept as named attributes (sacctmgr's lower-case words): they are shown and
 //! stored whole before the policy that reads them is built.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Named values.
@@ -57,6 +59,49 @@ pub struct AssociationKey {
     pub partition: Box<str>,
 }
 
+/// The four names of a key, in its order, whoever owns them.
+trait Names {
+    fn names(&self) -> [&str; 4];
+}
+
+impl Names for AssociationKey {
+    fn names(&self) -> [&str; 4] {
+        [&self.cluster, &self.account, &self.user, &self.partition]
+    }
+}
+
+impl Names for [&str; 4] {
+    fn names(&self) -> [&str; 4] {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn Names + 'a> for AssociationKey {
+    fn borrow(&self) -> &(dyn Names + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Names + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl Eq for dyn Names + '_ {}
+
+impl PartialOrd for dyn Names + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Names + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.names().cmp(&other.names())
+    }
+}
+
 /// A user's or account's place in the tree, with its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Association {
@@ -94,4 +139,12 @@ pub struct Accounts {
     pub next_association: u32,
     /// Number of the next QOS.
     pub next_qos: u32,
+}
+
+impl Accounts {
+    /// The association of cluster, account, user and partition (empty where it has none), without a copy of the names.
+    #[must_use]
+    pub fn association(&self, names: [&str; 4]) -> Option<(&AssociationKey, &Association)> {
+        self.associations.get_key_value(&names as &dyn Names)
+    }
 }

@@ -180,8 +180,8 @@ pub struct Active {
     pub suspended_since: Option<Timestamp>,
     /// Time spent suspended before.
     pub suspended_total: Span,
-    /// Steps of this run, in the order of their start.
-    pub steps: Vec<Step>,
+    /// Steps of this run, in the order of their start. Records and the ended job share them.
+    pub steps: Vec<Arc<Step>>,
     /// Number of the next step.
     pub next_step: u32,
     /// How it will end, once that is decided.
@@ -258,7 +258,7 @@ pub struct Ended {
     /// Time spent suspended.
     pub suspended_total: Span,
     /// Steps of the last run.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Arc<Step>>,
 }
 
 /// A step.
@@ -513,7 +513,7 @@ impl Active {
     /// The step of that id in this run.
     #[must_use]
     pub fn step(&self, id: StepId) -> Option<&Step> {
-        self.steps.iter().rev().find(|step| step.id == id)
+        self.steps.iter().rev().map(Arc::as_ref).find(|step: &&Step| step.id == id)
     }
 
     /// When its time is over, not counting suspension; `None`: never, or its clock does not run.

@@ -18,6 +18,7 @@ pub mod slices;
 pub mod snapshot;
 pub mod spent;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -119,13 +120,48 @@ pub struct Index {
     pub elements: BTreeMap<(JobId, TaskIndex), JobId>,
     /// Jobs by request key, per user.
     pub keys: BTreeMap<(Uid, RequestKey), JobId>,
-    /// Jobs of a user that have not ended, by [`Index::hash`] of their names (for `singleton`).
-    pub named: BTreeSet<(Uid, u64, JobId)>,
-    /// Jobs (and elements of arrays) that have not ended, by user, association and QOS: texts are compared last.
-    pub submitted: BTreeMap<(Uid, u32, Arc<str>), u32>,
+    /// Jobs of a user that have not ended, by [`Index::hash`] of their names (for `singleton`): [`Index::name_key`].
+    pub named: BTreeSet<u128>,
+    /// Jobs (and elements of arrays) that have not ended, by who submitted them.
+    pub submitted: BTreeMap<Submitter, u32>,
     /// Licenses in use by name.
     pub licenses_used: BTreeMap<Box<str>, u32>,
 }
+
+/// User, association and QOS of jobs.
+#[derive(Clone, Debug)]
+pub struct Submitter {
+    /// User.
+    pub user: Uid,
+    /// Number of the association; 0: none.
+    pub association: u32,
+    /// QOS; empty where there is none.
+    pub qos: Arc<str>,
+}
+
+// Numbers first, and a text that two share is not read.
+impl Ord for Submitter {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let numbers = |one: &Self| u64::from(one.user.0) << 32 | u64::from(one.association);
+        numbers(self).cmp(&numbers(other)).then_with(|| {
+            if Arc::ptr_eq(&self.qos, &other.qos) { Ordering::Equal } else { self.qos.cmp(&other.qos) }
+        })
+    }
+}
+
+impl PartialOrd for Submitter {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Submitter {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Submitter {}
 
 /// Order of the queue: partition tier, then priority, then submission; smallest first.
 ///
@@ -150,6 +186,19 @@ impl Index {
     pub fn hash(name: &str) -> u64 {
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
+    /// The place of a job among those of its user, by the hash of its name, then by number; one number, since it is
+    /// searched for twice in the life of every job.
+    #[must_use]
+    pub fn name_key(user: Uid, hash: u64, job: JobId) -> u128 {
+        u128::from(user.0) << 96 | u128::from(hash) << 32 | u128::from(job.0)
+    }
+
+    /// The job of such a place.
+    #[must_use]
+    pub fn job_of(name_key: u128) -> JobId {
+        JobId(u32::try_from(name_key & u128::from(u32::MAX)).expect("32 bits are left"))
     }
 }
 

@@ -60,7 +60,7 @@ pub enum Planning {
 pub struct Scene<'a> {
     /// The trace.
     pub jobs: &'a [TraceJob],
-    places: &'a [usize],
+    places: &'a [u32],
     /// The machine's state.
     pub state: &'a State,
     /// Its configuration.
@@ -75,7 +75,8 @@ impl Scene<'_> {
     /// Place in the trace of a job of the machine.
     #[must_use]
     pub fn place(&self, job: JobId) -> Option<usize> {
-        self.places.get(job.0 as usize).copied().filter(|place| *place != usize::MAX)
+        let place = self.places.get(job.0 as usize).copied().filter(|place| *place != u32::MAX);
+        place.map(|place| place as usize)
     }
 }
 
@@ -184,10 +185,13 @@ struct Replay<'a, W> {
     now: Timestamp,
     /// Seconds of the trace's first submission.
     origin: i64,
-    /// Place in `jobs` by job id.
-    places: Vec<usize>,
-    /// Ends of running jobs: when, place, and which run on which node.
-    ends: BinaryHeap<Reverse<(i64, usize, NodeIdx, RunKey)>>,
+    /// Place in `jobs` by job id; `u32::MAX`: none.
+    places: Vec<u32>,
+    /// Ends of running jobs: when, place, and where in `runs` it stands which run that is.
+    ends: BinaryHeap<Reverse<(i64, u32, u32)>>,
+    /// Runs and their nodes, and places that are free again.
+    runs: Vec<(NodeIdx, RunKey)>,
+    free_runs: Vec<u32>,
     starts: Vec<i64>,
     pass_wanted: bool,
     askers: BTreeMap<u32, Asker>,
@@ -229,8 +233,10 @@ impl<'a, W: Watch> Replay<'a, W> {
             out: Outbox::default(),
             now: Timestamp::ZERO,
             origin: jobs.first().map_or(0, |job| job.submit),
-            places: vec![usize::MAX; jobs.len() + 1],
+            places: vec![u32::MAX; jobs.len() + 1],
             ends: BinaryHeap::new(),
+            runs: Vec::new(),
+            free_runs: Vec::new(),
             starts: vec![-1; jobs.len()],
             pass_wanted: false,
             askers: BTreeMap::new(),
@@ -266,10 +272,12 @@ impl<'a, W: Watch> Replay<'a, W> {
             // The machine's own deadlines start no job here: they are met with the next input.
             let Some(now) = [end, submit, wake_at].into_iter().flatten().min() else { break };
             self.now = Timestamp(now);
-            while let Some(&Reverse((at, _, node, run))) = self.ends.peek()
+            while let Some(&Reverse((at, _, place))) = self.ends.peek()
                 && at == now
             {
                 self.ends.pop();
+                self.free_runs.push(place);
+                let (node, run) = self.runs[place as usize];
                 self.end(node, run);
             }
             while next < self.jobs.len() && (self.jobs[next].submit - self.origin) * 1000 == now {
@@ -293,7 +301,7 @@ impl<'a, W: Watch> Replay<'a, W> {
         let state = self.machine.state();
         let verdicts = Planner::new().pass(state, &self.settings, self.now).verdicts;
         for verdict in verdicts {
-            let place = self.places[verdict.job.0 as usize];
+            let place = self.places[verdict.job.0 as usize] as usize;
             self.refused.push((place, format!("never starts: {}", verdict.reason.text())));
         }
         self.refused.sort_unstable();
@@ -330,10 +338,10 @@ impl<'a, W: Watch> Replay<'a, W> {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Answer(ReplyTo(place), Answer::Submitted { job, .. }) => {
-                let place = usize::try_from(place).expect("a reply is a place");
+                let place = u32::try_from(place).expect("a reply is a place");
                 let id = job.0 as usize;
                 if id >= self.places.len() {
-                    self.places.resize(id + 1, usize::MAX);
+                    self.places.resize(id + 1, u32::MAX);
                 }
                 self.places[id] = place;
                 let (scene, watch) = self.scene();
@@ -357,11 +365,17 @@ impl<'a, W: Watch> Replay<'a, W> {
     }
 
     fn launch(&mut self, node: NodeIdx, run: RunKey) {
-        let place = self.places[run.job.0 as usize];
+        let place = self.places[run.job.0 as usize] as usize;
         assert_eq!(self.starts[place], -1, "a job starts once");
         self.starts[place] = self.now.as_secs() + self.origin;
         let end = self.now.0 + self.jobs[place].run * 1000;
-        self.ends.push(Reverse((end, place, node, run)));
+        let place = u32::try_from(place).expect("job numbers have 32 bits");
+        let stands = self.free_runs.pop().unwrap_or_else(|| {
+            self.runs.push((node, run));
+            u32::try_from(self.runs.len() - 1).expect("runs are counted in 32 bits")
+        });
+        self.runs[stands as usize] = (node, run);
+        self.ends.push(Reverse((end, place, stands)));
         self.handle(Input::Report { node, run, report: Report::Begun { at: self.now } });
         let (scene, watch) = self.scene();
         watch.started(&scene, run.job);

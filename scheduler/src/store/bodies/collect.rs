@@ -118,7 +118,7 @@ impl Drop for Collection {
 pub(crate) fn each_body(job: &Job, mut each: impl FnMut(&BodyHash)) {
     job.bodies.script.iter().for_each(&mut each);
     each(&job.bodies.environment);
-    let steps: &[Step] = match &job.phase {
+    let steps: &[Arc<Step>] = match &job.phase {
         Phase::Pending(_) => &[],
         Phase::Active(active) => &active.steps,
         Phase::Ended(ended) => &ended.steps,

@@ -5,10 +5,11 @@
 
 use model::id::NodeIdx;
 
-use super::{Holds, taken};
+use super::taken;
 use crate::gpu::geometry::Occupancy;
 use crate::place::choose::Chosen;
 use crate::plan::cluster::Cluster;
+use crate::plan::holds::Holds;
 use crate::plan::profile::{Amount, Earliest};
 use crate::plan::shape::{Class, Cut};
 use crate::settings::Settings;
@@ -70,7 +71,7 @@ pub(super) fn earliest(
     }
     let window = (best, best.saturating_add(span));
     let one = chosen(class, preferred(cluster, state, cut, &first, window)?);
-    Some((best, vec![(one.node.0, taken(cluster, state, settings, class, &one, window))]))
+    Some((best, Holds::One((one.node.0, taken(cluster, state, settings, class, &one, window)))))
 }
 
 /// Of nodes in order of preference the one with the GPU that the rule would cut, among those of the first weight.
