@@ -78,7 +78,7 @@ pub(crate) fn arrays(report: &mut Report) -> Result<()> {
             ..(*pending_job(1, &instance.jobs[0]).request).clone()
         };
         let input = submit(1, Arc::new(request));
-        let before = Counting::live_bytes();
+        let before = live_bytes();
         let watch = Stopwatch::begin()?;
         machine.handle(NOW, input, &mut out);
         let taken = watch.taken()?;
@@ -86,10 +86,15 @@ pub(crate) fn arrays(report: &mut Report) -> Result<()> {
         out.effects.clear();
         ensure!(machine.state().jobs.len() == 1, "the array is accepted");
         report.row(&format!("an array of {what}: submit"), taken.wall_ms, "ms");
-        let bytes = Counting::live_bytes().saturating_sub(before);
+        let bytes = live_bytes().saturating_sub(before);
         report.row(&format!("an array of {what}: memory"), bytes as f64 / 1024.0, "KiB");
     }
     Ok(())
+}
+
+/// Bytes that this thread, which does all the work here, asked for and did not give back.
+fn live_bytes() -> usize {
+    Counting::held()[0].max(0).cast_unsigned()
 }
 
 /// Live bytes of the state for each pending job, and of the planner beside it.
@@ -98,12 +103,12 @@ pub(crate) fn memory(report: &mut Report, nodes: u64) -> Result<()> {
     let settings = instance.settings();
     let without = Instance { jobs: Vec::new(), ..instance.clone() };
     let live = |instance: &Instance| {
-        let before = Counting::live_bytes();
+        let before = live_bytes();
         let state = instance.state(Fill::Full);
-        let state_bytes = Counting::live_bytes() - before;
+        let state_bytes = live_bytes() - before;
         let mut planner = Planner::following().without_verdicts();
         drop(planner.pass(&state, &settings, NOW));
-        (state_bytes, Counting::live_bytes() - before - state_bytes)
+        (state_bytes, live_bytes() - before - state_bytes)
     };
     let (all, none) = (live(&instance), live(&without));
     let each = |all: usize, none: usize| (all - none) as f64 / instance.jobs.len() as f64;

@@ -61,8 +61,10 @@ macro_rules! opaque {
         impl Ord for $name {
             #[inline]
             fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-                let mine = self.0.as_chunks::<16>().0.iter().map(|part| u128::from_be_bytes(*part));
-                mine.cmp(other.0.as_chunks::<16>().0.iter().map(|part| u128::from_be_bytes(*part)))
+                let first = |one: &Self| one.0.first_chunk::<16>().map(|part| u128::from_be_bytes(*part));
+                let last = |one: &Self| one.0.last_chunk::<16>().map(|part| u128::from_be_bytes(*part));
+                let order = first(self).cmp(&first(other));
+                if $len == 16 { order } else { order.then_with(|| last(self).cmp(&last(other))) }
             }
         }
         impl PartialOrd for $name {
@@ -71,7 +73,7 @@ macro_rules! opaque {
                 Some(self.cmp(other))
             }
         }
-        const _: () = assert!($len % 16 == 0, "whole numbers are compared");
+        const _: () = assert!($len == 16 || $len == 32, "its ends are compared");
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -368,7 +368,7 @@ pub(crate) fn ended() -> Ended {
         partition: Some(PartitionIdx(0)),
         allocation: allocation(),
         suspended_total: Span(5),
-        steps: vec![step(StepId::Batch), step(StepId::Number(0))],
+        steps: vec![step(StepId::Batch).into(), step(StepId::Number(0)).into()],
     }
 }
 
@@ -430,7 +430,11 @@ fn active(finish: Option<Finish>) -> Active {
         limit: Some(Span(3)),
         suspended_since: Some(Timestamp(6)),
         suspended_total: Span(7),
-        steps: vec![step(StepId::Batch), step(StepId::Interactive), step(StepId::Number(3))],
+        steps: vec![
+            step(StepId::Batch).into(),
+            step(StepId::Interactive).into(),
+            step(StepId::Number(3)).into(),
+        ],
         next_step: 4,
         finish,
         derived_exit: ExitStatus { code: 1, signal: 0 },
@@ -524,14 +528,14 @@ fn step_samples(each: &mut impl FnMut(Record)) {
     let hooks = model::id::Hook::ALL.map(StepId::Hook);
     let steps = [StepId::Batch, StepId::Interactive, StepId::Number(0), StepId::Extern];
     for id in steps.into_iter().chain(hooks) {
-        each(Record::StepCreated { job, step: Box::new(step(id)) });
+        each(Record::StepCreated { job, step: Arc::new(step(id)) });
         each(Record::StepBegun { job, step: id, node });
         each(Record::StepUnknown { job, step: id, node });
     }
     let step_id = StepId::Number(2);
     each(Record::StepCreated {
         job,
-        step: Box::new(Step {
+        step: Arc::new(Step {
             spec: Some(Arc::default()),
             end: None,
             stop: None,

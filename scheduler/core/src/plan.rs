@@ -31,6 +31,7 @@ mod rest;
 mod search;
 mod shape;
 mod sketch;
+mod table;
 mod verdict;
 mod waiting;
 mod walk;

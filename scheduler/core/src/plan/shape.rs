@@ -17,6 +17,7 @@ use super::cluster::{Cluster, Kind};
 use super::eligible;
 use super::family::Families;
 use super::profile::{Amount, KINDS};
+use super::table::Table;
 use crate::gpu::geometry::Profile;
 use crate::gpu::inventory::kind_answers;
 use crate::job::start::limit_of_run;
@@ -148,8 +149,8 @@ struct Origin {
 pub(super) struct Shapes {
     pub(super) shapes: Vec<Shape>,
     pub(super) classes: Vec<Class>,
-    /// By hash and number.
-    known: BTreeSet<(u64, u32)>,
+    /// By hash.
+    known: Table,
     /// What demands have in common.
     rests: BTreeSet<Arc<Rest>>,
     /// What waits in which class.
@@ -159,16 +160,16 @@ pub(super) struct Shapes {
 }
 
 impl Shapes {
-    /// The shape of a job; new ones are added. Cost: O(log shapes + request) for a known one.
+    /// The shape of a job; new ones are added. Cost: O(request) for a known one.
     pub(super) fn of(&mut self, state: &State, settings: &Settings, cluster: &mut Cluster, job: &Job) -> u32 {
         let limit = telling_limit(state, job);
         let hash = hash(job, limit);
-        let mut alike = self.known.range((hash, 0)..=(hash, u32::MAX)).map(|(_, shape)| *shape);
-        if let Some(shape) = alike.find(|shape| self.shapes[*shape as usize].origin.matches(job, limit)) {
+        let alike = |shape: u32| self.shapes[shape as usize].origin.matches(job, limit);
+        if let Some(shape) = self.known.find(hash, alike) {
             return shape;
         }
         let place = u32::try_from(self.shapes.len()).expect("shapes are counted in 32 bits");
-        self.known.insert((hash, place));
+        self.known.insert(hash, place);
         let first = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
         let mut cpus = u32::MAX;
         for (idx, partition) in demand::partitions(state, job) {
@@ -263,7 +264,7 @@ impl Shapes {
 
     /// Partitions are others now: no job is of a shape any more that names one of them.
     pub(super) fn forget_partitions(&mut self, partitions: &[PartitionIdx]) {
-        self.known.retain(|&(_, shape)| {
+        self.known.retain(|shape| {
             let named = &self.shapes[shape as usize].origin.partitions;
             !named.iter().any(|partition| partitions.contains(partition))
         });

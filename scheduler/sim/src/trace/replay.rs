@@ -29,6 +29,12 @@ use super::{Estimates, Layout, Need, Trace, TraceJob};
 /// User number of a trace's first user on a site's cluster: none is root.
 const FIRST_USER: u32 = 1000;
 
+/// So many requests are kept for jobs that ask for the same: few enough to stay in the processor's cache.
+const REQUESTS_KEPT: usize = 512;
+
+/// What tells requests apart: processors, limit in seconds, number of the need.
+type Asked = (u32, i64, u32);
+
 /// What to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -195,10 +201,8 @@ struct Replay<'a, W> {
     starts: Vec<i64>,
     pass_wanted: bool,
     askers: BTreeMap<u32, Asker>,
-    /// Number of the request of each job, by place; jobs that ask for the same have the same.
-    request_of: Vec<u32>,
-    /// The request of each number, as long as jobs to come ask for it, and how many.
-    requests: Vec<(u32, Option<Arc<JobRequest>>)>,
+    /// Requests of late by a hash of what they are for: jobs that ask for the same share one as a rule.
+    requests: Vec<Option<(Asked, Arc<JobRequest>)>>,
     /// The cluster is a site's: jobs may not fit it.
     site: bool,
     refused: Vec<(usize, String)>,
@@ -215,7 +219,6 @@ impl<'a, W: Watch> Replay<'a, W> {
         watch: &'a mut W,
     ) -> Self {
         let settings = Arc::new(settings);
-        let request_of = numbered(jobs, options.estimates);
         let planner = match options.planning {
             Planning::Anew => Planner::new(),
             Planning::Following | Planning::Both => Planner::following(),
@@ -240,8 +243,7 @@ impl<'a, W: Watch> Replay<'a, W> {
             starts: vec![-1; jobs.len()],
             pass_wanted: false,
             askers: BTreeMap::new(),
-            requests: counted(&request_of),
-            request_of,
+            requests: vec![None; REQUESTS_KEPT],
             site,
             refused: Vec::new(),
             watch,
@@ -400,16 +402,20 @@ impl<'a, W: Watch> Replay<'a, W> {
         let job = self.jobs[place];
         let limit = limit_of(&job, self.options.estimates);
         let (layout, needs, settings) = (self.options.layout, self.needs, &self.settings);
-        let (left, request) = &mut self.requests[self.request_of[place] as usize];
-        let kept = request.take().unwrap_or_else(|| {
-            Arc::new(match (job.need as usize).checked_sub(1).and_then(|need| needs.get(need)) {
-                Some(need) => site_request(need, job.procs, limit, settings),
-                None => plain_request(layout, job.procs, limit),
-            })
-        });
-        *left -= 1;
-        *request = (*left > 0).then(|| Arc::clone(&kept));
-        let request = kept;
+        let asked = (job.procs, limit, job.need);
+        let kept = &mut self.requests[place_of(asked)];
+        let request = match kept {
+            Some((known, request)) if *known == asked => Arc::clone(request),
+            _ => {
+                let need = (job.need as usize).checked_sub(1).and_then(|need| needs.get(need));
+                let request = Arc::new(match need {
+                    Some(need) => site_request(need, job.procs, limit, settings),
+                    None => plain_request(layout, job.procs, limit),
+                });
+                *kept = Some((asked, Arc::clone(&request)));
+                request
+            }
+        };
         let uid = if self.site { job.user + FIRST_USER } else { job.user };
         let asker = self.askers.entry(job.user).or_insert_with(|| Asker {
             uid: Uid(uid),
@@ -463,28 +469,11 @@ fn limit_of(job: &TraceJob, estimates: Estimates) -> i64 {
     }
 }
 
-/// A number for each job's request, the same for the same. Cost: O(jobs × log jobs).
-fn numbered(jobs: &[TraceJob], estimates: Estimates) -> Vec<u32> {
-    let key = |place: &u32| {
-        let job = &jobs[*place as usize];
-        (job.procs, limit_of(job, estimates), job.need)
-    };
-    let mut order: Vec<u32> = (0..u32::try_from(jobs.len()).expect("job numbers have 32 bits")).collect();
-    order.sort_unstable_by_key(key);
-    let mut numbers = vec![0; jobs.len()];
-    let mut number = 0;
-    for (before, place) in order.iter().zip(order.iter().skip(1)) {
-        number += u32::from(key(before) != key(place));
-        numbers[*place as usize] = number;
-    }
-    numbers
-}
-
-/// How many jobs have each number, and no request yet.
-fn counted(numbers: &[u32]) -> Vec<(u32, Option<Arc<JobRequest>>)> {
-    let mut counts = vec![(0, None); numbers.iter().max().map_or(0, |most| *most as usize + 1)];
-    numbers.iter().for_each(|number| counts[*number as usize].0 += 1);
-    counts
+/// Where a request is kept. Cost: O(1).
+fn place_of((procs, limit, need): Asked) -> usize {
+    let word = u64::from(need) << 48 ^ u64::from(procs) << 28 ^ limit.cast_unsigned();
+    // The upper bits of a product depend on all bits of the factor.
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % REQUESTS_KEPT
 }
 
 /// Processors alone.

@@ -214,7 +214,7 @@ impl Random {
             usage: Usage::default(),
             held: Vec::new(),
         };
-        self.emit(out, Record::StepCreated { job: id, step: Box::new(step) });
+        self.emit(out, Record::StepCreated { job: id, step: Arc::new(step) });
         if self.dice.one_in(2) {
             self.emit(out, Record::StepBegun { job: id, step: step_id, node });
             let exit = ExitStatus::from_code(self.dice.below(3) as i32);
