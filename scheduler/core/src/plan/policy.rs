@@ -2,8 +2,6 @@
 //!
 //! Owns their names and the key of each order. The daemon uses the default; the simulator names one.
 
-use std::cmp::Ordering;
-
 use model::id::JobId;
 use model::time::{Span, Timestamp};
 
@@ -135,38 +133,11 @@ impl Policy {
 }
 
 /// Place of a job in the order of the queue; smallest first. Nothing in it changes with time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderKey {
     first: u64,
     submit: Timestamp,
     pub(crate) job: JobId,
-}
-
-// By the fields in their order, but with fewer branches: every list of the planner is in this order.
-impl Ord for OrderKey {
-    #[inline]
-    fn cmp(&self, other: &Self) -> Ordering {
-        let place =
-            |key: &Self| u128::from(key.first) << 64 | u128::from(key.submit.0.cast_unsigned() ^ 1 << 63);
-        place(self).cmp(&place(other)).then(self.job.cmp(&other.job))
-    }
-}
-
-impl PartialOrd for OrderKey {
-    #[inline]
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-
-    #[inline]
-    fn lt(&self, other: &Self) -> bool {
-        self.cmp(other).is_lt()
-    }
-
-    #[inline]
-    fn gt(&self, other: &Self) -> bool {
-        self.cmp(other).is_gt()
-    }
 }
 
 impl OrderKey {
