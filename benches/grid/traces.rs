@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use benches::{Arguments, Report, Stopwatch, Taken};
+use benches::{Arguments, Counting, Report, Stopwatch, Taken};
 use scheduler_core::plan::policy::Policy;
 use scheduler_sim::trace::figures::Figures;
 use scheduler_sim::trace::lublin::Recipe;
@@ -73,9 +73,11 @@ fn generated(report: &mut Report, seed: u64, jobs: usize) -> Result<()> {
     let (middle, burst) = (jobs / 2, BURST * jobs / 300_000);
     let at = trace.jobs[middle].submit;
     trace.jobs[middle..middle + burst].iter_mut().for_each(|job| job.submit = at);
+    let before = Counting::allocations();
     let watch = Stopwatch::begin()?;
     let (starts, _) = replayed(&trace, "easy", "perfect")?;
     let taken = watch.taken()?;
+    let asked = (Counting::allocations() - before) as f64 / jobs as f64;
     let mut changes: Vec<(i64, i64)> = Vec::new();
     for (job, &start) in trace.jobs.iter().zip(&starts) {
         changes.extend([(job.submit, 1), (start, -1)]);
@@ -91,6 +93,7 @@ fn generated(report: &mut Report, seed: u64, jobs: usize) -> Result<()> {
     println!("    queued on average {:.0}, at peak {peak}", waits as f64 / last as f64);
     report.row(&format!("{jobs} generated jobs on 80640 processors, EASY"), taken.wall_ms, "ms");
     report.row(&format!("{jobs} generated jobs on 80640 processors, EASY, CPU"), taken.cpu_ms, "ms");
+    report.row(&format!("{jobs} generated jobs: allocations for each"), asked, "");
     Ok(())
 }
 
