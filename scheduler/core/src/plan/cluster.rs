@@ -400,6 +400,14 @@ impl Cluster {
         self.touched.nodes.sort_unstable_by_key(|&node| (weight(node), node));
     }
 
+    /// Anything may have become free anywhere.
+    pub(super) fn touch_all(&mut self) {
+        self.touched.add_all();
+        self.touched_ahead.add_all();
+        self.since.add_all();
+        self.since_ahead.add_all();
+    }
+
     /// Something became free on a node.
     pub(super) fn touch(&mut self, node: u32) {
         self.touched.add(node);
@@ -655,10 +663,7 @@ impl Cluster {
         }
         if self.is_reserved() && self.next_closure <= now {
             self.next_closure = self.next_closure(now).unwrap_or(i64::MAX);
-            self.touched.add_all();
-            self.touched_ahead.add_all();
-            self.since.add_all();
-            self.since_ahead.add_all();
+            self.touch_all();
             changed = true;
         }
         if changed {

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use model::reason::Reason;
 
+use super::cluster::Touched;
 use super::family::{Candidate, Families, Member};
 use super::ledger::{Changes, Entry, Ledger};
 use super::policy::OrderKey;
@@ -19,8 +20,26 @@ use super::zone::might_use;
 impl Ledger {
     /// Tests what could start now.
     pub(super) fn rest(&mut self, walk: &mut Walk<'_>, changes: &Changes) {
-        self.go_back();
-        self.warm(walk);
+        self.cluster.sort_touched();
+        let since = std::mem::take(&mut self.cluster.since);
+        if self.candidates.is_empty() {
+            let touched = std::mem::take(&mut self.cluster.touched);
+            self.warm(walk, &touched);
+            self.cluster.touched = touched;
+        } else {
+            // The tests of a slice before go on: only what became free since is new to the classes that are through with
+            // theirs. All that was touched would warm them again in each slice, and those after them had no turn.
+            self.go_back(&since);
+            self.warm(walk, &since);
+            if self.cluster.touched.is_all() {
+                // Which nodes these are is not known any more: all of them are tried.
+                for Reverse((_, class)) in &self.candidates {
+                    self.shapes.families.members[*class as usize].full = true;
+                }
+            }
+        }
+        self.cluster.since = since;
+        self.cluster.since.clear();
         self.put_off(changes);
         while let Some(Reverse((candidate, class))) = self.candidates.pop() {
             let key = candidate.1;
@@ -66,13 +85,13 @@ impl Ledger {
 
     /// What became free since the slice before is for the first of a class that could use it, not for the one at which
     /// that slice stopped.
-    fn go_back(&mut self) {
-        if !self.candidates.is_empty() && !self.cluster.since.is_empty() {
+    fn go_back(&mut self, since: &Touched) {
+        if !since.is_empty() {
             let mut candidates = std::mem::take(&mut self.candidates).into_vec();
             for Reverse((candidate, class)) in &mut candidates {
                 let first = self.shapes.families.members[*class as usize].waiting.front();
                 if let Some(first) = first.filter(|first| *first < candidate)
-                    && might_use(self, &self.cluster.since, *class)
+                    && might_use(self, since, *class)
                 {
                     *candidate = *first;
                 }
@@ -81,7 +100,6 @@ impl Ledger {
             candidates.dedup();
             self.candidates = candidates.into();
         }
-        self.cluster.since.clear();
     }
 
     /// What arrived is among the candidates, as far as it is not known that it cannot start.
@@ -111,13 +129,13 @@ impl Ledger {
     }
 
     /// Finds the classes that could use what became free.
-    fn warm(&mut self, walk: &Walk<'_>) {
-        if self.cluster.touched.is_empty() {
+    fn warm(&mut self, walk: &Walk<'_>, touched: &Touched) {
+        if touched.is_empty() {
             return;
         }
         let mut families = std::mem::take(&mut self.shapes.families);
         let Families { members, families: all, active, alone, .. } = &mut families;
-        if self.cluster.touched.is_all() {
+        if touched.is_all() {
             for &(_, number) in &*active {
                 let family = &all[number as usize];
                 self.cluster.look(family.list);
@@ -132,8 +150,7 @@ impl Ledger {
                 }
             }
         } else {
-            self.cluster.sort_touched();
-            let nodes = self.cluster.touched.nodes();
+            let nodes = touched.nodes();
             let floor = |node: &u32| *self.cluster.floor(*node);
             let most = nodes.iter().map(floor).reduce(Amount::greatest).unwrap_or_default();
             let few = active.partition_point(|(cpus, _)| *cpus <= most.cpus);

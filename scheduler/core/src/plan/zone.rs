@@ -555,8 +555,7 @@ impl Ledger {
     pub(super) fn relay(&mut self, walk: &mut Walk<'_>) {
         self.cluster.copy_base();
         self.licenses.copy_base();
-        self.cluster.touched.add_all();
-        self.cluster.touched_ahead.add_all();
+        self.cluster.touch_all();
         self.promises.clear();
         self.displaced.clear();
         let kept = &walk.state.promises.by_job;
