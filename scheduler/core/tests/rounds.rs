@@ -108,3 +108,43 @@ fn what_becomes_free_between_slices_goes_to_the_first_that_asks_for_it() {
         assert_eq!(starts, [JobId(1)], "after {slices} slices");
     }
 }
+
+/// What a slice found no start for is not tried again by the next one, before those behind it had their turn.
+#[test]
+fn every_job_has_its_turn_however_small_a_slice_is() {
+    let mut state = cluster(&[ANY, ANY]);
+    let settings = settings(Some(1));
+    let mut planner = Planner::following().in_slices_of(1);
+    let put = |state: &mut State, planner: &mut Planner, record: Record| {
+        apply(state, &record);
+        planner.observe(&record);
+    };
+    put(&mut state, &mut planner, Record::Time(NOW));
+    let runs = waiting(1, &Ask { limit: 9, ..ASK });
+    let place = scheduler_core::place::place(&state, &settings, &runs, model::id::PartitionIdx(0)).unwrap();
+    put(&mut state, &mut planner, Record::Job(Arc::new(runs.clone())));
+    put(&mut state, &mut planner, started(runs.id, place, NOW, 9));
+    // The first is protected and wants both nodes in nine minutes; the others, each in its own way, one for longer than that,
+    // and only the last for a minute.
+    put(
+        &mut state,
+        &mut planner,
+        Record::Job(Arc::new(waiting(2, &Ask { nodes: 2, tasks: Some(2), ..ASK }))),
+    );
+    for id in 3..=9 {
+        let long = Ask { memory: Some((false, u64::from(id))), limit: 20, ..ASK };
+        put(&mut state, &mut planner, Record::Job(Arc::new(waiting(id, &long))));
+    }
+    put(&mut state, &mut planner, Record::Job(Arc::new(waiting(10, &ASK))));
+    let whole = Planner::new().pass(&state, &settings, NOW).plan;
+    assert_eq!(whole.starts.iter().map(|start| start.job).collect::<Vec<_>>(), [JobId(10)]);
+    let found = (0..60).find_map(|_| {
+        let mut plan = planner.pass(&state, &settings, NOW).plan;
+        if let Some(promised) = plan.promises {
+            let record = Record::Promises { changes: promised.changes, given_back: promised.given_back };
+            put(&mut state, &mut planner, record);
+        }
+        plan.starts.pop()
+    });
+    assert_eq!(found.map(|start| start.job), Some(JobId(10)));
+}
