@@ -122,12 +122,21 @@ pub(crate) fn lost_spool(cluster: &mut Cluster, node: &str, outcome: &mut Outcom
     };
     cluster.executor(node).with_context(|| format!("an executor of {node} runs"))?.kill();
     cluster.lose_spool(node)?;
-    let before = on_node(cluster);
+    let mut before = on_node(cluster);
     cluster.start_executor(node, &[])?;
-    let told = wait_for("the runs of the lost spool to be accounted for", Duration::from_secs(8), || {
-        let now = on_node(cluster);
-        !before.iter().any(|job| now.contains(job))
-    });
+    let mut told = Ok(());
+    // Twice: until the new one registers, jobs may be sent to the one that is gone.
+    for _ in 0..2 {
+        told = told.and(wait_for(
+            "the runs of the lost spool to be accounted for",
+            Duration::from_secs(8),
+            || {
+                let now = on_node(cluster);
+                !before.iter().any(|job| now.contains(job))
+            },
+        ));
+        before = on_node(cluster);
+    }
     if told.is_err() {
         outcome.may_be_lost += on_node(cluster).len() as u64;
         cluster

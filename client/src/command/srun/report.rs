@@ -116,8 +116,10 @@ impl Report {
     /// The lines that are due, `c1: tasks 0-2: Exited with exit code 5`.
     pub(in crate::command) fn tell(&mut self, names: &[String]) -> Vec<Line> {
         let mut lines = Vec::new();
-        for (node, exit, mut ranks) in self.untold.drain(..) {
-            ranks.sort_unstable();
+        // What ended in the same moment is told in the order of ranks.
+        self.untold.iter_mut().for_each(|(_, _, ranks)| ranks.sort_unstable());
+        self.untold.sort_by_key(|(node, _, ranks)| (*node, ranks.first().copied()));
+        for (node, exit, ranks) in self.untold.drain(..) {
             let word = if ranks.len() == 1 { "task" } else { "tasks" };
             if let Some(step) = &self.verbose {
                 let status = (exit.code << 8) | exit.signal;
