@@ -186,9 +186,11 @@ impl Daemon {
     pub fn cpu(&self) -> Result<(Duration, Duration)> {
         let (own, mut children) = cpu_of(self.pid())?;
         for child in children_of(self.pid())? {
-            // One that has ended meanwhile was waited for.
-            if let Ok((its, below)) = cpu_of(child) {
-                children += its + below;
+            // One that has ended meanwhile was waited for. A nursery's supervisors live as long as there are runs.
+            for process in children_of(child).unwrap_or_default().into_iter().chain([child]) {
+                if let Ok((its, below)) = cpu_of(process) {
+                    children += its + below;
+                }
             }
         }
         Ok((own, children))

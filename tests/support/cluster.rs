@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries::Binaries;
 use crate::poll::wait_for;
-use crate::process::{Daemon, is_nursery, runs, sweep, users_of};
+use crate::process::{Daemon, is_nursery, is_waiting, runs, sweep, users_of};
 use crate::traces::Traces;
 
 /// How long daemons may take to answer or register, also on a loaded machine.
@@ -259,10 +259,10 @@ impl Cluster {
         self.executors.get_mut(node)
     }
 
-    /// Process ids of the supervisors that run now.
+    /// Process ids of the supervisors that have a run now.
     #[must_use]
     pub fn supervisors(&self) -> Vec<u32> {
-        self.of_supervisors_program().filter(|pid| !is_nursery(*pid)).collect()
+        self.of_supervisors_program().filter(|pid| !is_nursery(*pid) && !is_waiting(*pid)).collect()
     }
 
     /// Process ids of the executors' nurseries, which make the supervisors.

@@ -128,6 +128,12 @@ pub(crate) fn is_nursery(pid: u32) -> bool {
     line.split(|byte| *byte == 0).nth(1) == Some(b"--nursery")
 }
 
+/// Whether it is a supervisor that is done with a run and may get another one.
+pub(crate) fn is_waiting(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).nth(1) == Some(b"--waiting")
+}
+
 fn holds(pid: u32, folder: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
     if is_zombie(pid) {

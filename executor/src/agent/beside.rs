@@ -343,14 +343,14 @@ fn start_in(
         let detail = format!("cannot make the run folder {}: {error}", folder.display());
         if is_disks(&error) { Trouble::Node(detail) } else { Trouble::Launch(detail) }
     })?;
-    let handed = nursery.hand(key, &folder, &lock, 1);
+    let handed = nursery.hand(key, &folder, &lock, Some(spec.uid), 1);
     Ok(handed.map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))?)
 }
 
 /// The same for a run whose folder is there.
 fn hand_again(fixed: &Fixed, nursery: &Nursery, key: Key, attempt: u32) -> Result<(), Trouble> {
     let folder = fixed.folder(key);
-    let handed = start::reopen(&folder).and_then(|lock| nursery.hand(key, &folder, &lock, attempt));
+    let handed = start::reopen(&folder).and_then(|lock| nursery.hand(key, &folder, &lock, None, attempt));
     Ok(handed.map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))?)
 }
 

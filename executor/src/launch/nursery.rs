@@ -1,7 +1,7 @@
 //! The way to the nursery: hands runs over, hears of the ends of their supervisors.
 //!
-//! The nursery is a process of the supervisor's program that forks a supervisor for each run: cheaper than starting
-//! the program for each, and this process, which is large, never forks. It is started when it is first needed and
+//! The nursery is a process of the supervisor's program that forks supervisors, and gives those that are done with a
+//! short run the next one: cheaper than starting the program for each, and this process, which is large, never forks. It is started when it is first needed and
 //! again when it has ended. What was handed to one that has ended is told as lost: its supervisor may live, may have
 //! ended, or may never have been there; lock and folder say which. It ends with this process; supervisors go on.
 
@@ -71,11 +71,19 @@ impl Nursery {
         Self { program, cgroup, ear, link: Mutex::default() }
     }
 
-    /// Hands over a run: its folder and its specification, open and locked. `attempt` counts from 1.
+    /// Hands over a run: its folder and its specification, open and locked. `attempt` counts from 1. With an `owner` its
+    /// supervisor may be one that has had runs of that user.
     ///
     /// # Errors
     /// No nursery can be started, or this was tried too often; no supervisor has been or will be made.
-    pub fn hand(&self, key: Key, folder: &Path, spec: &impl AsRawFd, attempt: u32) -> io::Result<()> {
+    pub fn hand(
+        &self,
+        key: Key,
+        folder: &Path,
+        spec: &impl AsRawFd,
+        owner: Option<u32>,
+        attempt: u32,
+    ) -> io::Result<()> {
         if attempt > ATTEMPTS_MAX {
             return Err(io::Error::other("it ends before it does anything"));
         }
@@ -93,7 +101,7 @@ impl Nursery {
             };
             let noted = lock(&out).as_mut().map(|out| out.insert(serial, (key, attempt))).is_some();
             if noted {
-                let order = Order { serial, folder: folder.as_os_str().as_bytes().to_vec() };
+                let order = Order { serial, folder: folder.as_os_str().as_bytes().to_vec(), owner };
                 let Err(error) = send(&socket, &order, spec) else { return Ok(()) };
                 let taken_back = lock(&out).as_mut().and_then(|out| out.remove(&serial)).is_some();
                 if !taken_back {

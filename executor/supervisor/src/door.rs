@@ -79,6 +79,11 @@ impl Door {
         self.listener.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
+    /// Whether there has been no socket.
+    pub(crate) fn was_never_open(&self) -> bool {
+        self.listener.is_none()
+    }
+
     /// Takes a connection that waits.
     pub(crate) fn admit(&self) -> Option<Session> {
         let (stream, _) = self.listener.as_ref()?.accept().ok()?;

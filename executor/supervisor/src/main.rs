@@ -2,7 +2,7 @@
 //!
 //! Started with the run's specification, locked, as standard input, or forked by an executor's nursery
 //! (`sluice-supervisor --nursery`, see `brood`) that was handed the same open file. The lock belongs to that
-//! open file, which this process keeps for life: a free lock tells that no supervisor exists. The mark
+//! open file, which this process keeps until the run is over: a free lock tells that it has no supervisor. The mark
 //! `begun` is there before the first child is made; the outcome appears by rename before the lock is let go.
 //! It ignores signals that end daemons and stays outside the cgroup that it makes for its step.
 //!
@@ -19,6 +19,7 @@ mod door;
 mod groups;
 mod guard;
 mod inside;
+mod line;
 mod pmi;
 mod probe;
 mod readback;
@@ -73,7 +74,7 @@ fn alone(folder: &OsStr) -> Result<(), (u8, String)> {
     guard::raise();
     quiet_input().map_err(|error| (6, format!("/dev/null: {error}")))?;
     let signals = sys::take_signals().map_err(|error| (6, format!("signals: {error}")))?;
-    supervise(folder, lock, &signals)
+    supervise(folder, lock, &signals).map(drop)
 }
 
 /// Started as a nursery, and what its forks do.
@@ -86,13 +87,17 @@ fn brood() -> Result<(), (u8, String)> {
     // A signal for the executor's terminal is not for it.
     sys::new_session();
     let signals = sys::take_signals().map_err(failed)?;
-    match brood::serve(socket, &signals).map_err(failed)? {
-        Some(Handed { folder, lock }) => supervise(&folder, lock, &signals),
-        None => Ok(()),
+    let Some((handed, mut line)) = brood::serve(socket, &signals).map_err(failed)? else { return Ok(()) };
+    let mut next = Some(handed);
+    while let Some(Handed { folder, lock }) = next {
+        let again = supervise(&folder, lock, &signals)?;
+        next = if again { line.next() } else { None };
     }
+    Ok(())
 }
 
-fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8, String)> {
+/// From the lock of a run to its outcome. True: nothing of it is left here, this process may have another one.
+fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<bool, (u8, String)> {
     // Relative names from here on: the socket's path must be short.
     std::env::set_current_dir(folder).map_err(|error| (2, error.to_string()))?;
     if !sys::try_lock(lock.as_fd()) {
@@ -114,18 +119,18 @@ fn supervise(folder: &OsStr, lock: OwnedFd, signals: &OwnedFd) -> Result<(), (u8
         return Err((status, format!("{BEGUN_FILE}: {error}")));
     }
     let name = executor_supervisor::run_folder_name(spec.job_id, &spec.step, spec.run);
-    let outcome = if spec.tasks.is_empty() {
+    let (outcome, plain) = if spec.tasks.is_empty() {
         tree.remove();
-        Outcome { kind: Kind::LaunchFailed, detail: "nothing to start".to_owned(), ..nothing() }
+        (Outcome { kind: Kind::LaunchFailed, detail: "nothing to start".to_owned(), ..nothing() }, false)
     } else if let Some(detail) = fatal {
         tree.remove();
-        Outcome { kind: Kind::LaunchFailed, detail, ..nothing() }
+        (Outcome { kind: Kind::LaunchFailed, detail, ..nothing() }, false)
     } else {
         Run::new(spec, tree, (detail, held), door).go(signals)
     };
     write_outcome(&outcome.encode(&name)).map_err(failed(OUTCOME_FILE))?;
     drop(lock);
-    Ok(())
+    Ok(plain)
 }
 
 fn nothing() -> Outcome {

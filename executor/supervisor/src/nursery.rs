@@ -1,8 +1,9 @@
 //! How an executor hands runs to its nursery, and what it hears back.
 //!
-//! A nursery is a supervisor's program that supervises nothing: it forks a supervisor for each run that it is
-//! handed, and says when that one has ended. The two talk over one `SOCK_SEQPACKET` pair. An order carries the
-//! run's specification, open and locked, beside its bytes; news of several ends share a message.
+//! A nursery is a supervisor's program that supervises nothing: it gives each run that it is handed to a supervisor, one
+//! that it forks or one that has just ended a run of the same user, and says when it is over. The two talk over one
+//! `SOCK_SEQPACKET` pair. An order carries the run's specification, open and locked, beside its bytes; news of several
+//! ends share a message.
 
 use crate::wire::{Error, Reader, Writer};
 
@@ -22,13 +23,15 @@ pub struct Order {
     pub serial: u64,
     /// Its folder.
     pub folder: Vec<u8>,
+    /// Whose it is: a supervisor that has had runs of this user may have it. `None`: one that has had none.
+    pub owner: Option<u32>,
 }
 
 impl Order {
     /// Asks for the supervisor of an earlier order to make its socket now, where it has put that off.
     #[must_use]
     pub fn knock(serial: u64) -> Self {
-        Self { serial, folder: Vec::new() }
+        Self { serial, folder: Vec::new(), owner: None }
     }
 
     /// Whether it is such a message.
@@ -40,10 +43,11 @@ impl Order {
     /// The bytes of the message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(12 + self.folder.len());
+        let mut bytes = Vec::with_capacity(17 + self.folder.len());
         let mut out = Writer(&mut bytes);
         out.u64(self.serial);
         out.bytes(&self.folder);
+        out.option(self.owner.as_ref(), |out, owner| out.u32(*owner));
         bytes
     }
 
@@ -53,7 +57,8 @@ impl Order {
     /// It is no order.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Reader(bytes);
-        let order = Self { serial: fields.u64("serial")?, folder: fields.bytes("folder")? };
+        let (serial, folder) = (fields.u64("serial")?, fields.bytes("folder")?);
+        let order = Self { serial, folder, owner: fields.option("owner", |fields| fields.u32("owner"))? };
         fields.end("order")?;
         Ok(order)
     }
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn messages_read_back_and_cuts_are_refused() {
-        let order = Order { serial: u64::MAX, folder: b"/run/\xff 7.batch.1".to_vec() };
+        let order = Order { serial: u64::MAX, folder: b"/run/\xff 7.batch.1".to_vec(), owner: Some(1000) };
         let bytes = order.encode();
         assert_eq!(Order::decode(&bytes), Ok(order));
         assert!(

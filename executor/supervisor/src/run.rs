@@ -161,8 +161,8 @@ impl Run {
         }
     }
 
-    /// Starts the tasks and stays until nothing is left of them.
-    pub(crate) fn go(mut self, signals: &OwnedFd) -> Outcome {
+    /// Starts the tasks and stays until nothing is left of them. And whether it was [plain](Self::is_plain).
+    pub(crate) fn go(mut self, signals: &OwnedFd) -> (Outcome, bool) {
         self.start_tasks();
         // Needed again only by epilogs. A small one stays all the same: freeing its many pieces gives the system nothing
         // back, and copies the pages that the child has until it execs.
@@ -185,7 +185,25 @@ impl Run {
         }
         self.tree.remove();
         self.clean_up_after_helper();
-        self.outcome()
+        let plain = self.is_plain();
+        (self.outcome(), plain)
+    }
+
+    /// Whether all that this process did was to start a batch script and to see it end: it has no more open than before,
+    /// and may have another run. Nobody spoke to it, nothing was killed, and no other process was made.
+    fn is_plain(&self) -> bool {
+        let lean = self.spec.environment.iter().map(Vec::len).sum::<usize>() <= ENVIRONMENT_KEPT;
+        let alone =
+            self.spec.mpi.is_none() && self.spec.container.is_none() && self.spec.task_epilogs.is_empty();
+        let undisturbed = self.stop.is_none() && self.detail.is_empty() && !self.tree.was_killed();
+        Door::can_wait(&self.spec)
+            && self.door.was_never_open()
+            && self.spec.tasks.len() == 1
+            && lean
+            && alone
+            && undisturbed
+            && self.oom_kills == 0
+            && self.helpers.is_empty()
     }
 
     fn start_tasks(&mut self) {

@@ -272,11 +272,14 @@ pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     buffer[..count].chunks_exact(ENTRY).any(|entry| entry.starts_with(&KNOCK.to_ne_bytes()))
 }
 
-/// Takes one message with at most one open file beside it, close-on-exec. No bytes: the other end is gone.
+/// Takes one message with at most one open file beside it, close-on-exec. No bytes: the other end is gone. With `wait` it
+/// waits for one.
 pub(crate) fn receive_file(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
+    wait: bool,
 ) -> io::Result<(usize, Option<OwnedFd>)> {
+    let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // Room for a header and one descriptor, aligned as a header must be.
     let mut beside = [0_u64; 4];
@@ -288,7 +291,7 @@ pub(crate) fn receive_file(
     message.msg_controllen = std::mem::size_of_val(&beside);
     let count = loop {
         // SAFETY: the message's pointers are to live buffers of the lengths that it gives.
-        let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
         match usize::try_from(count).map_err(|_| io::Error::last_os_error()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => break other?,
@@ -304,6 +307,52 @@ pub(crate) fn receive_file(
         is_file.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned()))
     };
     Ok((count, file))
+}
+
+/// Sends one message, with an open file beside it where there is one.
+pub(crate) fn send_file(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    file: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // Room for a header and one descriptor, aligned as a header must be.
+    let mut beside = [0_u64; 4];
+    // SAFETY: msghdr is plain data, valid when zeroed.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if let Some(file) = file {
+        let length = u32::try_from(std::mem::size_of::<libc::c_int>()).expect("small");
+        message.msg_control = beside.as_mut_ptr().cast();
+        // SAFETY: no pointers.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(length) } as usize;
+        // SAFETY: the control buffer has room for the one header and its descriptor, and is aligned for it.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(length) as usize;
+            libc::CMSG_DATA(header).cast::<libc::c_int>().write_unaligned(file.as_raw_fd());
+        }
+    }
+    loop {
+        // SAFETY: the message's pointers are to live buffers of the lengths that it gives; the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Closes descriptors in a process that was just forked and does not run their owners' code: those are forgotten, not
+/// dropped.
+pub(crate) fn close_copies(copies: impl Iterator<Item = RawFd>) {
+    for copy in copies {
+        // SAFETY: no pointers. It is a number of this process's own table, and nobody uses it again.
+        unsafe { libc::close(copy) };
+    }
 }
 
 /// Where `ps` reads this process's arguments from.
@@ -446,8 +495,17 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// A pair of connected stream sockets, close-on-exec.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_STREAM)
+}
+
+/// The same that keep messages apart.
+pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_SEQPACKET)
+}
+
+fn pair(kind: libc::c_int) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds: [RawFd; 2] = [-1; 2];
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: the array has room for two; on success both are new and owned by nobody else.
     unsafe {
         check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()))?;

@@ -28,7 +28,7 @@ pub(crate) struct Tree {
     lent_by: Option<i32>,
     /// CPU time that was counted there before, user and system, µs.
     before: (u64, u64),
-    /// `cgroup.kill` was written there. A kernel since 6.14 then kills whatever is cloned into the directory from outside,
+    /// Something was to be killed, and `cgroup.kill` was written there. A kernel since 6.14 then kills whatever is cloned into the directory from outside,
     /// for as long as it exists (it compares how often that was done there and where the parent is).
     killed: Cell<bool>,
     groups: Groups,
@@ -105,6 +105,11 @@ impl Tree {
         Some((user_us.saturating_sub(self.before.0), system_us.saturating_sub(self.before.1)))
     }
 
+    /// Whether something was to be killed there.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed.get()
+    }
+
     /// Whether there is a directory to start children in.
     pub(crate) fn has_cgroup(&self) -> bool {
         self.cgroup.is_some()
@@ -170,8 +175,8 @@ impl Tree {
 
     /// Kills everything that is there now but `helpers`. What forks meanwhile is met by the next call.
     pub(crate) fn kill(&self, helpers: &[i32]) {
+        self.killed.set(true);
         if let Some((_, path)) = &self.cgroup {
-            self.killed.set(true);
             let _ = std::fs::write(path.join("cgroup.kill"), "1");
         } else {
             // A frozen process dies only when it may go on.

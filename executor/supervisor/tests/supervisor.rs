@@ -2,25 +2,20 @@
 
 #[path = "supervisor/guard.rs"]
 mod guard;
+#[path = "supervisor/nursery.rs"]
+mod nursery;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use executor_supervisor::frame::{self, ALL_RANKS, Cause, Frame, Position, Scope, Stream};
-use executor_supervisor::nursery::{ARGUMENT, Fate, MESSAGE_MAX, News, Order};
+use executor_supervisor::frame::{ALL_RANKS, Cause, Frame, Position, Scope, Stream};
 use executor_supervisor::outcome::{Exit, Kind, Outcome};
 use executor_supervisor::spec::{Measure, Reading, Rlimit, Spec, Stdio, Warning};
-use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SOCKET_FILE, SPEC_FILE};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
-};
+use executor_supervisor::{BEGUN_FILE, BLANK_FILE, OUTCOME_FILE, SPEC_FILE};
 use support::{PATIENCE, Peer, Place, Supervisor, bytes, eventually, spawn};
 
 fn code(code: u32) -> Exit {
@@ -827,63 +822,6 @@ fn a_long_path_to_the_socket_is_no_obstacle() {
     let (heard, _) = finish(supervisor, &mut peer);
     assert_eq!(heard.text(0, 1), "far\n");
     place.path = top;
-}
-
-/// Hands `lock` to a nursery.
-fn hand(nursery: &OwnedFd, serial: u64, folder: &Path, lock: &File) {
-    let bytes = Order { serial, folder: bytes(folder) }.encode();
-    let files = [lock.as_raw_fd()];
-    let beside = [ControlMessage::ScmRights(&files)];
-    let parts = [IoSlice::new(&bytes)];
-    sendmsg::<()>(nursery.as_raw_fd(), &parts, &beside, MsgFlags::empty(), None).unwrap();
-}
-
-#[test]
-fn a_nursery_makes_supervisors_that_outlive_it() {
-    let (one, other) = (Place::new("nursery-1"), Place::new("nursery-2"));
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-    let mut nursery = Command::new(env!("CARGO_BIN_EXE_sluice-supervisor"))
-        .arg(ARGUMENT)
-        .arg(" ".repeat(200))
-        .stdin(theirs)
-        .spawn()
-        .unwrap();
-    for (serial, place, text) in
-        [(3, &one, "exit 4"), (8, &other, ": > begun; until [ -e go ]; do sleep 0.02; done; exit 5")]
-    {
-        let path = place.run().join(SPEC_FILE);
-        fs::write(&path, place.batch(text).encode()).unwrap();
-        // It goes on to the supervisor, which takes the lock through it.
-        hand(&ours, serial, &place.run(), &File::open(path).unwrap());
-    }
-    let mut buffer = [0; MESSAGE_MAX];
-    let length = recv(ours.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap();
-    assert_eq!(News::decode_all(&buffer[..length]), Ok(vec![News { serial: 3, fate: Fate::Exited(0) }]));
-    let outcome = |place: &Place| {
-        let bytes = fs::read(place.run().join(OUTCOME_FILE)).ok()?;
-        Outcome::decode(&bytes, "7.batch.1").ok()
-    };
-    assert_eq!(outcome(&one).unwrap().exit, code(4));
-    wait_for_file(&other, "begun");
-    // A script's socket may come later than it; one of nobody's runs is passed over.
-    for serial in [99, 8] {
-        let knock = Order::knock(serial).encode();
-        sendmsg::<()>(ours.as_raw_fd(), &[IoSlice::new(&knock)], &[], MsgFlags::empty(), None).unwrap();
-    }
-    eventually("the script's socket", || frame::connect(&other.run().join(SOCKET_FILE)).ok());
-    let pid = children(nursery.id()).pop().expect("the other supervisor");
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-    assert!(
-        line.starts_with(&[b"sluice-supervisor\0", &bytes(&other.run())[..], b"\0"].concat()),
-        "{}",
-        String::from_utf8_lossy(&line)
-    );
-    drop(ours);
-    assert!(nursery.wait().unwrap().success());
-    fs::write(other.work("go"), "").unwrap();
-    let ended = eventually("the outcome of the run that outlived its nursery", || outcome(&other));
-    assert_eq!(ended.exit, code(5));
 }
 
 /// Process ids of the children of a process that has one thread.
