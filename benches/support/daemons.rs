@@ -178,8 +178,8 @@ impl Daemon {
         self.child.id()
     }
 
-    /// CPU time so far, user and system: its own, and that of the children it has or had, with those that they have
-    /// waited for.
+    /// CPU time so far, user and system: its own, and that of the children it has or had and of theirs, with those
+    /// that they have waited for.
     ///
     /// # Errors
     /// It is gone.

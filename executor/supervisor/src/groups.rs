@@ -3,10 +3,11 @@
 //! The executor decides paths and values; here they are made, joined, read and removed, nothing else. Without
 //! directories every function returns at once: a node without cgroups pays nothing.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,9 +136,17 @@ impl Memory {
     }
 }
 
-/// User and system time of everything that ever was in a cgroup2 directory, µs.
-pub(crate) fn cpu_times(cgroup: &Path) -> Option<(u64, u64)> {
-    let text = fs::read_to_string(cgroup.join("cpu.stat")).ok()?;
+/// What counts the CPU time of a cgroup2 directory.
+pub(crate) fn cpu_counter(cgroup: &Path) -> Option<File> {
+    File::open(cgroup.join("cpu.stat")).ok()
+}
+
+/// User and system time of everything that ever was in the counter's directory, µs.
+pub(crate) fn cpu_times(counter: &File) -> Option<(u64, u64)> {
+    // Both are among the first lines.
+    let mut buffer = [0; 512];
+    let count = counter.read_at(&mut buffer, 0).ok()?;
+    let text = String::from_utf8_lossy(&buffer[..count]);
     Some((number(&text, "user_usec ")?, number(&text, "system_usec ")?))
 }
 

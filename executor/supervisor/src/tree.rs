@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub(crate) struct Tree {
     cgroup: Option<(OwnedFd, PathBuf)>,
     /// The directory was lent by the executor whose nursery this is the child of.
     lent_by: Option<i32>,
+    /// What counts the CPU time there, open: opening it costs more than reading it. Where it was there before.
+    counter: Option<File>,
     /// CPU time that was counted there before, user and system, µs.
     before: (u64, u64),
     /// Something was to be killed, and `cgroup.kill` was written there. A kernel since 6.14 then kills whatever is cloned into the directory from outside,
@@ -57,7 +60,9 @@ impl Tree {
                 Ok((fd, path, found)) => {
                     made.tree.lent_by = spec.cgroup_lent.then(sys::parent_pid);
                     if spec.cgroup_lent && found {
-                        made.tree.before = groups::cpu_times(&path).unwrap_or_default();
+                        made.tree.counter = groups::cpu_counter(&path);
+                        let before = made.tree.counter.as_ref().and_then(groups::cpu_times);
+                        made.tree.before = before.unwrap_or_default();
                     }
                     made.fatal = groups::apply(&path, &spec.cgroup_settings).err();
                     made.tree.cgroup = Some((fd, path));
@@ -101,7 +106,11 @@ impl Tree {
 
     /// User and system time of all processes, µs, where the kernel counts it.
     pub(crate) fn cpu_times(&self) -> Option<(u64, u64)> {
-        let (user_us, system_us) = groups::cpu_times(&self.cgroup.as_ref()?.1)?;
+        let path = &self.cgroup.as_ref()?.1;
+        let (user_us, system_us) = match &self.counter {
+            Some(counter) => groups::cpu_times(counter)?,
+            None => groups::cpu_times(&groups::cpu_counter(path)?)?,
+        };
         Some((user_us.saturating_sub(self.before.0), system_us.saturating_sub(self.before.1)))
     }
 
@@ -232,11 +241,15 @@ fn open_cgroup(path: &[u8]) -> io::Result<(OwnedFd, PathBuf, bool)> {
     use std::os::unix::ffi::OsStrExt;
     let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
     let name = CString::new(path).map_err(|_| invalid())?;
-    let found = match sys::make_dir(&name, 0o755) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        made => made.is_err(),
+    let open = || sys::open(&name, libc::O_DIRECTORY | libc::O_RDONLY, 0);
+    let (fd, found) = match open() {
+        Ok(fd) => (fd, true),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) => {
+            sys::make_dir(&name, 0o755)?;
+            (open()?, false)
+        }
     };
-    let fd = sys::open(&name, libc::O_DIRECTORY | libc::O_RDONLY, 0)?;
     Ok((fd, Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(), found))
 }
 
