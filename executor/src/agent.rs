@@ -205,7 +205,7 @@ pub struct Agent {
     session: Option<Session>,
     beside: mpsc::Sender<Beside>,
     hands: Hands,
-    /// Runs whose begin is to be told, and when.
+    /// Runs whose begin is to be told, and when to look whether they have: all that are unmarked, and some others.
     soon: VecDeque<(Instant, Key)>,
     heartbeat: tokio::time::Interval,
     fatal: Option<String>,
@@ -279,6 +279,7 @@ impl Agent {
         }
         for key in beginning.held {
             agent.watch(key);
+            agent.look_soon(key);
         }
         for (key, why) in beginning.slices.lost {
             agent.doom(key, why);
@@ -486,7 +487,7 @@ impl Agent {
                 }
                 Action::Start => self.start(key),
                 Action::Report => self.report(key),
-                Action::ReportSoon => self.soon.push_back((Instant::now() + SOON, key)),
+                Action::ReportSoon => self.look_soon(key),
                 Action::Send(frame) => self.queue(key, frame),
                 Action::Collect => self.collect(key),
             }

@@ -126,12 +126,12 @@ fn intended(
 
 fn take_back(fixed: &Fixed, key: Key, beginning: &mut Beginning) -> State {
     beginning.held.push(key);
-    let begun_ms = match start::examine(&fixed.run_root.join(key.folder()), key) {
-        Found::Begun { begun_ms } => begun_ms,
-        Found::Outcome(outcome) => outcome.begun_ms,
-        Found::Nothing => host::now_ms(),
+    let (begun_ms, marked) = match start::examine(&fixed.run_root.join(key.folder()), key) {
+        Found::Begun { begun_ms } => (begun_ms, true),
+        Found::Outcome(outcome) => (outcome.begun_ms, true),
+        Found::Nothing => (host::now_ms(), false),
     };
-    State::Running { begun_ms }
+    State::Running { begun_ms, marked }
 }
 
 /// A folder without a record: acknowledged and not yet removed, or of a spool that was lost.

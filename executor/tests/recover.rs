@@ -129,9 +129,9 @@ fn kind(state: Option<State>) -> Option<Kind> {
 fn intended_runs() {
     let intended = || memory(BOOT, Some(Known::Intended));
     let (state, held, _) = check("held", intended(), &[BEGUN_FILE], true);
-    assert!(matches!(state, Some(State::Running { .. })) && held);
+    assert!(matches!(state, Some(State::Running { marked: true, .. })) && held);
     let (state, held, _) = check("held-early", intended(), &[], true);
-    assert!(matches!(state, Some(State::Running { .. })) && held);
+    assert!(matches!(state, Some(State::Running { marked: false, .. })) && held, "it may yet never begin");
     let (state, _, _) = check("outcome", intended(), &[BEGUN_FILE, OUTCOME_FILE], false);
     assert_eq!(kind(state), Some(Kind::Exited));
     let (state, _, _) = check("mark", intended(), &[BEGUN_FILE], false);

@@ -10,7 +10,11 @@
 //! executor loses its spool; the scheduler's disk, or an executor's, is full for a while. The scheduler makes snapshots and history
 //! files every few hundred jobs and forgets finished jobs soon, so that all of that happens meanwhile.
 //!
-//! usage: crash-loop [--kills N] [--seed N]
+//! Every so often it looks whether a job runs for much longer than any can: one that does is forgotten by somebody.
+//!
+//! usage: crash-loop [--kills N] [--seed N] [--keep yes]
+//!
+//! With `--keep yes` a loop that fails leaves its folder and its daemons as they are.
 
 mod check;
 mod disk;
@@ -32,6 +36,10 @@ use crate::submit::Submitter;
 const NODES: [&str; 2] = ["n1", "n2"];
 /// Longest pause between two kills.
 const PAUSE_MS: u64 = 400;
+/// Faults between two looks at what runs.
+const LOOK_EVERY: u64 = 25;
+/// Seconds; a job works for one at most, and waits for daemons that are down.
+const FAR_TOO_LONG: u64 = 60;
 /// Journal behind a snapshot that makes another one due: the smallest that the scheduler takes.
 const SNAPSHOT_AFTER: &str = "256K";
 
@@ -57,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let (kills, seed) = parse()?;
+    let Arguments { kills, seed, keep } = parse()?;
     println!("seed {seed}");
     disk::own_mounts()?;
     let disk = SmallDisk::mount(disk::FOR_SCHEDULER)?;
@@ -66,9 +74,24 @@ fn run() -> Result<()> {
     let mut cluster = Cluster::prepare(&conf)?;
     disk.give_to(&cluster, "scheduler")?;
     node_disk.give_to(&cluster, NODES[1])?;
+    let result = go(&mut cluster, (&disk, &node_disk), kills, seed);
+    if result.is_err() && keep {
+        eprintln!("crash-loop: {} and its daemons are kept", cluster.folder().display());
+        std::mem::forget((cluster, disk, node_disk));
+    }
+    result
+}
+
+/// The loop itself, on a prepared cluster whose scheduler and second node keep their states on these disks.
+fn go(
+    cluster: &mut Cluster,
+    (disk, node_disk): (&SmallDisk, &SmallDisk),
+    kills: u64,
+    seed: u64,
+) -> Result<()> {
     cluster.set_scheduler_arguments(&["--snapshot-after", SNAPSHOT_AFTER]);
     cluster.start_all(&NODES)?;
-    let mut submitter = Submitter::start(&cluster, seed)?;
+    let mut submitter = Submitter::start(cluster, seed)?;
     let mut random = Random::new(seed);
     let mut outcome = Outcome::default();
     let begin = Instant::now();
@@ -78,19 +101,18 @@ fn run() -> Result<()> {
         thread::sleep(Duration::from_millis(random.below(PAUSE_MS)));
         let choice = random.below(100);
         let what = match choice {
-            0..30 => faults::scheduler(&mut cluster).map(|()| "scheduler".to_owned()),
-            30..52 => faults::executor(&mut cluster, NODES[usize::from(choice.is_multiple_of(2))])
+            0..30 => faults::scheduler(cluster).map(|()| "scheduler".to_owned()),
+            30..52 => faults::executor(cluster, NODES[usize::from(choice.is_multiple_of(2))])
                 .map(|()| "executor".to_owned()),
-            52..65 => faults::supervisor(&cluster, &mut random).map(|()| "supervisor".to_owned()),
-            65..74 => faults::both(&mut cluster).map(|()| "both".to_owned()),
-            74..77 => {
-                faults::lost_spool(&mut cluster, NODES[1], &mut outcome).map(|()| "lost spool".to_owned())
-            }
-            77..79 => faults::full_executor(&mut cluster, &node_disk, NODES[1], &submitter, &mut random)
+            52..65 => faults::supervisor(cluster, &mut random).map(|()| "supervisor".to_owned()),
+            65..74 => faults::both(cluster).map(|()| "both".to_owned()),
+            74..77 => faults::lost_spool(cluster, NODES[1], &mut outcome).map(|()| "lost spool".to_owned()),
+            77..79 => faults::full_executor(cluster, node_disk, NODES[1], &submitter, &mut random)
                 .map(|()| "full executor disk".to_owned()),
-            79..81 => faults::full_disk(&mut cluster, &disk, &submitter, &mut random)
-                .map(|()| "full disk".to_owned()),
-            _ => faults::at_point(&mut cluster, points.next().expect("a cycle never ends"), &mut random),
+            79..81 => {
+                faults::full_disk(cluster, disk, &submitter, &mut random).map(|()| "full disk".to_owned())
+            }
+            _ => faults::at_point(cluster, points.next().expect("a cycle never ends"), &mut random),
         }
         .with_context(|| format!("fault {count}, seed {seed}"))?;
         outcome.may_be_lost += u64::from(what == "supervisor");
@@ -103,6 +125,9 @@ fn run() -> Result<()> {
             );
         }
         submitter.failed()?;
+        if count.is_multiple_of(LOOK_EVERY) {
+            none_forgotten(cluster).with_context(|| format!("after fault {count}, seed {seed}"))?;
+        }
     }
     let submitted = submitter.stop()?;
     let rest = || cluster.run("squeue", &["-h", "-t", "all", "-o", "%T"]).ok();
@@ -119,7 +144,7 @@ fn run() -> Result<()> {
             cluster.last_words()
         )
     })?;
-    let found = check::check(&cluster, &submitted, outcome.may_be_lost)?;
+    let found = check::check(cluster, &submitted, outcome.may_be_lost)?;
     let by_kind: Vec<String> = outcome.done.iter().map(|(what, count)| format!("{what} {count}")).collect();
     println!("{}", found.line());
     println!("an administrator confirmed {} times that the runs of a lost spool are gone", outcome.confirmed);
@@ -137,11 +162,38 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-fn parse() -> Result<(u64, u64)> {
-    let (mut kills, mut seed) = (60, u64::from(std::process::id()));
+/// Fails if a job runs for much longer than any can.
+fn none_forgotten(cluster: &Cluster) -> Result<()> {
+    let ran = cluster.run("squeue", &["-h", "-t", "R,CG,CF", "-O", "JobID,State,TimeUsed,NodeList"])?;
+    // Minutes and seconds, or more in front of them.
+    let long = |line: &&str| {
+        let mut parts = line.split_whitespace().nth(2).unwrap_or_default().rsplit(':');
+        let seconds = parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let minutes: u64 = parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        parts.next().is_some() || 60 * minutes + seconds > FAR_TOO_LONG
+    };
+    let found: Vec<&str> = ran.stdout.lines().filter(long).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    bail!("these run far too long:\n{}\n{}", found.join("\n"), cluster.last_words())
+}
+
+struct Arguments {
+    kills: u64,
+    seed: u64,
+    keep: bool,
+}
+
+fn parse() -> Result<Arguments> {
+    let (mut kills, mut seed, mut keep) = (60, u64::from(std::process::id()), false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().with_context(|| format!("{word} needs a value"))?;
+        if word == "--keep" {
+            keep = value == "yes";
+            continue;
+        }
         let number = value.parse().with_context(|| format!("{word} {value}: not a number"))?;
         match word.as_str() {
             "--kills" => kills = number,
@@ -149,5 +201,5 @@ fn parse() -> Result<(u64, u64)> {
             other => bail!("unknown argument {other:?}"),
         }
     }
-    Ok((kills, seed))
+    Ok(Arguments { kills, seed, keep })
 }

@@ -12,10 +12,11 @@ use proto::v1::agent_down::Message as Down;
 use proto::v1::agent_up::Message as Up;
 use tokio::time::Instant;
 
-use super::Agent;
+use super::{Agent, SOON};
 use crate::crash::{self, Point};
 use crate::host;
 use crate::key::Key;
+use crate::launch::start;
 use crate::record::Record;
 use crate::step::lifecycle::{self, Event, State};
 use crate::step::table;
@@ -63,15 +64,28 @@ impl Agent {
         }
     }
 
-    /// Tells the begin of runs that have lasted for a while and are not over.
+    /// Has the run's mark looked for in a while, unless it has been seen.
+    pub(super) fn look_soon(&mut self, key: Key) {
+        if self.runs.is_unmarked(key) {
+            self.soon.push_back((Instant::now() + SOON, key));
+        }
+    }
+
+    /// Tells the begin of runs that have lasted for a while and are not over; where the mark is not there yet, looks
+    /// again later.
     pub(super) fn tell_begun(&mut self) {
         let now = Instant::now();
         while let Some(&(at, key)) = self.soon.front()
             && at <= now
         {
             self.soon.pop_front();
-            if let Some(report) = self.runs.report(key).filter(|report| report.outcome.is_none()) {
-                self.send(Up::Report(report));
+            if !self.runs.is_unmarked(key) {
+                continue;
+            }
+            if start::is_marked(&self.fixed.run_root.join(key.folder())) {
+                self.happen(key, Event::Marked);
+            } else {
+                self.look_soon(key);
             }
         }
     }

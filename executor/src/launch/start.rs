@@ -176,6 +176,13 @@ pub fn examine(folder: &Path, key: Key) -> Found {
     }
 }
 
+/// Whether the run in this folder has begun, which nothing takes back.
+#[must_use]
+pub fn is_marked(folder: &Path) -> bool {
+    // One becomes the other by a rename: in this order one of them is found.
+    [BEGUN_FILE, OUTCOME_FILE].into_iter().any(|name| folder.join(name).exists())
+}
+
 /// The specification that is in the folder; `None` where it is not there or not whole.
 #[must_use]
 pub fn read_spec(folder: &Path) -> Option<Spec> {

@@ -34,10 +34,13 @@ pub enum State {
         /// For when it is up.
         waiting: Vec<Frame>,
     },
-    /// It has a supervisor.
+    /// It was handed to a supervisor.
     Running {
         /// When it was started, ms since 1970.
         begun_ms: i64,
+        /// Its mark was seen: it has begun, whatever is killed from here on. Until then it may be found never to have
+        /// begun, which the scheduler must not have been told.
+        marked: bool,
     },
     /// Its outcome is being made durable.
     Ending(Outcome),
@@ -57,11 +60,13 @@ pub enum Event {
     Launch,
     /// The intent is on disk.
     IntentDurable,
-    /// Its supervisor runs.
+    /// It was handed to a supervisor.
     Started {
         /// When, ms since 1970.
         begun_ms: i64,
     },
+    /// Its mark is there.
+    Marked,
     /// It could not be started, or its supervisor is gone: this is what is known of it.
     Gone(Outcome),
     /// The outcome is on disk.
@@ -87,7 +92,7 @@ pub enum Action {
     Start,
     /// Tell the scheduler where the run is.
     Report,
-    /// The same in a while: a short run tells its end instead.
+    /// Look for its mark in a while, then report it: a short run tells its end instead.
     ReportSoon,
     /// Hand the frame to the supervisor.
     Send(Frame),
@@ -120,7 +125,7 @@ pub fn next(state: Option<State>, event: Event, now_ms: i64) -> (Option<State>, 
         None => absent(event),
         Some(State::Intended { stopped, waiting }) => intended(stopped, waiting, event, now_ms),
         Some(State::Starting { waiting }) => starting(waiting, event),
-        Some(State::Running { begun_ms }) => running(begun_ms, event),
+        Some(State::Running { begun_ms, marked }) => running(begun_ms, marked, event),
         Some(State::Ending(outcome)) => ending(outcome, event),
         Some(State::Ended(outcome)) => ended(outcome, event),
         Some(State::Tombstone { durable }) => tombstone(durable, event),
@@ -141,6 +146,7 @@ fn absent(event: Event) -> (Option<State>, Vec<Action>) {
         Event::Command(_) | Event::Acknowledge | Event::Forget => (None, Vec::new()),
         Event::IntentDurable
         | Event::Started { .. }
+        | Event::Marked
         | Event::Gone(_)
         | Event::OutcomeDurable
         | Event::TombstoneDurable => (None, Vec::new()),
@@ -175,6 +181,7 @@ fn intended(
         Event::Gone(outcome) => end(outcome),
         Event::Launch => (Some(State::Intended { stopped, waiting }), vec![Action::Report]),
         Event::Started { .. }
+        | Event::Marked
         | Event::OutcomeDurable
         | Event::TombstoneDurable
         | Event::Acknowledge
@@ -187,7 +194,7 @@ fn starting(mut waiting: Vec<Frame>, event: Event) -> (Option<State>, Vec<Action
         Event::Started { begun_ms } => {
             let sends = waiting.into_iter().map(Action::Send);
             let actions = std::iter::once(Action::ReportSoon).chain(sends).collect();
-            (Some(State::Running { begun_ms }), actions)
+            (Some(State::Running { begun_ms, marked: false }), actions)
         }
         Event::Gone(outcome) => end(outcome),
         Event::Stop(frame) | Event::Command(frame) => {
@@ -196,6 +203,7 @@ fn starting(mut waiting: Vec<Frame>, event: Event) -> (Option<State>, Vec<Action
         }
         Event::Launch => (Some(State::Starting { waiting }), vec![Action::Report]),
         Event::IntentDurable
+        | Event::Marked
         | Event::OutcomeDurable
         | Event::TombstoneDurable
         | Event::Acknowledge
@@ -203,9 +211,10 @@ fn starting(mut waiting: Vec<Frame>, event: Event) -> (Option<State>, Vec<Action
     }
 }
 
-fn running(begun_ms: i64, event: Event) -> (Option<State>, Vec<Action>) {
-    let same = Some(State::Running { begun_ms });
+fn running(begun_ms: i64, marked: bool, event: Event) -> (Option<State>, Vec<Action>) {
+    let same = Some(State::Running { begun_ms, marked });
     match event {
+        Event::Marked => (Some(State::Running { begun_ms, marked: true }), vec![Action::Report]),
         Event::Gone(outcome) => end(outcome),
         Event::Stop(frame) | Event::Command(frame) => (same, vec![Action::Send(frame)]),
         Event::Launch => (same, vec![Action::Report]),
@@ -226,6 +235,7 @@ fn ending(outcome: Outcome, event: Event) -> (Option<State>, Vec<Action>) {
         | Event::Launch
         | Event::IntentDurable
         | Event::Started { .. }
+        | Event::Marked
         | Event::Gone(_)
         | Event::TombstoneDurable
         | Event::Stop(_)
@@ -242,6 +252,7 @@ fn ended(outcome: Outcome, event: Event) -> (Option<State>, Vec<Action>) {
         }
         Event::IntentDurable
         | Event::Started { .. }
+        | Event::Marked
         | Event::Gone(_)
         | Event::OutcomeDurable
         | Event::TombstoneDurable => (Some(State::Ended(outcome)), Vec::new()),
@@ -256,6 +267,7 @@ fn tombstone(durable: bool, event: Event) -> (Option<State>, Vec<Action>) {
         Event::Launch | Event::Stop(_) => (Some(State::Tombstone { durable }), report()),
         Event::IntentDurable
         | Event::Started { .. }
+        | Event::Marked
         | Event::Gone(_)
         | Event::OutcomeDurable
         | Event::Command(_) => (Some(State::Tombstone { durable }), Vec::new()),

@@ -44,6 +44,12 @@ impl Table {
         self.runs.is_empty()
     }
 
+    /// Whether the run was handed to a supervisor whose mark nobody has seen yet.
+    #[must_use]
+    pub fn is_unmarked(&self, key: Key) -> bool {
+        matches!(self.runs.get(&key), Some(State::Running { marked: false, .. }))
+    }
+
     /// Whether the run is here in any state.
     #[must_use]
     pub fn is_known(&self, key: Key) -> bool {
@@ -98,9 +104,12 @@ impl Table {
 #[must_use]
 pub fn report_of(key: Key, state: &State) -> v1::RunReport {
     let (stage, outcome, begun_ms) = match state {
-        State::Intended { .. } | State::Starting { .. } => (v1::RunStage::RunIntended, None, None),
-        State::Running { begun_ms } => (v1::RunStage::RunBegun, None, Some(*begun_ms)),
-        State::Ending(outcome) => (v1::RunStage::RunBegun, None, Some(outcome.begun_ms)),
+        // After a crash the first three may turn out never to have begun; that a run has begun is told for good.
+        State::Intended { .. }
+        | State::Starting { .. }
+        | State::Running { marked: false, .. }
+        | State::Ending(_) => (v1::RunStage::RunIntended, None, None),
+        State::Running { begun_ms, marked: true } => (v1::RunStage::RunBegun, None, Some(*begun_ms)),
         State::Ended(outcome) => {
             (v1::RunStage::RunEnded, Some(outcome_message(outcome)), Some(outcome.begun_ms))
         }
@@ -172,10 +181,13 @@ fn figures(account: &Account) -> Option<v1::Figures> {
 
 #[cfg(test)]
 mod tests {
+    use executor_supervisor::outcome::Kind;
+    use model::id::StepId;
+    use proto::v1::RunStage;
+
     use super::Table;
     use crate::key::Key;
-    use crate::step::lifecycle::Event;
-    use model::id::StepId;
+    use crate::step::lifecycle::{Event, never_begun};
 
     #[test]
     fn a_later_run_makes_an_earlier_one_stale() {
@@ -188,5 +200,25 @@ mod tests {
         assert!(!table.is_stale(key(7, StepId::Number(0), 1)));
         assert!(!table.is_stale(key(6, StepId::Batch, 1)));
         assert_eq!(table.entries().len(), 1);
+    }
+
+    /// Whoever tells the scheduler that a run has begun must never find out, after a crash, that it has not: the
+    /// scheduler would wait for evidence of it for good.
+    #[test]
+    fn a_run_has_begun_when_its_mark_was_seen_and_not_before() {
+        let key = Key { job_id: 7, step: StepId::Batch, run: 1 };
+        let told = |events: &[Event]| {
+            let mut table = Table::default();
+            for event in events {
+                table.happen(key, event.clone(), 0);
+            }
+            table.report(key).expect("it is known").stage()
+        };
+        let handed = [Event::Launch, Event::IntentDurable, Event::Started { begun_ms: 3 }];
+        assert_eq!(told(&handed), RunStage::RunIntended);
+        let with = |last: Event| told(&[handed.as_slice(), &[last]].concat());
+        assert_eq!(with(Event::Marked), RunStage::RunBegun);
+        let outcome = never_begun(Kind::LaunchFailed, "", 5);
+        assert_eq!(with(Event::Gone(outcome)), RunStage::RunIntended, "until it is durable");
     }
 }
