@@ -305,6 +305,12 @@ impl SpaceHandle {
         self.shared.space()
     }
 
+    /// A number that grows with each segment that is made.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        locked(&self.shared.ledger).next_id.0
+    }
+
     /// Fills further segments until as many wait as were asked for; the way back after a full disk. Safe from any
     /// thread, does nothing if all are there. Cost: writing and syncing a segment, so not on a thread in a hurry.
     ///

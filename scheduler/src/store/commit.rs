@@ -135,7 +135,9 @@ impl Store {
         if further > 0 {
             let wanted = batch.body_bytes + further;
             let held = &mut batch.body_space;
-            self.with_space(|| self.hold_bodies(held, wanted), || self.bodies.make_file().map(|_| ()))?;
+            let [_, full] = &self.shared.full;
+            let made = || self.bodies.made();
+            full.promise(made, || self.hold_bodies(held, wanted), || self.bodies.make_file().map(|_| ()))?;
         }
         // A record has four bytes of its own; a step of records is rounded up generously.
         let wanted = batch.payload.payload_bytes() + record_bytes + 1024;
@@ -147,36 +149,11 @@ impl Store {
                     if error.is_fencing() { Err(error) } else { self.hold(batch, class, wanted) }
                 })
             };
-            self.with_space(hold, || Ok(self.space.try_refill().map(|_| ())?))?;
+            let [full, _] = &self.shared.full;
+            full.promise(|| self.space.made(), hold, || Ok(self.space.try_refill().map(|_| ())?))?;
         }
         batch.body_bytes += further;
         Ok(())
-    }
-
-    /// Promises space; where there is none because the fillers are late, fills some here and now. On a disk that is
-    /// known to be full only the fillers try.
-    fn with_space(
-        &self,
-        mut promise: impl FnMut() -> Result<(), Error>,
-        fill: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let full = match promise() {
-            Err(error) if error.is_full() => error,
-            outcome => return outcome,
-        };
-        let known_full = self.shared.disk_full.load(Ordering::Relaxed);
-        if known_full && !self.space.space().complete {
-            return Err(full);
-        }
-        self.shared.disk_full.store(false, Ordering::Relaxed);
-        match fill() {
-            Ok(()) => promise(),
-            Err(_) => {
-                // Whatever the reason, there is no space; where filling has fenced the journal, the next wish says so.
-                self.shared.disk_full.store(true, Ordering::Relaxed);
-                Err(full)
-            }
-        }
     }
 
     fn hold_bodies(&self, held: &mut Option<BodySpace>, wanted: u64) -> Result<(), Error> {

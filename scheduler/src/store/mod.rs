@@ -17,6 +17,7 @@ pub mod bodies;
 mod commit;
 pub mod compact;
 mod error;
+mod full;
 pub mod history;
 pub mod index;
 mod layout;
@@ -36,6 +37,7 @@ use scheduler_core::state::State;
 
 use bodies::{Bodies, BodyFiller};
 use compact::Compactor;
+use full::FullMark;
 use history::{History, RowMaker};
 use index::Index;
 
@@ -82,8 +84,8 @@ impl Default for Settings {
 struct Shared {
     /// No batch of this owner says yet who wrote it.
     header_due: AtomicBool,
-    /// Filling was tried and found no space.
-    disk_full: AtomicBool,
+    /// Whether the disk was full for a segment of the journal, and for a body file.
+    full: [FullMark; 2],
 }
 
 /// A store in use. One owner; other threads hold the parts that [`Store::bodies`] and [`Store::history`] give.
@@ -148,7 +150,10 @@ impl Store {
             history,
             space,
             pool: commit::Pool::default(),
-            shared: Arc::new(Shared { header_due: AtomicBool::new(true), disk_full: AtomicBool::new(false) }),
+            shared: Arc::new(Shared {
+                header_due: AtomicBool::new(true),
+                full: [FullMark::default(), FullMark::default()],
+            }),
             index: settings.index,
             epoch,
             lineage,

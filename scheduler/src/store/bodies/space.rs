@@ -166,6 +166,11 @@ impl Bodies {
         Ok(())
     }
 
+    /// A number that grows with each file that is made.
+    pub(in crate::store) fn made(&self) -> u64 {
+        locked(&self.inner).files.keys().next_back().map_or(0, |id| u64::from(*id))
+    }
+
     /// Fills one file more, whatever waits.
     pub(in crate::store) fn make_file(&self) -> Result<u32, Error> {
         let _gate = locked(&self.space.gate);
