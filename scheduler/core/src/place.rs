@@ -248,7 +248,7 @@ fn prefer_by_rule(state: &State, by_load: bool, candidates: &mut [Candidate]) {
         .map_while(|one| one.state.filter(|(other, _)| *other == class))
         .map(|(_, taken)| taken)
         .collect();
-    if let Some((winner, _)) = rule.choose(&states, class) {
+    if let Some((winner, _)) = rule.choose_of_many(&states, class) {
         candidates[..=winner].rotate_right(1);
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! GPUs lie in buckets by occupancy, each bucket a bit set with a summary; per profile a bit map says which
 //! buckets are not empty, in the rule's order of preference. A choice is "first bit of the map, first bit of
-//! the bucket", or the winner of the duels among the bits; a change moves one GPU between two buckets.
+//! the bucket", or the winner of the duels among the classes that have a GPU; a change moves one GPU between two buckets.
 
 use std::sync::Arc;
 
 use super::geometry::{Occupancy, Placement, Profile};
 use super::policy::{Choice, Order, Rule};
-use super::value::{Duels, next_bit};
+use super::room::{CLASSES, Class, Classes};
+use super::value::{Duels, Endgame, LAST};
 
 /// GPUs with their occupancy, arranged for one rule.
 #[derive(Clone, Debug)]
@@ -16,8 +17,13 @@ pub struct Fleet {
     rule: Arc<Rule>,
     taken: Vec<Occupancy>,
     buckets: Vec<Bucket>,
-    /// Per profile: a bit for each state with room that has a GPU, by rank where the rule ranks the states, by
-    /// occupancy where they meet in duels.
+    /// A bit for each state that has a GPU.
+    states: [u64; 4],
+    /// How many GPUs are in each class of states.
+    counts: [u32; CLASSES],
+    /// The classes that have one.
+    classes: Classes,
+    /// Where the rule ranks states, per profile: a bit for each state with room that has a GPU, by rank.
     present: [[u64; 4]; 6],
 }
 
@@ -50,6 +56,14 @@ impl Bucket {
         self.len -= 1;
     }
 
+    /// Its GPUs, ascending.
+    fn all(&self) -> impl Iterator<Item = usize> {
+        let bits = |(at, &word): (usize, &u64)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit)
+        };
+        self.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(bits)
+    }
+
     fn first(&self) -> Option<usize> {
         let (at, &summary) = self.summary.iter().enumerate().find(|(_, word)| **word != 0)?;
         let word = at * 64 + summary.trailing_zeros() as usize;
@@ -66,7 +80,20 @@ impl Fleet {
         for gpu in 0..gpus {
             buckets[0].insert(gpu, gpus);
         }
-        let mut fleet = Self { rule: rule.into(), taken, buckets, present: [[0; 4]; 6] };
+        let mut fleet = Self {
+            rule: rule.into(),
+            taken,
+            buckets,
+            states: [0; 4],
+            counts: [0; CLASSES],
+            classes: Classes::default(),
+            present: [[0; 4]; 6],
+        };
+        let empty = Class::of(Occupancy::EMPTY);
+        fleet.counts[usize::from(empty.0)] = u32::try_from(gpus).expect("GPUs are counted in 32 bits");
+        if gpus > 0 {
+            fleet.classes.insert(empty);
+        }
         fleet.derive_present();
         fleet
     }
@@ -107,15 +134,61 @@ impl Fleet {
     /// below [`Fleet::places`] and asks [`Fleet::place`].
     #[must_use]
     pub fn choose(&self, profile: Profile) -> Option<(usize, u8)> {
-        let present = &self.present[profile.index()];
         let gpu = match self.rule.choice() {
-            Choice::Ranked(orders) => self.first_ranked(&orders[profile.index()], present),
-            Choice::Duels(duels) => {
-                let winner = duels.winner(profile, present)?;
-                self.buckets[usize::from(winner.0)].first()
+            Choice::Ranked(orders) => {
+                self.first_ranked(&orders[profile.index()], &self.present[profile.index()])
+            }
+            Choice::Duels(both) => {
+                if both.1.knows(profile)
+                    && let Some(last) = self.last(&both.1)
+                {
+                    return self.choose_last(&both.1, &last, profile);
+                }
+                self.first_in(both.0.winner(profile, self.classes)?)
             }
         }?;
         self.rule.start(self.taken[gpu], profile).map(|start| (gpu, start))
+    }
+
+    /// The GPUs that have room for anything that is asked for; `None`: too many for an endgame.
+    fn last(&self, endgame: &Endgame) -> Option<Vec<usize>> {
+        let alive = self.classes.and(endgame.alive);
+        let mut count = 0;
+        for class in alive {
+            count += self.counts[usize::from(class.0)] as usize;
+            if count > LAST {
+                return None;
+            }
+        }
+        let mut last: Vec<usize> = alive
+            .flat_map(|class| self.states_of(class))
+            .flat_map(|state| self.buckets[state].all())
+            .collect();
+        last.sort_unstable();
+        Some(last)
+    }
+
+    fn choose_last(&self, endgame: &Endgame, gpus: &[usize], profile: Profile) -> Option<(usize, u8)> {
+        let mut taken = [Occupancy(u8::MAX); LAST];
+        taken.iter_mut().zip(gpus).for_each(|(taken, &gpu)| *taken = self.taken[gpu]);
+        let (at, start) = endgame.choose(&taken[..gpus.len()], profile)?;
+        Some((gpus[at], start))
+    }
+
+    /// The states of a class that have a GPU, ascending.
+    fn states_of(&self, class: Class) -> impl Iterator<Item = usize> {
+        let words: [u64; 4] = std::array::from_fn(|word| self.states[word] & class.members()[word]);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let state = next_bit(&words, at)?;
+            at = state + 1;
+            Some(state)
+        })
+    }
+
+    /// The lowest GPU of a class.
+    fn first_in(&self, class: Class) -> Option<usize> {
+        self.states_of(class).filter_map(|state| self.buckets[state].first()).min()
     }
 
     /// The lowest GPU of the best rank that has one.
@@ -135,7 +208,8 @@ impl Fleet {
         Some(gpu)
     }
 
-    /// The same among the GPUs whose bit is set in `eligible` (64 to a word) and that `fits` accepts.
+    /// The same among the GPUs whose bit is set in `eligible` (64 to a word) and that `fits` accepts, as some of many
+    /// (see [`Rule::choose_of_many`]).
     ///
     /// Cost: a pass over the words of each state that has a GPU, and a call of `fits` for each GPU that
     /// would have been preferred to the answer.
@@ -150,7 +224,7 @@ impl Fleet {
             Choice::Ranked(orders) => {
                 self.ranked_among(&orders[profile.index()], profile, eligible, &mut fits)
             }
-            Choice::Duels(duels) => self.duel_among(duels, profile, eligible, &mut fits),
+            Choice::Duels(both) => self.duel_among(&both.0, profile, eligible, &mut fits),
         }?;
         self.rule.start(self.taken[gpu], profile).map(|start| (gpu, start))
     }
@@ -183,19 +257,23 @@ impl Fleet {
         eligible: &[u64],
         fits: &mut impl FnMut(usize) -> bool,
     ) -> Option<usize> {
-        let mut present = self.present[profile.index()];
-        let mut at = 0;
-        while let Some(state) = next_bit(&present, at) {
-            let words = self.buckets[state].words.iter().zip(eligible);
-            let some = words.map(|(bucket, allowed)| bucket & allowed).any(|word| word != 0);
-            present[state / 64] &= !(u64::from(!some) << (state % 64));
-            at = state + 1;
+        let mut present = Classes::default();
+        let has_some = |state: usize| {
+            let mut words = self.buckets[state].words.iter().zip(eligible);
+            words.any(|(bucket, allowed)| bucket & allowed != 0)
+        };
+        for class in self.classes.filter(|class| !class.after(profile).is_empty()) {
+            if self.states_of(class).any(has_some) {
+                present.insert(class);
+            }
         }
-        while let Some(winner) = duels.winner(profile, &present) {
-            if let Some(gpu) = self.first_of(&[winner.0], eligible, fits) {
+        while let Some(winner) = duels.winner(profile, present) {
+            #[allow(clippy::cast_possible_truncation, reason = "a state is below 256")]
+            let states: Vec<u8> = self.states_of(winner).map(|state| state as u8).collect();
+            if let Some(gpu) = self.first_of(&states, eligible, fits) {
                 return Some(gpu);
             }
-            present[usize::from(winner.0 / 64)] &= !(1 << (winner.0 % 64));
+            present.remove(winner);
         }
         None
     }
@@ -277,19 +355,28 @@ impl Fleet {
         if bucket.len == 1 {
             self.mark(taken, true);
         }
+        let (before, after) = (Class::of(before), Class::of(taken));
+        let count = &mut self.counts[usize::from(before.0)];
+        *count -= 1;
+        if *count == 0 {
+            self.classes.remove(before);
+        }
+        self.counts[usize::from(after.0)] += 1;
+        self.classes.insert(after);
     }
 
+    /// A state has GPUs now, or none.
     fn mark(&mut self, state: Occupancy, present: bool) {
-        for profile in Profile::ALL {
-            if state.free_starts(profile) == 0 {
-                continue;
-            }
-            let bit = match self.rule.choice() {
-                Choice::Ranked(orders) => usize::from(orders[profile.index()].rank[usize::from(state.0)]),
-                Choice::Duels(_) => usize::from(state.0),
-            };
-            let word = &mut self.present[profile.index()][bit / 64];
+        let set = |words: &mut [u64; 4], bit: usize| {
+            let word = &mut words[bit / 64];
             *word = *word & !(1 << (bit % 64)) | u64::from(present) << (bit % 64);
+        };
+        set(&mut self.states, usize::from(state.0));
+        if let Choice::Ranked(orders) = self.rule.choice() {
+            for profile in Profile::ALL.into_iter().filter(|&profile| state.free_starts(profile) != 0) {
+                let rank = orders[profile.index()].rank[usize::from(state.0)];
+                set(&mut self.present[profile.index()], usize::from(rank));
+            }
         }
     }
 
@@ -301,4 +388,15 @@ impl Fleet {
             }
         }
     }
+}
+
+/// The lowest set bit at or after `from`.
+fn next_bit(words: &[u64; 4], from: usize) -> Option<usize> {
+    let mut at = from / 64;
+    let mut word = words.get(at)? & (u64::MAX << (from % 64));
+    while word == 0 {
+        at += 1;
+        word = *words.get(at)?;
+    }
+    Some(at * 64 + word.trailing_zeros() as usize)
 }

@@ -15,8 +15,11 @@ pub mod layout;
 pub mod mix;
 pub mod model;
 pub mod policy;
+mod room;
 pub mod shards;
 mod value;
 
+#[cfg(test)]
+mod quality;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,8 @@
 
 use super::geometry::{Occupancy, Profile};
 use super::mix::Mix;
-use super::value::{self, Duels};
+use super::room::{Class, Classes};
+use super::value::{Duels, Endgame, LAST};
 
 /// A placement policy. The smallest key wins; ties go to the lowest GPU, then (or before that, where "last" is
 /// said) to a start.
@@ -35,8 +36,8 @@ pub enum Policy {
     Windows,
     /// Smallest loss of room, weighted by mix and squared memory; then fewest free slices, then highest start.
     Capacity,
-    /// Ours: the start whose GPU is worth most afterwards, the GPU that wins its duels: by what the mix is expected
-    /// to get out of one and of two GPUs.
+    /// Ours: the GPU that wins its duels, the start whose GPU is worth most afterwards, and of the last three GPUs the
+    /// best start of all: by what the mix is expected to get out of one, two and three GPUs.
     Demand,
     /// The same, with the mix learned from arrivals ([`Observed`](super::mix::Observed)).
     DemandObserved,
@@ -92,8 +93,8 @@ pub struct Rule {
 pub(super) enum Choice {
     /// By a key of the state, per profile.
     Ranked(Box<[Order; 6]>),
-    /// In pairs.
-    Duels(Duels),
+    /// In pairs; the last ones all together.
+    Duels(Box<(Duels, Endgame)>),
 }
 
 /// The states in which a profile fits, from the most to the least preferred.
@@ -130,12 +131,36 @@ impl Rule {
         (start != NOWHERE).then_some(start)
     }
 
-    /// Which of a few GPUs to take, by position, and the start there; `None` if the profile fits on none.
+    /// Which of these GPUs to take, by position, and the start there; `None` if the profile fits on none. There are no
+    /// others.
     ///
     /// [`Policy::Random`] is answered as first-fit: its caller draws. Cost: linear; for many GPUs see
     /// [`Fleet`](super::fleet::Fleet).
     #[must_use]
     pub fn choose(&self, gpus: &[Occupancy], profile: Profile) -> Option<(usize, u8)> {
+        if let Choice::Duels(both) = &self.choice {
+            let endgame = &both.1;
+            let mut last = [(0, Occupancy(u8::MAX)); LAST];
+            let alive = |(_, taken): &(usize, &Occupancy)| endgame.alive.contains(Class::of(**taken));
+            let mut count = 0;
+            for (gpu, &taken) in gpus.iter().enumerate().filter(alive) {
+                if count == LAST {
+                    return self.choose_of_many(gpus, profile);
+                }
+                last[count] = (gpu, taken);
+                count += 1;
+            }
+            if endgame.knows(profile) {
+                let (at, start) = endgame.choose(&last.map(|(_, taken)| taken)[..count], profile)?;
+                return Some((last[at].0, start));
+            }
+        }
+        self.choose_of_many(gpus, profile)
+    }
+
+    /// The same where there are other GPUs with room that the request cannot have.
+    #[must_use]
+    pub fn choose_of_many(&self, gpus: &[Occupancy], profile: Profile) -> Option<(usize, u8)> {
         let gpu = match &self.choice {
             Choice::Ranked(orders) => {
                 let order = &orders[profile.index()];
@@ -143,14 +168,11 @@ impl Rule {
                     gpus.iter().enumerate().filter(|(_, taken)| self.start(**taken, profile).is_some());
                 fitting.min_by_key(|(gpu, taken)| (order.first_alike(**taken), *gpu)).map(|(gpu, _)| gpu)?
             }
-            Choice::Duels(duels) => {
-                let mut present = [0; 4];
-                for taken in gpus {
-                    present[usize::from(taken.0 / 64)] |=
-                        u64::from(self.start(*taken, profile).is_some()) << (taken.0 % 64);
-                }
-                let winner = duels.winner(profile, &present)?;
-                gpus.iter().position(|taken| *taken == winner)?
+            Choice::Duels(both) => {
+                let mut present = Classes::default();
+                gpus.iter().for_each(|&taken| present.insert(Class::of(taken)));
+                let winner = both.0.winner(profile, present)?;
+                gpus.iter().position(|&taken| Class::of(taken) == winner)?
             }
         };
         self.start(gpus[gpu], profile).map(|start| (gpu, start))
@@ -160,26 +182,20 @@ impl Rule {
         &self.choice
     }
 
-    /// Ours: both tables come from values.
+    /// Ours: all comes from values. A start is that of a GPU whose neighbours are full.
     fn of_values(policy: Policy, mix: &Mix) -> Self {
-        let values = value::single(mix);
+        let endgame = Endgame::new(mix);
+        let start =
+            |profile: Profile, taken: Occupancy| endgame.choose(&[taken], profile).map(|(_, start)| start);
         let mut starts = [[NOWHERE; 256]; 6];
         for profile in Profile::ALL {
             for taken in 0..=u8::MAX {
-                let free = Occupancy(taken).free_starts(profile);
-                let worth = |start: u8| values[usize::from(taken | profile.mask(start))];
-                let best = (0..8_u8)
-                    .filter(|start| free >> start & 1 == 1)
-                    .max_by(|&a, &b| worth(a).total_cmp(&worth(b)).then(a.cmp(&b)));
+                let best = start(profile, Occupancy(taken));
                 starts[profile.index()][usize::from(taken)] = best.unwrap_or(NOWHERE);
             }
         }
-        let start = |profile: Profile, taken: Occupancy| {
-            let start = starts[profile.index()][usize::from(taken.0)];
-            (start != NOWHERE).then_some(start)
-        };
-        let choice = Choice::Duels(Duels::new(mix, start));
-        Self { policy, start: starts, choice }
+        let duels = Duels::new(mix, start);
+        Self { policy, start: starts, choice: Choice::Duels(Box::new((duels, endgame))) }
     }
 
     fn of_keys(policy: Policy, mix: &Mix) -> Self {

@@ -1,30 +1,36 @@
-//! What free slices are worth to a mix, on one GPU and on two: the tables behind the policy `demand`.
+//! What free slices are worth to a mix, on one GPU, on two and on three: the tables behind the policy `demand`.
 //!
-//! Requests come one by one, drawn from the mix. A GPU, or a pair of them, takes each where it is best for
+//! Requests come one by one, drawn from the mix. The GPUs of a game take each where it is best for
 //! what follows; a request that fits nowhere is taken elsewhere with probability `passed`, and otherwise ends
-//! the game. The value of a state is the reward expected until then. Among GPUs a request of `m` memory slices
+//! the game. The value of a state is the reward expected until then.
+//!
+//! Two GPUs' values settle a *duel*: would the mix rather have the request
+//! on this GPU or on that one? The winner of all duels among the states present gets it, so the rule is the
+//! same for four GPUs and for ten thousand. The values of a pair hold what a sum over GPUs cannot: that the
+//! second half-empty GPU is worth less than the first. Among many, a request of `m` memory slices
 //! counts `m` to a power above one: large slices are harder to place, so room for them is worth more than its size.
 //!
-//! One GPU's values choose the start. Two GPUs' values settle a *duel*: would the mix rather have the request
-//! on this GPU or on that one? The winner of all duels among the states present gets it, so the rule is the
-//! same for two GPUs and for ten thousand. The values of a pair hold what a sum over GPUs cannot: that the
-//! second half-empty GPU is worth less than the first.
+//! Three GPUs' values play the *endgame*: where no more than three GPUs have room for anything that is asked for, the
+//! best start on any of them is known, and what is refused is seldom taken elsewhere. With two of the three full
+//! they choose the start on a GPU that won its duels.
 //!
 //! Parameters were chosen on the benchmark of `docs/architecture/gpu.md`, where their effect is listed.
 
 use super::geometry::{Occupancy, Profile};
-use super::layout::Layout;
 use super::mix::Mix;
+use super::room::{CLASSES, Class, Classes};
 
-/// Chance that a request which does not fit is taken elsewhere, when a start is chosen.
-const START_PASSED: f64 = 0.25;
+/// How many GPUs the endgame is played on.
+pub(super) const LAST: usize = 3;
+/// Chance that a request which does not fit is taken elsewhere, in the endgame and when a start is chosen.
+const LAST_PASSED: f64 = 1.0 / 16.0;
 /// The same when two GPUs are compared. Close to one: a fleet is seldom full for everyone.
 const DUEL_PASSED: f64 = 0.8;
 /// Values closer than this are the same: rounding must not decide.
 const SAME: f64 = 1e-9;
 
-/// Reward of a request when a start is chosen: its memory, so that a lone GPU is filled as well as can be.
-fn start_reward(profile: Profile) -> f64 {
+/// Reward of a request in the endgame: its memory, so that what is there is filled as well as can be.
+fn last_reward(profile: Profile) -> f64 {
     f64::from(profile.memory_slices())
 }
 
@@ -34,171 +40,187 @@ fn duel_reward(profile: Profile) -> f64 {
     memory * memory.sqrt()
 }
 
-/// Each profile's share of the requests.
-fn shares(mix: &Mix) -> [f64; 6] {
-    let sum: f64 = mix.weights().iter().map(|&weight| f64::from(weight)).sum();
-    mix.weights().map(|weight| f64::from(weight) / sum)
-}
+/// The values of `K` GPUs together, by their classes in any order.
+#[derive(Clone, Debug)]
+struct Game<const K: usize>(Vec<f64>);
 
-/// The value of each occupancy of a single GPU.
-pub(super) fn single(mix: &Mix) -> [f64; 256] {
-    let shares = shares(mix);
-    let mut values = [0.0; 256];
-    // Placing only adds slices: from the fullest state down, what follows is known.
-    for taken in (0..=u8::MAX).rev() {
-        let (mut gained, mut unfit) = (0.0, 0.0);
-        for profile in Profile::ALL {
-            let share = shares[profile.index()];
-            let free = Occupancy(taken).free_starts(profile);
-            let after = starts(free).map(|start| values[usize::from(taken | profile.mask(start))]);
-            match after.reduce(f64::max) {
-                Some(best) => gained += share * (start_reward(profile) + best),
-                None => unfit += share,
-            }
-        }
-        values[usize::from(taken)] = worth(gained, unfit, START_PASSED);
-    }
-    values
-}
-
-/// What a state is worth where requests gain `gained` and a share `unfit` of them finds no room.
-fn worth(gained: f64, unfit: f64, passed: f64) -> f64 {
-    // A state in which nothing that is asked for fits would divide by little; it is worth nothing.
-    if gained == 0.0 { 0.0 } else { gained / (1.0 - passed * unfit) }
-}
-
-/// The starts whose bit is set, ascending.
-fn starts(bits: u8) -> impl Iterator<Item = u8> {
-    (0..8).filter(move |start| bits >> start & 1 == 1)
-}
-
-/// The values of pairs of GPUs, by reachable occupancy.
-struct Pairs {
-    states: Vec<Occupancy>,
-    /// Position of an occupancy in `states`.
-    position: [usize; 256],
-    values: Vec<f64>,
-}
-
-impl Pairs {
-    fn new(mix: &Mix) -> Self {
-        let mut states: Vec<Occupancy> = Layout::all().map(Layout::occupancy).collect();
-        states.sort_unstable();
-        states.dedup();
-        let mut position = [usize::MAX; 256];
-        states.iter().enumerate().for_each(|(at, taken)| position[usize::from(taken.0)] = at);
-        let count = states.len();
-        let mut pairs = Self { states, position, values: vec![0.0; count * count] };
-        let after = pairs.after();
-        let asked: Vec<(usize, f64, f64)> = Profile::ALL
-            .iter()
-            .map(|&profile| (profile.index(), shares(mix)[profile.index()], duel_reward(profile)))
+impl<const K: usize> Game<K> {
+    /// Cost: the states, `CLASSES + K - 1` over `K` of them, times some ten to forty look-ups.
+    fn new(mix: &Mix, passed: f64, reward: fn(Profile) -> f64) -> Self {
+        let sum: f64 = mix.weights().iter().map(|&weight| f64::from(weight)).sum();
+        let asked: Vec<(Profile, f64, f64)> = Profile::ALL
+            .into_iter()
+            .map(|profile| (profile, f64::from(mix.weight(profile)) / sum, reward(profile)))
             .filter(|(_, share, _)| *share > 0.0)
             .collect();
-        for a in (0..count).rev() {
-            for b in (a..count).rev() {
-                let value = pairs.value(a, b, &asked, &after);
-                pairs.values[a * count + b] = value;
-                pairs.values[b * count + a] = value;
+        let mut game = Self(Vec::new());
+        // Placing leads to a smaller number, so what follows is known.
+        let mut gpus = [Class::FULL; K];
+        while usize::from(gpus[0].0) < CLASSES {
+            let (mut gained, mut unfit) = (0.0, 0.0);
+            for &(profile, share, reward) in &asked {
+                match game.best(&gpus, profile) {
+                    Some(best) => gained += share * (reward + best),
+                    None => unfit += share,
+                }
+            }
+            // A state in which nothing that is asked for fits would divide by little; it is worth nothing.
+            game.0.push(if gained == 0.0 { 0.0 } else { gained / (1.0 - passed * unfit) });
+            next(&mut gpus);
+        }
+        game
+    }
+
+    /// The value after the best placement; the classes do not rise.
+    fn best(&self, gpus: &[Class; K], profile: Profile) -> Option<f64> {
+        let mut best = None;
+        for at in (0..K).filter(|&at| at == 0 || gpus[at] != gpus[at - 1]) {
+            for after in gpus[at].after(profile) {
+                let mut then = *gpus;
+                then[at] = after;
+                let value = self.of(then);
+                best = Some(best.map_or(value, |best: f64| best.max(value)));
             }
         }
-        pairs
+        best
     }
 
-    /// For each state and profile, the states after each placement.
-    fn after(&self) -> Vec<[Vec<usize>; 6]> {
-        let of = |taken: Occupancy| {
-            Profile::ALL.map(|profile| {
-                let to = |start| self.position[usize::from(taken.0 | profile.mask(start))];
-                starts(taken.free_starts(profile)).map(to).collect()
-            })
-        };
-        self.states.iter().map(|&taken| of(taken)).collect()
-    }
-
-    fn value(&self, a: usize, b: usize, asked: &[(usize, f64, f64)], after: &[[Vec<usize>; 6]]) -> f64 {
-        let count = self.states.len();
-        let (mut gained, mut unfit) = (0.0, 0.0);
-        for &(profile, share, reward) in asked {
-            let on_a = after[a][profile].iter().map(|&to| self.values[to * count + b]);
-            let on_b = after[b][profile].iter().map(|&to| self.values[a * count + to]);
-            match on_a.chain(on_b).reduce(f64::max) {
-                Some(best) => gained += share * (reward + best),
-                None => unfit += share,
-            }
-        }
-        worth(gained, unfit, DUEL_PASSED)
-    }
-
-    fn of(&self, a: u8, b: u8) -> f64 {
-        self.values[self.position[usize::from(a)] * self.states.len() + self.position[usize::from(b)]]
+    fn of(&self, mut gpus: [Class; K]) -> f64 {
+        gpus.sort_unstable_by(|a, b| b.cmp(a));
+        self.0[number(&gpus)]
     }
 }
 
-/// Who wins each duel: for each profile and state, the states that are preferred to it, as bits.
+/// Number of a state whose classes do not rise, in the order of [`next`]: how many come before it.
+fn number<const K: usize>(gpus: &[Class; K]) -> usize {
+    // Of n things k with repetition.
+    let many = |n: usize, k: usize| (0..k).fold(1, |product, i| product * (n + i) / (i + 1));
+    gpus.iter().enumerate().map(|(at, class)| many(usize::from(class.0), K - at)).sum()
+}
+
+/// The next state whose classes do not rise.
+fn next<const K: usize>(gpus: &mut [Class; K]) {
+    let at = (0..K).rev().find(|&at| at == 0 || gpus[at] < gpus[at - 1]).unwrap_or(0);
+    gpus[at].0 += 1;
+    gpus[at + 1..].fill(Class::FULL);
+}
+
+/// The starts whose bit is set, the highest first.
+fn starts(bits: u8) -> impl Iterator<Item = u8> {
+    (0..8).rev().filter(move |start| bits >> start & 1 == 1)
+}
+
+/// What the last GPUs with room are worth together.
 #[derive(Clone, Debug)]
-pub(super) struct Duels(Vec<[[u64; 4]; 256]>);
+pub(super) struct Endgame {
+    values: Game<LAST>,
+    /// The classes with room for something that is asked for.
+    pub(super) alive: Classes,
+    asked: [bool; 6],
+}
+
+impl Endgame {
+    pub(super) fn new(mix: &Mix) -> Self {
+        let mut alive = Classes::default();
+        let asked = Profile::ALL.map(|profile| mix.weight(profile) > 0);
+        let has_room =
+            |class: &Class| Profile::ALL.iter().any(|&p| asked[p.index()] && !class.after(p).is_empty());
+        Class::all().filter(has_room).for_each(|class| alive.insert(class));
+        Self { values: Game::new(mix, LAST_PASSED, last_reward), alive, asked }
+    }
+
+    /// Whether it has a word on requests for this profile: it knows nothing of GPUs that only have room for what the
+    /// mix does not hold.
+    pub(super) fn knows(&self, profile: Profile) -> bool {
+        self.asked[profile.index()]
+    }
+
+    /// The best place on those GPUs, which are all that have room: which one, and the start.
+    pub(super) fn choose(&self, gpus: &[Occupancy], profile: Profile) -> Option<(usize, u8)> {
+        let mut classes = [Class::FULL; LAST];
+        classes.iter_mut().zip(gpus).for_each(|(class, &taken)| *class = Class::of(taken));
+        let mut best: Option<(f64, usize, u8)> = None;
+        for (gpu, taken) in gpus.iter().enumerate() {
+            for start in starts(taken.free_starts(profile)) {
+                let mut then = classes;
+                then[gpu] = Class::of(Occupancy(taken.0 | profile.mask(start)));
+                let value = self.values.of(then);
+                if best.is_none_or(|(best, ..)| value > best + SAME) {
+                    best = Some((value, gpu, start));
+                }
+            }
+        }
+        best.map(|(_, gpu, start)| (gpu, start))
+    }
+}
+
+/// Who wins each duel: for each profile and class, the classes that are preferred to it.
+#[derive(Clone, Debug)]
+pub(super) struct Duels {
+    winners: [[Classes; CLASSES]; 6],
+    /// The classes with room.
+    room: [Classes; 6],
+}
 
 impl Duels {
     /// Settles all duels, each GPU placing at the start that `start` gives for its state.
     pub(super) fn new(mix: &Mix, start: impl Fn(Profile, Occupancy) -> Option<u8>) -> Self {
-        let pairs = Pairs::new(mix);
-        let one = |profile: Profile| {
-            let places: Vec<(Occupancy, u8)> = pairs
-                .states
-                .iter()
-                .filter_map(|&taken| start(profile, taken).map(|start| (taken, start)))
+        let pairs = Game::<2>::new(mix, DUEL_PASSED, duel_reward);
+        let mut duels = Self { winners: [[Classes::default(); CLASSES]; 6], room: [Classes::default(); 6] };
+        for profile in Profile::ALL {
+            let places: Vec<Place> = Class::all()
+                .filter_map(|class| Some(Place::new(class, profile, start(profile, class.least())?)))
                 .collect();
-            let mut winners = [[0; 4]; 256];
-            for &loser in &places {
-                for &winner in &places {
-                    if winner.0 != loser.0 && is_preferred(&pairs, profile, winner, loser) {
-                        let bit = usize::from(winner.0.0);
-                        winners[usize::from(loser.0.0)][bit / 64] |= 1 << (bit % 64);
-                    }
-                }
+            for loser in &places {
+                duels.room[profile.index()].insert(loser.class);
+                let winners = &mut duels.winners[profile.index()][usize::from(loser.class.0)];
+                let preferred = |winner: &&Place| winner.is_preferred(&pairs, loser);
+                places.iter().filter(preferred).for_each(|winner| winners.insert(winner.class));
             }
-            winners
-        };
-        Self(Profile::ALL.iter().map(|&profile| one(profile)).collect())
+        }
+        duels
     }
 
-    /// The state that wins among those whose bit is set, on all of which the profile fits.
+    /// The class that wins among those present.
     ///
-    /// Duels need not be transitive; the states meet in ascending order, and the last winner stands. Cost: a
-    /// few words for each change of winner.
-    pub(super) fn winner(&self, profile: Profile, present: &[u64; 4]) -> Option<Occupancy> {
-        let winners = &self.0[profile.index()];
-        let mut at = next_bit(present, 0)?;
-        let stronger = |at: usize| {
-            let among: [u64; 4] = std::array::from_fn(|word| winners[at][word] & present[word]);
-            next_bit(&among, at + 1)
-        };
+    /// Duels need not be transitive; the classes meet in order, those with the most room first, and the last winner
+    /// stands. Cost: a few instructions for each change of winner.
+    pub(super) fn winner(&self, profile: Profile, present: Classes) -> Option<Class> {
+        let present = present.and(self.room[profile.index()]);
+        let mut at = present.last()?;
+        let stronger =
+            |at: Class| self.winners[profile.index()][usize::from(at.0)].and(present).below(at).last();
         while let Some(next) = stronger(at) {
             at = next;
         }
-        u8::try_from(at).ok().map(Occupancy)
+        Some(at)
     }
 }
 
-/// The lowest set bit at or after `from`.
-pub(super) fn next_bit(words: &[u64; 4], from: usize) -> Option<usize> {
-    let mut at = from / 64;
-    let mut word = words.get(at)? & (u64::MAX << (from % 64));
-    while word == 0 {
-        at += 1;
-        word = *words.get(at)?;
-    }
-    Some(at * 64 + word.trailing_zeros() as usize)
+/// A GPU in a duel, and what becomes of it.
+struct Place {
+    class: Class,
+    start: u8,
+    after: Class,
 }
 
-/// Whether a request is better placed on `a` than on `b`, when there are both.
-fn is_preferred(pairs: &Pairs, profile: Profile, a: (Occupancy, u8), b: (Occupancy, u8)) -> bool {
-    let on_a = pairs.of(a.0.0 | profile.mask(a.1), b.0.0);
-    let on_b = pairs.of(a.0.0, b.0.0 | profile.mask(b.1));
-    if (on_a - on_b).abs() > SAME {
-        return on_a > on_b;
+impl Place {
+    fn new(class: Class, profile: Profile, start: u8) -> Self {
+        let after = Class::of(Occupancy(class.least().0 | profile.mask(start)));
+        Self { class, start, after }
     }
-    let key = |(taken, start): (Occupancy, u8)| (taken.free_slices(), u8::MAX - start, taken);
-    key(a) < key(b)
+
+    /// Whether a request is better placed here than on `other`, when there are both.
+    fn is_preferred(&self, pairs: &Game<2>, other: &Self) -> bool {
+        let here = pairs.of([self.after, other.class]);
+        let there = pairs.of([self.class, other.after]);
+        if (here - there).abs() > SAME {
+            return here > there;
+        }
+        let key = |one: &Self| {
+            let taken = one.class.least();
+            (taken.free_slices(), u8::MAX - one.start, taken)
+        };
+        key(self) < key(other)
+    }
 }

@@ -149,7 +149,7 @@ fn place_one<'a>(
     let taken = |gpu: usize| inventory.dynamic[gpu].taken(free);
     if let (Some(rule), Some(class)) = (rule, level[0].1.class) {
         let states: Vec<Occupancy> = level.iter().map(|(gpu, _)| taken(*gpu)).collect();
-        if let Some((at, start)) = rule.choose(&states, class)
+        if let Some((at, start)) = rule.choose_of_many(&states, class)
             && level[at].1.free_starts(states[at]) >> start & 1 == 1
         {
             return Some((level[at].0, level[at].1, start));

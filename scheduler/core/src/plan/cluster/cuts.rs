@@ -155,7 +155,7 @@ impl Cuts {
         }
         candidates.sort_unstable();
         let states: Vec<Occupancy> = candidates.iter().map(|(_, state)| *state).collect();
-        let (place, _) = rule.choose(&states, profile)?;
+        let (place, _) = rule.choose_of_many(&states, profile)?;
         Some(node_of(candidates[place].0))
     }
 }

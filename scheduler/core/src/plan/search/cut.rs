@@ -98,5 +98,5 @@ fn preferred(
         owners.resize(states.len(), node);
     }
     let rule = state.slices.rule()?;
-    rule.choose(&states, cut.profile).map(|(place, _)| owners[place])
+    rule.choose_of_many(&states, cut.profile).map(|(place, _)| owners[place])
 }
