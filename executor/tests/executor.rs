@@ -208,6 +208,33 @@ fn a_killed_nursery_loses_and_repeats_nothing() {
     assert_eq!(cluster.text("count-2"), "ran\n");
 }
 
+#[test]
+fn an_order_that_no_nursery_read_is_no_begin() {
+    let cluster = Cluster::new("unread");
+    let executor = cluster.start();
+    let session = cluster.welcomed();
+    session.launch(cluster.batch(1, "echo $$ > pid-1; until [ -e stop-1 ]; do sleep 0.02; done; exit 7"));
+    let nursery = parent_of(supervisor_pid(&cluster, "pid-1"));
+    let send = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(nursery), signal).unwrap();
+    send(nix::sys::signal::Signal::SIGSTOP);
+    session.launch(cluster.counting(2));
+    let spec = cluster.run_folder(&key(2)).join("spec");
+    eventually("the order's way", || (spec.exists() && !executor.has_open(&spec)).then_some(()));
+    // The lock is held by what waits in the socket: the run may yet begin, and nobody may say that it has.
+    executor.kill();
+    let _executor = cluster.start();
+    let session = cluster.welcomed();
+    assert_eq!(session.entry(&key(2)).map(v1::RunEntry::stage), Some(v1::RunStage::RunIntended));
+    assert_eq!(session.entry(&key(1)).map(v1::RunEntry::stage), Some(v1::RunStage::RunBegun));
+    send(nix::sys::signal::Signal::SIGKILL);
+    cluster.await_count(2);
+    for job in [1, 2] {
+        cluster.let_end(job);
+        assert_eq!(exit(&session.await_earlier_end(&key(job))), (7, 0), "job {job}");
+    }
+    assert_eq!(cluster.text("count-2"), "ran\n");
+}
+
 /// Writes its pids (a plain child, one in a session of its own), then waits.
 const FAMILY: &str =
     "echo $$ > pids; sh -c 'echo $$ >> pids; sleep 1000' & setsid sh -c 'echo $$ >> pids; sleep 1000' & wait";

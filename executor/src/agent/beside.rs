@@ -164,24 +164,16 @@ impl Agent {
 
     /// A run that the nursery left: its supervisor is waited for, or it is handed over again.
     pub(super) fn adopt(&mut self, key: Key, attempts: u32) {
-        let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tracing::warn!(run = %key, attempts, "the nursery has ended; looking for the run's supervisor");
+        let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tokio::spawn(async move {
-            control::gone(&fixed.folder(key)).await;
-            let folder = fixed.folder(key);
-            let found = tokio::task::spawn_blocking(move || start::examine(&folder, key)).await;
-            let next = match found {
-                Ok(start::Found::Nothing) => Beside::Unbegun(key, attempts),
-                Ok(start::Found::Outcome(outcome)) => Beside::Run(key, Event::Gone(outcome)),
-                Ok(start::Found::Begun { .. }) | Err(_) => {
-                    Beside::Unclear(key, "it was lost with the nursery".to_owned())
-                }
-            };
+            let next = outlived(&fixed, key, attempts, "it was lost with the nursery").await;
             let _ = beside.send(next).await;
         });
     }
 
-    /// Waits for the end of a supervisor that is not a child of this process.
+    /// Waits for the end of a supervisor that is not a child of this process. The lock of a run can be held by an order
+    /// that an earlier executor's nursery never read: such a run has not begun, and is handed over again.
     pub(super) fn watch(&self, key: Key) {
         let (fixed, beside) = (Arc::clone(&self.fixed), self.beside.clone());
         tokio::spawn(async move {
@@ -189,9 +181,8 @@ impl Agent {
                 let image = OsString::from_vec(container.image);
                 fixed.containers.hold(key, Path::new(&image)).await;
             }
-            control::gone(&fixed.folder(key)).await;
-            let outcome = conclude(fixed, key, "it went away".to_owned()).await;
-            let _ = beside.send(Beside::Run(key, Event::Gone(outcome))).await;
+            let next = outlived(&fixed, key, 0, "it went away").await;
+            let _ = beside.send(next).await;
         });
     }
 
@@ -352,6 +343,17 @@ fn hand_again(fixed: &Fixed, nursery: &Nursery, key: Key, attempt: u32) -> Resul
     let folder = fixed.folder(key);
     let handed = start::reopen(&folder).and_then(|lock| nursery.hand(key, &folder, &lock, None, attempt));
     Ok(handed.map_err(|error| format!("cannot start {}: {error}", fixed.supervisor.display()))?)
+}
+
+/// Waits until nobody holds the run, then says what is to be done: it is over, or has not begun after so many attempts.
+async fn outlived(fixed: &Arc<Fixed>, key: Key, attempts: u32, status: &str) -> Beside {
+    let folder = fixed.folder(key);
+    control::gone(&folder).await;
+    match tokio::task::spawn_blocking(move || start::examine(&folder, key)).await {
+        Ok(start::Found::Nothing) => Beside::Unbegun(key, attempts),
+        Ok(start::Found::Outcome(outcome)) => Beside::Run(key, Event::Gone(outcome)),
+        Ok(start::Found::Begun { .. }) | Err(_) => Beside::Unclear(key, status.to_owned()),
+    }
 }
 
 /// How a run that nobody holds any more ended. What a lost supervisor left is killed first.

@@ -370,6 +370,12 @@ pub(crate) fn key(job_id: u32) -> v1::RunKey {
 pub(crate) struct Executor(pub(crate) Child);
 
 impl Executor {
+    /// Whether it has this file open.
+    pub(crate) fn has_open(&self, path: &Path) -> bool {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap();
+        open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|target| target == path)
+    }
+
     /// As a power cut to the daemon alone.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
