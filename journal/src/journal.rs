@@ -302,9 +302,10 @@ impl Journal {
         // The filler may be late, or there is none. One segment for the frame, one for what must be left behind it.
         for at_most in 1..=2 {
             let Err(full @ Error::Full { .. }) = place else { break };
-            if self.shared.refill_below(at_most).is_err() {
+            if let Err(cause) = self.shared.refill_below(at_most) {
                 self.check_fence()?;
-                return Err(full);
+                // Who opens the log learns what the disk said; later the filler tells it.
+                return Err(if restart { cause } else { full });
             }
             place = self.shared.place(bytes, None, restart);
         }

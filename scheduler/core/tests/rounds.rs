@@ -13,6 +13,7 @@ use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
 use scheduler_core::state::node::Link;
+use scheduler_core::state::promise::{Cause, PromiseChange};
 use small::{Ask, NOW, SmallNode, cluster, started, waiting};
 
 const ANY: SmallNode = SmallNode { cpus: 1, memory: 400, gpus: [0, 0], big: false, weight: 1 };
@@ -109,6 +110,43 @@ fn what_becomes_free_between_slices_goes_to_the_first_that_asks_for_it() {
     }
 }
 
+/// As above, and what arrived ahead of all of them takes the whole slice that saw the node come back: those who are owed a
+/// second look by that have it in the next one, before who was not looked at yet.
+#[test]
+fn a_slice_that_ends_early_owes_what_became_free_to_who_asked_first() {
+    let second = NodeIdx(1);
+    let put = |state: &mut State, planner: &mut Planner, record: Record| {
+        apply(state, &record);
+        planner.observe(&record);
+    };
+    let two = Ask { cpus: 2, tasks: Some(1), ..ASK };
+    for slices in 1..=4 {
+        let mut state = cluster(&[ANY, SmallNode { cpus: 2, ..ANY }]);
+        let mut planner = Planner::following().in_slices_of(1);
+        let link = Link::Silent { since: NOW, timed_out: false };
+        put(&mut state, &mut planner, Record::Time(NOW));
+        put(&mut state, &mut planner, Record::NodeLink { node: second, link });
+        for id in 1..=6 {
+            put(&mut state, &mut planner, Record::Job(Arc::new(waiting(id, &two))));
+        }
+        let settings = settings(Some(10));
+        for _ in 0..slices {
+            assert_eq!(planner.pass(&state, &settings, NOW).plan.starts, []);
+        }
+        // Ahead of all, and too large for any node.
+        for id in 7..=8 {
+            let mut ahead = waiting(id, &Ask { cpus: 3, ..two.clone() });
+            ahead.priority += 1000;
+            put(&mut state, &mut planner, Record::Job(Arc::new(ahead)));
+        }
+        put(&mut state, &mut planner, Record::NodeLink { node: second, link: Link::Up });
+        let starts = (0..20).map(|_| planner.pass(&state, &settings, NOW).plan.starts);
+        let first = starts.into_iter().find(|starts| !starts.is_empty());
+        let first: Vec<JobId> = first.into_iter().flatten().map(|start| start.job).collect();
+        assert_eq!(first, [JobId(1)], "after {slices} slices");
+    }
+}
+
 /// What a slice found no start for is not tried again by the next one, before those behind it had their turn.
 #[test]
 fn every_job_has_its_turn_however_small_a_slice_is() {
@@ -147,4 +185,60 @@ fn every_job_has_its_turn_however_small_a_slice_is() {
         plan.starts.pop()
     });
     assert_eq!(found.map(|start| start.job), Some(JobId(10)));
+}
+
+/// What was planned behind a run moves with it where programs before the job let it begin, and so end, later than planned,
+/// also if that was over before the planner looked again.
+#[test]
+fn a_start_that_took_its_time_ends_later_in_the_plan_too() {
+    let mut state = cluster(&[ANY]);
+    let settings = settings(Some(10));
+    let mut planner = Planner::following();
+    let put = |state: &mut State, planner: &mut Planner, record: Record| {
+        apply(state, &record);
+        planner.observe(&record);
+    };
+    put(&mut state, &mut planner, Record::Time(NOW));
+    for id in 1..=2 {
+        put(&mut state, &mut planner, Record::Job(Arc::new(waiting(id, &ASK))));
+    }
+    let plan = planner.pass(&state, &settings, NOW).plan;
+    let [start] = &plan.starts[..] else { panic!("one starts: {plan:?}") };
+    let promised = plan.promises.expect("the other is promised a start");
+    assert_eq!(promised.changes[0].promises[0].start, NOW.saturating_add(Span::from_mins(1)));
+    let later = NOW.saturating_add(Span::from_secs(30));
+    put(&mut state, &mut planner, started(start.job, start.allocation.clone(), later, 1));
+    put(
+        &mut state,
+        &mut planner,
+        Record::Promises { changes: promised.changes, given_back: promised.given_back },
+    );
+    put(&mut state, &mut planner, Record::Time(later));
+    let moved = planner.pass(&state, &settings, later).plan.promises.expect("it moves");
+    assert_eq!(Some(moved.clone()), Planner::new().pass(&state, &settings, later).plan.promises);
+    let [change] = &moved.changes[..] else { panic!("one moves: {moved:?}") };
+    assert_eq!((change.job, change.cause), (JobId(2), Cause::LimitRaised));
+    assert_eq!(change.promises[0].start, later.saturating_add(Span::from_mins(1)));
+}
+
+/// Two promises of one place: a slice gave it to the first and ended before it told the second.
+#[test]
+fn a_promise_that_gives_way_to_one_ahead_of_it_says_so() {
+    let mut state = cluster(&[SmallNode { cpus: 2, ..ANY }]);
+    let settings = settings(Some(10));
+    let two = Ask { cpus: 2, ..ASK };
+    apply(&mut state, &Record::Time(NOW));
+    let busy = waiting(3, &two);
+    let place = scheduler_core::place::place(&state, &settings, &busy, model::id::PartitionIdx(0)).unwrap();
+    apply(&mut state, &Record::Job(Arc::new(busy)));
+    apply(&mut state, &started(JobId(3), place, NOW, 1));
+    apply(&mut state, &Record::Job(Arc::new(waiting(1, &two))));
+    let plan = Planner::new().pass(&state, &settings, NOW).plan;
+    let first = plan.promises.expect("the one that waits is promised a start").changes.remove(0);
+    apply(&mut state, &Record::Job(Arc::new(waiting(2, &two))));
+    let second = PromiseChange { job: JobId(2), ..first.clone() };
+    apply(&mut state, &Record::Promises { changes: vec![first, second], given_back: None });
+    let changes = Planner::new().pass(&state, &settings, NOW).plan.promises.expect("one moves").changes;
+    let causes: Vec<_> = changes.iter().map(|change| (change.job, change.cause)).collect();
+    assert_eq!(causes, [(JobId(2), Cause::HigherPriority)]);
 }

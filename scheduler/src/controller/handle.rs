@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use model::id::JobId;
 use model::job::JobState;
 use model::refusal::Refusal;
+use model::time::Timestamp;
 use scheduler_core::effect::{Answer, Asker, Effect, Refused, ReplyTo};
 use scheduler_core::input::{Command, Input, Submit};
 use scheduler_core::record::Record;
@@ -230,6 +231,11 @@ impl Owner<'_> {
     /// Nothing of the batch is stored, and the next start recovers what was.
     pub(super) fn handle(&mut self, input: Input) {
         let now = self.tick();
+        self.handle_at(now, input);
+    }
+
+    /// The same, at an instant that was looked at before and is not before that of any other input.
+    pub(super) fn handle_at(&mut self, now: Timestamp, input: Input) {
         self.parts.metrics.inputs.one();
         if self.suspects.holds(&input) {
             self.refuse_suspect(input);

@@ -392,7 +392,9 @@ impl<'a> Owner<'a> {
                 if let Some(moves) = &proposal.plan.defragment {
                     self.parts.metrics.note_moves(moves);
                 }
-                self.handle(Input::Plan(proposal.plan));
+                // As of the instant that was planned for: what starts ends when the plan says that it does.
+                let now = now.max(self.machine.state().now);
+                self.handle_at(now, Input::Plan(proposal.plan));
             }
             // First the batch at hand has to leave.
             Room::NextBatch => self.planning.again(Duration::from_millis(1)),

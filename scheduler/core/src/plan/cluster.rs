@@ -332,6 +332,11 @@ impl Cluster {
         &self.plan[node as usize]
     }
 
+    /// What running jobs alone leave of a node.
+    pub(super) fn base(&self, node: u32) -> &Profile {
+        &self.base[node as usize]
+    }
+
     /// Nodes of the partition that could take part in a demand, in order of preference: a list.
     ///
     /// Cost: O(kinds) for a list that is known.
@@ -570,6 +575,26 @@ impl Cluster {
             self.mark_stale(node);
             self.update_floor(node);
         }
+    }
+
+    /// The plan has it that a job that runs now ends at `planned`; it ends at `end`. `false`: what is planned does not
+    /// leave its nodes free for so long.
+    pub(super) fn correct(&mut self, shares: &[NodeShare], planned: i64, end: i64) -> bool {
+        let mut free = true;
+        for place in 0..self.held_count(shares) {
+            let (node, amount) = self.held(shares, place);
+            if end > planned {
+                let plan = &mut self.plan[node as usize];
+                free &= plan.covers(&amount, planned, end);
+                plan.take(amount, planned, end);
+                self.update_floor(node);
+                self.takes += 1;
+            } else {
+                self.unreserve(node, amount, end, planned);
+            }
+            self.mark_stale(node);
+        }
+        free
     }
 
     /// Plans to use an amount in `[from, to)`. `passing`: until plans are forgotten; else a start of this

@@ -102,6 +102,12 @@ impl Keys {
         self.0.clear();
     }
 
+    /// Leaves only what is not before a key.
+    pub(super) fn drop_before(&mut self, key: &OrderKey) {
+        let place = self.0.partition_point(|one| one < key);
+        self.0.drain(..place);
+    }
+
     pub(super) fn retain(&mut self, wanted: impl Fn(&OrderKey) -> bool) {
         self.0.retain(wanted);
     }
@@ -198,6 +204,10 @@ pub(super) struct Ledger {
     /// What the slices of this pass have worked off already; empty between passes. Without it a slice would begin
     /// with the same jobs that no node suits as the one before, and never reach what is behind them.
     pub(super) worked_off: Keys,
+    /// Those for whom something became free, before it is for who is behind them, and whose turn is still to come: of this
+    /// slice, and of the one before. Empty between passes.
+    pub(super) owed: Keys,
+    pub(super) owed_before: Keys,
     /// Something changed since the first slice of this pass: what was worked off is looked at once more.
     pub(super) again: bool,
     /// Starts that were proposed, by job or array.
@@ -306,6 +316,8 @@ impl Ledger {
         self.unconfirmed = false;
         self.swept_to = None;
         self.worked_off.clear();
+        self.owed.clear();
+        self.owed_before.clear();
         self.again = false;
         self.settled = None;
         self.candidates.clear();
@@ -321,7 +333,7 @@ impl Ledger {
         self.learn();
         for id in &state.index.running {
             let job = &state.jobs[id];
-            self.add_running(settings, job, job.active().expect("the index holds running jobs"), false);
+            self.add_running(settings, job, job.active().expect("the index holds running jobs"), None);
         }
         self.ready = true;
     }
@@ -391,20 +403,31 @@ impl Ledger {
                 }
             }
             Phase::Active(active) => {
-                let as_planned = self.take_proposal(id);
+                let planned = self.take_proposal(id);
+                let as_planned = self.add_running(settings, job, active, planned.as_ref());
                 changes.full |= !as_planned;
-                self.add_running(settings, job, active, as_planned);
             }
             Phase::Ended(_) => {}
         }
     }
 
-    fn add_running(&mut self, settings: &Settings, job: &Job, active: &Active, planned: bool) {
+    /// A job runs. `planned`: what the plan has of it already. Whether the plan stands with that.
+    fn add_running(
+        &mut self,
+        settings: &Settings,
+        job: &Job,
+        active: &Active,
+        planned: Option<&Proposed>,
+    ) -> bool {
         let limit = active.limit.map_or(i64::MAX, Span::as_millis);
         let span = self.predicted.get(&job.id).map_or(limit, |predicted| limit.min(predicted.0));
         let cut = active.allocation.iter().flat_map(|share| &share.gres).any(GresShare::is_cut);
-        let span = if cut { span.saturating_add(settings.slice_time().0) } else { span };
         let end = active.start.0.saturating_add(active.suspended_total.0).saturating_add(span);
+        let stands = planned.is_some_and(|planned| {
+            planned.end == end || self.correct(&active.allocation, planned, end)
+        });
+        let end = if cut { end.saturating_add(settings.slice_time().0) } else { end };
+        let planned = planned.is_some();
         let owner =
             matches!(job.request.sharing, model::request::Sharing::User | model::request::Sharing::Mcs);
         self.cluster.hold(&active.allocation, end, planned);
@@ -414,19 +437,30 @@ impl Ledger {
         self.ends.insert((end, job.id));
         let allocation = Allocation::clone(&active.allocation);
         self.known.insert(job.id, Known::Running { end, allocation, licenses, owner });
+        stands
     }
 
-    /// Takes a proposal that was carried out for this job from the list; `false`: nobody planned its start.
-    fn take_proposal(&mut self, id: JobId) -> bool {
-        let origin = self.splits.remove(&id).unwrap_or(id);
-        let Some(proposed) = self.proposed.get_mut(&origin) else { return false };
-        match proposed.more.pop_front() {
-            Some(next) => proposed.first = next,
-            None => {
-                self.proposed.remove(&origin);
-            }
+    /// A start that was carried out as proposed, but for its end: programs before the job ran on meanwhile, or its limit is
+    /// another one. `false`: something else is planned there.
+    fn correct(&mut self, allocation: &Allocation, planned: &Proposed, end: i64) -> bool {
+        // Elements of an array may have started in another order.
+        let same = self.cluster.holds(allocation) == planned.holds;
+        let free = same && self.cluster.correct(allocation, planned.end, end);
+        let licensed = self.licenses.correct(&planned.licenses, planned.end, end);
+        if !free || !licensed {
+            self.cluster.doubt();
         }
-        true
+        free && licensed
+    }
+
+    /// Takes a proposal that was carried out for this job from the list; `None`: nobody planned its start.
+    fn take_proposal(&mut self, id: JobId) -> Option<Proposed> {
+        let origin = self.splits.remove(&id).unwrap_or(id);
+        let proposed = self.proposed.get_mut(&origin)?;
+        match proposed.more.pop_front() {
+            Some(next) => Some(std::mem::replace(&mut proposed.first, next)),
+            None => self.proposed.remove(&origin).map(|last| last.first),
+        }
     }
 
     /// Proposals that were not carried out: their plans go, and their jobs wait as before.

@@ -127,6 +127,22 @@ impl Licenses {
         held.iter().all(|&(place, count)| self.plan[place as usize].covers(&wanted(count), from, to))
     }
 
+    /// Whether running jobs alone leave them free throughout `[from, to)`.
+    pub(super) fn left_by_runs(&self, held: &Held, from: i64, to: i64) -> bool {
+        held.iter().all(|&(place, count)| self.base[place as usize].covers(&wanted(count), from, to))
+    }
+
+    /// The plan has it that a job that runs now ends at `planned`; it ends at `end`. `false`: what is planned does not
+    /// leave them free for so long.
+    pub(super) fn correct(&mut self, held: &Held, planned: i64, end: i64) -> bool {
+        let free = self.cover(held, planned, end);
+        for &(place, count) in held {
+            self.plan[place as usize].take(amount(count), planned, end);
+            self.plan[place as usize].give(amount(count), end, planned);
+        }
+        free
+    }
+
     /// The first instant, at or after `from`, from which all of them stay free for `span`; `None`: never.
     ///
     /// Cost: O(steps of their profiles × licenses).

@@ -140,9 +140,12 @@ impl Ledger {
         if due && self.swept_to.is_none() {
             self.swept_to = Some(OrderKey::FIRST);
             self.worked_off.clear();
+            self.owed.clear();
             walk.given_back = None;
             self.cluster.touched_ahead.clear();
         }
+        std::mem::swap(&mut self.owed, &mut self.owed_before);
+        self.owed.clear();
         let mut zone = Zone {
             sweeping: self.swept_to,
             testing: false,
@@ -167,6 +170,9 @@ impl Ledger {
                 break true;
             }
             if !self.work_off(walk, &mut zone) {
+                // Who lost its turn by that has it in a later slice, like those that no slice looked at yet.
+                let owed = &self.owed;
+                self.worked_off.retain(|key| !owed.contains(key));
                 break false;
             }
             // All that was lifted is laid again.
@@ -180,6 +186,7 @@ impl Ledger {
         if whole {
             self.swept_to = None;
             self.worked_off.clear();
+            self.owed.clear();
             for (job, cause) in std::mem::take(&mut self.displaced) {
                 // As many as are protected are ahead of it.
                 if let Some(key) = self.key_of(job) {
@@ -199,6 +206,7 @@ impl Ledger {
 
     /// Collects what is to be done from where the zone ends so far, up to the depth.
     fn collect(&mut self, walk: &Walk<'_>, zone: &mut Zone) {
+        let mut owed = std::mem::take(&mut self.owed);
         zone.todo.clear();
         let first = zone.end.is_none();
         let from = zone.end.map_or(Bound::Unbounded, Bound::Excluded);
@@ -217,6 +225,9 @@ impl Ledger {
                 // No start was found for it then; what became free since is for it before it is for those behind.
                 let freed = || first && might_start(self, &self.cluster.since_ahead, entry);
                 if !entry.hopeless && !started && (!looked_at || freed()) {
+                    if looked_at {
+                        owed.insert(*key);
+                    }
                     zone.held += 1;
                     zone.todo.push((*key, room));
                 }
@@ -231,12 +242,17 @@ impl Ledger {
                 want != elements(list)
             };
             // What became free since the last slice is for those first that came before it, each once.
-            let freed = zone.testing && might_start(self, &self.cluster.touched_ahead, entry);
+            let freed = self.owed_before.contains(key)
+                || zone.testing && might_start(self, &self.cluster.touched_ahead, entry);
+            if freed {
+                owed.insert(*key);
+            }
             let wanted = due || sweep || other || freed;
             if (freed && first) || (wanted && !self.worked_off.contains(key)) {
                 zone.todo.push((*key, room));
             }
         }
+        self.owed = owed;
     }
 
     /// Does what was collected, in order; `false`: the budget ended before.
@@ -261,7 +277,9 @@ impl Ledger {
             }
             // Who is looked at again has its turn in this slice, whatever that costs, and the slice gets on behind it.
             if walk.budget == 0 && !(again && whole) {
-                whole = false;
+                if std::mem::replace(&mut whole, false) {
+                    self.owed.drop_before(&key);
+                }
                 self.put_back(key, list);
                 if !zone.lifted {
                     return false;
@@ -368,6 +386,7 @@ impl Ledger {
         (mut list, room): (VecDeque<Promise>, u32),
     ) {
         let sweep = zone.sweeping.is_some_and(|to| key > to);
+        let test = zone.testing || self.owed.contains(&key);
         let before = list.len();
         let mut cause = None;
         let mut kept = VecDeque::new();
@@ -379,7 +398,7 @@ impl Ledger {
         }
         while let Some(old) = list.pop_front() {
             let due = old.start <= walk.now;
-            if !(due || sweep || zone.testing) {
+            if !(due || sweep || test) {
                 list.push_front(old);
                 break;
             }
@@ -595,6 +614,9 @@ impl Ledger {
         }
         let from = promise.start.max(walk.now);
         if promise.end > from && !self.licenses.cover(&promise.licenses, from, promise.end) {
+            if self.licenses.left_by_runs(&promise.licenses, from, promise.end) {
+                return Err(Cause::HigherPriority);
+            }
             return Err(taken_by(walk, |job| job.request.rare().licenses.is_some()));
         }
         for (node, amount) in &promise.holds {
@@ -609,8 +631,11 @@ impl Ledger {
             if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(amount)) {
                 return Err(Cause::Configuration);
             }
-            let from = promise.start.max(walk.now);
             if promise.end > from && !self.cluster.plan(*node).covers(amount, from, promise.end) {
+                // Promises that were laid before it: an earlier slice gave the place away, and was not through yet.
+                if self.cluster.base(*node).covers(amount, from, promise.end) {
+                    return Err(Cause::HigherPriority);
+                }
                 return Err(taken_by(walk, |job| self.is_on(job, *node)));
             }
         }

@@ -54,6 +54,10 @@ pub struct Oracle {
     check_every: u32,
     /// The latest wall time that was shown.
     latest_wall: Timestamp,
+    /// When a job started last, and the jobs that became free to start at that instant, after it: a plan that starts several
+    /// was made before they were, one of its starts may have been what they waited for.
+    last_start: Timestamp,
+    freed_late: BTreeSet<JobId>,
 }
 
 impl Oracle {
@@ -94,6 +98,7 @@ impl Oracle {
             if let Record::JobFinishing { job, finish } = record {
                 self.had_its_time(*job, finish)?;
             }
+            self.note_late(record);
             self.promises.before(&self.state, record)?;
             let had: BTreeSet<JobId> = self.state.promises.by_job.keys().copied().collect();
             apply(&mut self.state, record);
@@ -107,6 +112,23 @@ impl Oracle {
     fn check(&self) -> Result<(), String> {
         let faults = self.state.check();
         if faults.is_empty() { Ok(()) } else { Err(format!("state: {}", faults.join("; "))) }
+    }
+
+    /// Notes who becomes free to start after a start at the same instant.
+    fn note_late(&mut self, record: &Record) {
+        match record {
+            Record::JobStarted { .. } if self.last_start != self.state.now => {
+                self.last_start = self.state.now;
+                self.freed_late.clear();
+            }
+            Record::JobWaits { job, pending } if self.last_start == self.state.now => {
+                let waited = self.state.jobs.get(job).and_then(|job| job.pending());
+                if pending.eligible.is_some() && waited.is_some_and(|before| before.eligible.is_none()) {
+                    self.freed_late.insert(*job);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn same_call_same_job(&mut self, job: &Job) -> Result<(), String> {
@@ -185,9 +207,10 @@ impl Oracle {
         for key in self.state.index.queue.range(..own) {
             let other = &self.state.jobs[&key.job];
             let alone = matches!(other.array, ArrayRole::Single);
+            let late = self.last_start == self.state.now && self.freed_late.contains(&other.id);
             let free =
                 other.hold == Hold::None && other.pending().is_some_and(|waits| waits.eligible.is_some());
-            if alone && free && asks_as(job, other) && !(promised(other.id) && (promised(job.id) || freed)) {
+            if alone && free && !late && asks_as(job, other) && !(promised(other.id) && (promised(job.id) || freed)) {
                 return Err(format!(
                     "order: job {} starts before {}, which waits for the same",
                     job.id, other.id
