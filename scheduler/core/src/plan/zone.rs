@@ -614,7 +614,12 @@ impl Ledger {
         }
         let from = promise.start.max(walk.now);
         if promise.end > from && !self.licenses.cover(&promise.licenses, from, promise.end) {
-            if self.licenses.left_by_runs(&promise.licenses, from, promise.end) {
+            let names = |one: &Promise| {
+                one.licenses.iter().any(|(name, _)| promise.licenses.iter().any(|(own, _)| own == name))
+            };
+            if self.licenses.left_by_runs(&promise.licenses, from, promise.end)
+                && self.is_promised(from, promise.end, names)
+            {
                 return Err(Cause::HigherPriority);
             }
             return Err(taken_by(walk, |job| job.request.rare().licenses.is_some()));
@@ -633,13 +638,22 @@ impl Ledger {
             }
             if promise.end > from && !self.cluster.plan(*node).covers(amount, from, promise.end) {
                 // Promises that were laid before it: an earlier slice gave the place away, and was not through yet.
-                if self.cluster.base(*node).covers(amount, from, promise.end) {
+                let holds = |one: &Promise| one.holds.iter().any(|(other, _)| other == node);
+                if self.cluster.base(*node).covers(amount, from, promise.end)
+                    && self.is_promised(from, promise.end, holds)
+                {
                     return Err(Cause::HigherPriority);
                 }
                 return Err(taken_by(walk, |job| self.is_on(job, *node)));
             }
         }
         Ok(promise)
+    }
+
+    /// Whether a promise that is laid already holds such a thing at some time in `[from, to)`.
+    fn is_promised(&self, from: i64, to: i64, holds: impl Fn(&Promise) -> bool) -> bool {
+        let mut laid = self.promises.values().flatten();
+        laid.any(|one| one.start < to && one.end > from && holds(one))
     }
 
     /// Whether a running job is in the way of promises on a node.
