@@ -422,10 +422,10 @@ impl Ledger {
         let limit = active.limit.map_or(i64::MAX, Span::as_millis);
         let span = self.predicted.get(&job.id).map_or(limit, |predicted| limit.min(predicted.0));
         let cut = active.allocation.iter().flat_map(|share| &share.gres).any(GresShare::is_cut);
+        let span = if cut { span.saturating_add(settings.slice_time().0) } else { span };
         let end = active.start.0.saturating_add(active.suspended_total.0).saturating_add(span);
         let stands = planned
             .is_some_and(|planned| planned.end == end || self.correct(&active.allocation, planned, end));
-        let end = if cut { end.saturating_add(settings.slice_time().0) } else { end };
         let planned = planned.is_some();
         let owner =
             matches!(job.request.sharing, model::request::Sharing::User | model::request::Sharing::Mcs);
