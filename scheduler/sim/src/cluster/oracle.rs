@@ -210,7 +210,12 @@ impl Oracle {
             let late = self.last_start == self.state.now && self.freed_late.contains(&other.id);
             let free =
                 other.hold == Hold::None && other.pending().is_some_and(|waits| waits.eligible.is_some());
-            if alone && free && !late && asks_as(job, other) && !(promised(other.id) && (promised(job.id) || freed)) {
+            if alone
+                && free
+                && !late
+                && asks_as(job, other)
+                && !(promised(other.id) && (promised(job.id) || freed))
+            {
                 return Err(format!(
                     "order: job {} starts before {}, which waits for the same",
                     job.id, other.id
