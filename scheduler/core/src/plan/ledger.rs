@@ -221,9 +221,10 @@ pub(super) struct Ledger {
     pub(super) formerly: BTreeMap<OrderKey, Promise>,
     /// The last entry in order that was handled as a protected one.
     pub(super) zone_end: Option<OrderKey>,
-    pub(super) scratch: Scratch,
+    /// Memory that is used again; each pass has them, and gives them back.
+    pub(super) scratch: Option<Box<Scratch>>,
+    pub(super) board: Option<Box<Board>>,
     /// Lists whose memory is used again.
-    pub(super) board: Board,
     pub(super) collected: Vec<(OrderKey, Entry)>,
     pub(super) todo: Vec<(OrderKey, u32)>,
     /// Entries behind the protected ones that something beside nodes held back when they were tested.
@@ -296,7 +297,9 @@ impl Ledger {
         self.policy = settings.policy;
         self.topology = settings.topology.clone();
         self.cluster = Cluster::of(state, !self.unpooled);
-        self.scratch.forget();
+        if let Some(scratch) = &mut self.scratch {
+            scratch.forget();
+        }
         self.licenses = Licenses::of(&settings.licenses);
         self.shapes = Shapes::default();
         self.dirty.clear();

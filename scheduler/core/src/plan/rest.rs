@@ -5,7 +5,7 @@
 //! which the tests of every pass keep: no entry of a class that has not been touched can start.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use model::reason::Reason;
 
@@ -105,8 +105,8 @@ impl Ledger {
     /// What arrived is among the candidates, as far as it is not known that it cannot start.
     pub(super) fn put_off(&mut self, changes: &Changes) {
         // What ended may have been what held a job back.
-        let freed: &BTreeSet<OrderKey> = if changes.full { &self.held_back } else { &BTreeSet::new() };
-        for key in changes.arrived.iter().chain(freed) {
+        let freed = changes.full.then_some(&self.held_back);
+        for key in changes.arrived.iter().chain(freed.into_iter().flatten()) {
             let Some(entry) = self.queue.get(key).copied() else { continue };
             for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
                 if self.shapes.classes[class as usize].hopeless {
@@ -133,17 +133,17 @@ impl Ledger {
         if touched.is_empty() {
             return;
         }
-        let mut families = std::mem::take(&mut self.shapes.families);
-        let Families { members, families: all, active, alone, .. } = &mut families;
+        let Self { shapes, cluster, candidates, .. } = self;
+        let Families { members, families: all, active, alone, .. } = &mut shapes.families;
         if touched.is_all() {
             for &(_, number) in &*active {
                 let family = &all[number as usize];
-                self.cluster.look(family.list);
-                let fits = self.cluster.most(family.list).covers(&family.least);
+                cluster.look(family.list);
+                let fits = cluster.most(family.list).covers(&family.least);
                 for &class in &family.active {
                     if fits {
                         members[class as usize].full = true;
-                        heat(&mut self.candidates, members, class);
+                        heat(candidates, members, class);
                     } else {
                         members[class as usize].tested = Some(0);
                     }
@@ -151,7 +151,7 @@ impl Ledger {
             }
         } else {
             let nodes = touched.nodes();
-            let floor = |node: &u32| *self.cluster.floor(*node);
+            let floor = |node: &u32| *cluster.floor(*node);
             let most = nodes.iter().map(floor).reduce(Amount::greatest).unwrap_or_default();
             let few = active.partition_point(|(cpus, _)| *cpus <= most.cpus);
             for &(_, number) in &active[..few] {
@@ -160,15 +160,14 @@ impl Ledger {
                     continue;
                 }
                 let fits = |node: &&u32| {
-                    self.cluster.is_member(family.list, **node)
-                        && self.cluster.floor(**node).covers(&family.least)
+                    cluster.is_member(family.list, **node) && cluster.floor(**node).covers(&family.least)
                 };
-                let until = |node: &u32| self.cluster.plan(*node).free_until(&family.least, walk.now);
+                let until = |node: &u32| cluster.plan(*node).free_until(&family.least, walk.now);
                 let Some(longest) = nodes.iter().filter(fits).map(until).max() else { continue };
                 for &class in &family.active {
                     let span = members[class as usize].waiting.least();
                     if walk.now.saturating_add(span) <= longest {
-                        heat(&mut self.candidates, members, class);
+                        heat(candidates, members, class);
                     } else if let Some(tested) = &mut members[class as usize].tested {
                         // Of what is shorter than all that wait nothing is known any more.
                         *tested = span.max(*tested);
@@ -178,9 +177,8 @@ impl Ledger {
         }
         for &class in &*alone {
             members[class as usize].full = true;
-            heat(&mut self.candidates, members, class);
+            heat(candidates, members, class);
         }
-        self.shapes.families = families;
     }
 
     /// The next candidate of a class. `failed`: what runs so long or longer cannot start. With none left the

@@ -47,7 +47,8 @@ pub(super) struct Walk<'a> {
     pub(super) budget: u32,
     /// On so many at least where the pass gets on, whatever was spent on looking again at what is before.
     pub(super) share: u32,
-    pub(super) board: Board,
+    /// Large, as is `scratch`: a pass that tests a job or two moves pointers.
+    pub(super) board: Box<Board>,
     /// Licenses in use; made when a job asks for some.
     licenses: Option<BTreeMap<Box<str>, u32>>,
     /// What running jobs hold by QOS and association; made when a job has limits.
@@ -65,7 +66,7 @@ pub(super) struct Walk<'a> {
     pub(super) given_back: Option<Timestamp>,
     /// The last entry in order that was handled as a protected one.
     pub(super) zone_end: Option<OrderKey>,
-    scratch: Scratch,
+    scratch: Box<Scratch>,
     pub(super) out: Pass,
 }
 
@@ -142,8 +143,16 @@ impl Ledger {
         verdicts: bool,
         budget: u32,
     ) -> Walk<'a> {
+        self.cluster.follow_rule(state);
+        self.cluster.advance(now.0);
+        self.licenses.advance(now);
+        self.pass += 1;
+        if self.owners > 0 {
+            self.cluster.touched.add_all();
+            self.cluster.touched_ahead.add_all();
+        }
         let policy = self.policy();
-        let walk = Walk {
+        Walk {
             state,
             settings,
             now: now.0,
@@ -152,7 +161,10 @@ impl Ledger {
             verdicts,
             budget,
             share: (budget / 4).max(1),
-            board: if self.owners > 0 { Board::of(state) } else { std::mem::take(&mut self.board) },
+            board: match self.board.take() {
+                _ if self.owners > 0 => Box::new(Board::of(state)),
+                board => board.unwrap_or_default(),
+            },
             licenses: None,
             usage: None,
             limit: None,
@@ -162,20 +174,12 @@ impl Ledger {
             changes: Vec::new(),
             given_back: state.promises.given_back,
             zone_end: None,
-            scratch: std::mem::take(&mut self.scratch),
+            scratch: self.scratch.take().unwrap_or_default(),
             out: Pass::default(),
-        };
-        self.cluster.follow_rule(state);
-        self.cluster.advance(now.0);
-        self.licenses.advance(now);
-        self.pass += 1;
-        if self.owners > 0 {
-            self.cluster.touched.add_all();
-            self.cluster.touched_ahead.add_all();
         }
-        walk
     }
 
+    #[inline]
     fn conclude(&mut self, mut walk: Walk<'_>, changes: &Changes, whole: bool) -> Pass {
         if walk.verdicts {
             self.give_verdicts(&mut walk, changes);
@@ -189,19 +193,19 @@ impl Ledger {
             keep,
             changes: mut promised,
             given_back,
-            scratch,
+            mut scratch,
             mut board,
             mut out,
             now,
             time_bound,
             ..
         } = walk;
-        self.scratch = scratch;
         if whole {
-            self.scratch.forget();
+            scratch.forget();
         }
+        self.scratch = Some(scratch);
         board.clear();
-        self.board = board;
+        self.board = Some(board);
         if keep {
             // A job that starts takes its promise along.
             promised.retain(|change| {

@@ -39,14 +39,22 @@ impl Ledger {
     pub(super) fn replan_zone(&mut self, walk: &mut Walk<'_>, changes: &Changes) -> bool {
         let behind = self.last_protected.is_none_or(|last| changes.arrived.iter().all(|key| *key > last));
         if !changes.full && behind {
-            let mut arrived = changes.arrived.clone();
-            arrived.sort_unstable();
-            arrived.dedup();
+            let mut sorted = Vec::new();
+            let arrived = match &changes.arrived[..] {
+                // The rule, without a list of its own.
+                one @ ([] | [_]) => one,
+                more => {
+                    sorted.extend_from_slice(more);
+                    sorted.sort_unstable();
+                    sorted.dedup();
+                    &sorted
+                }
+            };
             if self.protected < walk.depth {
                 // All that waited is in the zone, but it may end among what arrived.
                 self.zone_end = self.last_protected;
             }
-            for key in arrived {
+            for &key in arrived {
                 if self.protected >= walk.depth {
                     break;
                 }

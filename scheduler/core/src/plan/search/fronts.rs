@@ -160,9 +160,12 @@ pub(super) struct Fronts {
 impl Fronts {
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.rows.clear();
-        self.answers.clear();
-        self.bytes = 0;
+        // After most passes there is nothing.
+        if !self.rows.is_empty() || !self.answers.is_empty() {
+            self.rows.clear();
+            self.answers.clear();
+            self.bytes = 0;
+        }
     }
 
     /// Whether there is a row of a request.
