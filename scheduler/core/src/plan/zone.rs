@@ -75,7 +75,8 @@ impl Ledger {
         self.protected = 0;
         self.formerly.append(&mut self.planned);
         let mut collected = std::mem::take(&mut self.collected);
-        let mut size = if walk.depth == 1 { 8 } else { COLLECTED };
+        // One is protected as a rule, after the few that start.
+        let mut size = if walk.depth == 1 { 2 } else { COLLECTED };
         while self.protected < walk.depth {
             let from = self.zone_end.map_or(Bound::Unbounded, Bound::Excluded);
             collected.clear();
@@ -90,7 +91,7 @@ impl Ledger {
                     break;
                 }
             }
-            size = COLLECTED;
+            size = (size * 8).min(COLLECTED);
         }
         self.collected = collected;
         walk.zone_end = self.zone_end;
