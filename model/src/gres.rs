@@ -21,6 +21,8 @@ pub struct GresRequest {
 pub struct Error {
     /// The piece at fault.
     pub piece: String,
+    /// Not even the form is right: an empty or a further count. Else the words name nothing that could exist.
+    pub malformed: bool,
 }
 
 impl fmt::Display for Error {
@@ -122,7 +124,13 @@ fn parse_one(piece: &str) -> Result<GresRequest, Error> {
         && !name.starts_with(|first: char| first.is_ascii_digit())
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-./".contains(letter));
     if !valid {
-        return Err(Error { piece: piece.to_owned() });
+        return Err(Error { piece: piece.to_owned(), malformed: false });
+    }
+    let counts: Vec<&str> = piece.split(':').skip(1).collect();
+    let uncountable = |word: &&str| parse_count(word).is_none();
+    if counts.iter().any(|word| word.is_empty()) || counts.len() > 1 && counts.last().is_some_and(uncountable)
+    {
+        return Err(Error { piece: piece.to_owned(), malformed: true });
     }
     let name = name.to_ascii_lowercase().into_boxed_str();
     let (kind, count) = match (words.next(), words.next()) {

@@ -12,8 +12,13 @@ pub(crate) fn name() -> String {
 pub(crate) fn check(call: &Call, wanted: Option<&[String]>) -> Result<Option<String>, u8> {
     let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(None) };
     let name = name();
-    match wanted.iter().find(|one| **one != name && *one != "all") {
-        Some(other) => {
+    let (here, others): (Vec<&String>, Vec<&String>) =
+        wanted.iter().partition(|one| **one == name || *one == "all");
+    others.iter().for_each(|other| {
+        say::error(&call.program, format!("No cluster '{other}' known by database."));
+    });
+    match others.first() {
+        Some(other) if here.is_empty() => {
             let hint = "Use 'sacctmgr list clusters' to see available clusters.";
             say::error(
                 &call.program,
@@ -21,6 +26,6 @@ pub(crate) fn check(call: &Call, wanted: Option<&[String]>) -> Result<Option<Str
             );
             Err(1)
         }
-        None => Ok(Some(name)),
+        _ => Ok(Some(name)),
     }
 }

@@ -182,13 +182,44 @@ pub(crate) fn tres_per_task(job: &Job) -> Option<String> {
     let request = request(job);
     let parts: Vec<String> = [
         request.cpus_per_task.map(|cpus| format!("cpu={cpus}")),
-        tres(&[&request.gpus_per_task]),
+        tres(&[&request.gpus_per_task]).map(|text| last_colon_equals(&text)),
         rare(job).tres_per_task.clone(),
     ]
     .into_iter()
     .flatten()
     .collect();
     (!parts.is_empty()).then(|| parts.join(","))
+}
+
+/// `gres/gpu:a100:1` as what each task is given is written: `gres/gpu:a100=1`.
+fn last_colon_equals(list: &str) -> String {
+    let one = |item: &str| match item.rsplit_once(':') {
+        Some((name, count)) => format!("{name}={count}"),
+        None => item.to_owned(),
+    };
+    list.split(',').map(one).collect::<Vec<_>>().join(",")
+}
+
+/// How a step's tasks are spread over its nodes, in Slurm's word: as asked, else in turn where each node has one.
+pub(crate) fn distribution(step: &proto::v1::Step) -> &str {
+    match step.distribution.as_str() {
+        "" if step.num_tasks <= step.num_nodes => "Cyclic",
+        "" => "Block",
+        given => given,
+    }
+}
+
+/// Whether this names a step: a number, or one of Slurm's words.
+pub(crate) fn is_step(step: &str) -> bool {
+    matches!(step, "batch" | "extern" | "interactive" | "TBD") || step.parse::<u32>().is_ok()
+}
+
+/// The state's long and short text: a running job that was sent SIGSTOP is stopped.
+pub(crate) fn state_texts(job: &Job) -> (&'static str, &'static str) {
+    match state(job) {
+        JobState::Running if job.stopped => ("STOPPED", "ST"),
+        state => (state.long(), state.short()),
+    }
 }
 
 /// Script and arguments as one text.

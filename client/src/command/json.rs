@@ -35,6 +35,12 @@ fn minutes(ms: Option<i64>) -> Value {
     }
 }
 
+/// The state, and what is said beside it.
+fn states(job: &Job) -> Vec<&'static str> {
+    let stopped = (job::state(job) == JobState::Running && job.stopped).then_some("STOPPED");
+    std::iter::once(job::state(job).long()).chain(stopped).collect()
+}
+
 fn text(value: Option<&str>) -> Value {
     Value::from(value.unwrap_or_default())
 }
@@ -126,7 +132,7 @@ fn identity(job: &Job) -> Value {
         "flags": [], "group_id": job.gid, "group_name": job.group,
         "het_job_id": number(Some(job.het_job_id.unwrap_or(0).into())), "het_job_id_set": "",
         "het_job_offset": number(Some(job.het_offset.unwrap_or(0).into())),
-        "hold": job.hold, "job_id": job.job_id, "job_state": [job::state(job).long()],
+        "hold": job.hold, "job_id": job.job_id, "job_state": states(job),
         "mcs_label": text(rare.mcs_label.as_deref()), "name": request.name, "partition": job.partition,
         "priority": number(Some(job.priority.into())), "priority_by_partition": [], "qos": job.qos,
         "restart_cnt": job.restarts, "resv_name": text(rare.reservation.as_deref()),

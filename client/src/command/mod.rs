@@ -69,6 +69,14 @@ impl Call {
             1
         })
     }
+
+    /// The same for the programs that give no hint.
+    pub(crate) fn split_without_hint<I: Copy + PartialEq>(&self, specs: &[Spec<I>]) -> Result<Words<I>, u8> {
+        getopt::split(&self.program, specs, true, &self.argv).map_err(|line| {
+            say::err(line);
+            1
+        })
+    }
 }
 
 /// Runs a command's asynchronous part on this thread.

@@ -155,7 +155,8 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Account => asked.accounts = list(&text),
             O::Batch => asked.batch = true,
             O::Clusters => {
-                clusters::check(call, Some(&list(&text)))?;
+                clusters::check(call, Some(&list(&text)))
+                    .inspect_err(|_| say::fatal(&call.program, "Could not get cluster information"))?;
             }
             O::Ctld => {}
             O::Full => asked.full = true,
@@ -185,7 +186,9 @@ fn read(call: &Call) -> Result<Asked, u8> {
                 return Err(0);
             }
             O::WcKey => asked.wckey = Some(text),
-            O::AdminComment | O::Cron | O::Sibling => {
+            // Of a job's parts on other clusters: there is none here, and nothing is lost.
+            O::Sibling => {}
+            O::AdminComment | O::Cron => {
                 let name = OPTIONS.iter().find(|spec| spec.id == given.id).map_or("", |spec| spec.long);
                 say::error(&call.program, format!("--{name} is not supported by sluice yet"));
                 return Err(1);
@@ -196,7 +199,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
         let word = word.to_string_lossy();
         for item in job::split_ids(&word) {
             match Selector::parse(item) {
-                Some(selector) if selector.step.as_deref().is_none_or(is_step) => {
+                Some(selector) if selector.step.as_deref().is_none_or(|step| step.parse::<u32>().is_ok()) => {
                     asked.jobs.push((item.to_owned(), selector));
                 }
                 _ => {
@@ -314,7 +317,12 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
         Ok(outcomes) => {
             for outcome in outcomes {
                 if let Some(refused) = outcome.refused {
-                    status = tell(call, asked, &outcome.object, refused.number).unwrap_or(status);
+                    let gone = outcome.object.contains('.') && is_gone(&client, &outcome.object).await;
+                    let told = match gone {
+                        true => Some(tell_gone(call, asked, &outcome.object)),
+                        false => tell(call, asked, &outcome.object, refused.number),
+                    };
+                    status = told.unwrap_or(status);
                 }
             }
             status
@@ -327,11 +335,6 @@ async fn cancel(call: &Call, asked: &Asked) -> u8 {
     }
 }
 
-/// Whether this names a step: a number, or one of Slurm's words.
-fn is_step(step: &str) -> bool {
-    matches!(step, "batch" | "extern" | "interactive" | "TBD") || step.parse::<u32>().is_ok()
-}
-
 fn verbose_line(call: &Call, asked: &Asked, text: &str) -> String {
     let kind = if text.contains('.') { "step" } else { "job" };
     match asked.signal {
@@ -340,13 +343,30 @@ fn verbose_line(call: &Call, asked: &Asked, text: &str) -> String {
     }
 }
 
+/// Whether the job of a step is over or never was.
+async fn is_gone(client: &crate::api::Client, step: &str) -> bool {
+    let Some(selector) = Selector::parse(step) else { return true };
+    let filter = JobFilter { job_ids: vec![selector.job_id], ..JobFilter::default() };
+    let jobs = client.jobs(filter, false).await.unwrap_or_default();
+    !jobs.iter().any(|job| selector.select(job).is_some() && !job::state(job).is_terminal())
+}
+
+/// Tells that the job of a step is not there: with the step, where a step that a job does not have is told by its job.
+fn tell_gone(call: &Call, asked: &Asked, step: &str) -> u8 {
+    if !asked.quiet || asked.verbose {
+        let why = Refusal::InvalidJobId.text();
+        say::error(&call.program, format!("Kill job error on job step id {step}: {why}"));
+    }
+    1
+}
+
 /// Tells of a refusal; gives the exit status that it asks for, `None` where it is none.
 fn tell(call: &Call, asked: &Asked, object: &str, number: u32) -> Option<u8> {
+    let gone = [Refusal::InvalidJobId.number(), Refusal::AlreadyDone.number()].contains(&number);
     let (job_id, is_step) = match object.split_once('.') {
         Some((job_id, _)) => (job_id, true),
         None => (object, false),
     };
-    let gone = [Refusal::InvalidJobId.number(), Refusal::AlreadyDone.number()].contains(&number);
     if gone && !is_step && !asked.verbose {
         return None;
     }

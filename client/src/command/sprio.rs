@@ -110,7 +110,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Norm => asked.normalized = true,
             O::Partition => asked.partitions = list(&text),
             O::Sort => asked.sort = Some(text),
-            O::User => asked.users = Some(users(call, &text)?),
+            O::User => asked.users = Some(users(call, &text)),
             O::Version => {
                 say::out(super::version() + "\n");
                 return Err(0);
@@ -139,16 +139,15 @@ fn jobs(call: &Call, text: &str) -> Result<Vec<u32>, u8> {
         .collect()
 }
 
-fn users(call: &Call, text: &str) -> Result<Vec<u32>, u8> {
-    list(text)
-        .iter()
-        .map(|name| {
-            local::user_id(name).ok_or_else(|| {
-                say::error(&call.program, format!("Invalid user: {name}"));
-                1
-            })
-        })
-        .collect()
+fn users(call: &Call, text: &str) -> Vec<u32> {
+    let read = |name: &String| {
+        let id = local::user_id(name);
+        if id.is_none() {
+            say::error(&call.program, format!("Invalid user: {name}\n"));
+        }
+        id
+    };
+    list(text).iter().filter_map(read).collect()
 }
 
 async fn show(call: &Call, asked: &Asked) -> u8 {

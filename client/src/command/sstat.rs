@@ -15,7 +15,7 @@ use crate::say;
 use crate::table::print::{Column, Form};
 use crate::table::units::clock;
 
-const DEFAULT: &str = "JobID,MaxVMSize,MaxVMSizeNode,MaxVMSizeTask,AveVMSize,MaxRSS,MaxRSSNode,MaxRSSTask,AveRSS,MaxPages,\
+const DEFAULT: &str = "JobID,AllocTRES,MaxVMSize,MaxVMSizeNode,MaxVMSizeTask,AveVMSize,MaxRSS,MaxRSSNode,MaxRSSTask,AveRSS,MaxPages,\
 MaxPagesNode,MaxPagesTask,AvePages,MinCPU,MinCPUNode,MinCPUTask,AveCPU,NTasks,AveCPUFreq,ReqCPUFreqMin,ReqCPUFreqMax,\
 ReqCPUFreqGov,ConsumedEnergy,MaxDiskRead,MaxDiskReadNode,MaxDiskReadTask,AveDiskRead,MaxDiskWrite,MaxDiskWriteNode,\
 MaxDiskWriteTask,AveDiskWrite,TRESUsageInAve,TRESUsageInMax,TRESUsageInMaxNode,TRESUsageInMaxTask,TRESUsageInMin,\
@@ -87,7 +87,7 @@ pub(crate) fn run(call: &Call) -> u8 {
 }
 
 fn read(call: &Call) -> Result<Asked, u8> {
-    let words = call.split(OPTIONS)?;
+    let words = call.split_without_hint(OPTIONS)?;
     let mut asked = Asked {
         all_steps: false,
         exact: false,
@@ -132,6 +132,11 @@ fn read(call: &Call) -> Result<Asked, u8> {
             say::fatal(&call.program, format!("Bad job/step specified: {item}"));
             1
         })?;
+        if selector.step.as_deref().is_some_and(|step| !job::is_step(step)) {
+            let why = "StepID includes unexpected non-numeric characters";
+            say::fatal(&call.program, format!("Bad job/step specified: {item}: {why}"));
+            return Err(1);
+        }
         asked.jobs.push(selector);
     }
     if asked.jobs.is_empty() {
@@ -378,7 +383,7 @@ fn help_format() -> String {
     let names: Vec<&str> = fields().map(|field| field.name).collect();
     let lines = names.chunks(4).map(|names| {
         let cells: String = names.iter().map(|name| format!("{name:<20}")).collect();
-        cells.trim_end().to_owned() + "\n"
+        cells + "\n"
     });
     lines.collect()
 }

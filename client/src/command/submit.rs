@@ -1,8 +1,6 @@
 //! What `sbatch`, `salloc` and `srun` share: reading their words, sending the request, telling a refusal.
 
-use model::gres::GresRequest;
 use model::refusal::Refusal;
-use model::request::JobRequest;
 use prost::bytes::Bytes;
 use proto::convert;
 use proto::v1::{self, SubmitRequest};
@@ -17,12 +15,6 @@ pub(super) fn read(program: Program, call: &Call) -> Result<Parsed, u8> {
     let parsed = option::parse(program, &call.argv, &option::real()).map_err(stop)?;
     parsed.warnings.iter().for_each(say::err);
     parsed.components.iter().for_each(|component| tell_options(program, component));
-    if parsed.components.iter().any(|component| gpus_do_not_divide(&component.request)) {
-        let line = "Failed to validate job spec, --gpus is not multiple of --gres=gpu/--gpus-per-node";
-        say::error(program.name(), line);
-        say::error(program.name(), Refusal::InvalidGres.text());
-        return Err(1);
-    }
     Ok(parsed)
 }
 
@@ -44,14 +36,6 @@ fn tell_options(program: Program, component: &Component) {
     }
     lines.extend([rule(), "end of defined options".to_owned()]);
     lines.iter().for_each(|line| say::err(format!("{}: {line}", program.name())));
-}
-
-/// Whether the GPUs of the job cannot be those of whole nodes, where both are asked for.
-fn gpus_do_not_divide(request: &JobRequest) -> bool {
-    let sum =
-        |list: &[GresRequest]| list.iter().filter(|gres| gres.is_gpu()).map(|gres| gres.count).sum::<u64>();
-    let (job, node) = (sum(&request.gpus_per_job), sum(&request.gpus_per_node) + sum(&request.gres_per_node));
-    job > 0 && node > 0 && job % node != 0
 }
 
 fn stop(stop: Stop) -> u8 {

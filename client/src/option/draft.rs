@@ -187,6 +187,35 @@ impl<'w> Draft<'w> {
         Ok(())
     }
 
+    /// A hint gives way to what says the same in numbers; with `-v` that is told.
+    fn settle_hint(&mut self) -> Option<String> {
+        const NUMBERS: [&str; 5] = [
+            "ntasks-per-core",
+            "cores-per-socket",
+            "threads-per-core",
+            "sockets-per-node",
+            "extra-node-info",
+        ];
+        if !self.has("hint") || !NUMBERS.iter().any(|long| self.has(long)) {
+            return None;
+        }
+        let threads = self.values.get("threads-per-core").and_then(|text| text.parse().ok());
+        let by_hint = !self.has("threads-per-core") && !self.has("extra-node-info");
+        let rare = self.request.rare_mut();
+        rare.hint = None;
+        if by_hint || threads.is_some() {
+            rare.threads_per_core = threads;
+        }
+        (self.manner.verbose > 0).then(|| {
+            format!(
+                "{}: Following options are mutually exclusive with --hint: --ntasks-per-core, --cores-per-socket, \
+                 --threads-per-core, --sockets-per-node, -B and --cpu-bind (other than --cpu-bind=verbose). Ignoring \
+                 --hint.",
+                self.program.name()
+            )
+        })
+    }
+
     /// Planes that leave a node without a task.
     fn check_plane(&self) -> Result<(), Stop> {
         let levels = self.request.rare().distribution.as_deref().unwrap_or_default();
@@ -207,6 +236,7 @@ impl<'w> Draft<'w> {
     pub(crate) fn settle(&mut self) -> Result<Vec<String>, Stop> {
         self.settle_memory()?;
         let mut warnings = Vec::new();
+        warnings.extend(self.settle_hint());
         if let (Some(each), None, None) =
             (self.manner.tasks_per_node, self.request.ntasks, self.request.ntasks_per_node)
         {

@@ -28,6 +28,8 @@ pub(super) fn finish(
         if program == Program::Srun && words.is_empty() {
             return Err(Stop::fatal(program, "No command given to execute."));
         }
+        let inside_job = world.var("SLURM_JOB_ID").is_some() || draft.manner.jobid.is_some();
+        super::gpus::settle(&mut draft, inside_job)?;
         warnings.extend(draft.settle()?);
         read_node_files(&mut draft, world)?;
         if several && draft.request.array.is_some() {
@@ -101,14 +103,37 @@ fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop>
         .distribution
         .as_deref()
         .is_some_and(|text| text.to_ascii_lowercase().starts_with("arbitrary"));
-    let hostfile = if arbitrary && !draft.has("nodelist") { world.var("SLURM_HOSTFILE") } else { None };
-    let Some(file) = draft.manner.nodefile.clone().or_else(|| hostfile.clone()) else { return Ok(()) };
     let program = draft.program;
+    // For srun a file of hosts alone says where each task goes.
+    let hostfile = (arbitrary || program == Program::Srun)
+        .then(|| world.var("SLURM_HOSTFILE"))
+        .flatten()
+        .filter(|_| !draft.has("nodelist") && draft.manner.nodefile.is_none());
+    let by_hosts = arbitrary || hostfile.is_some();
+    let explicit = draft.given.get("nodes").is_some_and(|source| *source != Source::Environment);
+    if by_hosts && explicit {
+        let line = "--nodes is incompatible with --distribution=arbitrary".to_owned();
+        return Err(Stop::errors(program, vec![line], if program == Program::Sbatch { 255 } else { 1 }));
+    }
+    let Some(file) = draft.manner.nodefile.clone().or_else(|| hostfile.clone()) else {
+        if arbitrary && !draft.has("nodelist") && program == Program::Srun {
+            let line =
+                "With Arbitrary distribution you need to specify a nodelist or hostfile with the -w option";
+            return Err(Stop::errors(program, vec![line.to_owned()], 1));
+        }
+        return arbitrary_nodes(draft);
+    };
+    if hostfile.is_some() && !arbitrary {
+        draft.request.rare_mut().distribution = Some("arbitrary".into());
+    }
     let fail = |cause: &str| {
         let first = format!("slurm_allocate_resources error opening file {file}, {cause}");
-        let second =
-            if hostfile.is_some() { "Invalid SLURM_HOSTFILE" } else { "Invalid --nodefile node file" };
-        Stop::errors(program, vec![first, second.to_owned()], 255)
+        let second = if hostfile.is_some() {
+            "Failure getting NodeNames from hostfile"
+        } else {
+            "Invalid --nodefile node file"
+        };
+        Stop::errors(program, vec![first, second.to_owned()], if hostfile.is_some() { 1 } else { 255 })
     };
     let bytes = world.files.read(&world.cwd.join(&file)).map_err(|error| fail(&os_text(&error)))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -119,16 +144,38 @@ fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop>
         return Err(fail("no node is named in it"));
     }
     draft.request.rare_mut().nodelist = Some(hostlist::compress(&names).into());
-    if arbitrary {
-        if draft.request.ntasks.is_none() {
-            draft.request.ntasks = u32::try_from(names.len()).ok();
-        }
-        let distinct: BTreeSet<&String> = names.iter().collect();
-        let count = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
-        draft.request.nodes.get_or_insert((count, Some(count)));
-        draft.manner.hostfile = names;
+    if by_hosts {
+        lay_out(draft, names);
     }
     Ok(())
+}
+
+/// `-m arbitrary -w c1,c1,c2`: the list of nodes says where each task goes.
+fn arbitrary_nodes(draft: &mut Draft<'_>) -> Result<(), Stop> {
+    let rare = draft.request.rare();
+    let arbitrary =
+        rare.distribution.as_deref().is_some_and(|text| text.to_ascii_lowercase().starts_with("arbitrary"));
+    let names = rare.nodelist.as_deref().map(hostlist::expand).and_then(Result::ok);
+    if let Some(names) =
+        names.filter(|names| arbitrary && !names.is_empty() && draft.program == Program::Srun)
+    {
+        lay_out(draft, names);
+    }
+    Ok(())
+}
+
+/// One task on each host in turn; of fewer tasks, those on the first hosts.
+fn lay_out(draft: &mut Draft<'_>, mut names: Vec<String>) {
+    match draft.request.ntasks {
+        Some(tasks) => names.truncate(tasks as usize),
+        None => draft.request.ntasks = u32::try_from(names.len()).ok(),
+    }
+    let distinct: BTreeSet<&String> = names.iter().collect();
+    let count = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
+    let list: Vec<&String> = distinct.into_iter().collect();
+    draft.request.rare_mut().nodelist = Some(hostlist::compress(&list).into());
+    draft.request.nodes = Some((count, Some(count)));
+    draft.manner.hostfile = names;
 }
 
 /// The system's words for an error, without its number.

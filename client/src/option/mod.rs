@@ -9,6 +9,7 @@ mod directive;
 mod draft;
 mod export;
 mod finish;
+mod gpus;
 mod help;
 mod pbs;
 mod read;

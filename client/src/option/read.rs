@@ -37,6 +37,16 @@ pub(crate) fn number_from(text: &str, least: i64) -> Result<u32, Bad> {
     u32::try_from(value).map_err(|_| bad())
 }
 
+/// The number that a text begins with, as `strtol` reads it; 0 where there is none. What follows is passed over.
+pub(crate) fn leading_number(text: &str) -> i64 {
+    let text = text.trim_start();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let count = digits.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, negative) = (&digits[..count], text.starts_with('-'));
+    let value = if digits.is_empty() { 0 } else { digits.parse::<i64>().unwrap_or(i64::MAX) };
+    if negative { -value } else { value }
+}
+
 /// A whole number from 1.
 pub(crate) fn positive(text: &str) -> Result<u32, Bad> {
     number_from(text, 1)
@@ -175,19 +185,16 @@ pub(crate) fn switches(text: &str) -> Result<(u32, Option<model::time::Span>), B
     Ok((positive(count)?, time))
 }
 
-/// `-B SOCKETS[:CORES[:THREADS]]`; `*` is no request.
+/// `-B SOCKETS[:CORES[:THREADS]]`; `*` is no request. Of a range the least counts; what stands behind the threads is
+/// passed over.
 pub(crate) fn sockets_cores_threads(text: &str) -> Result<[Option<u32>; 3], Bad> {
-    let words: Vec<&str> = text.split(':').collect();
-    if words.len() > 3 {
-        return Err(Bad::Invalid);
-    }
     let mut counts = [None; 3];
-    for ((count, word), which) in counts.iter_mut().zip(words).zip(["first", "second", "third"]) {
-        *count = match word {
-            "*" | "" => None,
-            word => Some(positive(word).map_err(|_| {
-                Bad::Lines(vec![format!("Invalid numeric value \"{word}\" for {which} arg of -B.")])
-            })?),
+    for ((count, word), which) in counts.iter_mut().zip(text.split(':')).zip(["first", "second", "third"]) {
+        let invalid = || Bad::Lines(vec![format!("Invalid numeric value \"{word}\" for {which} arg of -B.")]);
+        let least = word.split_once('-').map_or(word, |(least, _)| least);
+        *count = match least {
+            "*" | "" if least == word => None,
+            least => Some(positive(least).map_err(|_| invalid())?),
         };
     }
     Ok(counts)
@@ -239,6 +246,9 @@ mod tests {
             assert_eq!(positive(text), Err(Bad::Numeric(text.to_owned())));
         }
         assert_eq!((positive("3"), natural("0")), (Ok(3), Ok(0)));
+        for (text, expected) in [("12x", 12), ("x", 0), ("", 0), ("-7-", -7), ("0x10", 0)] {
+            assert_eq!(leading_number(text), expected, "{text}");
+        }
     }
 
     #[test]
@@ -266,6 +276,7 @@ mod tests {
     fn other_values() {
         assert_eq!(sockets_cores_threads("2:2:1"), Ok([Some(2), Some(2), Some(1)]));
         assert_eq!(sockets_cores_threads("2:*"), Ok([Some(2), None, None]));
+        assert_eq!(sockets_cores_threads("2-3:1:2:4"), Ok([Some(2), Some(1), Some(2)]));
         let said = "Invalid numeric value \"x\" for first arg of -B.".to_owned();
         assert_eq!(sockets_cores_threads("x"), Err(Bad::Lines(vec![said])));
         assert_eq!(switches("1@10"), Ok((1, Some(model::time::Span::from_mins(10)))));

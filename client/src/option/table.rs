@@ -157,6 +157,7 @@ macro_rules! gpus {
 #[cfg_attr(not(test), expect(dead_code, reason = "read by the generator of the reference and by tests"))]
 pub(crate) const STORED: &[&str] = &[
     "acctg-freq",
+    "bb",
     "comment",
     "container",
     "container-id",
@@ -165,6 +166,7 @@ pub(crate) const STORED: &[&str] = &[
     "extra",
     "gpu-bind",
     "gres-flags",
+    "mcs-label",
     "network",
     "no-kill",
     "prefer",
@@ -189,7 +191,7 @@ pub(crate) const ROWS: &[Row] = &[
     }),
     value(b'a', "array", SBATCH, "ARRAY_INX", array),
     refuse(0, "batch", Takes::Value, SBATCH, "BATCH"),
-    refuse(0, "bb", Takes::Value, ALL, "BURST_BUFFER"),
+    value(0, "bb", ALL, "BURST_BUFFER", rare!(burst_buffer)),
     refuse(0, "bbf", Takes::Value, ALL, ""),
     refuse(0, "bcast", Takes::Maybe, SRUN, "BCAST"),
     refuse(0, "bcast-exclude", Takes::Value, SRUN, "BCAST_EXCLUDE"),
@@ -268,7 +270,7 @@ pub(crate) const ROWS: &[Row] = &[
         draft.manner.tasks_per_node = Some([sockets, cores, threads].iter().flatten().product());
         Ok(())
     }),
-    maybe(0, "get-user-env", SBATCH | SALLOC, "GET_USER_ENV", |draft, _| {
+    flag(0, "get-user-env", SBATCH | SALLOC, "GET_USER_ENV", |draft, _| {
         draft.request.rare_mut().get_user_env = true;
         Ok(())
     }),
@@ -313,7 +315,7 @@ pub(crate) const ROWS: &[Row] = &[
         Ok(())
     }),
     value(0, "mail-user", ALL, "", rare!(mail_user)),
-    refuse(0, "mcs-label", Takes::Value, ALL, ""),
+    value(0, "mcs-label", ALL, "", rare!(mcs_label)),
     value(0, "mem", ALL, "MEM_PER_NODE", |draft, text| memory(draft, "mem", MemoryRequest::PerNode(read::mib(text)?))),
     value(0, "mem-bind", ALL, "MEM_BIND", text!(manner.mem_bind)),
     value(0, "mem-per-cpu", ALL, "MEM_PER_CPU", |draft, text| {
@@ -406,7 +408,10 @@ pub(crate) const ROWS: &[Row] = &[
         draft.request.rare_mut().resv_ports = Some(natural(text.unwrap_or("0"))?);
         Ok(())
     }),
-    value(0, "segment", ALL, "SEGMENT_SIZE", rare_count!(segment)),
+    value(0, "segment", ALL, "SEGMENT_SIZE", |draft, text| {
+        draft.request.rare_mut().segment = Some(positive(text).map_err(|_| Bad::Invalid)?);
+        Ok(())
+    }),
     refuse(0, "send-libs", Takes::Maybe, SRUN, "SEND_LIBS"),
     flag(0, "share", ALL, "", |draft, _| { draft.request.sharing = Sharing::Oversubscribe; Ok(()) }),
     value(0, "signal", ALL, "SIGNAL", |draft, text| {
@@ -560,14 +565,22 @@ fn only_root(draft: &Draft<'_>, option: &str) -> Outcome {
 }
 
 fn gpu_list(text: &str) -> Result<Vec<gres::GresRequest>, Bad> {
-    gres::parse_gpus(text).map_err(|_| Bad::Refused(Refusal::InvalidGres))
+    gres::parse_gpus(text).map_err(|error| not_gres(&error))
+}
+
+/// How a list of resources is refused: what could be one of another cluster goes on to the scheduler's words.
+fn not_gres(error: &gres::Error) -> Bad {
+    if error.malformed {
+        return Bad::Lines(vec!["Invalid Trackable RESource (TRES) specification".to_owned()]);
+    }
+    Bad::Refused(Refusal::InvalidGres)
 }
 
 fn gres_per_node(draft: &mut Draft<'_>, text: &str) -> Outcome {
     if matches!(text, "help" | "list") {
         return Err(Bad::Print("Valid gres options are:\ngpu[[:type]:count]\n".to_owned()));
     }
-    draft.request.gres_per_node = gres::parse_list(text).map_err(|_| Bad::Refused(Refusal::InvalidGres))?;
+    draft.request.gres_per_node = gres::parse_list(text).map_err(|error| not_gres(&error))?;
     Ok(())
 }
 
@@ -675,8 +688,12 @@ fn nice(draft: &mut Draft<'_>, text: Option<&str>) -> Outcome {
         return Ok(());
     };
     /// Slurm keeps the value beside an offset of 2^31.
-    const MOST: i64 = (1 << 31) - 4;
-    let nice: i64 = text.parse().map_err(|_| Bad::Invalid)?;
+    const MOST: i64 = (1 << 31) - 3;
+    if text.is_empty() {
+        draft.request.nice = 100;
+        return Ok(());
+    }
+    let nice = read::leading_number(text);
     if nice.abs() > MOST {
         return Err(Bad::Said(format!("Invalid --nice value, out of range (+/- {MOST})")));
     }
@@ -689,10 +706,9 @@ fn priority(draft: &mut Draft<'_>, text: &str) -> Outcome {
     let priority = if text.eq_ignore_ascii_case("TOP") {
         HIGHEST
     } else {
-        match text.parse::<i64>() {
-            Err(_) => return Err(Bad::Invalid),
-            Ok(..=-1) => return Err(Bad::Said("Priority must be >= 0".to_owned())),
-            Ok(number) => u32::try_from(number)
+        match read::leading_number(text) {
+            ..=-1 => return Err(Bad::Said("Priority must be >= 0".to_owned())),
+            number => u32::try_from(number)
                 .ok()
                 .filter(|&number| number <= HIGHEST)
                 .ok_or_else(|| Bad::Said(format!("Priority must be < {}", HIGHEST + 1)))?,

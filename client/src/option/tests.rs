@@ -177,12 +177,16 @@ fn bad_values() {
         -d afterok:1?afterany:2,singleton | Batch job submission failed: Job dependency problem | 1
         --power=on       | --power is not supported by sluice | 255
         --x11            | --x11 is not supported by sluice | 255
-        --bb=x           | --bb is not supported by sluice | 255
+        --batch=x        | --batch is not supported by sluice | 255
+        --gres=gpu:x:y:z | Invalid Trackable RESource (TRES) specification | 1
+        --gpus=a:        | Invalid Trackable RESource (TRES) specification | 1
+        --gpus=2 --gpus-per-node=3 | Failed to ensure --gpus >= --gres=gpu/--gpus-per-node >= --gpus-per-socket\\nsbatch: error: Invalid generic resource (gres) specification | 1
     ";
     for line in table.lines().filter(|line| line.contains('|')) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let line = format!("sbatch -H {} --wrap true", cells[0]);
-        check_stop(&line, &format!("sbatch: error: {}", cells[1]), cells[2].parse().unwrap());
+        let said = cells[1].replace("\\n", "\n");
+        check_stop(&line, &format!("sbatch: error: {said}"), cells[2].parse().unwrap());
     }
 }
 
@@ -257,7 +261,7 @@ fn good_values() {
     for accepted in ["gpu:x", "gpu:-1", "gpu:v100:1", "gpu:a100:1:2", "gpu:9"] {
         assert_eq!(request(&format!("sbatch --gres={accepted} --wrap true")).gres_per_node.len(), 1);
     }
-    let each = request("sbatch --tres-per-task=cpu=2,gres/gpu:a100:1 --wrap true");
+    let each = request("sbatch -n1 --tres-per-task=cpu=2,gres/gpu:a100:1 --wrap true");
     assert_eq!(
         (each.cpus_per_task, gres::tres_text(&each.gpus_per_task)),
         (Some(2), "gres/gpu:a100:1".into())

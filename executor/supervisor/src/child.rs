@@ -86,7 +86,7 @@ fn prepare(
     sys::become_user(spec.uid, spec.gid, &spec.groups)
         .map_err(|error| format!("cannot become user {}: {}", spec.uid, words(&error)))?;
     sys::set_umask(spec.umask);
-    let missing_dir = enter_work_dir(spec)?;
+    let missing_dir = enter_work_dir(spec, task)?;
     let pmi = ends.pmi.take();
     open_streams(task, ends)?;
     bind(task);
@@ -184,8 +184,17 @@ fn mask(cpus: &[u32]) -> String {
 }
 
 /// Enters the working directory, or `/tmp`; the error of the former where it came to that.
-fn enter_work_dir(spec: &Spec) -> Result<Option<io::Error>, String> {
+fn enter_work_dir(spec: &Spec, task: &Task) -> Result<Option<io::Error>, String> {
     let dir = c_string(&spec.work_dir)?;
+    if sys::change_dir(&dir).is_ok() {
+        return Ok(None);
+    }
+    // It may be there once the folders of the output files are.
+    for stdio in [&task.stdout, &task.stderr] {
+        if let Stdio::File { path, .. } = stdio {
+            make_folders_above(path);
+        }
+    }
     let Err(error) = sys::change_dir(&dir) else { return Ok(None) };
     sys::change_dir(c"/tmp").map_err(|error| format!("cannot enter /tmp: {}", words(&error)))?;
     Ok(Some(error))

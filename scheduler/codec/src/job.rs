@@ -182,6 +182,7 @@ fn active_out(active: &Active) -> w::Active {
         eligible_ms: active.eligible.map(|at| at.0),
         limit_ms: active.limit.map(|span| span.0),
         suspended_since_ms: active.suspended_since.map(|at| at.0),
+        stopped: active.stopped,
         suspended_total_ms: active.suspended_total.0,
         steps: active.steps.iter().map(|step| step_out(step)).collect(),
         next_step: active.next_step,
@@ -201,6 +202,7 @@ fn active_in(wire: w::Active) -> Result<Active, Error> {
         limit: wire.limit_ms.map(Span),
         suspended_since: wire.suspended_since_ms.map(Timestamp),
         suspended_total: Span(wire.suspended_total_ms),
+        stopped: wire.stopped,
         steps: wire
             .steps
             .into_iter()

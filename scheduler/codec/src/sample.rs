@@ -430,6 +430,7 @@ fn active(finish: Option<Finish>) -> Active {
         limit: Some(Span(3)),
         suspended_since: Some(Timestamp(6)),
         suspended_total: Span(7),
+        stopped: true,
         steps: vec![
             step(StepId::Batch).into(),
             step(StepId::Interactive).into(),

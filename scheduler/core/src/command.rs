@@ -38,6 +38,10 @@ impl Call<'_> {
             Command::UpdateJob { job, .. } if self.names_nothing(&job) => {
                 vec![Outcome { object: job.text(), refused: Some(Refusal::InvalidJobId.into()) }]
             }
+            Command::UpdateJob { job, changes } if job.step.is_some() => {
+                let step = job.step.expect("it was looked at");
+                self.each(&[job], |call, id| call.update_step(id, step, &changes, asker))
+            }
             Command::UpdateJob { job, changes } => {
                 self.each(&[job], |call, id| call.update_job(id, &changes, asker))
             }

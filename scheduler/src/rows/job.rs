@@ -161,6 +161,32 @@ fn fill_pending(row: &mut v1::Job, job: &Job, pending: &Pending, context: &Conte
     row.planned_nodes = planned.map(|planned| planned.1.to_string());
     row.last_sched_eval_ms = context.verdict.map(|verdict| verdict.at.0);
     row.memory_mib = 0;
+    let least = nodes_for_cpus(job, context.state);
+    if least > row.num_nodes {
+        row.num_nodes = least;
+        row.num_nodes_max = row.num_nodes_max.filter(|&most| most > least);
+    }
+}
+
+/// Nodes of a partition that are looked at for the largest: all of a small one, of a large one so many, evenly spread.
+const LOOKED_AT: usize = 64;
+
+/// The least number of nodes that have the CPUs of a waiting job, as Slurm reckons it: by the largest node of its first
+/// partition, in whole tasks where a task has several CPUs. Cost: O([`LOOKED_AT`]).
+fn nodes_for_cpus(job: &Job, state: &State) -> u32 {
+    let counts = shape::of(&job.request);
+    let per_task = job.request.cpus_per_task.unwrap_or(1).max(1);
+    let partition = job.partitions.first().and_then(|&idx| state.partition(idx));
+    let Some(nodes) = partition.map(|partition| &partition.nodes).filter(|_| counts.tasks > 1) else {
+        return 1;
+    };
+    let step = nodes.len().div_ceil(LOOKED_AT).max(1);
+    let cpus = nodes.iter().step_by(step).map(|&node| state.node(node).definition.cpus.0).max().unwrap_or(0);
+    match per_task {
+        _ if cpus < per_task => 1,
+        1 => counts.tasks.div_ceil(cpus),
+        _ => (counts.tasks / (cpus / per_task)).max(1),
+    }
 }
 
 fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<'_>) {
@@ -173,6 +199,7 @@ fn fill_active(row: &mut v1::Job, job: &Job, active: &Active, context: &Context<
     row.end_ms =
         active.limit.map(|limit| active.start.saturating_add(limit).saturating_add(active.suspended_total).0);
     row.suspended_total_ms = active.suspended_total.0;
+    row.stopped = active.stopped && active.finish.is_none() && active.suspended_since.is_none();
     row.derived_exit = Some(exit::outwards(active.derived_exit));
     // A hold is for its next run, and shown already. Source: golden `scontrol/hold-running`.
     let reason = match job.hold {

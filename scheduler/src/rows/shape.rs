@@ -31,7 +31,13 @@ pub fn of(request: &JobRequest) -> Shape {
     // So many tasks a node need at least so many nodes.
     let spread = request.ntasks_per_node.map_or(1, |per_node| tasks.div_ceil(per_node.max(1)));
     let nodes_min = nodes_min.max(spread);
-    let cpus = tasks.saturating_mul(request.cpus_per_task.unwrap_or(1).max(1)).max(nodes_min);
+    let per_task = request.cpus_per_task.unwrap_or(1).max(1);
+    // Of a range of nodes without a number of tasks, CPUs are counted for one task.
+    let open = request.ntasks.is_none() && request.ntasks_per_node.is_none();
+    let cpus = match nodes_given {
+        Some((least, Some(most))) if open && per_gpu.unwrap_or(0) == 0 && least < most => per_task,
+        _ => tasks.saturating_mul(per_task).max(nodes_min),
+    };
     let nodes_max = match nodes_given {
         Some((_, max)) => max.filter(|&max| max > nodes_min),
         // Without --nodes the tasks could each have a node of their own.
@@ -59,7 +65,7 @@ mod tests {
             JobRequest { nodes: Some((2, Some(2))), ntasks: Some(4), cpus_per_task: Some(2), ..base() },
             (2, None, 4, 8),
         );
-        check(JobRequest { nodes: Some((2, Some(3))), ..base() }, (2, Some(3), 2, 2));
+        check(JobRequest { nodes: Some((2, Some(3))), ..base() }, (2, Some(3), 2, 1));
         check(JobRequest { ntasks: Some(5), ntasks_per_node: Some(2), ..base() }, (3, None, 5, 5));
         check(JobRequest { nodes: Some((2, None)), ntasks_per_node: Some(3), ..base() }, (2, None, 6, 6));
         let mut gpus = JobRequest { gpus_per_job: model::gres::parse_gpus("2").unwrap(), ..base() };

@@ -344,8 +344,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("Layout", 9, |row| {
         of_step(row, |step| match step.step_id.as_str() {
             "batch" | "interactive" => "Unknown".to_owned(),
-            _ if step.distribution.is_empty() => "Block".to_owned(),
-            _ => step.distribution.clone(),
+            _ => job::distribution(step).to_owned(),
         })
     }),
     field("Licenses", 10, |row| rare(row, |rare| &rare.licenses)),

@@ -39,9 +39,12 @@ enum O {
     AllUsers,
     Allocations,
     Array,
+    Associations,
     BatchScript,
     Brief,
     Clusters,
+    Completion,
+    Cpus,
     Delimiter,
     Duplicates,
     End,
@@ -55,7 +58,10 @@ enum O {
     Json,
     Long,
     Name,
+    LimitLeast,
+    LimitMost,
     NoHeader,
+    NodeCount,
     Nodes,
     Parsable,
     Parsable2,
@@ -81,7 +87,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::short(O::Allocations, b'X', Nothing),
     Spec::new(O::Brief, b'b', "brief", Nothing),
     Spec::new(O::BatchScript, b'B', "batch-script", Nothing),
-    Spec::new(O::Unsupported("--completion"), b'c', "completion", Nothing),
+    Spec::new(O::Completion, b'c', "completion", Nothing),
     Spec::new(O::Unsupported("--cluster-constraint"), b'C', "cluster-constraint", Value),
     Spec::long(O::Delimiter, "delimiter", Value),
     Spec::new(O::Duplicates, b'D', "duplicates", Nothing),
@@ -95,12 +101,12 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Gid, b'g', "gid", Value),
     Spec::long(O::Gid, "group", Value),
     Spec::new(O::Help, b'h', "help", Nothing),
-    Spec::new(O::Unsupported("--nnodes"), b'i', "nnodes", Value),
-    Spec::new(O::Unsupported("--ncpus"), b'I', "ncpus", Value),
+    Spec::new(O::NodeCount, b'i', "nnodes", Value),
+    Spec::new(O::Cpus, b'I', "ncpus", Value),
     Spec::new(O::Jobs, b'j', "jobs", Value),
     Spec::long(O::Json, "json", Maybe),
-    Spec::new(O::Unsupported("--timelimit-min"), b'k', "timelimit-min", Value),
-    Spec::new(O::Unsupported("--timelimit-max"), b'K', "timelimit-max", Value),
+    Spec::new(O::LimitLeast, b'k', "timelimit-min", Value),
+    Spec::new(O::LimitMost, b'K', "timelimit-max", Value),
     Spec::long(O::Ignored, "local", Nothing),
     Spec::new(O::Long, b'l', "long", Nothing),
     Spec::new(O::Ignored, b'L', "allclusters", Nothing),
@@ -128,7 +134,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Ignored, b'v', "verbose", Nothing),
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::new(O::WcKeys, b'W', "wckeys", Value),
-    Spec::new(O::Unsupported("--associations"), b'x', "associations", Value),
+    Spec::new(O::Associations, b'x', "associations", Value),
     Spec::long(O::Unsupported("--yaml"), "yaml", Maybe),
 ];
 
@@ -143,8 +149,11 @@ struct Asked {
     all_users: bool,
     accounts: Vec<String>,
     allocations: bool,
+    associations: Vec<u32>,
     batch_script: bool,
     duplicates: bool,
+    /// Only other clusters are asked for.
+    elsewhere: bool,
     split_arrays: bool,
     env_vars: bool,
     from_ms: Option<i64>,
@@ -154,8 +163,15 @@ struct Asked {
     header: bool,
     jobs: Vec<Selector>,
     json: bool,
+    /// Numbers of allocated CPUs and nodes, each from and to.
+    cpus: Option<(u32, u32)>,
+    node_count: Option<(u32, u32)>,
+    /// Time limits in ms, from and to; `i64::MAX` is no limit.
+    limits: (Option<i64>, Option<i64>),
     names: Vec<String>,
     nodes: Vec<String>,
+    /// The list of nodes is none.
+    bad_nodes: bool,
     partitions: Vec<String>,
     qos: Vec<String>,
     states: Vec<JobState>,
@@ -178,7 +194,7 @@ pub(crate) fn run(call: &Call) -> u8 {
 }
 
 fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
-    let words = call.split(OPTIONS)?;
+    let words = call.split_without_hint(OPTIONS)?;
     let mut asked = Asked { header: true, ..Asked::default() };
     let mut formats: Vec<String> = Vec::new();
     for given in &words.options {
@@ -188,18 +204,31 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             O::Account => asked.accounts.extend(list(&text)),
             O::Allocations => asked.allocations = true,
             O::Array => asked.split_arrays = true,
+            O::Associations => {
+                asked.associations.extend(list(&text).iter().filter_map(|id| id.parse::<u32>().ok()))
+            }
+            O::Completion => {
+                say::err("Slurm job completion is disabled");
+                return Err(1);
+            }
+            O::Cpus => asked.cpus = Some(range(call, &text, "requested cpu range")?),
+            O::LimitLeast => asked.limits.0 = Some(time_limit(call, &text)?),
+            O::LimitMost => asked.limits.1 = Some(time_limit(call, &text)?),
+            O::NodeCount => asked.node_count = Some(range(call, &text, "requested node range")?),
             O::Ignored => {}
             O::BatchScript => asked.batch_script = true,
             O::Brief => formats = vec![BRIEF.to_owned()],
             O::Clusters => {
-                clusters::check(call, Some(&list(&text)))?;
+                // Of a cluster that nobody knows there are no jobs.
+                let own = clusters::name();
+                asked.elsewhere = !list(&text).iter().any(|name| *name == own || name == "all");
             }
             O::Delimiter => asked.delimiter = Some(text),
             O::Duplicates => asked.duplicates = true,
             O::End => asked.to_ms = Some(moment(&text, now_ms)?),
             O::EnvVars => asked.env_vars = true,
             O::Format => formats.push(text),
-            O::Gid => asked.gids.extend(list(&text).iter().filter_map(|text| group_id(text))),
+            O::Gid => asked.gids.extend(groups(call, &text)?),
             O::Help => {
                 say::out(HELP);
                 return Err(0);
@@ -213,7 +242,10 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             O::Long => formats = vec![LONG.to_owned()],
             O::Name => asked.names.extend(list(&text)),
             O::NoHeader => asked.header = false,
-            O::Nodes => asked.nodes.extend(hostlist::expand(&text).unwrap_or_else(|_| vec![text])),
+            O::Nodes => match hostlist::expand(&text) {
+                Ok(names) => asked.nodes.extend(names),
+                Err(_) => asked.bad_nodes = true,
+            },
             O::Parsable => asked.parsable = Some(true),
             O::Parsable2 => asked.parsable = Some(false),
             O::Partition => asked.partitions.extend(list(&text)),
@@ -247,6 +279,13 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             }
             O::WcKeys => asked.wckeys.extend(list(&text)),
         }
+    }
+    if !words.operands.is_empty() {
+        say::error(&call.program, "Unknown arguments:");
+        for word in &words.operands {
+            say::error(&call.program, format!(" {}", word.to_string_lossy()));
+        }
+        return Err(1);
     }
     asked.format = match formats.is_empty() {
         true => env::var("SACCT_FORMAT")
@@ -296,6 +335,45 @@ fn moment(text: &str, now_ms: i64) -> Result<i64, u8> {
 fn unit(text: &str) -> Option<char> {
     let letter = text.chars().next().filter(|_| text.len() == 1)?.to_ascii_uppercase();
     "KMGTP".contains(letter).then_some(letter)
+}
+
+fn groups(call: &Call, text: &str) -> Result<Vec<u32>, u8> {
+    let read = |item: &String| {
+        group_id(item).ok_or_else(|| {
+            say::error(&call.program, format!("Invalid group id: {item}"));
+            1
+        })
+    };
+    list(text).iter().map(read).collect()
+}
+
+/// `N` or `N-M`: from and to.
+fn range(call: &Call, text: &str, what: &str) -> Result<(u32, u32), u8> {
+    let number = |word: &str| word.parse::<u32>().ok().filter(|&number| number > 0);
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    match (number(least), number(most)) {
+        (Some(least), Some(most)) => Ok((least, most)),
+        (least, _) => {
+            let wrong = if least.is_none() { least_text(text) } else { most };
+            say::error(&call.program, format!("Invalid numeric value \"{wrong}\" for {what}."));
+            Err(1)
+        }
+    }
+}
+
+fn least_text(text: &str) -> &str {
+    text.split('-').next().unwrap_or_default()
+}
+
+/// A time limit in ms; `i64::MAX` for none.
+fn time_limit(call: &Call, text: &str) -> Result<i64, u8> {
+    match model::time::limit::parse_minutes(text) {
+        Ok(span) => Ok(span.map_or(i64::MAX, model::time::Span::as_millis)),
+        Err(_) => {
+            say::fatal(&call.program, "Invalid time limit specification");
+            Err(1)
+        }
+    }
 }
 
 fn group_id(text: &str) -> Option<u32> {
@@ -365,7 +443,11 @@ async fn show(call: &Call, asked: &Asked, now_ms: i64) -> u8 {
         Ok(columns) => columns,
         Err(status) => return status,
     };
+    if let Err(status) = check_qos(call, asked).await {
+        return status;
+    }
     let jobs = match load(asked, parts(asked, &columns)).await {
+        Ok(_) if asked.elsewhere => Vec::new(),
         Ok(jobs) => jobs,
         Err(error) => {
             say::error(&call.program, format!("Problem talking to the database: {}", say::reason(&error)));
@@ -395,7 +477,27 @@ async fn show(call: &Call, asked: &Asked, now_ms: i64) -> u8 {
         out.push_str(&form.line(&columns, &values));
     }
     say::out(out);
+    if asked.bad_nodes {
+        say::error(&call.program, "Invalid argument");
+        return 1;
+    }
     0
+}
+
+/// Every QOS of `-q` must exist.
+async fn check_qos(call: &Call, asked: &Asked) -> Result<(), u8> {
+    if asked.qos.is_empty() {
+        return Ok(());
+    }
+    let Ok(client) = super::connect_to_ask().await else { return Ok(()) };
+    let Ok(reply) = client.raw().list_accounts(proto::v1::ListAccountsRequest {}).await else {
+        return Ok(());
+    };
+    let known: Vec<String> = reply.into_inner().qos.into_iter().map(|qos| qos.name).collect();
+    let Some(bad) = asked.qos.iter().find(|name| !known.contains(name)) else { return Ok(()) };
+    say::error(&call.program, format!("You gave a bad qos '{bad}'. Valid QOS's are {}", known.join(",")));
+    say::fatal(&call.program, "problem processing qos list");
+    Err(1)
 }
 
 async fn load(asked: &Asked, fields: Vec<u32>) -> Result<Vec<Job>, Error> {
@@ -449,7 +551,23 @@ fn matches(asked: &Asked, job: &Job, now_ms: i64) -> bool {
     // A second of grace, because accounting counts whole seconds.
     let in_window = asked.from_ms.is_none_or(|from| ended >= from.saturating_sub(1000))
         && job.submit_ms <= asked.to_ms.unwrap_or(now_ms).saturating_add(1000);
+    let within = |range: Option<(u32, u32)>, value: u32| {
+        range.is_none_or(|(least, most)| (least..=most).contains(&value))
+    };
+    // Without a most, exactly the least is meant.
+    let limit = job.time_limit_ms.map(|ms| if ms < 0 { i64::MAX } else { ms });
+    let in_limits = match asked.limits {
+        (None, None) => true,
+        (Some(exact), None) => limit == Some(exact),
+        (least, most) => {
+            limit.is_some_and(|limit| limit >= least.unwrap_or(0) && most.is_none_or(|most| limit <= most))
+        }
+    };
     in_window
+        && in_limits
+        && within(asked.cpus, job.num_cpus)
+        && within(asked.node_count, job.num_nodes)
+        && (asked.associations.is_empty() || asked.associations.contains(&job.association_id))
         && (asked.states.is_empty() || asked.states.contains(&job::state(job)))
         && (asked.uids.is_empty() || asked.uids.contains(&job.uid))
         && (asked.gids.is_empty() || asked.gids.contains(&job.gid))
@@ -497,7 +615,14 @@ async fn bodies(call: &Call, asked: &Asked, jobs: &[Job]) -> u8 {
     if asked.jobs.is_empty() {
         say::fatal(
             &call.program,
-            "You need to specify at least one job with --jobs to use --batch-script or --env-vars",
+            match asked.env_vars {
+                true => {
+                    "When requesting environment variables you must also request specific jobs with the '-j' option."
+                }
+                false => {
+                    "When requesting job scripts you must also request specific jobs with the '-j' option."
+                }
+            },
         );
         return 1;
     }
@@ -563,6 +688,14 @@ sacct [<OPTION>]
                    Only jobs of these groups.
      -h, --help:
                    This text.
+     -i, --nnodes:
+                   Only jobs on so many nodes, N or N-M.
+     -I, --ncpus:
+                   Only jobs with so many CPUs, N or N-M.
+     -k, --timelimit-min:
+                   Only jobs with this time limit, or from it on where -K is given.
+     -K, --timelimit-max:
+                   Only jobs with at most this time limit.
      -j, --jobs:
                    Only these jobs or steps.
      --json:
@@ -599,6 +732,8 @@ sacct [<OPTION>]
                    Version.
      -W, --wckeys:
                    Only jobs of these workload keys.
+     -x, --associations:
+                   Only jobs of the associations with these numbers.
      -X, --allocations:
                    Jobs without their steps.
 ";

@@ -73,6 +73,17 @@ fn selectors(session: &mut Session, words: &[String]) -> Vec<Selector> {
     selectors
 }
 
+/// The same for `hold` and `release`, which say it once more.
+fn held_selectors(session: &mut Session, words: &[String]) -> Vec<Selector> {
+    let before = std::mem::take(&mut session.status);
+    let selectors = selectors(session, words);
+    if session.status != 0 {
+        session.fail(format!("slurm_suspend error:{}", Refusal::InvalidJobId));
+    }
+    session.status = session.status.max(before);
+    selectors
+}
+
 /// The jobs of `JobName=a,b`, for hold and release.
 async fn by_name(session: &mut Session, words: &[String]) -> Option<Vec<Selector>> {
     let (key, names) = words.first()?.split_once('=')?;
@@ -103,7 +114,7 @@ async fn by_name(session: &mut Session, words: &[String]) -> Option<Vec<Selector
 async fn chosen(session: &mut Session, words: &[String]) -> Vec<JobSelector> {
     let selectors = match by_name(session, words).await {
         Some(selectors) => selectors,
-        None => selectors(session, words),
+        None => held_selectors(session, words),
     };
     selectors.iter().map(wire).collect()
 }
@@ -165,7 +176,18 @@ pub(super) async fn suspend(session: &mut Session, suspend: bool, words: &[Strin
         true => ("slurm_suspend", Act::Suspend(SuspendJobs { jobs })),
         false => ("slurm_resume", Act::Resume(ResumeJobs { jobs })),
     };
-    if let Some(outcomes) = send(session, function, act).await {
+    if let Some(mut outcomes) = send(session, function, act).await {
+        // Of a job that is not there Slurm's controller answers this call with another message than it expects.
+        for outcome in &mut outcomes {
+            if outcome
+                .refused
+                .as_ref()
+                .is_some_and(|refused| refused.number == Refusal::InvalidJobId.number())
+            {
+                session.fail(format!("Unexpected message received for job {}", outcome.object));
+                outcome.refused = None;
+            }
+        }
         tell(session, outcomes);
     }
 }
@@ -183,7 +205,9 @@ pub(super) async fn top(session: &mut Session, words: &[String]) {
     };
     for selector in chosen {
         let Some(own) = jobs.iter().find(|job| selector.select(job).is_some()) else {
-            session.fail(format!("slurm_top_job error: {}", Refusal::InvalidJobId));
+            let administrator = nix::unistd::geteuid().is_root();
+            let why = if administrator { Refusal::InvalidJobId } else { Refusal::AccessDenied };
+            session.fail(format!("{why} for job {}", selector.job_id));
             continue;
         };
         let rivals = jobs.iter().filter(|job| {
@@ -210,12 +234,12 @@ pub(super) async fn top(session: &mut Session, words: &[String]) {
 /// `notify JOB words…`.
 pub(super) async fn notify(session: &mut Session, words: &[String]) {
     let Some(selector) = Selector::parse(&words[0]) else {
-        return session.fail(format!("slurm_notify_job error:{}", Refusal::InvalidJobId));
+        return session.fail(format!("job notify failure: {}", Refusal::InvalidJobId));
     };
     let notify = NotifyJob { job: Some(wire(&selector)), message: words[1..].join(" ") };
     let Some(outcomes) = send(session, "slurm_notify_job", Act::Notify(notify)).await else { return };
     if let Some(refused) = outcomes.into_iter().find_map(|outcome| outcome.refused) {
-        session.fail(format!("slurm_notify_job error:{}", refusal(refused.number)));
+        session.fail(format!("job notify failure: {}", refusal(refused.number)));
     }
 }
 
@@ -333,18 +357,31 @@ pub(super) async fn wait_job(session: &mut Session, word: &str) {
     }
 }
 
-/// `write batch_script JOB [FILE]`.
+/// `write batch_script JOB [FILE]` and `write config [FILE]`. As in Slurm, only a wrong call is told by the exit status.
 pub(super) async fn write(session: &mut Session, words: &[String]) {
     let Some((what, rest)) = words.split_first() else {
         return session.fail("too few arguments for keyword:write");
     };
+    if is(what, "config", 5) {
+        return super::show::write_config(session, rest.first().map(String::as_str)).await;
+    }
     if !is(what, "batch_script", 5) {
         return session.fail(format!("invalid write argument:{what}"));
     }
-    let Some(word) = rest.first() else { return session.fail("too few arguments for keyword:write") };
+    let Some(word) = rest.first() else { return };
     let Some(selector) = Selector::parse(word) else {
-        return session.fail(format!("job script retrieval failed: {}", Refusal::InvalidJobId));
+        return session.fail(format!(
+            "{}: fatal: Bad job/step specified: {word}: JobID can not be zero",
+            session.program
+        ));
     };
+    let before = session.status;
+    script(session, word, &selector, rest.get(1)).await;
+    session.status = before;
+}
+
+/// Writes the script of a job to a file, or to standard output for `-`.
+async fn script(session: &mut Session, word: &str, selector: &Selector, file: Option<&String>) {
     let request = proto::v1::GetBodyRequest { job_id: selector.job_id, environment: false };
     let answer = match session.client().await {
         Ok(client) => client.raw().get_body(request).await.map_err(Error::Failed),
@@ -362,7 +399,7 @@ pub(super) async fn write(session: &mut Session, words: &[String]) {
             return say::explain(&session.program, &error);
         }
     };
-    let file = rest.get(1).cloned().unwrap_or_else(|| format!("slurm-{word}.sh"));
+    let file = file.cloned().unwrap_or_else(|| format!("slurm-{word}.sh"));
     if file == "-" {
         return say::out(&body);
     }

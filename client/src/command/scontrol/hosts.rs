@@ -26,7 +26,7 @@ pub(super) fn names(session: &mut Session, list: Option<&str>) {
 /// `show hostlist LIST` and `hostlistsorted`: the names put together again.
 pub(super) fn list(session: &mut Session, list: Option<&str>, sorted: bool) {
     let Some(list) = list else {
-        session.fail("invalid hostlist");
+        session.fail("invalid encode argument");
         return;
     };
     let read = match list {
@@ -51,10 +51,15 @@ fn expand(session: &mut Session, list: &str) -> Option<Vec<String>> {
     match hostlist::expand(list) {
         Ok(names) => Some(names),
         Err(error) => {
+            let before = session.status;
             if let Error::Range(_) = error {
                 session.fail_with_name(error.to_string());
             }
             session.fail(format!("Invalid hostlist: {list}"));
+            // Said, and no failure of the command: scripts that test its status go on with no name.
+            if !matches!(error, Error::Range(_)) {
+                session.status = before;
+            }
             None
         }
     }

@@ -233,11 +233,17 @@ async fn command(session: &mut Session, words: &[String]) {
             act::suspend(session, is(tag, "suspend", 2), rest).await
         }
     } else if is(tag, "create", 1) {
-        if rest.is_empty() { too_few(session) } else { update::create(session, rest).await }
+        match rest.is_empty() {
+            true => session.fail("too few arguments for create keyword"),
+            false => update::create(session, rest).await,
+        }
     } else if is(tag, "delete", 2) {
-        if rest.is_empty() { too_few(session) } else { update::delete(session, rest).await }
+        match rest.is_empty() {
+            true => session.fail("too few arguments for delete keyword"),
+            false => update::delete(session, rest).await,
+        }
     } else if is(tag, "ping", 4) {
-        act::ping(session).await;
+        if rest.is_empty() { act::ping(session).await } else { too_many(session) }
     } else if is(tag, "reconfigure", 3) {
         act::reconfigure(session, rest).await;
     } else if is(tag, "shutdown", 8) {
@@ -256,6 +262,15 @@ async fn command(session: &mut Session, words: &[String]) {
             [pid] => process::info(session, pid).await,
             _ => too_many(session),
         }
+    } else if is(tag, "listpids", 5) {
+        if rest.len() > 2 { too_many(session) } else { process::list_pids(session, rest) }
+    } else if is(tag, "listjobs", 5) || is(tag, "liststeps", 5) {
+        match rest {
+            [] | [_] => {
+                process::list_jobs(session, is(tag, "liststeps", 5), rest.first().map(String::as_str));
+            }
+            _ => too_many(session),
+        }
     } else if is(tag, "errnumstr", 2) {
         act::error_text(session, rest);
     } else if is(tag, "completing", 2) {
@@ -263,12 +278,19 @@ async fn command(session: &mut Session, words: &[String]) {
     } else if is(tag, "setdebug", 8) {
         act::set_debug(session, rest).await;
     } else {
-        setting(session, tag);
+        setting(session, tag, !rest.is_empty());
     }
 }
 
 /// Words that only set how the session prints, and those that are not built.
-fn setting(session: &mut Session, tag: &str) {
+fn setting(session: &mut Session, tag: &str, more: bool) {
+    const BARE: [&str; 8] = ["all", "hide", "details", "oneliner", "quiet", "verbose", "quit", "exit"];
+    if more && BARE.iter().any(|word| tag.eq_ignore_ascii_case(word)) {
+        return session.fail(format!("too many arguments for keyword:{tag}"));
+    }
+    if more && tag.eq_ignore_ascii_case("version") {
+        session.fail("too many arguments for version keyword");
+    }
     match tag.to_ascii_lowercase().as_str() {
         "all" => session.all = true,
         "hide" => session.all = false,
@@ -282,9 +304,8 @@ fn setting(session: &mut Session, tag: &str) {
         "setdebugflags" if !nix::unistd::geteuid().is_root() => {
             session.fail("slurm_set_debug_level error:Permission denied");
         }
-        "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs"
-        | "listjobs" | "listpids" | "liststeps" | "power" | "reboot" | "reboot_nodes" | "schedloglevel"
-        | "setdebugflags" | "takeover" | "token" => {
+        "abort" | "cancel_reboot" | "checkpoint" | "cluster" | "fsdampeningfactor" | "getaddrs" | "power"
+        | "reboot" | "reboot_nodes" | "schedloglevel" | "setdebugflags" | "takeover" | "token" => {
             session.fail_with_name(format!("{tag} is not supported by sluice yet"));
         }
         _ => session.fail(format!("invalid keyword: {tag}")),
@@ -311,6 +332,9 @@ scontrol [<OPTION>] [<COMMAND>]
      errnumstr <ERROR>                  text of an error's number
      hold <job_list>                    keep waiting jobs from starting
      uhold <job_list>                   the same, to be released by the user
+     listjobs [node]                    jobs with processes on this machine
+     listpids [job_id[.step] [node]]    processes of jobs on this machine
+     liststeps [node]                   steps with processes on this machine
      notify <job_id> message            a line into the job's output
      pidinfo <pid>                      the job of a process of this node
      ping                               whether the scheduler answers
@@ -329,6 +353,7 @@ scontrol [<OPTION>] [<COMMAND>]
      wait_job <job_id>                  wait until a job's nodes are ready
      version                            version
      write batch_script <job_id> [file] the script of a job
+     write config [file]                the configuration, into a file with the time in its name
      quit                               end
 ";
 

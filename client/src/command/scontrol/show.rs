@@ -5,7 +5,7 @@ use proto::v1::{Job, JobFilter, ListJobsRequest, Node};
 
 use super::super::job::{self, Selector};
 use super::{Session, hosts, is, reservation, show_job, show_node, topology};
-use crate::api::Error;
+use crate::api::{Client, Error};
 use crate::command::json;
 use crate::{local, say};
 
@@ -42,7 +42,11 @@ pub(super) async fn run(session: &mut Session, words: &[String]) {
         associations(session, &words[1..]).await;
     } else if is(entity, "topology", 1) {
         topology::show(session, value).await;
-    } else if is(entity, "burstbuffer", 2) || is(entity, "bbstat", 2) || is(entity, "federation", 3) {
+    } else if is(entity, "burstbuffer", 2)
+        || is(entity, "bbstat", 2)
+        || is(entity, "federation", 3)
+        || is(entity, "dwstat", 2)
+    {
         // Nothing of the kind is configured, and Slurm prints nothing then.
     } else if is(entity, "aliases", 1) {
         aliases(session, value).await;
@@ -81,6 +85,10 @@ async fn load(
         Err(error) => Err(error),
     };
     match answer {
+        Ok((jobs, _)) if jobs.is_empty() && selectors.len() == 1 => {
+            session.fail(format!("{function} {}", Refusal::InvalidJobId));
+            None
+        }
         Ok((mut jobs, now_ms)) => {
             jobs.sort_by_key(|job| job.job_id);
             if !selectors.is_empty() {
@@ -90,7 +98,10 @@ async fn load(
             Some((jobs, now_ms))
         }
         Err(error) => {
-            session.fail_call(function, &error);
+            session.fail(format!("{function} {}", say::reason(&error)));
+            if !session.quiet {
+                say::explain(&session.program, &error);
+            }
             None
         }
     }
@@ -104,7 +115,7 @@ pub(super) fn since(session: &Session, records: usize) {
 }
 
 async fn report(session: &mut Session, asked: Result<Vec<Selector>, ()>, value: Option<&str>) {
-    let function = "slurm_load_jobs";
+    let function = "slurm_load_jobs error:";
     let Ok(selectors) = asked else {
         return session.fail(format!("scontrol_print_job error: {}", Refusal::InvalidJobId));
     };
@@ -115,7 +126,7 @@ async fn report(session: &mut Session, asked: Result<Vec<Selector>, ()>, value: 
     } else if let ([Selector { tasks: Some(_), .. }], [], Some(value)) = (&selectors[..], &jobs[..], value) {
         session.fail(format!("Job {value} not found"));
     } else if jobs.is_empty() && value.is_some() {
-        session.fail(format!("{function} error: {}", Refusal::InvalidJobId));
+        session.fail(format!("{function} {}", Refusal::InvalidJobId));
     } else if jobs.is_empty() {
         say::out("No jobs in the system\n");
     } else {
@@ -230,10 +241,15 @@ async fn partitions(session: &mut Session, value: Option<&str>) {
 }
 
 async fn steps(session: &mut Session, value: Option<&str>) {
+    let program = &session.program;
+    let function = match value {
+        Some(value) => format!("{program}: error: scontrol_print_step: slurm_get_job_steps({value}) failed:"),
+        None => "slurm_get_job_steps error:".to_owned(),
+    };
     let Ok(selectors) = jobs(session_value(value)) else {
         return session.fail(format!("slurm_get_job_steps error: {}", Refusal::InvalidJobId));
     };
-    let Some((jobs, _)) = load(session, &selectors, true, "slurm_get_job_steps").await else { return };
+    let Some((jobs, _)) = load(session, &selectors, true, &function).await else { return };
     let wanted = selectors.first().and_then(|selector| selector.step.as_deref());
     let mut out = String::new();
     for job in jobs.iter().filter(|job| job::is_active(job)) {
@@ -253,7 +269,8 @@ async fn steps(session: &mut Session, value: Option<&str>) {
     }
 }
 
-async fn config(session: &mut Session) {
+/// The scheduler's settings; `None` after a failure that has been told.
+async fn settings(session: &mut Session) -> Option<(Client, proto::v1::ShowConfigReply)> {
     let answer = match session.client().await {
         Ok(client) => match client.raw().show_config(proto::v1::ShowConfigRequest {}).await {
             Ok(reply) => Ok((client, reply.into_inner())),
@@ -261,10 +278,50 @@ async fn config(session: &mut Session) {
         },
         Err(error) => Err(error),
     };
-    let (client, reply) = match answer {
-        Ok(answer) => answer,
-        Err(error) => return session.fail_call("slurm_load_ctl_conf", &error),
+    answer.map_err(|error| session.fail_call("slurm_load_ctl_conf", &error)).ok()
+}
+
+/// `write config [FILE]`: settings, nodes and partitions as a slurm.conf, into `FILE.TIME`; without a name, beside the
+/// configuration that is in use.
+pub(super) async fn write_config(session: &mut Session, file: Option<&str>) {
+    let Some((_, reply)) = settings(session).await else { return };
+    let Some(nodes) = load_nodes(session).await else { return };
+    let partitions = match session.client().await {
+        Ok(client) => client.list_partitions().await,
+        Err(error) => Err(error),
     };
+    let partitions = match partitions {
+        Ok(partitions) => partitions,
+        Err(error) => return session.fail_call("slurm_load_partitions", &error),
+    };
+    let now = local::date(local::now_ms());
+    let mut text = format!("# Configuration of this cluster, {now}\n");
+    for pair in &reply.pairs {
+        // What only a running scheduler knows is no setting.
+        match pair.value.as_str() {
+            _ if pair.key.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_') => {}
+            "" | "(null)" => text += &format!("#{}=\n", pair.key),
+            value => text += &format!("{}={value}\n", pair.key),
+        }
+    }
+    text += &nodes.iter().map(show_node::node_setting).collect::<String>();
+    text += &partitions.iter().map(show_node::partition_setting).collect::<String>();
+    let path = file.map_or_else(
+        || std::env::var("SLURM_CONF").unwrap_or_else(|_| "/etc/slurm/slurm.conf".to_owned()),
+        str::to_owned,
+    );
+    let path = format!("{path}.{now}");
+    match std::fs::write(&path, text) {
+        Ok(()) => say::out(format!("Slurm config saved to {path}\n")),
+        Err(error) => {
+            let cause = error.raw_os_error().map(|number| nix::errno::Errno::from_raw(number).desc());
+            say::err(format!("Could not create file {path}: {}", cause.unwrap_or("unknown")));
+        }
+    }
+}
+
+async fn config(session: &mut Session) {
+    let Some((client, reply)) = settings(session).await else { return };
     let mut out = format!("Configuration data as of {}\n", local::date(local::now_ms()));
     for pair in &reply.pairs {
         // Users are shown with their numbers where this machine knows them.
@@ -289,7 +346,7 @@ fn config_line(key: &str, value: &str) -> String {
 
 /// Licenses are those of the configuration; in use is what running jobs hold.
 async fn licenses(session: &mut Session, wanted: Option<&str>) {
-    let Some((jobs, _)) = load(session, &[], false, "slurm_load_licenses").await else { return };
+    let Some((jobs, _)) = load(session, &[], false, "slurm_load_licenses error:").await else { return };
     let Ok(client) = session.client().await else { return };
     let configured = match client.raw().show_config(proto::v1::ShowConfigRequest {}).await {
         Ok(reply) => reply.into_inner().pairs,
@@ -320,7 +377,7 @@ async fn licenses(session: &mut Session, wanted: Option<&str>) {
         (true, _) => say::out(out),
         (false, Some(name)) => {
             session.status = 1;
-            say::out(format!("License {name} not found\n"));
+            say::error(&session.program, format!("query \"{name}\" matched zero licenses."));
         }
         (false, None) => say::out("No licenses configured in Slurm.\n"),
     }
@@ -371,7 +428,7 @@ async fn associations(session: &mut Session, words: &[String]) {
 
 /// `completing`: jobs that are ending.
 pub(super) async fn completing(session: &mut Session) {
-    let Some((jobs, _)) = load(session, &[], false, "slurm_load_jobs").await else { return };
+    let Some((jobs, _)) = load(session, &[], false, "slurm_load_jobs error:").await else { return };
     let ending = jobs.iter().filter(|job| job::state(job) == model::job::JobState::Completing);
     let line = |job: &Job| {
         format!(

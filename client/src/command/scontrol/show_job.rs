@@ -84,7 +84,7 @@ fn head(job: &Job) -> Vec<String> {
     lines.push(format!("Priority={} Nice={} Account={account} QOS={qos}", job.priority, request.nice));
     let reason = job::reason(job).replace(' ', "_");
     let dependency = null(Some(&job.dependency));
-    lines.push(format!("JobState={} Reason={reason} Dependency={dependency}", job::state(job).long()));
+    lines.push(format!("JobState={} Reason={reason} Dependency={dependency}", job::state_texts(job).0));
     lines
 }
 
@@ -357,7 +357,11 @@ fn requested_tres(job: &Job) -> Vec<String> {
 /// One step as text, its final newline included.
 pub(super) fn step_text(job: &Job, step: &Step, style: Style) -> String {
     let limit = step.time_limit_ms.filter(|&ms| ms >= 0).map(Span::from_millis);
-    let tres = null(Some(&step.alloc_tres));
+    // The batch script's own step holds nothing that other steps could not use.
+    let batch = step.step_id == "batch";
+    let held: Vec<&str> = step.alloc_tres.split(',').filter(|item| !item.starts_with("billing=")).collect();
+    let held = held.join(",");
+    let tres = if batch { "(null)" } else { null(Some(&held)) };
     let lines = [
         format!(
             "StepId={}.{} UserId={} StartTime={} TimeLimit={}",
@@ -370,14 +374,17 @@ pub(super) fn step_text(job: &Job, step: &Step, style: Style) -> String {
         format!("State={} Partition={} NodeList={}", step.state, job.partition, step.node_list),
         format!(
             "Nodes={} CPUs={} Tasks={} Name={} Network=(null)",
-            step.num_nodes, step.num_cpus, step.num_tasks, step.name
+            step.num_nodes,
+            if batch { 0 } else { step.num_cpus },
+            step.num_tasks,
+            step.name
         ),
         format!("TRES={tres}"),
         "ResvPorts=(null)".to_owned(),
-        format!(
-            "CPUFreqReq=Default Dist={}",
-            if step.distribution.is_empty() { "Block" } else { &step.distribution }
-        ),
+        match batch {
+            true => "CPUFreqReq=Default".to_owned(),
+            false => format!("CPUFreqReq=Default Dist={}", job::distribution(step)),
+        },
         format!("SubmitLine={}", null(Some(&step.submit_line))),
     ];
     style.join(&lines)

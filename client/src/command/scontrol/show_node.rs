@@ -190,6 +190,64 @@ fn memory_line(partition: &Partition) -> String {
     format!("{default} {most}")
 }
 
+/// `KEY=VALUE` pairs as one line of a configuration; those without a value are left out.
+fn setting(pairs: &[(&str, String)]) -> String {
+    let given = pairs.iter().filter(|(_, value)| !value.is_empty());
+    given.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ") + "\n"
+}
+
+/// The line of a configuration that declares a node like this one.
+pub(super) fn node_setting(node: &Node) -> String {
+    let other = |name: &str| if name == node.name { String::new() } else { name.to_owned() };
+    setting(&[
+        ("NodeName", node.name.clone()),
+        ("NodeAddr", other(&node.address)),
+        ("NodeHostName", other(&node.hostname)),
+        ("Boards", node.boards.max(1).to_string()),
+        ("SocketsPerBoard", (node.sockets / node.boards.max(1)).max(1).to_string()),
+        ("CoresPerSocket", node.cores_per_socket.to_string()),
+        ("ThreadsPerCore", node.threads_per_core.to_string()),
+        ("RealMemory", node.memory_mib.to_string()),
+        ("TmpDisk", node.tmp_disk_mib.to_string()),
+        ("Weight", node.weight.to_string()),
+        ("Feature", node.features.join(",")),
+        ("Gres", node.gres.clone()),
+    ])
+}
+
+/// The line of a configuration that declares a partition like this one.
+pub(super) fn partition_setting(partition: &Partition) -> String {
+    let flag = |value: bool| if value { "YES".to_owned() } else { String::new() };
+    let count = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
+    setting(&[
+        ("PartitionName", partition.name.clone()),
+        ("Nodes", partition.nodes.clone()),
+        ("State", partition.state.clone()),
+        ("Default", flag(partition.is_default)),
+        ("Hidden", flag(partition.hidden)),
+        ("RootOnly", flag(partition.root_only)),
+        ("DisableRootJobs", flag(partition.disable_root_jobs)),
+        ("ExclusiveUser", flag(partition.exclusive_user)),
+        ("OverSubscribe", partition.oversubscribe.clone()),
+        ("AllowGroups", partition.allow_groups.clone()),
+        ("AllowAccounts", partition.allow_accounts.clone()),
+        ("AllowQos", partition.allow_qos.clone()),
+        ("MaxTime", limit_text(partition.max_time_ms)),
+        ("DefaultTime", partition.default_time_ms.map_or_else(String::new, limit_text)),
+        ("MinNodes", partition.min_nodes.to_string()),
+        ("MaxNodes", count(partition.max_nodes.map(u64::from))),
+        ("MaxCPUsPerNode", count(partition.max_cpus_per_node.map(u64::from))),
+        ("DefMemPerCPU", count(partition.def_mem_per_cpu_mib)),
+        ("DefMemPerNode", count(partition.def_mem_per_node_mib)),
+        ("MaxMemPerCPU", count(partition.max_mem_per_cpu_mib)),
+        ("MaxMemPerNode", count(partition.max_mem_per_node_mib)),
+        ("PriorityTier", partition.priority_tier.to_string()),
+        ("PriorityJobFactor", partition.priority_job_factor.to_string()),
+        ("PreemptMode", partition.preempt_mode.clone()),
+        ("GraceTime", if partition.grace_s == 0 { String::new() } else { partition.grace_s.to_string() }),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

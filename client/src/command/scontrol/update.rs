@@ -14,6 +14,7 @@ use proto::v1::{
 use super::super::job::{self, Selector};
 use super::act::{refusal, send, wire};
 use super::{Session, is, reservation};
+use crate::api::Error;
 use crate::local;
 
 /// A key of `update JobId=…`, and the least number of letters that name it.
@@ -88,6 +89,7 @@ const MORE_JOB_KEYS: [(&str, usize); 9] = [
 /// What an update is of, by its first key that names an object.
 enum Object {
     Job(String),
+    Step(String),
     JobsNamed(String),
     Nodes(String),
     Partition(String),
@@ -107,7 +109,7 @@ fn object(pairs: &[(String, String)]) -> Option<Object> {
     let of = |word: &str, least: usize| {
         pairs.iter().find(|(key, _)| is(key, word, least)).map(|(_, value)| value.clone())
     };
-    if let Some(ids) = of("JobId", 4) {
+    if let Some(ids) = of("JobId", 3) {
         return Some(Object::Job(ids));
     }
     if let Some(names) = of("NodeName", 3) {
@@ -119,8 +121,8 @@ fn object(pairs: &[(String, String)]) -> Option<Object> {
     if let Some(name) = of("PartitionName", 3) {
         return Some(Object::Partition(name));
     }
-    if of("StepId", 4).is_some() {
-        return Some(Object::Unsupported("update StepId"));
+    if let Some(ids) = of("StepId", 4) {
+        return Some(Object::Step(ids));
     }
     if of("SuspendExcNodes", 11).is_some() || of("SuspendExcParts", 11).is_some() {
         return Some(Object::Unsupported("update of suspended nodes"));
@@ -130,9 +132,19 @@ fn object(pairs: &[(String, String)]) -> Option<Object> {
 
 /// `update KEY=VALUE…`.
 pub(super) async fn run(session: &mut Session, words: &[String]) {
+    // "update job 7 …" is as good as "update job=7 …".
+    let joined: Vec<String>;
+    let words = match words {
+        [entity, name, rest @ ..] if !entity.contains('=') && !name.contains('=') => {
+            joined = std::iter::once(format!("{entity}={name}")).chain(rest.iter().cloned()).collect();
+            &joined
+        }
+        _ => words,
+    };
     let pairs = pairs(words);
     match object(&pairs) {
         Some(Object::Job(ids)) => jobs(session, &ids, &pairs).await,
+        Some(Object::Step(ids)) => steps(session, &ids, &pairs).await,
         Some(Object::JobsNamed(name)) => jobs_named(session, &name, &pairs).await,
         Some(Object::Nodes(names)) => nodes(session, names, &pairs).await,
         Some(Object::Partition(name)) => partition(session, name, &pairs).await,
@@ -210,6 +222,51 @@ async fn jobs(session: &mut Session, ids: &str, pairs: &[(String, String)]) {
     let Some(changes) = job_changes(session, pairs, false) else { return };
     for selector in &selectors {
         update_one(session, selector, &changes).await;
+    }
+}
+
+/// `update StepId=JOB[.STEP] TimeLimit=…`: one step, or all of a job.
+async fn steps(session: &mut Session, ids: &str, pairs: &[(String, String)]) {
+    let changed: Vec<_> = pairs.iter().filter(|(key, _)| !is(key, "StepId", 4)).collect();
+    if let Some((key, value)) = changed.iter().find(|(key, _)| !is(key, "TimeLimit", 1)) {
+        session.fail(format!("Update of this parameter is not supported: {key}={value}"));
+        return session.fail("Request aborted");
+    }
+    let Some((_, value)) = changed.last() else { return session.fail("No changes specified") };
+    if limit::parse(value).is_err() {
+        return session.fail_with_name("Invalid TimeLimit value");
+    }
+    let changes = vec![KeyValue { key: "TimeLimit".to_owned(), value: value.clone() }];
+    let invalid = format!("slurm_update error: {}", Refusal::InvalidJobId);
+    let Some(selector) = Selector::parse(ids) else { return session.fail(invalid) };
+    let mut named = vec![selector.clone()];
+    if selector.step.is_none() {
+        let filter = JobFilter { job_ids: vec![selector.job_id], ..JobFilter::default() };
+        let request = proto::v1::ListJobsRequest {
+            filter: Some(filter),
+            include_ended: false,
+            with_steps: true,
+            all: true,
+        };
+        let found = match session.client().await {
+            Ok(client) => client.list_jobs(request).await,
+            Err(error) => Err(error),
+        };
+        let jobs = match found {
+            Ok((jobs, _)) => jobs,
+            Err(Error::Refused { .. }) => Vec::new(),
+            Err(error) => return session.fail_call("slurm_load_jobs", &error),
+        };
+        let jobs = jobs.iter().filter(|job| selector.select(job).is_some());
+        let live = jobs.flat_map(|job| job.steps.iter().filter(|step| step.end_ms.is_none()));
+        named = live.map(|step| Selector { step: Some(step.step_id.clone()), ..selector.clone() }).collect();
+        if named.is_empty() {
+            return session.fail(invalid);
+        }
+    }
+    for one in named {
+        let update = UpdateJob { job: Some(wire(&one)), changes: changes.clone() };
+        object_update(session, Act::UpdateJob(update)).await;
     }
 }
 
@@ -448,7 +505,6 @@ pub(super) async fn delete(session: &mut Session, words: &[String]) {
     } else if is(key, "NodeName", 1) {
         session.fail_with_name("delete NodeName is not supported by sluice yet");
     } else {
-        session.fail("No valid entity in delete command");
-        session.fail("Input line must include \"NodeName\", \"PartitionName\", or \"ReservationName\"");
+        session.fail(format!("Invalid deletion entity: {}", words[0]));
     }
 }

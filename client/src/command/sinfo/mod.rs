@@ -170,7 +170,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Iterate => match text.parse::<u64>() {
                 Ok(seconds) if seconds > 0 => asked.iterate = Some(seconds),
                 _ => {
-                    say::error(&call.program, format!("Error: --iterate={text}"));
+                    say::error(&call.program, format!("Error: invalid entry for --iterate={text}"));
                     return Err(1);
                 }
             },
@@ -178,7 +178,13 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Long => asked.long = true,
             O::NoHeader => asked.no_header = true,
             O::NodeMode => asked.node_mode = true,
-            O::Nodes => asked.nodes = Some(hostlist::expand(&text).unwrap_or_else(|_| vec![text])),
+            O::Nodes => match hostlist::expand(&text) {
+                Ok(names) => asked.nodes = Some(names),
+                Err(_) => {
+                    say::error(&call.program, format!("'{text}' invalid entry for --nodes"));
+                    return Err(1);
+                }
+            },
             O::Partition => (asked.partitions, asked.all) = (Some(list(&text)), true),
             O::Reasons => asked.reasons = true,
             O::Reservations => asked.reservations = true,
@@ -197,16 +203,16 @@ fn read(call: &Call) -> Result<Asked, u8> {
             }
         }
     }
-    if let Some(stray) = words.operands.first() {
-        say::error(&call.program, format!("Unrecognized option: {}", stray.to_string_lossy()));
-        say::err(format!("Try \"{} --help\" for more information", call.program));
-        return Err(1);
-    }
     Ok(asked)
 }
 
 /// A word of `-t`, with what it matches.
 type StateWord = (&'static str, fn(&Node) -> bool);
+
+/// What `-t` is said to take, in Slurm's order. Those that are not in [`STATES`] no node here is ever in.
+const KNOWN_STATES: &str = "unknown,down,idle,allocated,mixed,future,drain,drained,draining,no_respond,reserved,planned,\
+blocked,cloud,completing,powering_down,powered_down,power_down,powering_up,power_up,inval,fail,maint,reboot,reboot^,external,\
+dynamic_future,dynamic_norm";
 
 /// Words of `-t`.
 const STATES: [StateWord; 30] = [
@@ -245,28 +251,32 @@ const STATES: [StateWord; 30] = [
 fn states(call: &Call, text: &str) -> Result<Option<Vec<String>>, u8> {
     let mut known = Vec::new();
     for word in text.split([',', '&']).filter(|word| !word.is_empty()) {
-        let lower = word.to_ascii_lowercase();
+        let lower = word.trim_start_matches('~').to_ascii_lowercase();
         if lower == "all" {
             return Ok(None);
         }
-        if !STATES.iter().any(|(name, _)| *name == lower) && lower != "unknown" {
+        if !STATES.iter().any(|(name, _)| *name == lower)
+            && !KNOWN_STATES.split(',').any(|known| known == lower)
+        {
             say::error(&call.program, format!("Bad state string: \"{word}\""));
-            let names: Vec<String> = STATES.iter().map(|(name, _)| name.to_ascii_uppercase()).collect();
-            say::error(&call.program, format!("Valid states include: {}", names.join(",")));
+            say::error(&call.program, format!("valid states: {KNOWN_STATES}"));
             return Err(1);
         }
-        known.push(if lower == "unknown" { "unk".to_owned() } else { lower });
     }
+    known.extend(list(&text.to_ascii_lowercase()));
     Ok(Some(known))
 }
 
 async fn show(call: &Call, asked: &Asked) -> u8 {
     let cluster = match clusters::check(call, asked.clusters.as_deref()) {
         Ok(cluster) => cluster,
-        Err(status) => return status,
+        Err(status) => {
+            say::fatal(&call.program, "Could not get cluster information");
+            return status;
+        }
     };
     loop {
-        if (asked.iterate.is_some() || asked.long) && asked.verbose == 0 {
+        if (asked.iterate.is_some() || asked.long && !asked.no_header) && asked.verbose == 0 {
             say::out(local::ctime(local::now_ms()) + "\n");
         }
         if let Some(cluster) = cluster.as_ref().filter(|_| !asked.no_header) {
@@ -362,19 +372,25 @@ fn default_format(asked: &Asked, node_width: usize, partition_width: usize) -> S
     let (n, p) = (node_width, partition_width);
     match asked {
         Asked { summary: true, .. } => format!("%{p}P %.5a %.10l %.16F %N"),
-        Asked { reasons: true, long: true, .. } => "%20E %12U %19H %6t %N".to_owned(),
-        Asked { reasons: true, .. } => "%20E %9u %19H %N".to_owned(),
         Asked { node_mode: true, long: true, .. } => {
             format!("%{n}N %.6D %.{p}P %.11T %4c %.8z %.6m %.8d %.6w %.8f %20E")
         }
         Asked { node_mode: true, .. } => format!("%{n}N %.6D %.{p}P %6t"),
+        Asked { reasons: true, long: true, .. } => "%20E %12U %19H %6t %N".to_owned(),
+        Asked { reasons: true, .. } => "%20E %9u %19H %N".to_owned(),
         Asked { long: true, .. } => format!("%{p}P %.5a %.10l %.10s %.4r %.8h %.10g %.6D %.11T %.11i %N"),
         _ => format!("%{p}P %.5a %.10l %.6D %.6t %N"),
     }
 }
 
 fn is_wanted(asked: &Asked, node: &Node) -> bool {
-    let in_state = |wanted: &String| STATES.iter().any(|(name, holds)| name == wanted && holds(node));
+    // "drain&idle" is both, "~drain" is not.
+    let holds = |word: &str| {
+        let bare = word.trim_start_matches('~');
+        let bare = if bare == "unknown" { "unk" } else { bare };
+        STATES.iter().any(|(name, holds)| *name == bare && holds(node)) != word.starts_with('~')
+    };
+    let in_state = |wanted: &String| wanted.split('&').all(holds);
     asked.nodes.as_ref().is_none_or(|names| names.contains(&node.name))
         && (!asked.dead || node.not_responding)
         && (!asked.responding || !node.not_responding)

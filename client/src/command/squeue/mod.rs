@@ -25,6 +25,11 @@ use crate::{local, say, table};
 
 const DEFAULT: &str = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R";
 const LONG: &str = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R";
+const ONLY_STATE: &str = "%.18i %.2t";
+/// Every word that `-t` knows, in Slurm's order.
+const STATES: &str = "pending,running,suspended,completed,cancelled,failed,timeout,node_fail,preempted,boot_fail,deadline,\
+out_of_memory,completing,configuring,expediting,resizing,resv_del_hold,requeued,requeue_fed,requeue_hold,revoked,signaling,\
+special_exit,stage_out,stopped";
 const START: &str = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +59,8 @@ enum Option_ {
     Priority,
     Qos,
     Reservation,
+    RunningOver,
+    RunningUnder,
     Sort,
     Start,
     States,
@@ -96,6 +103,8 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Priority, b'P', "priority", Nothing),
     Spec::new(O::Qos, b'q', "qos", Value),
     Spec::new(O::Reservation, b'R', "reservation", Value),
+    Spec::long(O::RunningOver, "running-over", Value),
+    Spec::long(O::RunningUnder, "running-under", Value),
     Spec::new(O::Sort, b'S', "sort", Value),
     Spec::long(O::Start, "start", Nothing),
     Spec::new(O::Steps, b's', "steps", Maybe),
@@ -150,6 +159,9 @@ struct Asked {
     reservations: Option<Vec<String>>,
     nodes: Option<String>,
     sort: Option<String>,
+    /// Only running jobs whose run time in ms is at least, and at most, this.
+    running: (Option<i64>, Option<i64>),
+    only_state: bool,
     told: verbose::Told,
 }
 
@@ -190,6 +202,8 @@ fn from_environment() -> Asked {
         reservations: None,
         nodes: None,
         sort: set("SQUEUE_SORT"),
+        running: (None, None),
+        only_state: false,
         told: verbose::Told::default(),
     }
 }
@@ -233,18 +247,20 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Iterate => match text.parse::<u64>() {
                 Ok(seconds) if seconds > 0 => asked.iterate = Some(seconds),
                 _ => {
-                    say::error(&call.program, format!("--iterate={text}"));
+                    say::error(&call.program, format!("--iterate={text}\n"));
                     return Err(1);
                 }
             },
             O::Jobs => given_jobs = Some(text),
             O::Steps => given_steps = Some(text),
             O::Json => asked.json = true,
-            O::Yaml | O::OnlyState => {
-                let name = if given.id == O::Yaml { "--yaml" } else { "--only-job-state" };
-                say::error(&call.program, format!("{name} is not supported by sluice yet"));
+            O::Yaml => {
+                say::error(&call.program, "--yaml is not supported by sluice yet");
                 return Err(1);
             }
+            O::OnlyState => asked.only_state = true,
+            O::RunningOver => asked.running.0 = Some(run_time(call, &text)?),
+            O::RunningUnder => asked.running.1 = Some(run_time(call, &text)?),
             O::Licenses => asked.licenses = Some(list(&text)),
             O::Local => asked.told.local = true,
             O::Verbose => asked.told.verbose += 1,
@@ -278,7 +294,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
     }
     if let Some(text) = given_steps {
         let text = next(text);
-        asked.steps = Some(selectors(call, &text)?.unwrap_or_default());
+        asked.steps = Some(step_selectors(call, &text)?);
         asked.told.steps = Some(text);
     }
     if let Some(stray) = operands.next() {
@@ -286,10 +302,69 @@ fn read(call: &Call) -> Result<Asked, u8> {
         say::out(HELP);
         return Err(1);
     }
+    if asked.only_state {
+        only_state_alone(call, &asked)?;
+    }
     if asked.start && matches!(asked.states, States::Live) {
         asked.states = States::Only(vec![JobState::Pending]);
     }
     Ok(asked)
+}
+
+/// `--only-job-state` goes with a choice by id and state, and with nothing that needs more of a job to be known.
+fn only_state_alone(call: &Call, asked: &Asked) -> Result<(), u8> {
+    let lists = [
+        &asked.names_of_jobs,
+        &asked.accounts,
+        &asked.partitions,
+        &asked.qos,
+        &asked.licenses,
+        &asked.reservations,
+    ];
+    let more = lists.into_iter().any(Option::is_some)
+        || asked.users.is_some()
+        || asked.nodes.is_some()
+        || asked.steps.is_some()
+        || asked.start
+        || asked.running != (None, None);
+    if !more {
+        return Ok(());
+    }
+    say::err(format!(
+        "{}: fatal: Option --only-job-state only works alone, with -j (--jobs) and/or -t (--states) parameters, \
+         parameters for cluster/federation selection, and the printing options.",
+        call.program
+    ));
+    Err(1)
+}
+
+/// A run time of `--running-over` and its kin, in ms; without a unit, minutes.
+fn run_time(call: &Call, text: &str) -> Result<i64, u8> {
+    match model::time::limit::parse(text) {
+        Ok(span) => Ok(span.map_or(i64::MAX, model::time::Span::as_millis)),
+        Err(_) => {
+            say::err(format!("{}: fatal: Invalid time limit specification", call.program));
+            Err(1)
+        }
+    }
+}
+
+/// The steps of `-s`: each names its job and the step.
+fn step_selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
+    let mut selectors = Vec::new();
+    for item in job::split_ids(text) {
+        let said = match Selector::parse(item) {
+            Some(selector) if selector.step.is_some() => {
+                selectors.push(selector);
+                continue;
+            }
+            Some(_) => format!("{item}.??"),
+            None => item.to_owned(),
+        };
+        say::error(&call.program, format!("Invalid job_step id: {said}"));
+        return Err(1);
+    }
+    Ok(selectors)
 }
 
 fn selectors(call: &Call, text: &str) -> Result<Option<Vec<Selector>>, u8> {
@@ -311,7 +386,7 @@ fn users(call: &Call, text: &str) -> Vec<u32> {
     for name in list(text) {
         match local::user_id(&name) {
             Some(id) => ids.push(id),
-            None => say::error(&call.program, format!("Invalid user: {name}")),
+            None => say::error(&call.program, format!("Invalid user: {name}\n")),
         }
     }
     ids
@@ -325,11 +400,11 @@ fn states(call: &Call, text: &str) -> Result<States, u8> {
         }
         match JobState::parse(&name) {
             Some(state) => states.push(state),
+            // A state that no job of this system is ever in.
+            None if STATES.split(',').any(|known| known.eq_ignore_ascii_case(&name)) => {}
             None => {
                 say::error(&call.program, format!("Invalid job state specified: {name}"));
-                let known = JobState::ALL.iter().map(|state| state.long().to_ascii_lowercase());
-                let known = known.collect::<Vec<_>>().join(",");
-                say::error(&call.program, format!("Valid job states include: {known}"));
+                say::error(&call.program, format!("Valid job states include: {STATES}\n"));
                 return Err(1);
             }
         }
@@ -340,13 +415,16 @@ fn states(call: &Call, text: &str) -> Result<States, u8> {
 async fn show(call: &Call, asked: &Asked) -> u8 {
     let cluster = match clusters::check(call, asked.clusters.as_deref()) {
         Ok(cluster) => cluster,
-        Err(status) => return status,
+        Err(status) => {
+            say::fatal(&call.program, "Could not get cluster information");
+            return status;
+        }
     };
     if asked.told.verbose > 0 {
         say::out(verbose::text(asked));
     }
     loop {
-        if asked.iterate.is_some() || asked.long || asked.told.verbose > 0 {
+        if asked.iterate.is_some() || asked.long && asked.header || asked.told.verbose > 0 {
             say::out(local::ctime(local::now_ms()) + "\n");
         }
         if let Some(cluster) = cluster.as_ref().filter(|_| asked.header) {
@@ -412,7 +490,7 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
         say::out(format!("last_update_time={} records={}\n", now_ms / 1000, jobs.len()));
     }
     let jobs = match asked.jobs.as_deref() {
-        Some([one]) if !jobs.iter().any(|job| one.select(job).is_some()) => {
+        Some([one]) if !asked.only_state && !jobs.iter().any(|job| one.select(job).is_some()) => {
             let number = model::refusal::Refusal::InvalidJobId.number();
             return Err(Error::Refused { number, lines: Vec::new() }.into());
         }
@@ -449,15 +527,20 @@ fn bad_sort_key(asked: &Asked) -> Option<char> {
 
 /// The lines of the jobs, and the columns that cannot be printed.
 fn jobs_text(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> (String, Vec<String>) {
-    let jobs = if asked.split_arrays { jobs.into_iter().flat_map(job::split_tasks).collect() } else { jobs };
+    let jobs = if asked.only_state { jobs.into_iter().map(bare).collect() } else { jobs };
     let jobs = if asked.by_partition { jobs.into_iter().flat_map(by_partition).collect() } else { jobs };
-    let row = |job| Row { job, now_ms, convert: asked.convert, expand: asked.expand };
-    let mut rows: Vec<Row> = jobs.into_iter().map(row).collect();
+    let row_of = |job| Row { job, now_ms, convert: asked.convert, expand: asked.expand };
+    let mut rows: Vec<Row> = jobs.into_iter().map(row_of).collect();
     let default = if asked.start { sort::BY_START } else { sort::DEFAULT };
     sort::sort(&mut rows, asked.sort.as_deref().unwrap_or(default));
+    // An array has its place as a whole.
+    if asked.split_arrays {
+        rows = rows.into_iter().flat_map(|row| job::split_tasks(row.job).into_iter().map(row_of)).collect();
+    }
     let format = match (&asked.format, &asked.names) {
         (None, Some(names)) => table::parse_names(names, &FIELDS),
         (Some(format), _) => table::parse_letters(format, &FIELDS),
+        (None, None) if asked.only_state => table::parse_letters(ONLY_STATE, &FIELDS),
         (None, None) if asked.start => table::parse_letters(START, &FIELDS),
         (None, None) => table::parse_letters(if asked.long { LONG } else { DEFAULT }, &FIELDS),
     };
@@ -471,6 +554,23 @@ fn jobs_text(asked: &Asked, jobs: Vec<Job>, now_ms: i64) -> (String, Vec<String>
         out.push('\n');
     }
     (out, format.invalid)
+}
+
+/// What `--only-job-state` tells of a job: its ids and its state.
+fn bare(job: Job) -> Job {
+    let request = proto::v1::JobRequest { name: "(null)".to_owned(), ..Default::default() };
+    Job {
+        job_id: job.job_id,
+        array_job_id: job.array_job_id,
+        array_task_id: job.array_task_id,
+        array_tasks: job.array_tasks,
+        array_throttle: job.array_throttle,
+        het_job_id: job.het_job_id,
+        het_offset: job.het_offset,
+        state: job.state,
+        request: Some(request),
+        ..Job::default()
+    }
 }
 
 /// `-P`: a waiting job once for each partition that it may run in.
@@ -495,7 +595,10 @@ fn complain(call: &Call, sentence: &str, invalid: &[String]) {
 }
 
 async fn node_names(call: &Call, client: &Client, text: &str) -> Result<Vec<String>, Failure> {
-    let names = hostlist::expand(text).unwrap_or_else(|_| vec![text.to_owned()]);
+    let Ok(names) = hostlist::expand(text) else {
+        say::error(&call.program, format!("'{text}' invalid entry for --nodelist"));
+        return Err(Failure::Said);
+    };
     let known = client.list_nodes(Vec::new()).await?;
     match names.iter().find(|name| !known.iter().any(|node| node.name == **name)) {
         Some(unknown) => {
@@ -557,7 +660,17 @@ fn matches(asked: &Asked, nodes: Option<&[String]>, job: &Job) -> bool {
     };
     let licenses = job::rare(job).licenses.as_deref().unwrap_or_default();
     let bare_licenses: Vec<&str> = licenses.split(',').filter_map(|one| one.split(':').next()).collect();
+    let ran = || job::run_ms(job, local::now_ms());
+    let running = match asked.running {
+        (None, None) => true,
+        (over, under) => {
+            state == JobState::Running
+                && over.is_none_or(|least| ran() > least)
+                && under.is_none_or(|most| ran() < most)
+        }
+    };
     in_state
+        && running
         && asked.users.as_ref().is_none_or(|users| users.contains(&job.uid))
         && among(&asked.names_of_jobs, &job::request(job).name)
         && among(&asked.accounts, &job.account)
@@ -589,6 +702,8 @@ Usage: squeue [OPTIONS]
   -q, --qos=qos(s)                comma separated list of QOS
   -R, --reservation=name          reservation
   -r, --array                     one line for each array element
+      --running-over=time         jobs that have run longer
+      --running-under=time        jobs that have run less long
   -S, --sort=fields               order, by letters of --format
   -s, --steps=step(s)             steps instead of jobs
       --start                     expected start of waiting jobs

@@ -28,6 +28,9 @@ use crate::{authorise, licenses, place, priority};
 pub(crate) use account::charge;
 pub(crate) use shared::Shared;
 
+/// The shortest time limit that a job with a deadline is given.
+const LEAST_LIMIT: Span = Span::from_mins(1);
+
 /// The most arrivals that one job counts as: an array of many elements is one wish.
 const ARRIVALS_MAX: u64 = 64;
 
@@ -105,6 +108,10 @@ impl Call<'_> {
         let partitions = partitions(state, request, submit, level, shared)?;
         let charge = account::charge(state, settings, &submit.asker, request, shared)?;
         check_supported(request)?;
+        // What is held cannot be had at once.
+        if request.hold && request.rare().immediate.is_some_and(|seconds| seconds > 0) {
+            return Err(Refusal::InvalidDependency.into());
+        }
         check_words(state, settings, request)?;
         check_dependency(state, submit)?;
         if let Some(name) = request.rare().reservation.as_deref() {
@@ -150,6 +157,7 @@ impl Call<'_> {
             pending.eligible = Some(self.now);
         }
         check_deadline(&job, state.wall_time(self.now))?;
+        check_least_limit(state, &job)?;
         if !self.machine.able.knows(&job) {
             place::could_ever_run(state, settings, &job)?;
         }
@@ -225,9 +233,16 @@ impl Call<'_> {
     fn would_start(&self, job: &Job) -> Answer {
         let (state, settings) = (self.state(), self.settings());
         let idle = state.idle_cluster();
+        // Slurm's test spreads a job over as many nodes as it may have.
+        let mut spread = job.clone();
+        let mut request = (*job.request).clone();
+        request.rare_mut().spread_job = true;
+        spread.request = Arc::new(request);
         for (cluster, start) in [(state, self.now), (&idle, self.all_ended_by())] {
             for &idx in job.partitions.iter() {
-                let Some(allocation) = place::place(cluster, settings, job, idx) else { continue };
+                let allocation = place::place(cluster, settings, &spread, idx)
+                    .or_else(|| place::place(cluster, settings, job, idx));
+                let Some(allocation) = allocation else { continue };
                 let partition = cluster.partition(idx).expect("a place is in a partition");
                 return Answer::WouldStart {
                     start,
@@ -257,11 +272,16 @@ fn as_far_as_allowed(request: &JobRequest, level: AdminLevel, longest: Span) -> 
     let rare = request.rare();
     let priority = rare.priority.is_some() && level < AdminLevel::Operator;
     let switches = rare.switches.is_some_and(|(_, wait)| wait.is_none_or(|wait| wait > longest));
-    if !priority && !switches {
+    // A job that is to be done by a moment and says nothing of its time runs as long as is left.
+    let least = rare.deadline.is_some() && rare.time_min.is_none() && request.time_limit.is_none();
+    if !priority && !switches && !least {
         return None;
     }
     let mut request = request.clone();
     let rare = request.rare_mut();
+    if least {
+        rare.time_min = Some(LEAST_LIMIT);
+    }
     if priority {
         rare.priority = None;
     }
@@ -356,9 +376,7 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("thread-spec", rare.thread_spec.is_some()),
         ("tres-bind", rare.tres_bind.is_some()),
         ("gres-flags=one-task-per-sharing", has_flag(rare.gres_flags.as_deref(), "one-task-per-sharing")),
-        ("network", rare.network.is_some()),
         ("prefer", rare.prefer.is_some()),
-        ("bb", rare.burst_buffer.is_some()),
         ("exclusive=mcs", request.sharing == Sharing::Mcs),
         ("exclusive=topo", request.sharing == Sharing::Topo),
     ];
@@ -474,9 +492,25 @@ fn with_whole_arrays(state: &State, dependency: &Dependency) -> Dependency {
     kept
 }
 
-/// A job that cannot end before its deadline is refused; `now` is wall time, as the deadline is.
+/// The least limit must be one that the job, and one of its partitions, allows.
+fn check_least_limit(state: &State, job: &Job) -> Result<(), Refused> {
+    let Some(least) = job.request.rare().time_min else { return Ok(()) };
+    let own = matches!(job.limit, Limit::After(limit) if least > limit);
+    let longest = |idx: &PartitionIdx| state.partition(*idx).map(|partition| partition.definition.max_time);
+    let too_long = |most: Option<Span>| most.is_some_and(|most| least > most);
+    if own || job.partitions.iter().filter_map(longest).all(too_long) {
+        return Err(Refusal::InvalidTimeMin.into());
+    }
+    Ok(())
+}
+
+/// A job that cannot end before its deadline is refused; `now` is wall time, as the deadline is. One that says nothing
+/// of its time is given what is left.
 fn check_deadline(job: &Job, now: model::time::Timestamp) -> Result<(), Refused> {
     let Some(deadline) = job.request.rare().deadline else { return Ok(()) };
+    if job.request.time_limit.is_none() && job.request.rare().time_min == Some(LEAST_LIMIT) {
+        return Ok(());
+    }
     let shortest = job.request.rare().time_min.or(match job.limit {
         Limit::After(limit) => Some(limit),
         Limit::Partition | Limit::Unlimited => None,

@@ -65,7 +65,11 @@ pub(super) fn apply_job(state: &mut State, record: &Record) {
                 // Most jobs have their batch step only.
                 active.steps.reserve_exact(1);
             }
-            active.steps.push(Arc::clone(step));
+            // The same step once more: it has another limit now.
+            match active.steps.iter_mut().find(|known| known.id == step.id) {
+                Some(known) => *known = Arc::clone(step),
+                None => active.steps.push(Arc::clone(step)),
+            }
         }),
         Record::StepBegun { job, step, node } => {
             touch_step(state, *job, *step, |step| set_stage(step, *node, RunStage::Begun));
@@ -267,6 +271,7 @@ fn start(state: &mut State, record: &Record) {
             limit: *limit,
             suspended_since: None,
             suspended_total: Span::ZERO,
+            stopped: false,
             steps: Vec::new(),
             next_step: 0,
             finish: None,

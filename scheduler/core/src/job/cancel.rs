@@ -1,5 +1,7 @@
 //! scancel: end jobs and steps, or send them a signal.
 
+use std::sync::Arc;
+
 use model::id::{JobId, NodeIdx, StepId};
 use model::job::JobState;
 use model::reason::Reason;
@@ -14,6 +16,8 @@ use crate::record::Record;
 use crate::state::job::{Active, Finish, Hold, Phase, RunStage, StopCause};
 
 const KILL: u8 = 9;
+const CONT: u8 = 18;
+const STOP: u8 = 19;
 
 /// A signal and whom it reaches.
 #[derive(Clone, Copy)]
@@ -122,8 +126,24 @@ impl Call<'_> {
                     }
                     self.send(node, RunKey { job: id, step, run }, signal);
                 }
+                self.note_stop(id, signal.number);
                 Ok(())
             }
+        }
+    }
+
+    /// A job that was sent SIGSTOP is shown as stopped until it is sent SIGCONT.
+    fn note_stop(&mut self, id: JobId, number: u8) {
+        let stopped = match number {
+            STOP => true,
+            CONT => false,
+            _ => return,
+        };
+        let mut job = (**self.state().jobs.get(&id).expect("a signalled job exists")).clone();
+        let Phase::Active(active) = &mut job.phase else { return };
+        if active.stopped != stopped && active.finish.is_none() {
+            active.stopped = stopped;
+            self.emit(Record::Job(Arc::new(job)));
         }
     }
 
@@ -137,7 +157,10 @@ impl Call<'_> {
         let (state, settings) = (self.state(), self.settings());
         let job = &state.jobs[&id];
         authorise::may(state, settings, asker, Act::Cancel, Some(job))?;
-        let Some(active) = job.active() else { return Err(Refusal::InvalidJobId.into()) };
+        let Some(active) = job.active() else {
+            // A waiting job has no steps, and nothing is to be done to them.
+            return if job.ended().is_none() { Ok(()) } else { Err(Refusal::AlreadyDone.into()) };
+        };
         match active.step(step) {
             _ if matches!(step, StepId::Hook(_)) => return Err(Refusal::InvalidJobId.into()),
             None => return Err(Refusal::InvalidJobId.into()),

@@ -6,7 +6,7 @@ use model::id::{JobId, RunNumber, TaskIndex};
 use model::job::JobState;
 use model::reason::Reason;
 use model::request::Kind;
-use model::time::Span;
+use model::time::{Span, Timestamp};
 
 use crate::input::{Defragment, Plan, PlannedPromises, PlannedStart};
 use crate::limits::{self, Candidate, Charged};
@@ -71,6 +71,14 @@ pub fn limit_of_run(job: &Job, partition: &Partition) -> Option<Span> {
         Limit::Unlimited => None,
         Limit::After(limit) => Some(limit),
     }
+}
+
+/// A limit that ends before the job's deadline: whole minutes, as limits are given.
+fn limit_before_deadline(state: &State, job: &Job, limit: Option<Span>, now: Timestamp) -> Option<Span> {
+    let Some(deadline) = job.request.rare().deadline else { return limit };
+    let left = state.own_time(deadline).since(now);
+    let left = Span::from_mins((left.as_secs() / 60).max(1));
+    Some(limit.map_or(left, |limit| limit.min(left)))
 }
 
 impl Call<'_> {
@@ -192,6 +200,7 @@ impl Call<'_> {
         let run =
             RunNumber(job.run.0.checked_add(1).expect("a job is not started four thousand million times"));
         let limit = limit_within(self.state(), job, limit_of_run(job, partition), self.now);
+        let limit = limit_before_deadline(self.state(), job, limit, self.now);
         self.emit(Record::JobStarted {
             job: id,
             run,

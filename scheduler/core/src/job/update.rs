@@ -83,6 +83,40 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Changes the time limit of a running step.
+    pub(crate) fn update_step(
+        &mut self,
+        id: JobId,
+        step: StepId,
+        changes: &Changes,
+        asker: &Asker,
+    ) -> Result<(), Refused> {
+        let job = &self.state().jobs[&id];
+        authorise::may(self.state(), self.settings(), asker, Act::Change, Some(job))?;
+        let run = job.run;
+        let live = job.active().and_then(|active| active.step(step)).filter(|step| !step.is_over());
+        let mut changed = live.ok_or(Refused::from(Refusal::InvalidJobId))?.clone();
+        // The batch script ends with the job, whatever is said of it.
+        let Some(spec) = changed.spec.as_mut().map(Arc::make_mut) else { return Ok(()) };
+        for (key, value) in changes {
+            match key.to_ascii_lowercase().as_str() {
+                "timelimit" => {
+                    spec.limit =
+                        limit::parse_minutes(value).map_err(|_| Refused::from(Refusal::InvalidTimeLimit))?;
+                }
+                _ => return Err(Refusal::NotSupported.into()),
+            }
+        }
+        let limit = spec.limit;
+        let parts = changed.nodes.iter().filter(|part| part.stage != RunStage::Ended);
+        let nodes: Vec<_> = parts.map(|part| part.node).collect();
+        self.emit(Record::StepCreated { job: id, step: Arc::new(changed) });
+        for node in nodes {
+            self.effect(Effect::ChangeLimit { node, run: RunKey { job: id, step, run }, limit });
+        }
+        Ok(())
+    }
+
     /// The supervisors of a running job learn its new limit.
     fn tell_limit(&mut self, id: JobId) {
         let job = self.job(id);

@@ -198,7 +198,8 @@ impl Call<'_> {
         if active.finish.is_none() {
             let finish = crate::state::job::Finish {
                 state: model::job::JobState::NodeFail,
-                exit: Some(ExitStatus::SUCCESS),
+                // Nobody knows what it would have said; Slurm counts a lost node as a failure.
+                exit: Some(ExitStatus { code: 1, signal: 0 }),
                 reason: model::reason::Reason::NodeDown,
                 detail: outcome.detail.clone(),
                 by: None,

@@ -180,6 +180,8 @@ pub struct Active {
     pub suspended_since: Option<Timestamp>,
     /// Time spent suspended before.
     pub suspended_total: Span,
+    /// Its user sent it SIGSTOP and no SIGCONT since; its time goes on.
+    pub stopped: bool,
     /// Steps of this run, in the order of their start. Records and the ended job share them.
     pub steps: Vec<Arc<Step>>,
     /// Number of the next step.
