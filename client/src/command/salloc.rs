@@ -162,6 +162,9 @@ fn variables(parsed: &Parsed, job: &Job) -> Vec<(String, String)> {
         ),
     ];
     set.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_string()))));
+    if let Some(tres) = crate::option::tres_per_task(request) {
+        set.push(("SLURM_TRES_PER_TASK", tres));
+    }
     if let Some(reservation) = &request.rare().reservation {
         set.push(("SLURM_JOB_RESERVATION", reservation.to_string()));
     }

@@ -31,6 +31,7 @@ pub(super) fn finish(
         let inside_job = world.var("SLURM_JOB_ID").is_some() || draft.manner.jobid.is_some();
         super::gpus::settle(&mut draft, inside_job)?;
         warnings.extend(draft.settle()?);
+        super::gpus::needs(&draft, inside_job)?;
         read_node_files(&mut draft, world)?;
         if several && draft.request.array.is_some() {
             return Err(draft.refused(Refusal::InvalidArray));
@@ -127,7 +128,9 @@ fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop>
         draft.request.rare_mut().distribution = Some("arbitrary".into());
     }
     let fail = |cause: &str| {
-        let first = format!("slurm_allocate_resources error opening file {file}, {cause}");
+        // What the environment names is looked for in this folder.
+        let here = if hostfile.is_some() && !file.contains('/') { "./" } else { "" };
+        let first = format!("slurm_allocate_resources error opening file {here}{file}, {cause}");
         let second = if hostfile.is_some() {
             "Failure getting NodeNames from hostfile"
         } else {
@@ -224,6 +227,15 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
     }
     if program != Program::Salloc {
         limits(&mut variables, first.manner.propagate.as_deref(), world);
+    }
+    if program == Program::Srun {
+        // A step that says what its tasks get says it to them too.
+        if let Some(cpus) = first.request.cpus_per_task {
+            export::set(&mut variables, "SLURM_CPUS_PER_TASK", &cpus.to_string());
+        }
+        if let Some(tres) = super::gpus::tres_per_task(&first.request) {
+            export::set(&mut variables, "SLURM_TRES_PER_TASK", &tres);
+        }
     }
     if program != Program::Srun {
         export::set(&mut variables, "SLURM_SUBMIT_DIR", &world.cwd);

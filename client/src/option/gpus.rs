@@ -44,7 +44,7 @@ pub(super) fn settle(draft: &mut Draft<'_>, inside_job: bool) -> Result<(), Stop
                     -n/--ntasks is not allowed.";
         return Err(invalid(line.to_owned()));
     }
-    needs(draft, &counts).map_err(invalid)
+    Ok(())
 }
 
 /// How many GPUs are asked for, by what.
@@ -99,6 +99,17 @@ fn sum(list: &[GresRequest]) -> u64 {
     list.iter().filter(|gres| gres.is_gpu()).map(|gres| gres.count).sum()
 }
 
+/// What each task is given, as the environment names it: `cpu=2,gres/gpu:a100=1`.
+pub(crate) fn tres_per_task(request: &model::request::JobRequest) -> Option<String> {
+    let cpus = request.cpus_per_task.map(|cpus| format!("cpu={cpus}"));
+    let gpus = request.gpus_per_task.iter().map(|gres| match &gres.kind {
+        Some(kind) => format!("gres/{}:{kind}={}", gres.name, gres.count),
+        None => format!("gres/{}={}", gres.name, gres.count),
+    });
+    let parts: Vec<String> = cpus.into_iter().chain(gpus).collect();
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
 /// Options of which only one may be given.
 fn exclusions(draft: &Draft<'_>) -> Result<(), Stop> {
     let (program, request) = (draft.program, &draft.request);
@@ -124,22 +135,31 @@ fn exclusions(draft: &Draft<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Amounts per GPU need GPUs.
-fn needs(draft: &Draft<'_>, counts: &Counts) -> Result<(), String> {
-    let (request, rare) = (&draft.request, draft.request.rare());
-    if counts.any() {
+/// Amounts per GPU need GPUs. Memory must have been settled.
+///
+/// # Errors
+/// The words to print and the exit status.
+pub(super) fn needs(draft: &Draft<'_>, inside_job: bool) -> Result<(), Stop> {
+    let program = draft.program;
+    if program == Program::Srun && inside_job || Counts::of(draft).any() {
         return Ok(());
     }
+    lacks(draft).map_or(Ok(()), |line| {
+        Err(Stop::errors(program, vec![line, Refusal::InvalidGres.text().to_owned()], 1))
+    })
+}
+
+fn lacks(draft: &Draft<'_>) -> Option<String> {
+    let (request, rare) = (&draft.request, draft.request.rare());
     if let Some(cpus) = rare.cpus_per_gpu {
-        return Err(format!("Requested cpus_per_tres=gres/gpu:{cpus} but did not request any GPU."));
+        return Some(format!("Requested cpus_per_tres=gres/gpu:{cpus} but did not request any GPU."));
     }
     if let Some(model::request::MemoryRequest::PerGpu(mib)) = request.memory {
-        return Err(format!("Requested mem_per_tres=gres/gpu:{} but did not request any GPU.", mib.0));
+        return Some(format!("Requested mem_per_tres=gres/gpu:{} but did not request any GPU.", mib.0));
     }
-    if rare.ntasks_per_gpu.is_some() && request.ntasks.is_none() && request.nodes.is_none() {
-        return Err("gres_job_state_validate: --ntasks-per-tres needs either a GRES GPU specification or a \
-                    node/ntask specification"
-            .to_owned());
-    }
-    Ok(())
+    (rare.ntasks_per_gpu.is_some() && request.ntasks.is_none() && request.nodes.is_none()).then(|| {
+        "gres_job_state_validate: --ntasks-per-tres needs either a GRES GPU specification or a node/ntask \
+         specification"
+            .to_owned()
+    })
 }

@@ -26,6 +26,7 @@ use model::request::JobRequest;
 
 pub(crate) use draft::{Manner, Source};
 pub(crate) use export::{Variables, block};
+pub(crate) use gpus::tres_per_task;
 pub(crate) use script::Script;
 pub(crate) use world::{World, real, umask};
 

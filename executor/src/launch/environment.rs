@@ -197,7 +197,7 @@ pub fn of_step(
     environment.set_some("SLURM_MPI_TYPE", tasks.mpi.as_ref());
     environment.set_text("SLURM_JOB_GROUP", &launch.group);
     environment.set_default("SLURM_UMASK", format!("{:04o}", tasks.umask));
-    environment.set("SLURMD_DEBUG", 3);
+    environment.set("SLURMD_DEBUG", 2);
     environment.set("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1");
     environment.set_default("SLURM_SRUN_COMM_HOST", "127.0.0.1");
     // Streams run over a Unix socket here; the ports exist for programs that look whether srun started them.

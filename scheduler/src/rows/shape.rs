@@ -35,9 +35,17 @@ pub fn of(request: &JobRequest) -> Shape {
     // Of a range of nodes without a number of tasks, CPUs are counted for one task.
     let open = request.ntasks.is_none() && request.ntasks_per_node.is_none();
     let cpus = match nodes_given {
+        // Tasks that share CPUs need no more than one on each node.
+        _ if request.rare().overcommit => nodes_min,
         Some((least, Some(most))) if open && per_gpu.unwrap_or(0) == 0 && least < most => per_task,
         _ => tasks.saturating_mul(per_task).max(nodes_min),
     };
+    let total_gpus = [&request.gpus_per_job, &request.gpus_per_node, &request.gres_per_node]
+        .map(|list| list.iter().filter(|gres| gres.is_gpu()).map(|gres| gres.count).sum::<u64>());
+    let [of_job, of_node, more_of_node] = total_gpus;
+    let gpu_count = of_job.max((of_node + more_of_node).saturating_mul(nodes_min.into()));
+    let for_gpus = request.rare().cpus_per_gpu.map_or(0, |cpus| u64::from(cpus).saturating_mul(gpu_count));
+    let cpus = cpus.max(u32::try_from(for_gpus).unwrap_or(u32::MAX));
     let nodes_max = match nodes_given {
         Some((_, max)) => max.filter(|&max| max > nodes_min),
         // Without --nodes the tasks could each have a node of their own.

@@ -241,7 +241,7 @@ async fn show_rows(session: &mut Session, words: &[String]) {
         Ok(text) => say::out(text),
         Err(show::Error::Field(name)) => {
             session.status = 1;
-            say::err(format!("{}: fatal: Unknown field '{name}'", session.program));
+            say::err(format!("Unknown field '{name}'"));
         }
         Err(show::Error::Condition(typed)) => fail(session, &format!(" Unknown condition: {typed}")),
     }
@@ -290,6 +290,11 @@ async fn change(session: &mut Session, verb: Verb, words: &[String]) {
         _ => return fail(session, no_entity),
     };
     let Some((client, rows)) = load(session).await else { return };
+    if !may_change(rows) && !sets_own_default(verb, known("User", 1), rest) {
+        let kind =
+            ["User", "Account", "QOS", "Cluster", "Coordinator"].into_iter().find(|kind| known(kind, 2));
+        return deny(session, verb, kind.unwrap_or("QOS"), work(rows, &read).ok());
+    }
     let plan = match work(rows, &read) {
         Ok(plan) => plan,
         Err(Stop::Out(text)) => {
@@ -314,6 +319,56 @@ async fn change(session: &mut Session, verb: Verb, words: &[String]) {
         }
     }
     commit(session, &client, plan, !ask_first).await;
+}
+
+/// Whether the asker changes accounting data at all: root, who has an admin level, and who coordinates an account.
+fn may_change(rows: &ListAccountsReply) -> bool {
+    let uid = nix::unistd::getuid();
+    let name = local::user_name(uid.as_raw());
+    let may = |user: &proto::v1::UserRow| {
+        user.name == name
+            && (!matches!(user.admin_level.as_str(), "" | "None") || !user.coordinates.is_empty())
+    };
+    uid.is_root() || rows.users.iter().any(may)
+}
+
+/// Users choose their own default account.
+fn sets_own_default(verb: Verb, user: bool, words: &[String]) -> bool {
+    let mut set = words.iter().skip_while(|word| !word.eq_ignore_ascii_case("set")).skip(1).peekable();
+    verb == Verb::Modify
+        && user
+        && set.peek().is_some()
+        && set.all(|word| word.to_ascii_lowercase().starts_with("defaulta"))
+}
+
+/// What a user who may not is told.
+fn deny(session: &mut Session, verb: Verb, kind: &str, plan: Option<Plan>) {
+    session.status = 1;
+    match (verb, kind) {
+        (Verb::Add, "User") => say::err(
+            " error: Problem adding user associations: Access/permission denied (Only admins/operators/coordinators \
+             can add accounts)",
+        ),
+        (Verb::Add, "Account") => say::err(" error: Only admins/operators/coordinators can add accounts"),
+        (Verb::Add, kind) => {
+            let what = match kind {
+                "Cluster" => "clusters",
+                "Coordinator" => "coordinator",
+                _ => "QOS",
+            };
+            say::err(format!(" Problem adding {what}: Access/permission denied"));
+            say::out(plan.map(|plan| plan.said).unwrap_or_default());
+        }
+        (Verb::Modify | Verb::Delete, kind) => {
+            say::error(&session.program, "Your user doesn't have privilege to perform this action");
+            say::err(" Error with request: Access/permission denied");
+            match (verb, kind) {
+                (Verb::Modify, "User") => say::out(" Modified user associations...\n"),
+                (Verb::Modify, "Account") => say::out(" Modified account associations...\n"),
+                _ => {}
+            }
+        }
+    }
 }
 
 async fn commit(session: &mut Session, client: &Client, plan: Plan, tell: bool) {

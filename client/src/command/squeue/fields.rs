@@ -82,14 +82,25 @@ fn s_c_t(row: &Row) -> String {
     [rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core].map(star).join(":")
 }
 
+/// A file as it was asked for, in the job's folder; the name that Slurm chooses stays bare.
 fn file(row: &Row, pattern: String) -> String {
+    if pattern == "none" {
+        return "/dev/null".to_owned();
+    }
+    let request = job::request(&row.job);
+    let own =
+        [&request.stdout, &request.stderr, &request.stdin].into_iter().flatten().any(|one| *one == pattern);
+    let pattern = match own && !pattern.starts_with('/') {
+        true => format!("{}/{pattern}", request.work_dir),
+        false => pattern,
+    };
     if row.expand { job::expand(&row.job, &pattern) } else { pattern }
 }
 
 fn stderr(row: &Row) -> String {
     match &job::request(&row.job).stderr {
         Some(pattern) => file(row, pattern.clone()),
-        None => file(row, job::stdout_pattern(&row.job)),
+        None => "(null)".to_owned(),
     }
 }
 
@@ -127,14 +138,14 @@ pub(super) static FIELDS: [Field<Row>; 114] = [
     field('o', "command", "COMMAND", |row, _| or_null(job::command(&row.job).as_deref())),
     field('k', "comment", "COMMENT", |row, _| or_null(job::rare(&row.job).comment.as_deref())),
     field('O', "contiguous", "CONTIGUOUS", |row, _| u8::from(job::rare(&row.job).contiguous).to_string()),
-    field('\0', "container", "CONTAINER", |row, _| job::rare(&row.job).container.clone().unwrap_or_default()),
-    field('\0', "containerid", "CONTAINER_ID", |row, _| {
-        job::rare(&row.job).container_id.clone().unwrap_or_default()
-    }),
+    field('\0', "container", "CONTAINER", |row, _| or_null(job::rare(&row.job).container.as_deref())),
+    field('\0', "containerid", "CONTAINER_ID", |row, _| or_null(job::rare(&row.job).container_id.as_deref())),
     field('I', "cores", "CORES_PER_SOCKET", |row, _| star(job::rare(&row.job).cores_per_socket)),
     field('X', "corespec", "CORE_SPEC", |row, _| na(job::rare(&row.job).core_spec)),
     field('\0', "cpufreq", "CPU_FREQ", |_, _| "N/A".to_owned()),
-    field('\0', "cpus-per-task", "CPUS_PER_TASK", |row, _| na(job::request(&row.job).cpus_per_task)),
+    field('\0', "cpus-per-task", "CPUS_PER_TASK", |row, _| {
+        job::request(&row.job).cpus_per_task.unwrap_or(1).to_string()
+    }),
     field('\0', "cpus-per-tres", "CPUS_PER_TRES", |row, _| {
         or(job::rare(&row.job).cpus_per_gpu.map(|cpus| format!("gres/gpu:{cpus}")), "N/A")
     }),

@@ -509,7 +509,9 @@ fn check_least_limit(state: &State, job: &Job) -> Result<(), Refused> {
 fn check_deadline(job: &Job, now: model::time::Timestamp) -> Result<(), Refused> {
     let Some(deadline) = job.request.rare().deadline else { return Ok(()) };
     if job.request.time_limit.is_none() && job.request.rare().time_min == Some(LEAST_LIMIT) {
-        return Ok(());
+        // The second that is running is not over yet.
+        let over = now.since(deadline) > Span::from_secs(1);
+        return if over { Err(Refusal::InvalidTimeLimit.into()) } else { Ok(()) };
     }
     let shortest = job.request.rare().time_min.or(match job.limit {
         Limit::After(limit) => Some(limit),
