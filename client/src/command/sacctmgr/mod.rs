@@ -290,7 +290,8 @@ async fn change(session: &mut Session, verb: Verb, words: &[String]) {
         _ => return fail(session, no_entity),
     };
     let Some((client, rows)) = load(session).await else { return };
-    if !may_change(rows) && !sets_own_default(verb, known("User", 1), rest) {
+    let own = verb == Verb::Modify && known("User", 1) && (names_itself(rest) || sets_own_default(rest));
+    if !may_change(rows) && !own {
         let kind =
             ["User", "Account", "QOS", "Cluster", "Coordinator"].into_iter().find(|kind| known(kind, 2));
         return deny(session, verb, kind.unwrap_or("QOS"), work(rows, &read).ok());
@@ -333,12 +334,16 @@ fn may_change(rows: &ListAccountsReply) -> bool {
 }
 
 /// Users choose their own default account.
-fn sets_own_default(verb: Verb, user: bool, words: &[String]) -> bool {
+fn sets_own_default(words: &[String]) -> bool {
     let mut set = words.iter().skip_while(|word| !word.eq_ignore_ascii_case("set")).skip(1).peekable();
-    verb == Verb::Modify
-        && user
-        && set.peek().is_some()
-        && set.all(|word| word.to_ascii_lowercase().starts_with("defaulta"))
+    set.peek().is_some() && set.all(|word| word.to_ascii_lowercase().starts_with("defaulta"))
+}
+
+/// Of the asker's own row nothing is refused; what may not be changed is not.
+fn names_itself(words: &[String]) -> bool {
+    let name = local::user_name(nix::unistd::getuid().as_raw());
+    let mut conditions = words.iter().take_while(|word| !word.eq_ignore_ascii_case("set"));
+    conditions.any(|word| word.split_once('=').map_or(word.as_str(), |(_, value)| value) == name)
 }
 
 /// What a user who may not is told.

@@ -77,7 +77,8 @@ pub fn limit_of_run(job: &Job, partition: &Partition) -> Option<Span> {
 fn limit_before_deadline(state: &State, job: &Job, limit: Option<Span>, now: Timestamp) -> Option<Span> {
     let Some(deadline) = job.request.rare().deadline else { return limit };
     let left = state.own_time(deadline).since(now);
-    let left = Span::from_mins((left.as_secs() / 60).max(1));
+    // The second that has begun counts whole, as both are given in seconds.
+    let left = Span::from_mins(((left.as_millis() + 999) / 60_000).max(1));
     Some(limit.map_or(left, |limit| limit.min(left)))
 }
 
