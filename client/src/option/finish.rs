@@ -231,7 +231,7 @@ fn environment(program: Program, components: &mut [Component], world: &World<'_>
     if program == Program::Srun {
         // A step that says what its tasks get says it to them too.
         if let Some(cpus) = first.request.cpus_per_task {
-            export::set(&mut variables, "SLURM_CPUS_PER_TASK", &cpus.to_string());
+            export::set(&mut variables, "SLURM_CPUS_PER_TASK", cpus.to_string());
         }
         if let Some(tres) = super::gpus::tres_per_task(&first.request) {
             export::set(&mut variables, "SLURM_TRES_PER_TASK", &tres);

@@ -71,7 +71,7 @@ impl Counts {
     /// A whole must be at least its parts, and a multiple of them.
     fn whole_and_part(&self) -> Result<(), &'static str> {
         let less = |whole: u64, part: u64| whole > 0 && part > 0 && whole < part;
-        let odd = |whole: u64, part: u64| whole > 0 && part > 0 && whole % part != 0;
+        let odd = |whole: u64, part: u64| whole > 0 && part > 0 && !whole.is_multiple_of(part);
         if self.socket > 0 && self.sockets.is_none() {
             return Err("--gpus-per-socket option requires --sockets-per-node specification");
         }

@@ -233,16 +233,9 @@ impl Call<'_> {
     fn would_start(&self, job: &Job) -> Answer {
         let (state, settings) = (self.state(), self.settings());
         let idle = state.idle_cluster();
-        // Slurm's test spreads a job over as many nodes as it may have.
-        let mut spread = job.clone();
-        let mut request = (*job.request).clone();
-        request.rare_mut().spread_job = true;
-        spread.request = Arc::new(request);
         for (cluster, start) in [(state, self.now), (&idle, self.all_ended_by())] {
             for &idx in job.partitions.iter() {
-                let allocation = place::place(cluster, settings, &spread, idx)
-                    .or_else(|| place::place(cluster, settings, job, idx));
-                let Some(allocation) = allocation else { continue };
+                let Some(allocation) = place::place(cluster, settings, job, idx) else { continue };
                 let partition = cluster.partition(idx).expect("a place is in a partition");
                 return Answer::WouldStart {
                     start,

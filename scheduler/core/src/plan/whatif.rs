@@ -133,7 +133,10 @@ pub fn would_start(
 ) -> Outlook {
     let mut world = World { machine: Machine::new(state), now };
     world.input(Input::Configure(Arc::clone(settings)));
-    let submit = submission(0, request, asker);
+    // Slurm's test spreads a job over as many nodes as it may have.
+    let mut spread = JobRequest::clone(request);
+    spread.rare_mut().spread_job = true;
+    let submit = submission(0, &Arc::new(spread), asker);
     let Some(Answer::Submitted { job, .. }) = world.input(Input::Submit(Box::new(submit))) else {
         return Outlook::Unknown;
     };
