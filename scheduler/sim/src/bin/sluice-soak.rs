@@ -29,6 +29,9 @@ struct Arguments {
     /// The scheduler ends once, after so many operations of its disk, and not at others.
     #[arg(long)]
     end_after: Option<u64>,
+    /// Nobody changes partitions, nodes and limits.
+    #[arg(long)]
+    no_administrator: bool,
     /// Plants one bug after the other and shows whether the oracles see it.
     #[arg(long)]
     bugs: bool,
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         nodes: arguments.nodes,
         jobs: arguments.jobs,
         ends: arguments.end_after.map_or(Ends::Anywhere, Ends::After),
+        administrator: !arguments.no_administrator,
         ..Options::default()
     };
     if arguments.bugs {
@@ -64,8 +68,9 @@ fn main() -> ExitCode {
         Some((seed, fault)) => {
             let Options { nodes, jobs, .. } = options;
             let end = arguments.end_after.map_or(String::new(), |end| format!(" --end-after {end}"));
+            let nobody = if arguments.no_administrator { " --no-administrator" } else { "" };
             println!(
-                "{fault}\nagain: sluice-soak --from {seed} --seeds 1 --nodes {nodes} --jobs {jobs}{end}"
+                "{fault}\nagain: sluice-soak --from {seed} --seeds 1 --nodes {nodes} --jobs {jobs}{end}{nobody}"
             );
             ExitCode::FAILURE
         }

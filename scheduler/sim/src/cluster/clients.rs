@@ -13,7 +13,7 @@ use scheduler_core::effect::{Answer, Asker, ReplyTo, Selector};
 use scheduler_core::input::{Command, Input, JobFilter, Submit};
 
 use super::oracle::Oracle;
-use super::{Agenda, Event};
+use super::{Agenda, Event, Options};
 
 #[derive(Clone, Debug)]
 enum Wish {
@@ -31,11 +31,14 @@ enum Wish {
 pub(super) struct Clients {
     wishes: Vec<Wish>,
     acknowledged: Vec<JobId>,
+    /// They ask for what an administrator changes, too.
+    administered: bool,
 }
 
 impl Clients {
-    pub(super) fn new(count: u32) -> Self {
-        Self { wishes: vec![Wish::New; count as usize], acknowledged: Vec::new() }
+    pub(super) fn new(options: &Options) -> Self {
+        let wishes = vec![Wish::New; options.jobs as usize];
+        Self { wishes, acknowledged: Vec::new(), administered: options.administrator }
     }
 
     pub(super) fn all_answered(&self) -> bool {
@@ -46,7 +49,10 @@ impl Clients {
     pub(super) fn call(&mut self, client: usize, wall_ahead: i64, agenda: &mut Agenda) {
         let wish = &mut self.wishes[client];
         match wish {
-            Wish::New => *wish = Wish::Submit(Arc::new(request(&self.acknowledged, wall_ahead, agenda))),
+            Wish::New => {
+                let request = request(&self.acknowledged, wall_ahead, self.administered, agenda);
+                *wish = Wish::Submit(Arc::new(request));
+            }
             Wish::Submit(_) | Wish::Cancel(_) => {}
             Wish::Content => return,
         }
@@ -128,7 +134,7 @@ impl Clients {
     }
 }
 
-fn request(earlier: &[JobId], wall_ahead: i64, agenda: &mut Agenda) -> JobRequest {
+fn request(earlier: &[JobId], wall_ahead: i64, administered: bool, agenda: &mut Agenda) -> JobRequest {
     let wall = agenda.now + wall_ahead;
     let random = &mut agenda.random;
     let ntasks = u32::try_from(1 + random.below(6)).expect("few tasks");
@@ -150,10 +156,11 @@ fn request(earlier: &[JobId], wall_ahead: i64, agenda: &mut Agenda) -> JobReques
     }
     request.requeue = random.one_in(4).then_some(false);
     if random.one_in(3) {
-        let kind = random.pick(&[None, Some("a"), Some("b")]).expect("three kinds");
+        let kinds = [("gpu", None), ("gpu", Some("a")), ("gpu", Some("b")), ("shard", None)];
+        let (name, kind) = random.pick(&kinds[..if administered { 4 } else { 3 }]).expect("some kinds");
         let most = if kind == Some("b") { 1 } else { 2 };
         let count = 1 + random.below(most);
-        request.gres_per_node = vec![GresRequest { name: "gpu".into(), kind: kind.map(Into::into), count }];
+        request.gres_per_node = vec![GresRequest { name: name.into(), kind: kind.map(Into::into), count }];
     }
     if random.one_in(4) {
         let mib = random.pick(&[200, 1000, 3000, 4000]).expect("four amounts");
@@ -165,6 +172,12 @@ fn request(earlier: &[JobId], wall_ahead: i64, agenda: &mut Agenda) -> JobReques
     if random.one_in(4) {
         let licenses = random.pick(&["matlab", "matlab:2", "vasp", "matlab:3,vasp"]).expect("four lists");
         request.rare_mut().licenses = Some(licenses.into());
+    }
+    if administered && random.one_in(3) {
+        request.partition = Some(random.pick(&["second", "main,second"]).expect("two lists").into());
+    }
+    if administered && random.one_in(4) {
+        request.qos = Some("some".into());
     }
     // Few sorts of priorities, so that jobs come before others that wait.
     request.nice = random.pick(&[0, 0, 50, 100]).expect("three priorities");

@@ -18,7 +18,7 @@ use scheduler_core::state::node::Observed;
 
 use super::oracle::Oracle;
 use super::shell::{node, node_name};
-use super::{Agenda, Event};
+use super::{Agenda, Event, Options};
 
 #[derive(Clone, Debug)]
 enum Life {
@@ -44,10 +44,12 @@ struct Executor {
 pub(super) struct Fleet {
     executors: Vec<Executor>,
     next_session: u64,
+    /// Their GPUs may be shared.
+    shared: bool,
 }
 
 impl Fleet {
-    pub(super) fn new(nodes: u32) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let executor = || Executor {
             boot: 1,
             spool: 1,
@@ -59,7 +61,8 @@ impl Fleet {
             last_up: 0,
             last_down: 0,
         };
-        Self { executors: (0..nodes).map(|_| executor()).collect(), next_session: 0 }
+        let executors = (0..options.nodes).map(|_| executor()).collect();
+        Self { executors, next_session: 0, shared: options.administrator }
     }
 
     pub(super) fn dial(&mut self, place: usize, scheduler_up: bool, agenda: &mut Agenda) {
@@ -108,7 +111,7 @@ impl Fleet {
         spool[..8].copy_from_slice(&executor.spool.to_le_bytes());
         Some(Registration {
             session,
-            definition: Arc::new(node(&name)),
+            definition: Arc::new(node(&name, self.shared)),
             name,
             boot: BootId(boot),
             spool: SpoolId(spool),

@@ -7,9 +7,11 @@
 //! The journal and its snapshots are the production ones, on a modelled disk.
 //! What goes wrong: the scheduler ends at an operation of its disk (killed, by a power cut that leaves any part of what
 //! was not synced, by an error of the disk), between two effects of a batch, at any time; executor crashes, reboots,
-//! lost spools, broken sessions, lost answers and repeated calls, cancels at any time, a wall clock that is set by hours.
+//! lost spools, broken sessions, lost answers and repeated calls, cancels at any time, a wall clock that is set by hours,
+//! an administrator who changes partitions, nodes and limits ([`administrator`]).
 //! After every durable batch [`oracle`] checks what must always hold.
 
+mod administrator;
 mod clients;
 mod disk;
 mod fleet;
@@ -50,11 +52,13 @@ pub struct Options {
     pub faults_ms: i64,
     /// Ends of the scheduler at operations of its disk.
     pub ends: Ends,
+    /// An administrator changes partitions, nodes and limits meanwhile, and jobs ask for what that concerns.
+    pub administrator: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 4, jobs: 40, faults_ms: 120_000, ends: Ends::Anywhere }
+        Self { nodes: 4, jobs: 40, faults_ms: 120_000, ends: Ends::Anywhere, administrator: true }
     }
 }
 
@@ -73,11 +77,23 @@ pub struct Seen {
     pub node_faults: u32,
     /// How often the wall clock was set.
     pub clock_sets: u32,
+    /// How often an administrator changed something.
+    pub changes: u32,
     /// Batches that became durable.
     pub batches: u32,
     /// Digest of the last durable state.
     pub digest: u128,
 }
+
+/// For so long after the last fault the administrator makes everything as it was: now and then a scheduler is down.
+const RESTORES_MS: i64 = 60_000;
+
+/// After that, so often, those jobs are cancelled that no partition can run as it is.
+const CLEANS_MS: i64 = 600_000;
+
+/// A history of more events than this, and so many for each node and each job, does not end.
+const EVENTS: u64 = 1_000_000;
+const EVENTS_EACH: u64 = 20_000;
 
 /// Something that happens at a time.
 #[derive(Clone, Debug)]
@@ -110,6 +126,8 @@ pub(crate) enum Event {
     Begin(usize, u64, RunKey),
     /// A run's processes end.
     End(usize, u64, RunKey),
+    /// The administrator changes something.
+    Administer,
     /// Something goes wrong.
     Fault,
 }
@@ -174,6 +192,7 @@ struct World {
     clients: Clients,
     oracle: Oracle,
     quiet_from: i64,
+    options: Options,
     /// Faults are so much more frequent than one in three seconds.
     haste: u64,
     seen: Seen,
@@ -190,10 +209,11 @@ pub fn run(seed: u64, options: Options) -> Result<Seen, String> {
     let mut world = World {
         agenda,
         shell: Shell::new(&options, seed, quiet_from),
-        fleet: Fleet::new(options.nodes),
-        clients: Clients::new(options.jobs),
+        fleet: Fleet::new(&options),
+        clients: Clients::new(&options),
         oracle: Oracle::new(&LICENSES, options.nodes),
         quiet_from,
+        options,
         haste: 1 + u64::from(options.nodes) / 200,
         seen: Seen::default(),
     };
@@ -232,6 +252,9 @@ impl World {
             self.agenda.after(delay, Event::Call(client));
         }
         self.agenda.after(500, Event::Fault);
+        if options.administrator {
+            self.agenda.after(1500, Event::Administer);
+        }
         Ok(())
     }
 
@@ -244,8 +267,15 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let give_up = self.quiet_from + 50_000_000;
+        let most = EVENTS + EVENTS_EACH * u64::from(self.options.nodes + self.options.jobs);
+        let mut events = 0;
         while let Some(event) = self.agenda.next() {
             self.happen(event)?;
+            self.shell.planned()?;
+            events += 1;
+            if events > most {
+                return Err(format!("liveness: after {events} events: {}", self.oracle.unfinished()));
+            }
             if self.shell.has_ended() {
                 self.seen.crashes += 1;
                 self.fleet.scheduler_gone(&mut self.agenda);
@@ -308,8 +338,25 @@ impl World {
             }
             Event::End(place, boot, run) => fleet.end(place, boot, run, agenda, oracle),
             Event::Fault => self.fault(),
+            Event::Administer => self.administer(),
         }
         Ok(())
+    }
+
+    fn administer(&mut self) {
+        let Self { agenda, shell, seen, quiet_from, .. } = self;
+        if agenda.now <= *quiet_from {
+            seen.changes += 1;
+            shell.administer(agenda);
+            let delay = agenda.soon(8000 / self.haste);
+            return agenda.after(delay, Event::Administer);
+        }
+        if agenda.now < *quiet_from + RESTORES_MS {
+            shell.restore(agenda);
+            return agenda.after(10_000, Event::Administer);
+        }
+        shell.cancel_hopeless(agenda);
+        agenda.after(CLEANS_MS, Event::Administer);
     }
 
     fn fault(&mut self) {
@@ -364,10 +411,15 @@ mod tests {
             total.crashes += seen.crashes;
             total.node_faults += seen.node_faults;
             total.clock_sets += seen.clock_sets;
+            total.changes += seen.changes;
         }
         println!("{seeds} seeds: {total:?}");
         assert!(
-            total.crashes > 0 && total.node_faults > 0 && total.clock_sets > 0 && total.runs > 0,
+            total.crashes > 0
+                && total.node_faults > 0
+                && total.clock_sets > 0
+                && total.runs > 0
+                && total.changes > 0,
             "nothing was tried"
         );
     }
@@ -380,7 +432,7 @@ mod tests {
 
     #[test]
     fn the_scheduler_may_end_at_every_operation_of_its_disk() {
-        let options = Options { nodes: 2, jobs: 4, faults_ms: 5000, ends: Ends::Never };
+        let options = Options { nodes: 2, jobs: 4, faults_ms: 5000, ends: Ends::Never, ..Options::default() };
         for seed in 0..crate::seeds(2) {
             let whole = run(seed, options).unwrap_or_else(|fault| panic!("{fault}"));
             assert!(whole.operations > 20, "few operations: {whole:?}");
@@ -393,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_thousand_executors_keep_their_promises() {
-        let options = Options { nodes: 1000, jobs: 100, faults_ms: 5000, ends: Ends::Anywhere };
+        let options = Options { nodes: 1000, jobs: 100, faults_ms: 5000, ..Options::default() };
         let seen = run(1, options).unwrap_or_else(|fault| panic!("{fault}"));
         assert!(seen.acknowledged > 50 && seen.runs > 50 && seen.crashes > 0, "little was tried: {seen:?}");
     }

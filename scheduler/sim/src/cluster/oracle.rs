@@ -9,6 +9,7 @@
 //! * `dependency`: a job that waits for another starts only when its dependency was met.
 //! * `begin`, `time limit`: a job starts only when the wall clock has shown its begin time, and times out only after its
 //!   limit by a clock that goes evenly.
+//! * `limits`: no job starts beyond what its QOS and its account allow as they are then.
 //! * `order`: no job starts while one that is ahead of it waits for the same.
 //! * `repeated call`: a repeated call makes no second job.
 //! * `promises`: a promised start moves later only with a record that says why, and why is true ([`promises`]).
@@ -27,6 +28,7 @@ use model::time::Timestamp;
 
 use holdings::Holdings;
 use promises::Promises;
+use scheduler_core::allocation::Allocation;
 use scheduler_core::apply::apply;
 use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
@@ -85,8 +87,9 @@ impl Oracle {
         for record in records {
             if let Record::JobStarted { job, run, allocation, .. } = record {
                 self.may_start(*job)?;
+                self.within_limits(*job, allocation)?;
                 let licenses = self.state.jobs[job].request.rare().licenses.as_deref();
-                self.holdings.give((*job, *run), allocation, licenses);
+                self.holdings.give((*job, *run), allocation, licenses, &self.state);
             }
             if let Record::JobEnded { job, ended } | Record::JobRequeued { job, ended, .. } = record {
                 self.note_end(*job, ended, matches!(record, Record::JobEnded { .. }));
@@ -193,6 +196,40 @@ impl Oracle {
             }
         }
         self.none_ahead_asks_the_same(job)
+    }
+
+    /// The limits that the administrator sets, counted by hand.
+    fn within_limits(&self, id: JobId, allocation: &Allocation) -> Result<(), String> {
+        let job = &self.state.jobs[&id];
+        let running = || self.state.index.running.iter().map(|id| &self.state.jobs[id]);
+        let of_qos = self.state.accounts.qos.get(&*job.qos).and_then(|qos| qos.attributes.get("grpjobs"));
+        let same_qos = running().filter(|other| other.qos == job.qos).count();
+        let number = |text: &str| text.parse::<usize>().expect("a limit is a number");
+        if of_qos.is_some_and(|most| same_qos >= number(most)) {
+            return Err(format!("limits: job {id} starts beside {same_qos} of its QOS, of {of_qos:?}"));
+        }
+        let mut rows = self.state.accounts.associations.iter();
+        let row = rows.find(|(key, _)| *key.account == *job.account && key.user.is_empty());
+        let limit = |key: &str| row.and_then(|(_, row)| row.attributes.get(key));
+        let of_account = || running().filter(|other| other.account == job.account);
+        // A limit of the QOS counts instead of the account's of that name.
+        if let Some(most) = limit("grpjobs").filter(|_| of_qos.is_none())
+            && of_account().count() >= number(most)
+        {
+            return Err(format!(
+                "limits: job {id} starts beside {} of its account, of {most}",
+                of_account().count()
+            ));
+        }
+        if let Some(most) = limit("grptres").and_then(|text| text.strip_prefix("cpu=")) {
+            let shares =
+                of_account().filter_map(|job| job.active()).flat_map(|active| active.allocation.iter());
+            let cpus: u32 = shares.chain(allocation.iter()).map(|share| share.cpus.0).sum();
+            if cpus as usize > number(most) {
+                return Err(format!("limits: with job {id} its account has {cpus} CPUs, of {most}"));
+            }
+        }
+        Ok(())
     }
 
     /// No job that is ahead in the queue waits for the same as a job that starts. A job with a promise keeps that: a
@@ -307,4 +344,5 @@ fn asks_as(one: &Job, other: &Job) -> bool {
         && (&a.gres_per_node, &a.constraint) == (&b.gres_per_node, &b.constraint)
         && a.rare().licenses == b.rare().licenses
         && one.owner.uid == other.owner.uid
+        && (&one.qos, &one.account) == (&other.qos, &other.account)
 }

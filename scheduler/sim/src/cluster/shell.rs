@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
-use model::id::{Epoch, JobId, NodeIdx, RequestKey};
+use model::id::{Epoch, JobId, NodeIdx, RequestKey, Uid};
 use model::quantity::{Cpus, MemoryMib};
+use model::reason::Reason;
 use model::time::{Span, Timestamp};
 
 use scheduler_core::effect::{Answer, Effect, RunKey};
@@ -15,10 +16,11 @@ use scheduler_core::input::{Input, Registration, Report};
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
-use scheduler_core::settings::{Hooks, Settings};
+use scheduler_core::settings::{Enforce, Hooks, Settings};
 use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use scheduler_core::state::partition::PartitionDefinition;
 
+use super::administrator::{self, Act};
 use super::clients::Clients;
 use super::disk::{Disk, Found};
 use super::fleet::Fleet;
@@ -28,6 +30,10 @@ use super::{Agenda, Ends, Event, Options};
 pub(super) const LICENSES: [(&str, u32); 2] = [("matlab", 3), ("vasp", 1)];
 /// Types of GPUs of each node, and how many.
 pub(super) const GPUS: [(&str, u64); 2] = [("a", 2), ("b", 1)];
+/// A pass that takes more slices than this does not end.
+const SLICES: u32 = 100_000;
+/// Shards of them.
+const SHARDS: u64 = 6;
 
 struct Running {
     machine: Machine,
@@ -38,6 +44,8 @@ struct Running {
     node_of: BTreeMap<u64, NodeIdx>,
     /// When the planner wants to be called at the latest.
     wake: Option<Timestamp>,
+    /// Why jobs wait, as the planner said last.
+    reasons: BTreeMap<JobId, Reason>,
     session_of: BTreeMap<NodeIdx, u64>,
 }
 
@@ -54,6 +62,8 @@ impl Running {
 /// The scheduler: its disk survives, the rest does not.
 pub(super) struct Shell {
     settings: Arc<Settings>,
+    /// As they were at the beginning, and will be in the end.
+    usual: Arc<Settings>,
     disk: Disk,
     running: Option<Running>,
     incarnation: u64,
@@ -61,6 +71,8 @@ pub(super) struct Shell {
     known: u64,
     /// It ended by itself since somebody asked.
     ended: bool,
+    /// A pass had no end.
+    endless: bool,
     /// Until then it ends at some operation of its disk, soon after each start; ms.
     ends_until: i64,
     /// Jobs by the key of the call that made them, as history has them: the daemon answers a repeated call from there
@@ -73,28 +85,40 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn new(options: &Options, seed: u64, ends_until: i64) -> Self {
         let names: Vec<Box<str>> = (0..options.nodes as usize).map(node_name).collect();
-        let nodes: Vec<NodeDefinition> = names.iter().map(|name| node(name)).collect();
+        let nodes: Vec<NodeDefinition> = names.iter().map(|name| node(name, options.administrator)).collect();
+        let half = names[..names.len().div_ceil(2)].to_vec();
         let main =
             PartitionDefinition { nodes: names, is_default: true, ..PartitionDefinition::named("main") };
+        let second = PartitionDefinition { nodes: half, ..PartitionDefinition::named("second") };
+        let usual = Settings::named("sim");
+        // In some histories most jobs are behind the protected ones.
+        let few = [None, None, Some(3), Some(1)][(seed >> 6 & 3) as usize];
+        let depth = few.filter(|_| options.administrator).unwrap_or(usual.backfill_depth);
         let settings = Settings {
             nodes,
-            partitions: vec![main],
+            partitions: vec![main, second],
+            administrators: vec![Uid(0)],
+            enforce: Enforce { limits: options.administrator, ..Enforce::default() },
+            backfill_depth: depth,
             def_mem_per_cpu: Some(MemoryMib(100)),
             requeue_delay: Span::from_secs(5),
             min_job_age: Span::from_secs(30),
             node_timeout: Span::from_secs(4),
             licenses: LICENSES.iter().map(|(name, total)| ((*name).into(), *total)).collect(),
             hooks: hooks_of(seed),
-            ..Settings::named("sim")
+            ..usual
         };
+        let settings = Arc::new(settings);
         let segment_bytes = 16 * 1024 + 2 * 1024 * u64::from(options.nodes) + 256 * u64::from(options.jobs);
         Self {
-            settings: Arc::new(settings),
+            usual: Arc::clone(&settings),
+            settings,
             disk: Disk::new(segment_bytes, seed),
             running: None,
             incarnation: 0,
             known: 0,
             ended: false,
+            endless: false,
             ends_until: if options.ends == Ends::Anywhere { ends_until } else { 0 },
             past: BTreeMap::new(),
             wall_ahead: Span::ZERO,
@@ -146,12 +170,57 @@ impl Shell {
             sessions: BTreeMap::new(),
             node_of: BTreeMap::new(),
             wake: None,
+            reasons: BTreeMap::new(),
             session_of: BTreeMap::new(),
         });
         self.take(Some(Input::Owned(epoch)), agenda);
         self.take(Some(Input::Configure(Arc::clone(&self.settings))), agenda);
         self.take(Some(Input::ClockSet { wall_ahead: self.wall_ahead }), agenda);
+        if self.incarnation == 1 && self.settings.enforce.limits {
+            administrator::restored().into_iter().for_each(|input| self.take(Some(input), agenda));
+        }
         Ok(Some(found))
+    }
+
+    /// The administrator changes something.
+    pub(super) fn administer(&mut self, agenda: &mut Agenda) {
+        match administrator::act(&self.settings, &mut agenda.random) {
+            Act::Say(input) => self.take(Some(input), agenda),
+            Act::Configure(settings) => self.configure(settings, agenda),
+        }
+    }
+
+    /// The administrator makes everything as it was; a scheduler that is down does not hear all of it.
+    pub(super) fn restore(&mut self, agenda: &mut Agenda) {
+        self.configure(Arc::clone(&self.usual), agenda);
+        administrator::restored().into_iter().for_each(|input| self.take(Some(input), agenda));
+    }
+
+    /// The configuration is another one, which a scheduler that runs reads.
+    fn configure(&mut self, settings: Arc<Settings>, agenda: &mut Agenda) {
+        self.settings = settings;
+        self.take(Some(Input::Configure(Arc::clone(&self.settings))), agenda);
+    }
+
+    /// The administrator cancels the jobs that wait for another configuration of their partitions.
+    pub(super) fn cancel_hopeless(&mut self, agenda: &mut Agenda) {
+        let Some(running) = &self.running else { return };
+        let waits = |id: &JobId| running.machine.state().job(*id).is_some_and(|job| job.pending().is_some());
+        let never = running.reasons.iter().filter(|(_, reason)| **reason == Reason::PartitionConfig);
+        let jobs: Vec<JobId> = never.map(|(id, _)| *id).filter(waits).collect();
+        if !jobs.is_empty() {
+            self.take(Some(administrator::cancelled(jobs)), agenda);
+        }
+    }
+
+    /// # Errors
+    /// A pass that never ends.
+    pub(super) fn planned(&self) -> Result<(), String> {
+        if self.endless {
+            Err(format!("liveness: a pass does not end after {SLICES} slices"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Somebody sets the wall clock; a scheduler that runs notices.
@@ -193,8 +262,15 @@ impl Shell {
         running.handle(now, input);
         let woken = running.wake.is_some_and(|at| at <= now);
         let mut wanted = std::mem::take(&mut running.next.pass_wanted) || woken;
+        let mut slices = 0;
         while wanted {
+            slices += 1;
+            if slices > SLICES {
+                self.endless = true;
+                break;
+            }
             let pass = running.planner.pass(running.machine.state(), &self.settings, now);
+            running.reasons.extend(pass.verdicts.iter().map(|verdict| (verdict.job, verdict.reason)));
             running.wake = pass.wake;
             let idle = pass.plan.is_empty();
             if !idle {
@@ -320,6 +396,7 @@ impl Shell {
     ) {
         let Some(running) = &mut self.running else { return };
         let node = match &effect {
+            Effect::Answer(reply, _) if *reply == administrator::REPLY => return,
             Effect::Answer(reply, answer) => return clients.answer(*reply, answer.clone(), agenda),
             Effect::Session { session, node, .. } => {
                 match node {
@@ -361,7 +438,7 @@ pub(super) fn node_name(place: usize) -> Box<str> {
     format!("n{place}").into()
 }
 
-pub(super) fn node(name: &str) -> NodeDefinition {
+pub(super) fn node(name: &str, shared: bool) -> NodeDefinition {
     NodeDefinition {
         name: name.into(),
         hostname: name.into(),
@@ -375,7 +452,7 @@ pub(super) fn node(name: &str) -> NodeDefinition {
         memory: MemoryMib(4000),
         tmp_disk: MemoryMib(0),
         features: Vec::new(),
-        gres: GPUS.iter().map(|(kind, count)| gpus(kind, *count)).collect(),
+        gres: GPUS.iter().map(|(kind, count)| gpus(kind, *count)).chain(shared.then(shards)).collect(),
         weight: 1,
         bind: true,
     }
@@ -383,6 +460,10 @@ pub(super) fn node(name: &str) -> NodeDefinition {
 
 fn gpus(kind: &str, count: u64) -> GresDefinition {
     GresDefinition { name: "gpu".into(), kind: kind.into(), count, indexed: true }
+}
+
+fn shards() -> GresDefinition {
+    GresDefinition { name: "shard".into(), kind: "".into(), count: SHARDS, indexed: false }
 }
 
 /// Half of the histories are of sites with programs around jobs.

@@ -4,13 +4,14 @@
 //! counts wrongly on both sides is seen here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::id::{JobId, RunNumber};
 
 use scheduler_core::allocation::{Allocation, CpuIds, NodeShare};
 use scheduler_core::effect::RunKey;
-
-use super::super::shell::{GPUS, node};
+use scheduler_core::state::State;
+use scheduler_core::state::node::NodeDefinition;
 
 type Run = (JobId, RunNumber);
 
@@ -19,6 +20,10 @@ type Run = (JobId, RunNumber);
 struct Given {
     allocation: Allocation,
     licenses: Vec<(Box<str>, u32)>,
+    /// What its nodes had when it started, and how many runs had started before: a node that has less since gives no
+    /// more to jobs that come later, and those that run keep what they have.
+    nodes: BTreeMap<usize, Arc<NodeDefinition>>,
+    place: usize,
 }
 
 /// Who holds what.
@@ -48,6 +53,67 @@ impl Sum {
     }
 }
 
+/// What is given of one node.
+#[derive(Default)]
+struct OnNode {
+    cpus: Sum,
+    memory: u64,
+    /// By kind.
+    devices: BTreeMap<usize, Sum>,
+    /// Shards of each GPU by its index.
+    shards: BTreeMap<u32, u64>,
+}
+
+impl OnNode {
+    /// Adds a share of a node that has so much.
+    fn add(&mut self, share: &NodeShare, has: &NodeDefinition) -> Result<(), String> {
+        let NodeShare { cpus, cpu_ids, memory, gres, .. } = share;
+        self.memory += memory.0;
+        if !self.cpus.add(u64::from(cpus.0), cpu_ids, u64::from(has.cpus.0)) {
+            return Err(format!("{} of {} CPUs, or one twice", self.cpus.amount, has.cpus));
+        }
+        if self.memory > has.memory.0 {
+            return Err(format!("{} of {} MiB", self.memory, has.memory));
+        }
+        for part in gres {
+            let kind = part.kind as usize;
+            let one = &has.gres[kind];
+            if &*one.name == "shard" {
+                for slice in &part.slices {
+                    *self.shards.entry(slice.gpu).or_default() += u64::from(slice.size);
+                }
+                continue;
+            }
+            let sum = self.devices.entry(kind).or_default();
+            if !sum.add(part.count, &part.indices, one.count) {
+                return Err(format!("{} of {} GPUs {:?}, or one twice", sum.amount, one.count, one.kind));
+            }
+        }
+        self.check_shards(has)
+    }
+
+    /// No GPU has more shards held than it has, and none where a job has the whole of it.
+    fn check_shards(&self, has: &NodeDefinition) -> Result<(), String> {
+        let gpus = || has.gres.iter().enumerate().filter(|(_, one)| &*one.name == "gpu");
+        let all: u64 = has.gres.iter().filter(|one| &*one.name == "shard").map(|one| one.count).sum();
+        let count: u64 = gpus().map(|(_, one)| one.count).sum();
+        let units = gpus().flat_map(|(kind, one)| (0..one.count).map(move |unit| (kind, unit)));
+        let mut known = 0;
+        for (index, (kind, unit)) in (0..).zip(units) {
+            let held = self.shards.get(&index).copied().unwrap_or(0);
+            known += held;
+            let most = all / count + u64::from(u64::from(index) < all % count);
+            let whole =
+                self.devices.get(&kind).is_some_and(|sum| sum.ids.iter().any(|id| u64::from(*id) == unit));
+            if held > most || (whole && held > 0) {
+                return Err(format!("{held} of {most} shards of GPU {index}, whole elsewhere: {whole}"));
+            }
+        }
+        let held: u64 = self.shards.values().sum();
+        if held > known { Err(format!("{} shards of GPUs that are not there", held - known)) } else { Ok(()) }
+    }
+}
+
 impl Holdings {
     pub(super) fn new(licenses: &[(&str, u32)]) -> Self {
         let totals = licenses.iter().map(|(name, total)| ((*name).into(), *total)).collect();
@@ -55,7 +121,7 @@ impl Holdings {
     }
 
     /// A start was recorded.
-    pub(super) fn give(&mut self, run: Run, allocation: &Allocation, licenses: Option<&str>) {
+    pub(super) fn give(&mut self, run: Run, allocation: &Allocation, licenses: Option<&str>, state: &State) {
         let words = licenses.unwrap_or_default().split(',').filter(|word| !word.is_empty());
         let licenses = words
             .map(|word| match word.split_once(':') {
@@ -63,7 +129,12 @@ impl Holdings {
                 None => (word.into(), 1),
             })
             .collect();
-        self.given.insert(run, Given { allocation: allocation.clone(), licenses });
+        let has = |share: &NodeShare| {
+            let node = share.node;
+            (node.0 as usize, Arc::clone(&state.node(node).definition))
+        };
+        let (nodes, place) = (allocation.iter().map(has).collect(), self.given.len());
+        self.given.insert(run, Given { allocation: allocation.clone(), licenses, nodes, place });
     }
 
     /// Processes of a run started on a node.
@@ -107,28 +178,18 @@ impl Holdings {
         }
     }
 
+    /// Each run, and those that started before it, against what the node had when it started.
     fn check_node(&self, place: usize) -> Result<(), String> {
-        let has = node("any");
-        let (mut cpus, mut gpus) = (Sum::default(), GPUS.map(|_| Sum::default()));
-        let mut memory = 0;
-        for run in self.on_node.get(&place).into_iter().flatten().map(|(run, _)| run) {
-            let shares = self.given[run].allocation.iter();
-            let own = shares.filter(|share| share.node.0 as usize == place);
-            for share in own {
-                let NodeShare { cpus: count, cpu_ids, memory: mib, gres, .. } = share;
-                memory += mib.0;
-                if !cpus.add(u64::from(count.0), cpu_ids, u64::from(has.cpus.0)) {
-                    return Err(format!("{} of {} CPUs, or one twice", cpus.amount, has.cpus));
-                }
-                for part in gres {
-                    let kind = part.kind as usize;
-                    if !gpus[kind].add(part.count, &part.indices, GPUS[kind].1) {
-                        return Err(format!("{} of {:?} GPUs, or one twice", gpus[kind].amount, GPUS[kind]));
-                    }
-                }
-            }
+        let here = self.on_node.get(&place).into_iter().flatten();
+        let mut given: Vec<&Given> = here.map(|(run, _)| &self.given[run]).collect();
+        given.sort_unstable_by_key(|given| given.place);
+        let mut sums = OnNode::default();
+        for one in given {
+            let Some(has) = one.nodes.get(&place) else { continue };
+            let own = one.allocation.iter().filter(|share| share.node.0 as usize == place);
+            own.map(|share| sums.add(share, has)).collect::<Result<(), String>>()?;
         }
-        if memory > has.memory.0 { Err(format!("{memory} of {} MiB", has.memory)) } else { Ok(()) }
+        Ok(())
     }
 
     fn check_licenses(&self) -> Result<(), String> {

@@ -21,6 +21,8 @@ pub(super) struct Promises {
     recorded: BTreeMap<JobId, usize>,
     /// When a running job was last given another end.
     moved_ends: usize,
+    /// When a node, a partition or a limit was last changed.
+    configured: usize,
     records: usize,
 }
 
@@ -37,6 +39,7 @@ impl Promises {
             Record::JobConfiguring { .. } | Record::JobLimit { .. } | Record::JobSuspended { .. } => {
                 self.moved_ends = self.records;
             }
+            Record::NodeDefined { .. } | Record::PartitionDefined { .. } => self.configured = self.records,
             Record::Promises { changes, .. } => {
                 changes.iter().try_for_each(|change| self.may_change(state, change))?;
             }
@@ -65,7 +68,9 @@ impl Promises {
             }
         }
         if let Record::Promises { changes, .. } = record {
-            for PromiseChange { job, promises, .. } in changes {
+            // A promise may be made and given up in one pass: the last word counts.
+            let last: BTreeMap<JobId, &PromiseChange> = changes.iter().map(|one| (one.job, one)).collect();
+            for PromiseChange { job, promises, .. } in last.into_values() {
                 let kept = state.promises.by_job.get(job).map_or(&[][..], |kept| &kept[..]);
                 if kept != promises.as_slice() {
                     return Err(format!("promises: job {job} has {kept:?}, {promises:?} were recorded"));
@@ -128,8 +133,9 @@ impl Promises {
                 active.limit_end().is_some_and(|end| end <= state.now)
             }),
             Cause::NotPlanned | Cause::JobChanged => true,
-            // Nobody reserves nodes here or configures them anew.
-            Cause::Reservation | Cause::Configuration => false,
+            Cause::Configuration => self.configured > recorded,
+            // Nobody reserves nodes here.
+            Cause::Reservation => false,
         }
     }
 }
