@@ -186,8 +186,8 @@ impl Holdings {
         let mut sums = OnNode::default();
         for one in given {
             let Some(has) = one.nodes.get(&place) else { continue };
-            let own = one.allocation.iter().filter(|share| share.node.0 as usize == place);
-            own.map(|share| sums.add(share, has)).collect::<Result<(), String>>()?;
+            let mut own = one.allocation.iter().filter(|share| share.node.0 as usize == place);
+            own.try_for_each(|share| sums.add(share, has))?;
         }
         Ok(())
     }
