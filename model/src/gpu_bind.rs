@@ -1,4 +1,4 @@
-//! `--gpu-bind`: which of a step's GPUs each task is told of. Pure.
+//! `--gpu-bind`, and `--tres-bind` of GPUs: which of a step's GPUs each task is told of. Pure.
 //!
 //! Source: srun's manual. Only what is visible is bound: a task's variables name its GPUs, the step's cgroup lets all of
 //! the step's be opened.
@@ -66,6 +66,42 @@ impl GpuBind {
             _ => return None,
         };
         Some(Self { verbose, kind })
+    }
+
+    /// What `--tres-bind` says of GPUs, as `--gpu-bind` spells it: `gres/gpu:map:0,1` is `map_gpu:0,1`. `None`: nothing.
+    ///
+    /// # Errors
+    /// A sentence that names the part which is no binding, or binds what is no GPU: tasks are told of GPUs only.
+    pub fn of_tres(text: &str) -> Result<Option<String>, String> {
+        let mut found = None;
+        for part in text.split('+') {
+            let Some((tres, how)) = part.trim().split_once(':') else {
+                return Err(format!("\"{part}\" is no binding: gres/gpu:[verbose,]TYPE is expected"));
+            };
+            match tres.to_ascii_lowercase().as_str() {
+                "gres/gpu" => {}
+                // Nothing but GPUs is ever bound.
+                tres if tres.starts_with("gres/") && how.eq_ignore_ascii_case("none") => continue,
+                _ => return Err(format!("\"{part}\": only gres/gpu can be bound to tasks")),
+            }
+            let how = how.to_ascii_lowercase();
+            let (level, kind) = match how.split_once(',') {
+                Some((level @ ("verbose" | "v" | "quiet" | "q"), kind)) => (format!("{level},"), kind),
+                Some(_) | None => (String::new(), how.as_str()),
+            };
+            let kind = match kind.split_once(':') {
+                Some((name @ ("map" | "mask"), list)) => format!("{name}_gpu:{list}"),
+                Some(_) | None => kind.to_owned(),
+            };
+            let spelled = level + &kind;
+            if Self::parse(&spelled).is_none() {
+                return Err(format!("\"{part}\" is no binding of GPUs"));
+            }
+            if found.replace(spelled).is_some() {
+                return Err(format!("\"{part}\": gres/gpu is bound twice"));
+            }
+        }
+        Ok(found)
     }
 
     /// The places among the step's `count` devices on this node that the task at place `local` is told of; `None`: all,
@@ -168,6 +204,31 @@ mod tests {
             assert_eq!(GpuBind::parse(bad), None, "{bad}");
         }
         assert!(GpuBind::parse("verbose,none").unwrap().verbose);
+    }
+
+    #[test]
+    fn a_binding_of_tres_is_one_of_gpus() {
+        for (text, spelled) in [
+            ("gres/gpu:closest", Some("closest")),
+            ("gres/gpu:map:1,0", Some("map_gpu:1,0")),
+            ("gres/gpu:verbose,mask:0x1,0x2", Some("verbose,mask_gpu:0x1,0x2")),
+            ("GRES/GPU:per_task:2+gres/nic:none", Some("per_task:2")),
+            ("gres/gpu:single:2", Some("single:2")),
+            ("gres/nic:none", None),
+        ] {
+            assert_eq!(GpuBind::of_tres(text), Ok(spelled.map(str::to_owned)), "{text}");
+        }
+        for (text, part) in [
+            ("", "\"\" is no binding"),
+            ("gres/gpu", "\"gres/gpu\" is no binding"),
+            ("gres/gpu:nearest", "is no binding of GPUs"),
+            ("gres/gpu:closest+gres/nic:closest", "\"gres/nic:closest\": only gres/gpu"),
+            ("cpu:closest", "only gres/gpu"),
+            ("gres/gpu:closest+gres/gpu:none", "bound twice"),
+        ] {
+            let message = GpuBind::of_tres(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+        }
     }
 
     #[test]

@@ -177,6 +177,12 @@ pub(crate) fn tres_per_node(job: &Job) -> Option<String> {
     tres(&[&request(job).gres_per_node, &request(job).gpus_per_node])
 }
 
+/// How tasks are bound to GPUs, as `--tres-bind` spells it; `--gpu-bind` is shown so too.
+pub(crate) fn tres_bind(rare: &proto::v1::RareRequest) -> Option<String> {
+    let of_gpus = || rare.gpu_bind.as_ref().map(|how| format!("gres/gpu:{how}"));
+    rare.tres_bind.clone().or_else(of_gpus)
+}
+
 /// What is asked for each task: CPUs where they were given, then GPUs and what `--tres-per-task` says.
 pub(crate) fn tres_per_task(job: &Job) -> Option<String> {
     let request = request(job);

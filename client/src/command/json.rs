@@ -177,7 +177,7 @@ fn amounts(job: &Job) -> Value {
         "tasks_per_core": u64s(rare.ntasks_per_core), "tasks_per_node": u64s(request.ntasks_per_node),
         "tasks_per_socket": u64s(rare.ntasks_per_socket), "tasks_per_tres": number(None),
         "thread_spec": rare.thread_spec, "threads_per_core": u64s(rare.threads_per_core),
-        "tres_alloc_str": job.alloc_tres, "tres_bind": text(rare.tres_bind.as_deref()), "tres_freq": "",
+        "tres_alloc_str": job.alloc_tres, "tres_bind": text(job::tres_bind(rare).as_deref()), "tres_freq": "",
         "tres_per_job": job::tres(&[&request.gpus_per_job]).unwrap_or_default(),
         "tres_per_node": job::tres_per_node(job).unwrap_or_default(),
         "tres_per_socket": job::tres(&[&request.gpus_per_socket]).unwrap_or_default(),

@@ -164,7 +164,6 @@ pub(crate) const STORED: &[&str] = &[
     "core-spec",
     "delay-boot",
     "extra",
-    "gpu-bind",
     "gres-flags",
     "mcs-label",
     "network",
@@ -173,7 +172,6 @@ pub(crate) const STORED: &[&str] = &[
     "resv-ports",
     "thread-spec",
     "time-min",
-    "tres-bind",
     "use-min-nodes",
     "wait-all-nodes",
     "wckey",
@@ -459,7 +457,7 @@ pub(crate) const ROWS: &[Row] = &[
     refuse(0, "topology", Takes::Value, ALL, ""),
     // The shape of the tree by which messages reach nodes: there is none here, and nothing is lost.
     value(0, "treewidth", SRUN, "", |_, text| natural(text).map(|_| ())),
-    value(0, "tres-bind", ALL, "TRES_BIND", rare!(tres_bind)),
+    value(0, "tres-bind", ALL, "TRES_BIND", tres_bind),
     value(0, "tres-per-task", ALL, "TRES_PER_TASK", tres_per_task),
     value(0, "uid", SBATCH | SALLOC, "", |draft, _| only_root(draft, "uid")),
     flag(b'u', "unbuffered", SRUN, "UNBUFFEREDIO", yes!(manner.unbuffered)),
@@ -589,6 +587,14 @@ fn gpu_bind(draft: &mut Draft<'_>, text: &str) -> Outcome {
         return Err(Bad::Invalid);
     }
     draft.request.rare_mut().gpu_bind = Some(text.into());
+    Ok(())
+}
+
+fn tres_bind(draft: &mut Draft<'_>, text: &str) -> Outcome {
+    if model::gpu_bind::GpuBind::of_tres(text).is_err() {
+        return Err(Bad::Invalid);
+    }
+    draft.request.rare_mut().tres_bind = Some(text.into());
     Ok(())
 }
 

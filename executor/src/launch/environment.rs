@@ -330,6 +330,7 @@ fn of_options(
     environment.set_some("SLURM_MEM_PER_NODE", launch.memory_mib_per_node.filter(|mib| *mib > 0));
     environment.set_some("SLURM_DISTRIBUTION", rare.distribution.as_ref());
     environment.set_some("SLURM_GPU_BIND", rare.gpu_bind.as_ref());
+    environment.set_some("SLURM_TRES_BIND", rare.tres_bind.as_ref());
     environment.set_text("SLURM_GPUS", &gres_list(&request.gpus_per_job));
     environment.set_text("SLURM_GPUS_PER_NODE", &gres_list(&request.gpus_per_node));
     environment.set_text("SLURM_GPUS_PER_SOCKET", &gres_list(&request.gpus_per_socket));

@@ -135,7 +135,11 @@ fn options_bring_their_variables() {
     let request = launch.request.as_mut().unwrap();
     request.ntasks = Some(4);
     request.cpus_per_task = Some(2);
-    request.rare = Some(v1::RareRequest { distribution: Some("cyclic".to_owned()), ..Default::default() });
+    request.rare = Some(v1::RareRequest {
+        distribution: Some("cyclic".to_owned()),
+        tres_bind: Some("gres/gpu:closest".to_owned()),
+        ..Default::default()
+    });
     launch.num_tasks = 4;
     launch.allocation = vec![node("c1", 6, 3), node("c2", 2, 1)];
     launch.node_list = "c[1-2]".to_owned();
@@ -153,6 +157,7 @@ fn options_bring_their_variables() {
         "SLURM_NTASKS=4",
         "SLURM_TASKS_PER_NODE=3,1",
         "SLURM_DISTRIBUTION=cyclic",
+        "SLURM_TRES_BIND=gres/gpu:closest",
         "SLURM_JOB_LICENSES=matlab:1",
         "SLURM_RESTART_COUNT=1",
     ] {

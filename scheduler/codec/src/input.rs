@@ -44,8 +44,9 @@ use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 use crate::allocation::{state_in, state_out};
 use crate::{Digest, Error};
 
-/// What a recording begins with; changes with the vocabulary.
-pub const FORMAT: &[u8; 16] = b"sluice inputs 2\n";
+/// What a recording begins with; changes with the vocabulary, in its last digit. Format 3 added, among a node's facts and
+/// a plan's, the shards of GPUs.
+pub const FORMAT: &[u8; 16] = b"sluice inputs 3\n";
 
 /// Adds an input's bytes to `into`. Cost: O(size).
 pub fn encode_input(input: &Input, into: &mut Vec<u8>) {

@@ -422,6 +422,20 @@ fn a_step_has_all_of_its_job_unless_it_asks_for_less() {
 }
 
 #[test]
+fn a_binding_of_what_is_no_gpu_is_refused_by_name() {
+    let mut world = World::new(1, 4);
+    let mut request = job();
+    request.rare_mut().tres_bind = Some("gres/gpu:closest+gres/nic:closest".into());
+    let Answer::Refused(refused) = world.try_submit(ALICE, request.clone()) else {
+        panic!("it is not bound")
+    };
+    assert_eq!(refused.refusal, Refusal::InvalidGres);
+    assert_eq!(&*refused.lines[0], "--tres-bind: \"gres/nic:closest\": only gres/gpu can be bound to tasks");
+    request.rare_mut().tres_bind = Some("gres/gpu:single:2".into());
+    assert!(!matches!(world.try_submit(ALICE, request), Answer::Refused(_)));
+}
+
+#[test]
 fn what_is_not_built_is_refused_by_name() {
     let mut world = World::new(1, 4);
     let mut request = job();

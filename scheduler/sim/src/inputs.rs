@@ -74,8 +74,7 @@ struct Owner {
 /// # Errors
 /// What is no recording of this version.
 pub fn replay(recording: &[u8]) -> Result<Replayed, String> {
-    let wrong = "no recording of inputs that this version wrote (sluice-scheduler --record-inputs FILE)";
-    let mut rest = recording.strip_prefix(FORMAT).ok_or(wrong)?;
+    let mut rest = recording.strip_prefix(FORMAT).ok_or_else(|| not_ours(recording))?;
     let mut seen = Replayed::default();
     let mut state = State::default();
     let mut owner: Option<Owner> = None;
@@ -164,6 +163,24 @@ fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Why a file is no recording of this version.
+fn not_ours(recording: &[u8]) -> String {
+    // All formats are named alike, up to their number.
+    let number = |bytes: &[u8]| {
+        let name =
+            bytes.get(..FORMAT.len())?.strip_prefix(&FORMAT[..FORMAT.len() - 2])?.strip_suffix(b"\n")?;
+        let digit = std::str::from_utf8(name).ok()?.parse::<u8>().ok()?;
+        Some(digit)
+    };
+    match (number(recording), number(FORMAT)) {
+        (Some(theirs), Some(ours)) => format!(
+            "a recording of inputs in format {theirs}; this version reads format {ours} only: record again, or replay \
+             with the version that wrote it"
+        ),
+        _ => "no recording of inputs (sluice-scheduler --record-inputs FILE writes one)".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -198,6 +215,19 @@ mod tests {
         assert!(!replay(&recording(Some([1; 32]))).unwrap().is_same());
         let open = replay(&recording(None)).unwrap();
         assert_eq!((open.open, open.is_same()), (1, true));
-        assert!(replay(b"x").is_err());
+    }
+
+    #[test]
+    fn what_this_version_did_not_write_is_named() {
+        let mut older = recording(None);
+        older[FORMAT.len() - 2] = b'2';
+        let message = replay(&older).unwrap_err();
+        assert!(
+            message.starts_with("a recording of inputs in format 2; this version reads format 3 only"),
+            "{message}"
+        );
+        for other in [&b"x"[..], b"", b"sluice inputs x\n", b"sluice journal 2"] {
+            assert!(replay(other).unwrap_err().starts_with("no recording of inputs ("), "{other:?}");
+        }
     }
 }

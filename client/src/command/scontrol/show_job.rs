@@ -345,7 +345,7 @@ fn requested_tres(job: &Job) -> Vec<String> {
     let pairs = [
         ("CpusPerTres", rare.cpus_per_gpu.map(|cpus| format!("gres/gpu:{cpus}"))),
         ("MemPerTres", memory_per_gpu),
-        ("TresBind", rare.tres_bind.clone()),
+        ("TresBind", job::tres_bind(rare)),
         ("TresPerJob", job::tres(&[&request.gpus_per_job])),
         ("TresPerNode", job::tres_per_node(job)),
         ("TresPerSocket", job::tres(&[&request.gpus_per_socket])),

@@ -244,7 +244,7 @@ pub(super) static FIELDS: [Field<Row>; 114] = [
     field('\0', "tres-alloc", "TRES_ALLOC", |row, _| {
         or(Some(row.job.alloc_tres.clone()), &or(Some(row.job.req_tres.clone()), "N/A"))
     }),
-    field('\0', "tres-bind", "TRES_BIND", |row, _| or(job::rare(&row.job).tres_bind.clone(), "N/A")),
+    field('\0', "tres-bind", "TRES_BIND", |row, _| or(job::tres_bind(job::rare(&row.job)), "N/A")),
     field('\0', "tres-freq", "TRES_FREQ", |_, _| "N/A".to_owned()),
     field('\0', "tres-per-job", "TRES_PER_JOB", |row, _| {
         or(job::tres(&[&job::request(&row.job).gpus_per_job]), "N/A")

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use model::binding::Binding;
-use model::request::MemoryRequest;
+use model::gpu_bind::GpuBind;
+use model::request::{JobRequest, MemoryRequest};
 use prost::bytes::Bytes;
 use proto::convert::request as convert;
 use proto::v1::{OpenMode, RankProgram, StepRequest, TaskLaunch};
@@ -151,13 +152,20 @@ impl Plan {
             task_epilog: manner.task_epilog.clone(),
             label: manner.label,
             unbuffered: manner.unbuffered,
-            gpu_bind: request.rare().gpu_bind.as_deref().map(str::to_owned),
+            gpu_bind: gpu_bind(request),
             cpu_bind: manner.cpu_bind.clone().filter(|text| !text.is_empty()),
             container: request.rare().container.as_deref().map(str::to_owned),
             mpi: manner.mpi.clone(),
             container_options: request.rare().container_options.as_deref().map(convert::container_outwards),
         }
     }
+}
+
+/// How tasks are bound to GPUs: `--gpu-bind`, or what `--tres-bind` says of GPUs.
+fn gpu_bind(request: &JobRequest) -> Option<String> {
+    let rare = request.rare();
+    let of_tres = || GpuBind::of_tres(rare.tres_bind.as_deref()?).ok().flatten();
+    rare.gpu_bind.as_deref().map(str::to_owned).or_else(of_tres)
 }
 
 /// Whether files are continued.
@@ -297,6 +305,16 @@ mod tests {
         assert!(find_program(OsStr::new("./x")).to_string_lossy().ends_with("/./x"));
         assert_eq!(find_program(OsStr::new("no-such-program")), "no-such-program");
         assert_eq!(find_program(OsStr::new("sh")), "sh");
+    }
+
+    #[test]
+    fn tasks_are_bound_as_either_option_says() {
+        let mut request = JobRequest::default();
+        assert_eq!(gpu_bind(&request), None);
+        request.rare_mut().tres_bind = Some("gres/gpu:verbose,map:1,0".into());
+        assert_eq!(gpu_bind(&request).as_deref(), Some("verbose,map_gpu:1,0"));
+        request.rare_mut().gpu_bind = Some("none".into());
+        assert_eq!(gpu_bind(&request).as_deref(), Some("none"), "the option for GPUs is the nearer one");
     }
 
     #[test]

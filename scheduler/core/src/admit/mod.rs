@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use model::array::TaskSet;
 use model::depend::{Dependency, Kind as DependencyKind, Tasks};
+use model::gpu_bind::GpuBind;
 use model::id::{JobId, PartitionIdx, RunNumber};
 use model::refusal::Refusal;
 use model::request::{JobRequest, Kind, MemoryRequest, Sharing};
@@ -367,19 +368,30 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("container-id", rare.container_id.is_some()),
         ("core-spec", rare.core_spec.is_some()),
         ("thread-spec", rare.thread_spec.is_some()),
-        ("tres-bind", rare.tres_bind.is_some()),
         ("gres-flags=one-task-per-sharing", has_flag(rare.gres_flags.as_deref(), "one-task-per-sharing")),
         ("prefer", rare.prefer.is_some()),
         ("exclusive=mcs", request.sharing == Sharing::Mcs),
         ("exclusive=topo", request.sharing == Sharing::Topo),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {
-        None => check_container(rare.container.as_deref()),
+        None => {
+            check_tres_bind(rare.tres_bind.as_deref())?;
+            check_container(rare.container.as_deref())
+        }
         Some((option, _)) => Err(Refused {
             refusal: Refusal::NotSupported,
             lines: vec![format!("--{option} is not supported by sluice yet").into()],
         }),
     }
+}
+
+/// What would bind nothing is no binding: a task must not see GPUs that it asked not to see.
+fn check_tres_bind(text: Option<&str>) -> Result<(), Refused> {
+    let line = match text.map(GpuBind::of_tres) {
+        None | Some(Ok(_)) => return Ok(()),
+        Some(Err(line)) => line,
+    };
+    Err(Refused { refusal: Refusal::InvalidGres, lines: vec![format!("--tres-bind: {line}").into()] })
 }
 
 /// Whether a list has that word. Binding to CPUs is the placement's; the other flags ask for what is so anyway: every task
