@@ -56,12 +56,31 @@ impl Bucket {
         self.len -= 1;
     }
 
+    /// The first GPU from `from` on. Cost: that of [`Self::first`], unless many follow in one word.
+    fn next(&self, from: usize) -> Option<usize> {
+        let rest = self.words.get(from / 64)? >> (from % 64);
+        if rest != 0 {
+            return Some(from + rest.trailing_zeros() as usize);
+        }
+        let after = from / 64 + 1;
+        let mut summary = self.summary.get(after / 64)? & (u64::MAX << (after % 64));
+        let mut at = after / 64;
+        while summary == 0 {
+            at += 1;
+            summary = *self.summary.get(at)?;
+        }
+        let word = at * 64 + summary.trailing_zeros() as usize;
+        Some(word * 64 + self.words[word].trailing_zeros() as usize)
+    }
+
     /// Its GPUs, ascending.
     fn all(&self) -> impl Iterator<Item = usize> {
-        let bits = |(at, &word): (usize, &u64)| {
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit)
-        };
-        self.words.iter().enumerate().filter(|(_, word)| **word != 0).flat_map(bits)
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let gpu = self.next(from)?;
+            from = gpu + 1;
+            Some(gpu)
+        })
     }
 
     fn first(&self) -> Option<usize> {
