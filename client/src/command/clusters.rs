@@ -24,6 +24,7 @@ pub(crate) fn check(call: &Call, wanted: Option<&[String]>) -> Result<Option<Str
                 &call.program,
                 format!("'{other}' can't be reached now, or it is an invalid entry for --cluster.  {hint}"),
             );
+            say::fatal(&call.program, "Could not get cluster information");
             Err(1)
         }
         _ => Ok(Some(name)),

@@ -8,8 +8,8 @@ use model::job::JobState;
 use model::time::Timestamp;
 use proto::v1::{Gres, Job, JobRequest, RareRequest};
 
-use crate::local;
 use crate::table::units::memory;
+use crate::{local, say};
 
 /// Largest array index that the client reads in texts of the scheduler.
 const TASK_MAX: u32 = 4_000_000;
@@ -218,6 +218,20 @@ pub(crate) fn distribution(step: &proto::v1::Step) -> &str {
 /// Whether this names a step: a number, or one of Slurm's words.
 pub(crate) fn is_step(step: &str) -> bool {
     matches!(step, "batch" | "extern" | "interactive" | "TBD") || step.parse::<u32>().is_ok()
+}
+
+/// A job, element or step that accounting is asked for; `Err` with the exit status, and why is said.
+pub(crate) fn selector(program: &str, item: &str) -> Result<Selector, u8> {
+    let why = match Selector::parse(item) {
+        Some(selector) if selector.step.as_deref().is_none_or(is_step) => return Ok(selector),
+        Some(_) => ": StepID includes unexpected non-numeric characters",
+        None if item.starts_with(|c: char| c.is_ascii_digit()) && item.contains('_') => {
+            ": Job Array ID includes unexpected non-numeric characters"
+        }
+        None => "",
+    };
+    say::fatal(program, format!("Bad job/step specified: {item}{why}"));
+    Err(1)
 }
 
 /// The state's long and short text: a running job that was sent SIGSTOP is stopped.

@@ -128,16 +128,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
         }
     }
     for item in ids.iter().flat_map(|text| job::split_ids(text)) {
-        let selector = Selector::parse(item).ok_or_else(|| {
-            say::fatal(&call.program, format!("Bad job/step specified: {item}"));
-            1
-        })?;
-        if selector.step.as_deref().is_some_and(|step| !job::is_step(step)) {
-            let why = "StepID includes unexpected non-numeric characters";
-            say::fatal(&call.program, format!("Bad job/step specified: {item}: {why}"));
-            return Err(1);
-        }
-        asked.jobs.push(selector);
+        asked.jobs.push(job::selector(&call.program, item)?);
     }
     if asked.jobs.is_empty() {
         say::error(&call.program, "You didn't give me any jobs to stat.");

@@ -25,6 +25,10 @@ pub(super) fn options<'a>(draft: &'a mut Draft<'_>) -> &'a mut Options {
 
 /// `--container`.
 pub(super) fn image(draft: &mut Draft<'_>, text: &str) -> Outcome {
+    if text.is_empty() {
+        draft.request.rare_mut().container = None;
+        return Ok(());
+    }
     if text != container::NONE {
         Image::parse(text).map_err(|problem| said("container", &problem))?;
     }

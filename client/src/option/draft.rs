@@ -73,8 +73,6 @@ pub(crate) struct Manner {
     pub mpi: Option<String>,
     /// `srun --cpu-bind`, as typed.
     pub cpu_bind: Option<String>,
-    /// `--mem-bind`, as typed.
-    pub mem_bind: Option<String>,
     /// `srun --exact`.
     pub exact: bool,
     /// `srun --exclusive` as given to a step.

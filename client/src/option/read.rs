@@ -209,7 +209,35 @@ pub(crate) fn acctg_freq(text: &str) -> Outcome {
         }
         None => word.parse::<u32>().is_ok(),
     };
-    if text.split(',').all(valid) { Ok(()) } else { Err(Bad::Invalid) }
+    if text.is_empty() || text.split(',').all(valid) { Ok(()) } else { Err(Bad::Invalid) }
+}
+
+/// What `--mem-bind=help` prints.
+const MEM_BIND_HELP: &str = "\
+Memory bind options:
+    --mem-bind=         Bind memory to locality domains (ldom)
+        q[uiet]         say nothing when a task is bound (default)
+        none            no memory binding (default)
+        local           memory of the processors in use, which is what the kernel does anyway
+        prefer          the same, and other memory where there is none
+        help            this
+";
+
+/// `--mem-bind`: what the kernel does without being told is taken, other bindings are not done here.
+pub(crate) fn mem_bind(text: &str) -> Outcome {
+    let unknown = || Bad::Said(format!("unrecognized --mem-bind argument \"{text}\""));
+    for word in text.split(',') {
+        match word.to_ascii_lowercase().as_str() {
+            "q" | "quiet" | "none" | "no" | "local" | "p" | "prefer" | "nosort" => {}
+            "help" => return Err(Bad::Print(MEM_BIND_HELP.to_owned())),
+            "v" | "verbose" | "rank" | "sort" => return Err(Bad::Unsupported(format!("--mem-bind={word}"))),
+            other if other.starts_with("map_mem:") || other.starts_with("mask_mem:") => {
+                return Err(Bad::Unsupported(format!("--mem-bind={word}")));
+            }
+            _ => return Err(unknown()),
+        }
+    }
+    Ok(())
 }
 
 /// `yes` or `no` in Slurm's spellings.
@@ -282,5 +310,16 @@ mod tests {
         assert_eq!(switches("1@10"), Ok((1, Some(model::time::Span::from_mins(10)))));
         assert_eq!(acctg_freq("task=5,energy=0"), Ok(()));
         assert_eq!(acctg_freq("x"), Err(Bad::Invalid));
+        assert_eq!(acctg_freq(""), Ok(()));
+    }
+
+    #[test]
+    fn memory_bindings_that_the_kernel_does_itself() {
+        assert_eq!(mem_bind("quiet,local"), Ok(()));
+        assert_eq!(mem_bind("map_mem:0,1"), Err(Bad::Unsupported("--mem-bind=map_mem:0".to_owned())));
+        for text in ["", "abc", "local,,"] {
+            let said = format!("unrecognized --mem-bind argument \"{text}\"");
+            assert_eq!(mem_bind(text), Err(Bad::Said(said)));
+        }
     }
 }

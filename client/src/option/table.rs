@@ -120,6 +120,15 @@ macro_rules! rare {
         }
     };
 }
+/// The same, where an empty text says nothing.
+macro_rules! rare_unless_empty {
+    ($field:ident) => {
+        |draft, text| {
+            draft.request.rare_mut().$field = (!text.is_empty()).then(|| text.into());
+            Ok(())
+        }
+    };
+}
 /// Sets rare fields that are whole numbers from 1.
 macro_rules! rare_count {
     ($field:ident) => {
@@ -184,7 +193,7 @@ pub(crate) const ROWS: &[Row] = &[
     value(b'A', "account", ALL, "ACCOUNT", text!(request.account)),
     value(0, "acctg-freq", ALL, "ACCTG_FREQ", |draft, text| {
         read::acctg_freq(text)?;
-        draft.request.rare_mut().acctg_freq = Some(text.into());
+        draft.request.rare_mut().acctg_freq = (!text.is_empty()).then(|| text.into());
         Ok(())
     }),
     value(b'a', "array", SBATCH, "ARRAY_INX", array),
@@ -315,7 +324,7 @@ pub(crate) const ROWS: &[Row] = &[
     value(0, "mail-user", ALL, "", rare!(mail_user)),
     value(0, "mcs-label", ALL, "", rare!(mcs_label)),
     value(0, "mem", ALL, "MEM_PER_NODE", |draft, text| memory(draft, "mem", MemoryRequest::PerNode(read::mib(text)?))),
-    value(0, "mem-bind", ALL, "MEM_BIND", text!(manner.mem_bind)),
+    value(0, "mem-bind", ALL, "MEM_BIND", |_, text| read::mem_bind(text)),
     value(0, "mem-per-cpu", ALL, "MEM_PER_CPU", |draft, text| {
         memory(draft, "mem-per-cpu", MemoryRequest::PerCpu(read::mib(text)?))
     }),
@@ -377,7 +386,7 @@ pub(crate) const ROWS: &[Row] = &[
     flag(0, "parsable", SBATCH, "", yes!(manner.parsable)),
     value(b'p', "partition", ALL, "PARTITION", text!(request.partition)),
     refuse(0, "power", Takes::Value, ALL, "POWER"),
-    value(0, "prefer", ALL, "", rare!(prefer)),
+    value(0, "prefer", ALL, "", rare_unless_empty!(prefer)),
     flag(b'E', "preserve-env", SRUN, "", yes!(manner.preserve_env)),
     value(0, "priority", ALL, "", priority),
     value(0, "profile", ALL, "PROFILE", |draft, text| match text.to_ascii_lowercase().as_str() {
@@ -401,7 +410,7 @@ pub(crate) const ROWS: &[Row] = &[
     refuse(0, "reboot", Takes::Nothing, ALL, ""),
     value(b'r', "relative", SRUN, "", |draft, text| { draft.manner.relative = Some(natural(text)?); Ok(()) }),
     flag(0, "requeue", SBATCH, "REQUEUE", |draft, _| { draft.request.requeue = Some(true); Ok(()) }),
-    value(0, "reservation", ALL, "RESERVATION", rare!(reservation)),
+    value(0, "reservation", ALL, "RESERVATION", rare_unless_empty!(reservation)),
     maybe(0, "resv-ports", SRUN, "RESV_PORTS", |draft, text| {
         draft.request.rare_mut().resv_ports = Some(natural(text.unwrap_or("0"))?);
         Ok(())
@@ -533,6 +542,9 @@ fn array(draft: &mut Draft<'_>, text: &str) -> Outcome {
 }
 
 fn when(draft: &Draft<'_>, text: &str) -> Result<Timestamp, Bad> {
+    if text.is_empty() {
+        return Err(Bad::Invalid);
+    }
     moment::parse(text, draft.now, draft.zone.0, moment::Sense::Future)
         .map_err(|error| Bad::Line(error.to_string()))
 }
@@ -584,7 +596,7 @@ fn gres_per_node(draft: &mut Draft<'_>, text: &str) -> Outcome {
 
 fn gpu_bind(draft: &mut Draft<'_>, text: &str) -> Outcome {
     if model::gpu_bind::GpuBind::parse(text).is_none() {
-        return Err(Bad::Invalid);
+        return Err(Bad::Said(format!("Invalid --gpu-bind argument: {text}")));
     }
     draft.request.rare_mut().gpu_bind = Some(text.into());
     Ok(())

@@ -118,6 +118,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::Ignored, "noconvert", Nothing),
     Spec::long(O::Units, "units", Value),
     Spec::new(O::Format, b'o', "format", Value),
+    Spec::long(O::Format, "fields", Value),
     Spec::new(O::Parsable, b'p', "parsable", Nothing),
     Spec::new(O::Parsable2, b'P', "parsable2", Nothing),
     Spec::new(O::Qos, b'q', "qos", Value),
@@ -384,13 +385,7 @@ fn group_id(text: &str) -> Option<u32> {
 }
 
 fn selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
-    let read = |item: &str| {
-        Selector::parse(item).ok_or_else(|| {
-            say::fatal(&call.program, format!("Bad job/step specified: {item}"));
-            1
-        })
-    };
-    job::split_ids(text).into_iter().map(read).collect()
+    job::split_ids(text).into_iter().map(|item| job::selector(&call.program, item)).collect()
 }
 
 fn states(call: &Call, text: &str) -> Result<Vec<JobState>, u8> {

@@ -415,7 +415,7 @@ async fn script(session: &mut Session, word: &str, selector: &Selector, file: Op
 pub(super) fn error_text(session: &mut Session, words: &[String]) {
     let Some(word) = words.first() else { return session.fail("too few arguments for keyword:errnumstr") };
     let Ok(number) = word.parse::<i32>() else {
-        return session.fail(format!("invalid error number: {word}"));
+        return session.fail("numeric arguments required for keyword:errnumstr");
     };
     let text = match u32::try_from(number).ok().and_then(Refusal::from_number) {
         Some(refusal) => refusal.text().to_owned(),

@@ -258,7 +258,7 @@ async fn command(session: &mut Session, words: &[String]) {
         if rest.is_empty() { too_few(session) } else { act::top(session, rest).await }
     } else if is(tag, "pidinfo", 3) {
         match rest {
-            [] => too_few(session),
+            [] => session.fail("missing argument for keyword:pidinfo"),
             [pid] => process::info(session, pid).await,
             _ => too_many(session),
         }
@@ -274,7 +274,7 @@ async fn command(session: &mut Session, words: &[String]) {
     } else if is(tag, "errnumstr", 2) {
         act::error_text(session, rest);
     } else if is(tag, "completing", 2) {
-        show::completing(session).await;
+        if rest.is_empty() { show::completing(session).await } else { too_many(session) }
     } else if is(tag, "setdebug", 8) {
         act::set_debug(session, rest).await;
     } else {

@@ -359,7 +359,7 @@ fn step_selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
                 continue;
             }
             Some(_) => format!("{item}.??"),
-            None => item.to_owned(),
+            None => format!("{item}.??"),
         };
         say::error(&call.program, format!("Invalid job_step id: {said}"));
         return Err(1);

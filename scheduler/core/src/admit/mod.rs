@@ -296,7 +296,9 @@ fn partitions(
     level: AdminLevel,
     shared: &Shared,
 ) -> Result<Arc<[PartitionIdx]>, Refused> {
-    let chosen = match &request.partition {
+    // A list without a name in it is none.
+    let named = request.partition.as_deref().filter(|names| names.split(',').any(|name| !name.is_empty()));
+    let chosen = match named {
         Some(names) => {
             let mut chosen = Vec::new();
             for name in names.split(',').filter(|name| !name.is_empty()) {
