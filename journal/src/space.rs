@@ -305,6 +305,12 @@ impl SpaceHandle {
         self.shared.space()
     }
 
+    /// Fills one segment here and now, beyond those that were asked for if need be, up to twice as many: for a frame that
+    /// finds them spoken for. Cost and failures as of [`try_refill`](Self::try_refill).
+    pub fn fill_one_more(&self) -> Result<(), Error> {
+        self.shared.refill_below(2 * self.shared.spares_wanted.max(1)).map(drop)
+    }
+
     /// A number that grows with each segment that is made.
     #[must_use]
     pub fn made(&self) -> u64 {

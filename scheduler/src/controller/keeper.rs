@@ -140,8 +140,14 @@ pub(super) fn admit(
     }
     match store.admit(batch, class, record_bytes, bodies) {
         Ok(()) => Room::Yes,
-        Err(error) if error.is_full() => Room::Full,
-        Err(Error::BodyTooLarge { .. } | Error::Journal(journal::Error::TooLarge { .. })) => {
+        Err(error)
+            if error.is_full()
+                || matches!(
+                    error,
+                    Error::BodyTooLarge { .. } | Error::Journal(journal::Error::TooLarge { .. })
+                ) =>
+        {
+            // A frame of its own needs less in one piece than what this batch has become.
             if batch.is_empty() { Room::Full } else { Room::NextBatch }
         }
         Err(_) => Room::Fenced,

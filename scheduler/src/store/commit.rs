@@ -150,7 +150,7 @@ impl Store {
                 })
             };
             let [full, _] = &self.shared.full;
-            full.promise(|| self.space.made(), hold, || Ok(self.space.try_refill().map(|_| ())?))?;
+            full.promise(|| self.space.made(), hold, || Ok(self.space.fill_one_more()?))?;
         }
         batch.body_bytes += further;
         Ok(())

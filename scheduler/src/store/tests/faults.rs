@@ -95,6 +95,23 @@ fn a_full_disk_stops_admission_and_nothing_else() {
 }
 
 #[test]
+fn space_that_is_spoken_for_is_no_full_disk() {
+    let disk = MemoryDisk::new();
+    let world = World::begin(2, &disk);
+    wait_until("space is filled ahead", || world.store.space().complete);
+    let spares = world.store.space().spares;
+    let batches: Vec<_> = (0..spares + 2).map(|_| world.store.batch()).collect();
+    let held = batches.into_iter().map(|mut batch| {
+        // Most of a segment each: they need one more than the current one and those that wait.
+        world.store.admit(&mut batch, Class::Admission, 10_000, &[]).map(|()| batch)
+    });
+    let held = held.collect::<Result<Vec<_>, _>>().unwrap();
+    assert!(world.store.space().spares > spares);
+    drop(held);
+    world.store.close();
+}
+
+#[test]
 fn a_last_frame_whose_body_is_missing_is_given_up() {
     let disk = MemoryDisk::new();
     let mut world = World::begin(5, &disk);
