@@ -24,9 +24,13 @@ pub(crate) fn check(call: &Call, wanted: Option<&[String]>) -> Result<Option<Str
                 &call.program,
                 format!("'{other}' can't be reached now, or it is an invalid entry for --cluster.  {hint}"),
             );
-            say::fatal(&call.program, "Could not get cluster information");
             Err(1)
         }
         _ => Ok(Some(name)),
     }
+}
+
+/// The same for a command that asks: it says once more that it ends.
+pub(crate) fn check_query(call: &Call, wanted: Option<&[String]>) -> Result<Option<String>, u8> {
+    check(call, wanted).inspect_err(|_| say::fatal(&call.program, "Could not get cluster information"))
 }

@@ -155,8 +155,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Account => asked.accounts = list(&text),
             O::Batch => asked.batch = true,
             O::Clusters => {
-                clusters::check(call, Some(&list(&text)))
-                    .inspect_err(|_| say::fatal(&call.program, "Could not get cluster information"))?;
+                clusters::check_query(call, Some(&list(&text)))?;
             }
             O::Ctld => {}
             O::Full => asked.full = true,

@@ -151,7 +151,7 @@ fn users(call: &Call, text: &str) -> Vec<u32> {
 }
 
 async fn show(call: &Call, asked: &Asked) -> u8 {
-    let cluster = match clusters::check(call, asked.clusters.as_deref()) {
+    let cluster = match clusters::check_query(call, asked.clusters.as_deref()) {
         Ok(cluster) => cluster,
         Err(status) => return status,
     };

@@ -142,7 +142,9 @@ pub(crate) fn run(call: &Call) -> u8 {
         match given.id {
             O::All => session.all = true,
             O::Clusters => {
-                if let Err(status) = super::clusters::check(call, Some(&super::job::list(&given.text()))) {
+                if let Err(status) =
+                    super::clusters::check_query(call, Some(&super::job::list(&given.text())))
+                {
                     return status;
                 }
             }

@@ -268,12 +268,9 @@ fn states(call: &Call, text: &str) -> Result<Option<Vec<String>>, u8> {
 }
 
 async fn show(call: &Call, asked: &Asked) -> u8 {
-    let cluster = match clusters::check(call, asked.clusters.as_deref()) {
+    let cluster = match clusters::check_query(call, asked.clusters.as_deref()) {
         Ok(cluster) => cluster,
-        Err(status) => {
-            say::fatal(&call.program, "Could not get cluster information");
-            return status;
-        }
+        Err(status) => return status,
     };
     loop {
         if (asked.iterate.is_some() || asked.long && !asked.no_header) && asked.verbose == 0 {

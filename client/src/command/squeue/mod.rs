@@ -413,12 +413,9 @@ fn states(call: &Call, text: &str) -> Result<States, u8> {
 }
 
 async fn show(call: &Call, asked: &Asked) -> u8 {
-    let cluster = match clusters::check(call, asked.clusters.as_deref()) {
+    let cluster = match clusters::check_query(call, asked.clusters.as_deref()) {
         Ok(cluster) => cluster,
-        Err(status) => {
-            say::fatal(&call.program, "Could not get cluster information");
-            return status;
-        }
+        Err(status) => return status,
     };
     if asked.told.verbose > 0 {
         say::out(verbose::text(asked));
