@@ -41,20 +41,29 @@ struct Running {
     next: Outbox,
     under_way: Option<(Vec<Record>, Vec<Effect>)>,
     sessions: BTreeMap<u64, usize>,
+    /// The controller's view: the nodes of sessions, and each node's present one, from when the machine took it.
     node_of: BTreeMap<u64, NodeIdx>,
+    current: BTreeMap<NodeIdx, u64>,
     /// When the planner wants to be called at the latest.
     wake: Option<Timestamp>,
     /// Why jobs wait, as the planner said last.
     reasons: BTreeMap<JobId, Reason>,
+    /// The dispatcher's view: where a node's commands go, from when that it was taken is on disk.
     session_of: BTreeMap<NodeIdx, u64>,
 }
 
 impl Running {
     fn handle(&mut self, now: Timestamp, input: Input) {
-        let before = self.next.records.len();
+        let (before, effects) = (self.next.records.len(), self.next.effects.len());
         self.machine.handle(now, input, &mut self.next);
         for record in &self.next.records[before..] {
             self.planner.observe(record);
+        }
+        for effect in &self.next.effects[effects..] {
+            if let Effect::Session { session, node: Some(node), .. } = effect {
+                self.node_of.insert(*session, *node);
+                self.current.insert(*node, *session);
+            }
         }
     }
 }
@@ -169,6 +178,7 @@ impl Shell {
             under_way: None,
             sessions: BTreeMap::new(),
             node_of: BTreeMap::new(),
+            current: BTreeMap::new(),
             wake: None,
             reasons: BTreeMap::new(),
             session_of: BTreeMap::new(),
@@ -362,8 +372,9 @@ impl Shell {
         report: Report,
         agenda: &mut Agenda,
     ) {
-        let node = self.running.as_ref().and_then(|running| running.node_of.get(&session).copied());
-        if let Some(node) = node {
+        let Some(running) = &self.running else { return };
+        let node = running.node_of.get(&session).filter(|node| running.current.get(*node) == Some(&session));
+        if let Some(&node) = node {
             self.take(Some(Input::Report { node, run, report }), agenda);
         }
     }
@@ -382,6 +393,9 @@ impl Shell {
         let Some(node) = running.node_of.remove(&session) else { return };
         if running.session_of.get(&node) == Some(&session) {
             running.session_of.remove(&node);
+        }
+        if running.current.get(&node) == Some(&session) {
+            running.current.remove(&node);
             self.take(Some(Input::Disconnected { node }), agenda);
         }
     }
@@ -401,7 +415,6 @@ impl Shell {
             Effect::Session { session, node, .. } => {
                 match node {
                     Some(node) if running.sessions.contains_key(session) => {
-                        running.node_of.insert(*session, *node);
                         running.session_of.insert(*node, *session);
                     }
                     Some(_) => {}
