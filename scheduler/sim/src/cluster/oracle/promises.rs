@@ -41,7 +41,7 @@ impl Promises {
             }
             Record::NodeDefined { .. } | Record::PartitionDefined { .. } => self.configured = self.records,
             Record::Promises { changes, .. } => {
-                changes.iter().try_for_each(|change| self.may_change(state, change))?;
+                last_words(changes).into_values().try_for_each(|change| self.may_change(state, change))?;
             }
             _ => {}
         }
@@ -68,9 +68,7 @@ impl Promises {
             }
         }
         if let Record::Promises { changes, .. } = record {
-            // A promise may be made and given up in one pass: the last word counts.
-            let last: BTreeMap<JobId, &PromiseChange> = changes.iter().map(|one| (one.job, one)).collect();
-            for PromiseChange { job, promises, .. } in last.into_values() {
+            for PromiseChange { job, promises, .. } in last_words(changes).into_values() {
                 let kept = state.promises.by_job.get(job).map_or(&[][..], |kept| &kept[..]);
                 if kept != promises.as_slice() {
                     return Err(format!("promises: job {job} has {kept:?}, {promises:?} were recorded"));
@@ -138,4 +136,9 @@ impl Promises {
             Cause::Reservation => false,
         }
     }
+}
+
+/// A promise may be made, moved and given up in one pass: the last word on a job counts.
+fn last_words(changes: &[PromiseChange]) -> BTreeMap<JobId, &PromiseChange> {
+    changes.iter().map(|one| (one.job, one)).collect()
 }
