@@ -358,8 +358,8 @@ fn step_selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
                 selectors.push(selector);
                 continue;
             }
-            Some(_) => format!("{item}.??"),
-            None => format!("{item}.??"),
+            None if item.contains('.') => item.to_owned(),
+            Some(_) | None => format!("{item}.??"),
         };
         say::error(&call.program, format!("Invalid job_step id: {said}"));
         return Err(1);
