@@ -113,6 +113,10 @@ impl Ledger {
             let queue = &self.queue;
             self.worked_off.retain(|key| !queue.get(key).is_some_and(|entry| entry.bound));
         }
+        // So do those that were read anew: what held them back may be gone.
+        for key in &changes.arrived {
+            self.worked_off.remove(key);
+        }
         let mut walk = self.walk((state, settings, now), verdicts, budget);
         let whole = if walk.depth == 0 {
             self.in_order(&mut walk);

@@ -424,6 +424,14 @@ mod tests {
         );
     }
 
+    /// Where a slice, or an oracle, was once wrong. A change of what is simulated makes other histories of these.
+    #[test]
+    fn histories_that_once_failed() {
+        for seed in [653, 976, 201_347, 300_498, 301_775, 412_183, 416_085, 416_335] {
+            run(seed, Options::default()).unwrap_or_else(|fault| panic!("{fault}"));
+        }
+    }
+
     #[test]
     fn the_same_seed_is_the_same_history() {
         let options = Options::default();
