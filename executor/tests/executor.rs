@@ -3,12 +3,12 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use executor_supervisor::frame::{self, ALL_RANKS, Decoder, Frame, Position, Stream};
 use proto::v1;
 use proto::v1::agent_down::Message as Down;
-use support::{Cluster, PATIENCE, eventually, key};
+use support::{Cluster, PATIENCE, Session, eventually, key};
 
 fn exit(outcome: &v1::RunOutcome) -> (u32, u32) {
     outcome.exit.map_or((0, 0), |exit| (exit.code, exit.signal))
@@ -186,20 +186,25 @@ fn parent_of(pid: i32) -> i32 {
     status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
+/// Run 1 goes on, run 2 is on its way to a nursery that does not read on: what waits in its socket is lost with it.
+/// Answers the nursery's pid and the second run's specification.
+fn stop_nursery(cluster: &Cluster, session: &Session) -> (i32, PathBuf) {
+    session.launch(cluster.batch(1, "echo $$ > pid-1; until [ -e stop-1 ]; do sleep 0.02; done; exit 7"));
+    let nursery = parent_of(supervisor_pid(cluster, "pid-1"));
+    let pid = nix::unistd::Pid::from_raw(nursery);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    session.launch(cluster.counting(2));
+    (nursery, cluster.run_folder(&key(2)).join("spec"))
+}
+
 #[test]
 fn a_killed_nursery_loses_and_repeats_nothing() {
     let cluster = Cluster::new("nursery");
     let _executor = cluster.start();
     let session = cluster.welcomed();
-    session.launch(cluster.batch(1, "echo $$ > pid-1; until [ -e stop-1 ]; do sleep 0.02; done; exit 7"));
-    let nursery = parent_of(supervisor_pid(&cluster, "pid-1"));
-    // What is handed to it from here on waits in its socket and is lost with it.
-    let send = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(nursery), signal).unwrap();
-    send(nix::sys::signal::Signal::SIGSTOP);
-    session.launch(cluster.counting(2));
-    let spec = cluster.run_folder(&key(2)).join("spec");
+    let (nursery, spec) = stop_nursery(&cluster, &session);
     eventually("the run's folder", || spec.exists().then_some(()));
-    send(nix::sys::signal::Signal::SIGKILL);
+    kill(nursery);
     cluster.await_count(2);
     for job in [1, 2] {
         cluster.let_end(job);
@@ -213,12 +218,7 @@ fn an_order_that_no_nursery_read_is_no_begin() {
     let cluster = Cluster::new("unread");
     let executor = cluster.start();
     let session = cluster.welcomed();
-    session.launch(cluster.batch(1, "echo $$ > pid-1; until [ -e stop-1 ]; do sleep 0.02; done; exit 7"));
-    let nursery = parent_of(supervisor_pid(&cluster, "pid-1"));
-    let send = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(nursery), signal).unwrap();
-    send(nix::sys::signal::Signal::SIGSTOP);
-    session.launch(cluster.counting(2));
-    let spec = cluster.run_folder(&key(2)).join("spec");
+    let (nursery, spec) = stop_nursery(&cluster, &session);
     eventually("the order's way", || (spec.exists() && !executor.has_open(&spec)).then_some(()));
     // The lock is held by what waits in the socket: the run may yet begin, and nobody may say that it has.
     executor.kill();
@@ -226,7 +226,7 @@ fn an_order_that_no_nursery_read_is_no_begin() {
     let session = cluster.welcomed();
     assert_eq!(session.entry(&key(2)).map(v1::RunEntry::stage), Some(v1::RunStage::RunIntended));
     assert_eq!(session.entry(&key(1)).map(v1::RunEntry::stage), Some(v1::RunStage::RunBegun));
-    send(nix::sys::signal::Signal::SIGKILL);
+    kill(nursery);
     cluster.await_count(2);
     for job in [1, 2] {
         cluster.let_end(job);
