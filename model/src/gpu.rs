@@ -51,8 +51,8 @@ pub struct MigInstance {
     pub uuid: Box<str>,
 }
 
-/// So many GPUs of a node, the first ones, can be cut as jobs need it: their memory slices are planned as 64 bits.
-pub const DYNAMIC_GPUS_MAX: u32 = 8;
+/// So many GPUs of a node, the first ones, can be cut as jobs need it: their memory slices are planned as two words of bits.
+pub const DYNAMIC_GPUS_MAX: u32 = 16;
 
 /// A GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -151,12 +151,19 @@ fn compute_instance(handle: nvmlComputeInstance_t, state: &State) -> Answer<Comp
     }
 }
 
+/// GPUs of a PCI domain; as many as there are bus numbers for.
+const OF_DOMAIN: usize = 12;
+
 fn bus_id(index: usize) -> String {
-    format!("00000000:{:02X}:00.0", bus(index))
+    format!("{:08X}:{:02X}:00.0", domain(index), bus(index))
+}
+
+const fn domain(index: usize) -> c_uint {
+    (index / OF_DOMAIN) as c_uint
 }
 
 const fn bus(index: usize) -> c_uint {
-    0x18 + 0x11 * index as c_uint
+    0x18 + 0x11 * (index % OF_DOMAIN) as c_uint
 }
 
 /// A bit set of CPUs or nodes, in the caller's words.
@@ -270,8 +277,8 @@ exports! {
     fn nvmlDeviceGetPciInfo_v3(handle: nvmlDevice_t, to: *mut nvmlPciInfo_t) |state| {
         let index = gpu(handle, state)?;
         put(to, nvmlPciInfo_t {
-            busIdLegacy: field(&format!("0000:{:02X}:00.0", bus(index))),
-            domain: 0,
+            busIdLegacy: field(&format!("{:04X}:{:02X}:00.0", domain(index), bus(index))),
+            domain: domain(index),
             bus: bus(index),
             device: 0,
             pciDeviceId: state.gpus[index].card.pci_device,

@@ -171,15 +171,15 @@ fn spellings_of_a_slice() {
 }
 
 #[test]
-fn the_ninth_dynamic_gpu_is_named() {
+fn the_seventeenth_dynamic_gpu_is_named() {
     let one = |number: u32| Gpu { uuid: format!("GPU-1{number}"), minor: number, ..gpu(0, true) };
-    let observed: Vec<Observed> = (0..10).map(|number| Ok(one(number))).collect();
+    let observed: Vec<Observed> = (0..18).map(|number| Ok(one(number))).collect();
     let mut none = |_: &Path| Err("no includes".to_owned());
     let own = OwnConf::parse("Mig=dynamic\n", Path::new("sluice.conf"), &mut none).unwrap();
-    let node = node("gpu:10");
+    let node = node("gpu:18");
     let found = compare_with(Some(&node), (None, &own), &observed);
     let dynamic = found.gpus.iter().filter(|gpu| gpu.mode == GpuMode::Dynamic).count();
-    assert_eq!(dynamic, 8);
-    let said: Vec<&String> = found.lacks.iter().filter(|lack| lack.contains("the first 8 GPUs")).collect();
-    assert!(said.len() == 2 && said[0].starts_with("GPU 8 is dynamic in sluice.conf"), "{:?}", found.lacks);
+    assert_eq!(dynamic, 16);
+    let said: Vec<&String> = found.lacks.iter().filter(|lack| lack.contains("the first 16 GPUs")).collect();
+    assert!(said.len() == 2 && said[0].starts_with("GPU 16 is dynamic in sluice.conf"), "{:?}", found.lacks);
 }

@@ -28,6 +28,7 @@ use prost::Message;
 use scheduler_core::allocation::{CpuIds, GresShare, NodeShare, Slice};
 use scheduler_core::effect::{Asker, ReplyTo, RunKey, Selector};
 use scheduler_core::gpu::shards::Lanes;
+use scheduler_core::gpu::slice_set::SliceSet;
 use scheduler_core::input::{
     AccountChange, Command, Defragment, Input, JobFilter, OutcomeKind, Plan, PlannedPromises, PlannedStart,
     Registration, Report, RunOutcome, StepRequest, Submit,
@@ -44,9 +45,9 @@ use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 use crate::allocation::{state_in, state_out};
 use crate::{Digest, Error};
 
-/// What a recording begins with; changes with the vocabulary, in its last digit. Format 3 added, among a node's facts and
-/// a plan's, the shards of GPUs.
-pub const FORMAT: &[u8; 16] = b"sluice inputs 3\n";
+/// What a recording begins with; changes with the vocabulary, in its last digit. Format 4 tells the
+/// slices and shards of sixteen GPUs of a node, not of eight.
+pub const FORMAT: &[u8; 16] = b"sluice inputs 4\n";
 
 /// Adds an input's bytes to `into`. Cost: O(size).
 pub fn encode_input(input: &Input, into: &mut Vec<u8>) {
@@ -173,7 +174,7 @@ macro_rules! wrappers {
     )*};
 }
 wrappers!(BodyHash BootId Epoch Gid JobId NodeIdx PartitionIdx RequestKey RunNumber SpoolId TaskIndex Uid);
-wrappers!(Cpus Lanes MemoryMib ReplyTo Span Timestamp);
+wrappers!(Cpus Lanes MemoryMib ReplyTo SliceSet Span Timestamp);
 
 /// Structs with all of their fields.
 macro_rules! structs {
@@ -605,8 +606,8 @@ mod tests {
             cpus: Cpus(2),
             memory: MemoryMib(3),
             gres: [7; PLANNED_KINDS],
-            slices: 9,
-            shards: Lanes(10),
+            slices: SliceSet([9, 11]),
+            shards: Lanes([10, 12]),
         };
         let promise = Promise {
             start: Timestamp(5),

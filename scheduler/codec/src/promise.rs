@@ -7,6 +7,7 @@ use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
 use proto::journal_v1 as w;
 use scheduler_core::gpu::shards::Lanes;
+use scheduler_core::gpu::slice_set::SliceSet;
 use scheduler_core::record::Record;
 use scheduler_core::state::promise::{Cause, Held, PLANNED_KINDS, Promise, PromiseChange};
 use w::promise_change::Cause as WireCause;
@@ -91,8 +92,10 @@ fn held_out(held: &Held) -> w::Held {
         cpus: held.cpus.0,
         memory_mib: held.memory.0,
         gres: held.gres[..used].to_vec(),
-        slices: held.slices,
-        shards: held.shards.0,
+        slices: held.slices.0[0],
+        shards: held.shards.0[0],
+        more_slices: held.slices.0[1],
+        more_shards: held.shards.0[1],
     }
 }
 
@@ -100,5 +103,7 @@ fn held_in(wire: &w::Held) -> Result<Held, Error> {
     let mut gres = [0; PLANNED_KINDS];
     gres.get_mut(..wire.gres.len()).ok_or(Error::Field { field: "gres" })?.copy_from_slice(&wire.gres);
     let (cpus, memory) = (Cpus(wire.cpus), MemoryMib(wire.memory_mib));
-    Ok(Held { node: NodeIdx(wire.node), cpus, memory, gres, slices: wire.slices, shards: Lanes(wire.shards) })
+    let slices = SliceSet([wire.slices, wire.more_slices]);
+    let shards = Lanes([wire.shards, wire.more_shards]);
+    Ok(Held { node: NodeIdx(wire.node), cpus, memory, gres, slices, shards })
 }

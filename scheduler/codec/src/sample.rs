@@ -19,6 +19,7 @@ use model::time::{Span, Timestamp};
 use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice};
 use scheduler_core::effect::RunKey;
 use scheduler_core::gpu::shards::Lanes;
+use scheduler_core::gpu::slice_set::SliceSet;
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
 use scheduler_core::state::accounts::{
@@ -247,14 +248,18 @@ fn promises(each: &mut impl FnMut(Record)) {
         cpus: Cpus(4),
         memory: MemoryMib(5),
         gres: [0, 6, 0, 7, 0, 0],
-        slices: 0xf0,
-        shards: Lanes(0x0804),
+        slices: SliceSet([0xf0, 0x0f]),
+        shards: Lanes([0x0804, 7]),
     };
     let promise = |start| Promise {
         start: Timestamp(start),
         end: Timestamp(i64::MAX),
         partition: PartitionIdx(2),
-        holds: vec![held(0), Held { gres: [0; 6], slices: 0, shards: Lanes(0), ..held(3) }].into(),
+        holds: vec![
+            held(0),
+            Held { gres: [0; 6], slices: SliceSet::EMPTY, shards: Lanes::default(), ..held(3) },
+        ]
+        .into(),
     };
     let change = |(at, cause): (u32, Cause)| PromiseChange {
         job: JobId(at),

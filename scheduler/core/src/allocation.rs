@@ -5,6 +5,8 @@ use std::sync::Arc;
 use model::id::NodeIdx;
 use model::quantity::{Cpus, MemoryMib};
 
+use crate::gpu::slice_set::SliceSet;
+
 /// Ids of CPUs of one node, as sorted disjoint inclusive ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CpuIds(Vec<(u32, u32)>);
@@ -113,15 +115,13 @@ impl Slice {
     /// The most GPUs of a node that can be dynamic: those of the lowest indices.
     pub const GPUS_MAX: u32 = model::gpu::DYNAMIC_GPUS_MAX;
 
-    /// Its memory slices among those of all GPUs of the node: bit `8 × GPU + slice`. None of a whole GPU, and none of
-    /// a GPU beyond the eighth.
+    /// Its memory slices among those of all GPUs of the node. None of a whole GPU, and none of a GPU that cannot be
+    /// dynamic.
     #[must_use]
-    pub fn bits(&self) -> u64 {
-        if self.gpu >= Self::GPUS_MAX {
-            return 0;
-        }
-        let run = (1_u64 << u32::from(self.size.min(8))) - 1;
-        run << (8 * self.gpu + u32::from(self.start.min(7)))
+    pub fn bits(&self) -> SliceSet {
+        let run = (1_u16 << self.size.min(8)) - 1;
+        #[allow(clippy::cast_possible_truncation, reason = "a run ends within its GPU")]
+        SliceSet::of(self.gpu, (run << self.start.min(7)) as u8)
     }
 }
 
@@ -158,10 +158,10 @@ impl GresShare {
         if self.is_cut() { self.slices.len() as u64 } else { self.count }
     }
 
-    /// The memory slices that were made for the job, eight bits for each GPU.
+    /// The memory slices that were made for the job.
     #[must_use]
-    pub fn cut_bits(&self) -> u64 {
-        if self.is_cut() { self.slices.iter().fold(0, |all, slice| all | slice.bits()) } else { 0 }
+    pub fn cut_bits(&self) -> SliceSet {
+        if self.is_cut() { SliceSet::union(self.slices.iter().map(Slice::bits)) } else { SliceSet::EMPTY }
     }
 }
 

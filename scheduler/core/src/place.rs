@@ -121,8 +121,8 @@ fn cuts_hold(node: &Node, share: &NodeShare) -> bool {
                     && offer.size == slice.size
                     && offer.starts >> slice.start & 1 == 1
             };
-            let fits = slice.start < 8 && offers.into_iter().any(legal) && slice.bits() & !free == 0;
-            free &= !slice.bits();
+            let fits = slice.start < 8 && offers.into_iter().any(legal) && free.covers(slice.bits());
+            free = free & !slice.bits();
             fits
         })
     })

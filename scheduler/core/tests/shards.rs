@@ -156,8 +156,8 @@ fn what_no_gpu_has_is_refused() {
     assert_eq!(place(&one, exclusive), "wait");
     one.exit(id, 0);
     assert_eq!(place(&one, exclusive), "1 of 0");
-    let nine = world(&[("g1", "gpu:9,shard:18")]);
-    assert!(nine.machine.state().nodes[0].shards.is_none(), "there are lanes for eight");
+    let beyond = world(&[("g1", "gpu:17,shard:34")]);
+    assert!(beyond.machine.state().nodes[0].shards.is_none(), "there are lanes for sixteen");
 }
 
 #[test]
@@ -196,19 +196,34 @@ impl Numbers {
     }
 }
 
-/// Counts from the allocations alone what each GPU still has, and whether the first job of the queue would fit there.
 #[test]
 fn the_first_of_the_queue_never_waits_for_what_is_free() {
+    let small: [(&str, &[u8]); 3] =
+        [("gpu:3,shard:11", &[4, 4, 3]), ("gpu:2,shard:8", &[4, 4]), ("gpu:2,shard:1", &[1, 1])];
+    never_waits_for_what_is_free(&small, 80);
+    // More GPUs than a word has bytes; the last ones have a shard less.
+    let large: [(&str, &[u8]); 1] = [("gpu:11,shard:31", &[3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 2])];
+    never_waits_for_what_is_free(&large, 200);
+}
+
+/// Counts from the allocations alone what each GPU still has, and whether the first job of the queue would fit there.
+/// `nodes`: what each declares, and the shards of each of its GPUs.
+fn never_waits_for_what_is_free(nodes: &[(&str, &[u8])], rounds: u32) {
     let mut waited = 0;
     for seed in 1..4 {
         let mut numbers = Numbers(seed);
-        let mut world = world(&[("g1", "gpu:3,shard:11"), ("g2", "gpu:2,shard:8"), ("g3", "gpu:2,shard:1")]);
-        let sizes = [vec![4, 4, 3], vec![4, 4], vec![1, 1]];
+        let names: Vec<String> = (1..=nodes.len()).map(|number| format!("g{number}")).collect();
+        let declared: Vec<(&str, &str)> =
+            names.iter().zip(nodes).map(|(name, (gres, _))| (name.as_str(), *gres)).collect();
+        let mut world = world(&declared);
+        let sizes: Vec<Vec<u64>> =
+            nodes.iter().map(|(_, gpus)| gpus.iter().copied().map(u64::from).collect()).collect();
+        let most = sizes[0][0];
         let mut jobs: Vec<(JobId, bool, u64)> = Vec::new();
-        for _ in 0..80 {
+        for _ in 0..rounds {
             if numbers.below(3) > 0 {
                 let whole = numbers.below(3) == 0;
-                let count = 1 + numbers.below(if whole { 2 } else { 4 });
+                let count = 1 + numbers.below(if whole { 2 } else { most });
                 let text = format!("{}:{count}", if whole { "gpu" } else { "shard" });
                 let id = world.submit(wants(&text, 1 + numbers.below(90) as i64));
                 jobs.push((id, whole, count));
@@ -257,7 +272,10 @@ fn the_first_of_the_queue_never_waits_for_what_is_free() {
                     (0..gpus.len()).filter(shares).any(|gpu| left(gpu) >= count)
                 }
             };
-            assert!(!(0..3).any(fits), "job {id} with seed {seed} waits for what is free: {free:?}");
+            assert!(
+                !(0..sizes.len() as u32).any(fits),
+                "job {id} with seed {seed} waits for what is free: {free:?}"
+            );
         }
         assert_eq!(world.replayed().digest(), world.machine.state().digest());
     }

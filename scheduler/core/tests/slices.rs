@@ -20,6 +20,7 @@ use scheduler_core::allocation::{GresShare, Slice};
 use scheduler_core::effect::Answer;
 use scheduler_core::gpu::geometry::Profile;
 use scheduler_core::gpu::model::Model;
+use scheduler_core::gpu::slice_set::SliceSet;
 use scheduler_core::input::{Input, Plan, PlannedStart};
 use scheduler_core::plan::explain::explain;
 use scheduler_core::plan::{Fixed, Moves};
@@ -275,7 +276,7 @@ fn a_large_slice_is_promised_its_window_and_small_ones_run_around_it() {
     let large = world.submit(wants("gpu:7g.40gb:1", 30));
     // An hour, and the three seconds that making and removing the small one's slice take.
     assert!((minutes_until(&world, large) - 60.05).abs() < 1e-9, "{}", minutes_until(&world, large));
-    assert_eq!(promise(&world, large).holds[0].slices, 0xff);
+    assert_eq!(promise(&world, large).holds[0].slices, SliceSet::of(0, 0xff));
     let long = world.submit(wants("gpu:1g.5gb:1", 61));
     let short = world.submit(wants("gpu:2g.10gb:1", 59));
     assert_eq!(slices(&world, long), "wait", "it would delay the large one");
@@ -295,7 +296,7 @@ fn the_window_is_found_on_the_gpu_that_is_free_first() {
     assert_eq!(world.state_of(first), JobState::Running);
     assert!((minutes_until(&world, third) - 20.05).abs() < 1e-9);
     let gpu: u32 = slices(&world, second).split(':').next().unwrap().parse().unwrap();
-    assert_eq!(promise(&world, third).holds[0].slices, 0x0f << (8 * gpu));
+    assert_eq!(promise(&world, third).holds[0].slices, SliceSet::of(gpu, 0x0f));
     // Beside it there is room for a 3g all the time.
     let beside = world.submit(wants("gpu:3g.20gb:1", 600));
     assert!(slices(&world, beside).ends_with("@4"), "{}", slices(&world, beside));
@@ -357,20 +358,33 @@ impl Numbers {
     }
 }
 
-/// The index over GPUs and the bounds of their windows beside the search that looks at every node at every instant:
-/// `--spread-job` says nothing to a job of one task, but the index leaves such a request alone.
 #[test]
 fn the_index_answers_as_a_look_at_each_node_does() {
-    let many = 66;
-    let names: Vec<String> = (0..many).map(|number| format!("g{number}")).collect();
-    let gpus = |count| (0..count).map(|index| a100(index, GpuMode::Dynamic)).collect::<Vec<_>>();
-    let nodes: Vec<(&str, &str, Vec<Gpu>)> = names
+    let gpus = |number| match number % 6 {
+        0 if number % 4 == 0 => 2,
+        0 => 1,
+        _ => 0,
+    };
+    let counts: Vec<u32> = (0..66).map(gpus).collect();
+    index_and_search_agree(&counts, 70, 12);
+    // More GPUs than a word has bytes.
+    index_and_search_agree(&[0, 16, 9], 220, 1);
+}
+
+/// The index over GPUs and the bounds of their windows beside the search that looks at every node at every instant:
+/// `--spread-job` says nothing to a job of one task, but the index leaves such a request alone.
+///
+/// `gpus`: how many each node has.
+fn index_and_search_agree(gpus: &[u32], rounds: u32, cpus: u64) {
+    let names: Vec<String> = (0..gpus.len()).map(|number| format!("g{number}")).collect();
+    let texts: Vec<String> = gpus
         .iter()
-        .enumerate()
-        .map(|(number, name)| match number % 6 {
-            0 if number % 4 == 0 => (name.as_str(), "gpu:a100:2", gpus(2)),
-            0 => (name.as_str(), "gpu:a100:1", gpus(1)),
-            _ => (name.as_str(), "", Vec::new()),
+        .map(|count| if *count > 0 { format!("gpu:a100:{count}") } else { String::new() })
+        .collect();
+    let nodes: Vec<(&str, &str, Vec<Gpu>)> = (names.iter().zip(&texts).zip(gpus))
+        .map(|((name, text), count)| {
+            let gpus = (0..*count).map(|index| a100(index, GpuMode::Dynamic)).collect();
+            (name.as_str(), text.as_str(), gpus)
         })
         .collect();
     for seed in [1] {
@@ -378,12 +392,12 @@ fn the_index_answers_as_a_look_at_each_node_does() {
         let (mut indexed, mut slow) = (world(&nodes), world(&nodes));
         let mut jobs: Vec<JobId> = Vec::new();
         let mut waited = 0;
-        for _ in 0..70 {
+        for _ in 0..rounds {
             if numbers.below(6) > 0 {
                 let profile = Profile::ALL[5 - (numbers.below(6) * numbers.below(6) / 6) as usize];
                 let gres = format!("gpu:{}:1", Model::A100With40.name(profile));
                 let request = JobRequest {
-                    cpus_per_task: Some(1 + numbers.below(12) as u32),
+                    cpus_per_task: Some(1 + numbers.below(cpus) as u32),
                     ..wants(&gres, 1 + numbers.below(90) as i64)
                 };
                 let mut spread = request.clone();

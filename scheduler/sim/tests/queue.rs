@@ -20,6 +20,12 @@ fn a_plan_made_anew_is_the_same() {
             assert!(outcome.wait_mean >= 2.0 && outcome.served > 0, "{outcome:?}");
         }
     }
+    // One node of more GPUs than a word has bytes.
+    for gpus in [11, 16] {
+        let mix = Percents::parse("bimodal").unwrap();
+        let outcome = queue::run_of(Server::Planner(4), gpus, &mix, 1.2, 5, (250, Planning::Both));
+        assert!(outcome.wait_mean > 2.5 && outcome.served > 0, "jobs wait: {outcome:?}");
+    }
 }
 
 #[test]

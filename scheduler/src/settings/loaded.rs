@@ -9,6 +9,7 @@ use model::config::log::LogConf;
 use model::config::{NodeStateConf, SlurmConf};
 use model::id::Uid;
 use nix::unistd::User;
+use scheduler_core::gpu::shards::LANES;
 use scheduler_core::settings::conf;
 
 use super::Loaded;
@@ -100,7 +101,7 @@ pub fn loaded(conf: &SlurmConf, gres: &GresConf, path: &Path) -> Result<Loaded, 
         let lost = match () {
             () if shards == 0 => continue,
             () if gpus == 0 => "it has no GPUs",
-            () if gpus > 8 => "it has more than eight GPUs",
+            () if gpus > LANES as u64 => "it has more than sixteen GPUs",
             () if shards.div_ceil(gpus) > 255 => "a GPU has at most 255 of them",
             () => continue,
         };
@@ -184,7 +185,7 @@ mod tests {
     fn shards_that_are_not_offered_are_named() {
         let loaded = read(
             "ClusterName=c\nSlurmctldHost=h\nSlurmUser=root\nGresTypes=gpu,shard\n\
-             NodeName=a Gres=gpu:2,shard:8\nNodeName=b Gres=gpu:16,shard:64\nNodeName=d Gres=shard:4\n\
+             NodeName=a Gres=gpu:2,shard:8\nNodeName=b Gres=gpu:17,shard:64\nNodeName=d Gres=shard:4\n\
              NodeName=e Gres=gpu:1,shard:300\nPartitionName=p Nodes=ALL\n",
         );
         let of_shards = loaded.notices.iter().filter(|notice| notice.contains("shards"));
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(
             ends,
             [
-                "shards of node b are offered: it has more than eight GPUs",
+                "shards of node b are offered: it has more than sixteen GPUs",
                 "shards of node d are offered: it has no GPUs",
                 "shards of node e are offered: a GPU has at most 255 of them",
             ]

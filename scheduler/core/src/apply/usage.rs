@@ -80,8 +80,8 @@ fn cut(used: &mut Used, gres: &GresShare, add: bool) {
     for slice in &gres.slices {
         let key = (slice.gpu, slice.start);
         if add {
-            let overlaps = used.cuts.values().any(|other| other.bits() & slice.bits() != 0);
-            assert!(!overlaps && slice.bits() != 0, "a memory slice of a GPU has one holder");
+            let overlaps = used.cuts.values().any(|other| other.bits().meets(slice.bits()));
+            assert!(!overlaps && !slice.bits().is_empty(), "a memory slice of a GPU has one holder");
             used.cuts.insert(key, slice.clone());
         } else {
             assert_eq!(used.cuts.remove(&key).as_ref(), Some(slice), "a slice is given back by its holder");

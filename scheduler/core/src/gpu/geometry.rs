@@ -5,6 +5,8 @@
 //! seven compute slices, so memory alone decides. Source: placements as NVML reports them on A100 and H100
 //! (NVIDIA MIG User Guide). The same table holds for every GPU of [`Model`](super::model::Model).
 
+use super::slice_set::SliceSet;
+
 /// Memory slices of a GPU.
 pub const MEMORY_SLICES: u32 = 8;
 /// Compute slices of a GPU.
@@ -73,12 +75,18 @@ impl Profile {
         }
     }
 
-    /// Its free starts on up to eight GPUs at once: bit `8 × GPU + start` for each, where `free` has bit
-    /// `8 × GPU + slice` for each free memory slice.
+    /// Its free starts on all GPUs of a node at once, each start as the memory slice that it begins at, where so many
+    /// memory slices are free.
     ///
     /// Runs begin at starts from which they end within the GPU, so that no run reaches into the next one.
     #[must_use]
-    pub const fn windows(self, free: u64) -> u64 {
+    #[inline]
+    pub const fn windows(self, free: SliceSet) -> SliceSet {
+        SliceSet([self.windows_of_eight(free.0[0]), self.windows_of_eight(free.0[1])])
+    }
+
+    /// The same of eight GPUs, in one word.
+    const fn windows_of_eight(self, free: u64) -> u64 {
         /// The legal starts of a GPU, on each of eight.
         const LEGAL: [u64; 6] = {
             let mut legal = [0; 6];

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use model::gpu::{Gpu, GpuMode, MigProfile, least_gigabytes, profile_gigabytes};
 
 use super::geometry::{MEMORY_SLICES, Occupancy, Profile};
+use super::slice_set::SliceSet;
 use crate::allocation::Slice;
 use crate::state::node::NodeDefinition;
 
@@ -25,8 +26,8 @@ pub struct Inventory {
     pub units: Vec<Vec<Unit>>,
     /// GPUs that are cut as jobs need it, by index.
     pub dynamic: Vec<Dynamic>,
-    /// Their memory slices, eight bits for each GPU.
-    pub slices: u64,
+    /// Their memory slices.
+    pub slices: SliceSet,
 }
 
 /// One declared device.
@@ -92,8 +93,12 @@ impl Inventory {
             return None;
         }
         let mut offered = definition.clone();
-        let mut inventory =
-            Self { offered: Arc::new(definition.clone()), units: Vec::new(), dynamic: Vec::new(), slices: 0 };
+        let mut inventory = Self {
+            offered: Arc::new(definition.clone()),
+            units: Vec::new(),
+            dynamic: Vec::new(),
+            slices: SliceSet::EMPTY,
+        };
         for (kind, gres) in definition.gres.iter().enumerate() {
             if &*gres.name != "gpu" {
                 inventory.units.push(Vec::new());
@@ -110,7 +115,7 @@ impl Inventory {
         }
         inventory.dynamic.sort_by_key(|gpu| gpu.index);
         inventory.dynamic.dedup_by_key(|gpu| gpu.index);
-        inventory.slices = inventory.dynamic.iter().map(Dynamic::bits).fold(0, |all, one| all | one);
+        inventory.slices = SliceSet::union(inventory.dynamic.iter().map(Dynamic::bits));
         inventory.offered = Arc::new(offered);
         Some(inventory)
     }
@@ -187,17 +192,16 @@ impl Inventory {
 impl Dynamic {
     /// All its memory slices.
     #[must_use]
-    pub fn bits(&self) -> u64 {
+    pub fn bits(&self) -> SliceSet {
         let last = |offer: &Offer| u32::from(offer.size) + (7 - offer.starts.leading_zeros().min(7));
         let slices = self.offers.iter().map(last).max().unwrap_or(0).min(MEMORY_SLICES);
-        ((1_u64 << slices) - 1) << (8 * self.index)
+        SliceSet::of(self.index, u8::MAX.checked_shr(MEMORY_SLICES - slices).unwrap_or(0))
     }
 
     /// What of it is taken where so much is free on the node; slices that it has not got count as taken.
     #[must_use]
-    pub fn taken(&self, free: u64) -> Occupancy {
-        #[allow(clippy::cast_possible_truncation, reason = "the low byte is meant")]
-        Occupancy(!((free >> (8 * self.index)) as u8))
+    pub fn taken(&self, free: SliceSet) -> Occupancy {
+        Occupancy(!free.on(self.index))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod model;
 pub mod policy;
 mod room;
 pub mod shards;
+pub mod slice_set;
 mod value;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! Knows nothing of time: an amount of each GPU ([`Lanes`]) may be that of now, or what stays free over some time to come.
 //!
 //! * Shards are spread evenly over the whole GPUs of the node, the first ones get one more where they do not divide.
-//! * A GPU that is cut into slices, or is out of service, has none. Nodes of more than eight GPUs offer none.
+//! * A GPU that is cut into slices, or is out of service, has none. Nodes of more than sixteen GPUs offer none.
 //!
 //! Source: `man gres.conf` and the page "Generic Resource (GRES) Scheduling" of Slurm (sharding).
 
@@ -14,33 +14,48 @@ use super::inventory::Inventory;
 use crate::allocation::{GresShare, Slice};
 use crate::state::node::{GresDefinition, NodeDefinition};
 
-/// So many of each GPU, a byte for each: the first GPU lowest.
+/// So many of each GPU, a byte for each: the first GPU lowest in the first word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lanes(pub u64);
+pub struct Lanes(pub [u64; 2]);
 
 /// GPUs that have a lane.
-pub const LANES: usize = 8;
+pub const LANES: usize = 16;
 
 impl Lanes {
+    /// As many of each as can be told.
+    pub const ALL: Self = Self([u64::MAX; 2]);
+
     /// So many of one GPU alone.
     #[must_use]
     pub fn one(lane: usize, count: u8) -> Self {
-        Self(u64::from(count) << (8 * lane))
+        let mut words = [0; 2];
+        words[lane / 8] = u64::from(count) << (8 * (lane % 8));
+        Self(words)
+    }
+
+    /// Whether there is nothing of any.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0[0] | self.0[1] == 0
     }
 
     /// How many of one GPU.
     #[must_use]
     pub fn get(self, lane: usize) -> u8 {
-        self.0.to_le_bytes().get(lane).copied().unwrap_or(0)
+        self.0.get(lane / 8).map_or(0, |word| word.to_le_bytes()[lane % 8])
     }
 
     fn zip(self, other: Self, both: impl Fn(u8, u8) -> u8) -> Self {
-        if self.0 | other.0 == 0 {
-            return self;
-        }
-        let (mut mine, other) = (self.0.to_le_bytes(), other.0.to_le_bytes());
-        mine.iter_mut().zip(other).for_each(|(one, other)| *one = both(*one, other));
-        Self(u64::from_le_bytes(mine))
+        let zip = |mine: u64, other: u64| {
+            if mine | other == 0 {
+                return 0;
+            }
+            let (mut mine, other) = (mine.to_le_bytes(), other.to_le_bytes());
+            mine.iter_mut().zip(other).for_each(|(one, other)| *one = both(*one, other));
+            u64::from_le_bytes(mine)
+        };
+        Self([zip(self.0[0], other.0[0]), zip(self.0[1], other.0[1])])
     }
 
     /// The smaller of each.
@@ -70,7 +85,7 @@ impl Lanes {
     /// Whether there is at least so much of each.
     #[must_use]
     pub fn covers(self, need: Self) -> bool {
-        need.0 == 0 || self.least(need) == need
+        need.is_empty() || self.least(need) == need
     }
 }
 

@@ -9,6 +9,7 @@ use crate::allocation::{CpuIds, GresShare};
 use crate::gpu::inventory::Inventory;
 use crate::gpu::policy::Rule;
 use crate::gpu::shards::Lanes;
+use crate::gpu::slice_set::SliceSet;
 use crate::state::node::{Node, NodeDefinition};
 use crate::state::promise::PLANNED_KINDS;
 
@@ -121,7 +122,7 @@ pub(crate) struct Parts<'a> {
     /// The most of each kind: a type that somebody is promised is not taken where another one will do.
     pub(crate) gres: [u32; PLANNED_KINDS],
     /// Memory slices of dynamic GPUs.
-    pub(crate) slices: u64,
+    pub(crate) slices: SliceSet,
     /// How their starts are chosen.
     pub(crate) rule: Option<&'a Rule>,
     /// Shards of each GPU.

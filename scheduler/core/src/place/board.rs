@@ -12,8 +12,9 @@ use super::demand::{Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
 use super::near::{Beside, Near};
 use super::pack;
-use crate::allocation::{GresShare, NodeShare};
+use crate::allocation::{GresShare, NodeShare, Slice};
 use crate::gpu::shards::Lanes;
+use crate::gpu::slice_set::SliceSet;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
@@ -27,7 +28,7 @@ pub(crate) struct Ahead {
     /// Devices of each kind; of further kinds as many as are free now.
     pub(crate) gres: [u32; PLANNED_KINDS],
     /// Memory slices of dynamic GPUs.
-    pub(crate) slices: u64,
+    pub(crate) slices: SliceSet,
     /// Shards of each GPU that may be shared.
     pub(crate) shards: Lanes,
 }
@@ -35,7 +36,7 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// All that is free now.
     pub(crate) const ALL: Self =
-        Self { gres: [u32::MAX; PLANNED_KINDS], slices: u64::MAX, shards: Lanes(u64::MAX) };
+        Self { gres: [u32::MAX; PLANNED_KINDS], slices: SliceSet::ALL, shards: Lanes::ALL };
 }
 
 /// What of one node is held.
@@ -49,7 +50,7 @@ struct Held {
     cpu_bits: Layers,
     gres: Vec<(u64, Bits)>,
     /// Memory slices of dynamic GPUs.
-    slices: u64,
+    slices: SliceSet,
     /// What of the GPUs that may be shared.
     shards: Lanes,
 }
@@ -176,7 +177,7 @@ impl Board {
                 let (count, bits) = &mut held.gres[gres.kind as usize];
                 *count += gres.count;
                 gres.indices.iter().for_each(|index| bits.take(index));
-                held.slices |= gres.cut_bits();
+                held.slices = held.slices | gres.cut_bits();
             }
             if let Some(shards) = &state.node(share.node).shards {
                 held.shards = held.shards.plus(shards.held(&share.gres));
@@ -280,8 +281,8 @@ impl Board {
     }
 
     /// Memory slices of dynamic GPUs of a node that nothing holds.
-    pub(crate) fn free_slices(&self, node: &Node, idx: NodeIdx) -> u64 {
-        let Some(inventory) = &node.inventory else { return 0 };
+    pub(crate) fn free_slices(&self, node: &Node, idx: NodeIdx) -> SliceSet {
+        let Some(inventory) = &node.inventory else { return SliceSet::EMPTY };
         match self.touched.get(idx) {
             Some(held) => inventory.slices & !held.slices,
             None if self.empty => inventory.slices,
@@ -520,7 +521,7 @@ fn held(state: &State, idx: NodeIdx) -> Held {
         sharing: used.sharing,
         cpu_bits: Layers::of(used),
         gres: used.gres.iter().copied().zip(bits).collect(),
-        slices: used.cuts.values().fold(0, |all, slice| all | slice.bits()),
+        slices: SliceSet::union(used.cuts.values().map(Slice::bits)),
         shards: taken(state.node(idx)),
     }
 }

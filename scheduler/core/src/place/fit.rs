@@ -7,6 +7,7 @@ use super::demand::{Demand, GresNeed, MemoryNeed, Share};
 use super::pack::{self, Devices};
 use crate::gpu::inventory::{Inventory, is_slice, kind_answers};
 use crate::gpu::policy::Rule;
+use crate::gpu::slice_set::SliceSet;
 use crate::state::node::NodeDefinition;
 
 /// What is free on a node at some time.
@@ -22,8 +23,8 @@ pub(crate) struct Free<'a> {
     pub(crate) idle: bool,
     /// Free units (cores, or CPUs where they are the unit) of each socket; empty: not known.
     pub(crate) sockets: &'a [u32],
-    /// Memory slices of dynamic GPUs, eight bits for each GPU.
-    pub(crate) slices: u64,
+    /// Memory slices of dynamic GPUs.
+    pub(crate) slices: SliceSet,
     /// The GPUs of the node, where they are observed.
     pub(crate) inventory: Option<&'a Inventory>,
     /// How starts on dynamic GPUs are chosen.

@@ -12,10 +12,11 @@ use crate::allocation::Slice;
 use crate::gpu::geometry::{Occupancy, Profile};
 use crate::gpu::inventory::{Inventory, Offer, is_slice, kind_answers};
 use crate::gpu::policy::Rule;
+use crate::gpu::slice_set::SliceSet;
 use crate::state::node::NodeDefinition;
 
 /// The most slices that one node could give.
-const SLICES_MAX: u64 = 64;
+const SLICES_MAX: u64 = 8 * SliceSet::GPUS as u64;
 
 /// What is free of a node's devices.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +28,7 @@ pub(crate) struct Devices<'a> {
     /// Its GPUs, where they are observed.
     pub(crate) inventory: Option<&'a Inventory>,
     /// Memory slices of dynamic GPUs.
-    pub(crate) slices: u64,
+    pub(crate) slices: SliceSet,
     /// How starts are chosen.
     pub(crate) rule: Option<&'a Rule>,
 }
@@ -43,8 +44,8 @@ pub(crate) struct Picked {
 
 impl Picked {
     /// The memory slices, as a set.
-    pub(crate) fn bits(&self) -> u64 {
-        self.slices.iter().fold(0, |all, (_, slice)| all | slice.bits())
+    pub(crate) fn bits(&self) -> SliceSet {
+        SliceSet::union(self.slices.iter().map(|(_, slice)| slice.bits()))
     }
 }
 
@@ -126,7 +127,7 @@ fn want<'a>(need: &GresNeed, inventory: &'a Inventory) -> Option<Want<'a>> {
 fn place_all(
     wants: &[Want<'_>],
     inventory: &Inventory,
-    mut free: u64,
+    mut free: SliceSet,
     rule: Option<&Rule>,
 ) -> Option<Vec<(u32, Slice)>> {
     let mut placed = Vec::with_capacity(wants.len());
@@ -134,7 +135,7 @@ fn place_all(
         let (gpu, offer, start) = want.iter().find_map(|level| place_one(level, inventory, free, rule))?;
         let dynamic = &inventory.dynamic[gpu];
         let slice = Slice { gpu: dynamic.index, profile: offer.name.clone(), start, size: offer.size };
-        free &= !slice.bits();
+        free = free & !slice.bits();
         placed.push((dynamic.kind, slice));
     }
     Some(placed)
@@ -143,7 +144,7 @@ fn place_all(
 fn place_one<'a>(
     level: &[(usize, &'a Offer)],
     inventory: &Inventory,
-    free: u64,
+    free: SliceSet,
     rule: Option<&Rule>,
 ) -> Option<(usize, &'a Offer, u8)> {
     let taken = |gpu: usize| inventory.dynamic[gpu].taken(free);

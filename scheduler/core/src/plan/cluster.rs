@@ -27,8 +27,9 @@ use self::layer::{Sorts, layers_of, partition_layers};
 use super::holds::Holds;
 use super::profile::{Amount, KINDS, Profile};
 use super::sketch::{Bounds, Sketch, SliceBounds};
-use crate::allocation::NodeShare;
+use crate::allocation::{GresShare, NodeShare};
 use crate::gpu::geometry::Profile as GpuProfile;
+use crate::gpu::slice_set::SliceSet;
 use crate::place::demand::Demand;
 use crate::place::feature::Constraint;
 use crate::place::fit;
@@ -297,7 +298,7 @@ impl Cluster {
         let kind = &self.kinds[self.kind(node)];
         amount.cpus = kind.planned_cpus(amount.cpus, layers);
         // What went out of service under a job does not come back with its end.
-        amount.slices &= kind.total.slices;
+        amount.slices = amount.slices & kind.total.slices;
         if let Some(shards) = &kind.shards {
             amount.shards = shards.held(&share.gres);
         }
@@ -715,6 +716,6 @@ fn amount(share: &NodeShare) -> Amount {
             *count = u32::try_from(one.count).unwrap_or(u32::MAX);
         }
     }
-    let slices = share.gres.iter().fold(0, |all, one| all | one.cut_bits());
+    let slices = SliceSet::union(share.gres.iter().map(GresShare::cut_bits));
     Amount { cpus: share.cpus.0, gres, memory: share.memory.0, slices, ..Amount::default() }
 }

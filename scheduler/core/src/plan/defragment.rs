@@ -17,6 +17,7 @@ use super::profile::Amount;
 use super::shape::Cut;
 use crate::allocation::{GresShare, Slice};
 use crate::gpu::geometry::Occupancy;
+use crate::gpu::slice_set::SliceSet;
 use crate::input::Defragment;
 use crate::settings::Settings;
 use crate::state::State;
@@ -96,7 +97,7 @@ struct Movable<'a> {
 struct Window {
     cost: i64,
     node: u32,
-    mask: u64,
+    mask: SliceSet,
     /// Who lies in it: places among the movable ones of the node.
     moved: Vec<usize>,
 }
@@ -248,18 +249,18 @@ impl Ledger {
         if !plan.covers(need, from, to) {
             return;
         }
-        for gpu in (0..8_u32).filter(|gpu| gpus >> (8 * gpu) & 0xff != 0) {
+        for gpu in gpus.gpus() {
             for &start in cut.profile.starts() {
-                let mask = u64::from(cut.profile.mask(start)) << (8 * gpu);
+                let mask = SliceSet::of(gpu, cut.profile.mask(start));
                 let moved: Vec<usize> =
-                    (0..movable.len()).filter(|place| movable[*place].slice.bits() & mask != 0).collect();
+                    (0..movable.len()).filter(|place| movable[*place].slice.bits().meets(mask)).collect();
                 // What is not free at an instant has to be held by somebody who is moved: a promise is not.
                 let held = |at: i64| {
                     let holds = |place: &&usize| movable[**place].end() > at;
                     let bits = moved.iter().filter(holds).map(|place| movable[*place].slice.bits());
-                    bits.fold(0, |all, bits| all | bits)
+                    SliceSet::union(bits)
                 };
-                if !moved.is_empty() && plan.slices_all(from, to, |at, free| mask & !free & !held(at) == 0) {
+                if !moved.is_empty() && plan.slices_all(from, to, |at, free| (free | held(at)).covers(mask)) {
                     let cost = moved.iter().map(|place| movable[*place].cost).sum();
                     windows.push(Window { cost, node, mask, moved });
                 }

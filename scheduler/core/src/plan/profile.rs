@@ -9,6 +9,7 @@ mod cell;
 use self::cell::{Cell, Plain};
 use crate::gpu::geometry::Profile as GpuProfile;
 use crate::gpu::shards::Lanes;
+use crate::gpu::slice_set::SliceSet;
 use crate::place::fit::Free;
 
 /// The most kinds of devices of a node that are planned with; further ones count as not there.
@@ -23,9 +24,8 @@ pub(crate) struct Amount {
     pub(crate) gres: [u32; KINDS],
     /// Memory, MiB.
     pub(crate) memory: u64,
-    /// Memory slices of dynamic GPUs: eight bits for each GPU, the first one lowest. Which ones matters, so they are
-    /// a set: what is free over some time are those that are free at each instant of it.
-    pub(crate) slices: u64,
+    /// Memory slices of dynamic GPUs.
+    pub(crate) slices: SliceSet,
     /// Shards of the GPUs that jobs may share; all of a GPU's are free, or taken, where it is whole.
     pub(crate) shards: Lanes,
 }
@@ -37,7 +37,7 @@ impl Amount {
         // No branch for each kind: most requests fail by the first two, or not at all.
         self.cpus >= need.cpus
             && self.memory >= need.memory
-            && need.slices & !self.slices == 0
+            && self.slices.covers(need.slices)
             && self.shards.covers(need.shards)
             && self.gres.iter().zip(&need.gres).fold(true, |all, (have, want)| all & (have >= want))
     }
@@ -45,11 +45,8 @@ impl Amount {
     /// The CPUs, if there is nothing else.
     #[inline]
     fn only_cpus(&self) -> Option<u32> {
-        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one))
-            | self.memory
-            | self.slices
-            | self.shards.0;
-        (rest == 0).then_some(self.cpus)
+        let rest = u64::from(self.gres.iter().fold(0, |all, one| all | one)) | self.memory;
+        (rest == 0 && self.slices.is_empty() && self.shards.is_empty()).then_some(self.cpus)
     }
 
     /// The smaller of each.
@@ -239,7 +236,7 @@ impl Profile {
     /// Cost: O(log steps + steps) where slices only become free, O(steps²) at worst.
     pub(crate) fn earliest_cut(
         &self,
-        need: (&Amount, GpuProfile, u64),
+        need: (&Amount, GpuProfile, SliceSet),
         span: i64,
         from: i64,
         until: i64,
@@ -252,18 +249,18 @@ impl Profile {
     }
 
     /// Whether `holds` is true of the free memory slices at each instant of `[from, to)` at which they may change.
-    pub(crate) fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, u64) -> bool) -> bool {
+    pub(crate) fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, SliceSet) -> bool) -> bool {
         match &self.0 {
             // A node with slices is not kept so.
-            Kept::Cpus(_) | Kept::Plain(_) => holds(from, 0),
+            Kept::Cpus(_) | Kept::Plain(_) => holds(from, SliceSet::EMPTY),
             Kept::All(line) => line.slices_all(from, to, holds),
         }
     }
 
     /// The memory slices that nothing takes from `from` on. Cost: O(log steps + steps).
-    pub(crate) fn slices_ever_free(&self, from: i64) -> u64 {
+    pub(crate) fn slices_ever_free(&self, from: i64) -> SliceSet {
         match &self.0 {
-            Kept::Cpus(_) | Kept::Plain(_) => 0,
+            Kept::Cpus(_) | Kept::Plain(_) => SliceSet::EMPTY,
             Kept::All(line) => line.slices_ever_free(from),
         }
     }
@@ -456,7 +453,7 @@ impl<C: Cell> Line<C> {
 impl Line<Amount> {
     fn earliest_cut(
         &self,
-        (need, shape, gpus): (&Amount, GpuProfile, u64),
+        (need, shape, gpus): (&Amount, GpuProfile, SliceSet),
         span: i64,
         from: i64,
         until: i64,
@@ -469,7 +466,7 @@ impl Line<Amount> {
                 return Earliest { at, exact: false };
             }
             let end = at.saturating_add(span);
-            let mut starts = u64::MAX;
+            let mut starts = SliceSet::ALL;
             for (place, step) in steps.iter().enumerate().skip(first) {
                 if place > first && step.at >= end {
                     break;
@@ -480,8 +477,8 @@ impl Line<Amount> {
                     continue 'starts;
                 }
                 // The starts free throughout are those free at each instant.
-                starts &= shape.windows(step.free.slices & gpus);
-                if starts == 0 {
+                starts = starts & shape.windows(step.free.slices & gpus);
+                if starts.is_empty() {
                     first += 1;
                     continue 'starts;
                 }
@@ -491,14 +488,14 @@ impl Line<Amount> {
         Earliest { at: i64::MAX, exact: true }
     }
 
-    fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, u64) -> bool) -> bool {
+    fn slices_all(&self, from: i64, to: i64, holds: impl Fn(i64, SliceSet) -> bool) -> bool {
         let steps = self.0[self.place(from)..].iter().enumerate();
         let mut within = steps.take_while(|(place, step)| *place == 0 || step.at < to);
         within.all(|(_, step)| holds(step.at.max(from), step.free.slices))
     }
 
-    fn slices_ever_free(&self, from: i64) -> u64 {
-        self.0[self.place(from)..].iter().fold(u64::MAX, |all, step| all & step.free.slices)
+    fn slices_ever_free(&self, from: i64) -> SliceSet {
+        self.0[self.place(from)..].iter().fold(SliceSet::ALL, |all, step| all & step.free.slices)
     }
 }
 
@@ -618,7 +615,7 @@ mod tests {
             let mut all = Profile(Kept::All(Line(vec![Step { at: i64::MIN, free: total }])));
             for _ in 0..12 {
                 let gres = [below(5) as u32, 0, below(2) as u32, 0, 0, u32::from(below(40) == 0)];
-                let slices = u64::from(below(60) == 0);
+                let slices = SliceSet::of(below(16) as u32, u8::from(below(60) == 0));
                 let amount = Amount { memory: below(300), gres, slices, ..cpus(below(30) as u32) };
                 let (from, to) = (below(50) as i64, below(90) as i64);
                 let give = below(3) == 0;

@@ -15,6 +15,7 @@ use super::cluster::{Cluster, Cuts};
 use super::holds::{Few, Holds};
 use super::profile::{Amount, KINDS};
 use super::shape::{Class, Cut, Fixed};
+use crate::gpu::slice_set::SliceSet;
 use crate::place::choose::{Candidate, Chosen};
 use crate::place::demand::Share;
 use crate::place::fit::{self, Free};
@@ -259,7 +260,7 @@ fn taken(
     let per_job = demand.gres_per_job.iter().zip(chosen.devices.iter().copied());
     let mut needs = fit::needs_of(demand, chosen.tasks);
     needs.extend(per_job);
-    let mut slices = 0;
+    let mut slices = SliceSet::EMPTY;
     let mut cuts = 0;
     if needs.iter().any(|(need, _)| fit::is_cut(need)) {
         let counts = free.gres.map(u64::from);

@@ -20,6 +20,7 @@ use super::profile::{Amount, KINDS};
 use super::table::Table;
 use crate::gpu::geometry::Profile;
 use crate::gpu::inventory::kind_answers;
+use crate::gpu::slice_set::SliceSet;
 use crate::job::start::limit_of_run;
 use crate::place::alike::{rare_key, same_placement};
 use crate::place::demand::{self, Across, Demand, Rest};
@@ -75,7 +76,7 @@ pub(super) struct Cut {
     pub(super) profile: Profile,
     /// By make: the CPUs and memory that come with it, and the memory slices of the GPUs that can be cut so; `None`:
     /// such a node cannot give it.
-    pub(super) needs: Vec<Option<(Amount, u64)>>,
+    pub(super) needs: Vec<Option<(Amount, SliceSet)>>,
     /// The least of each over all makes.
     pub(super) least: Amount,
     /// The GPUs, one bit for each ([`Cuts`](super::cluster::Cuts)), by weight of their nodes.
@@ -459,7 +460,7 @@ fn cut(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Op
         return None;
     }
     let mut profile = None;
-    let mut needs: Vec<Option<(Amount, u64)>> = vec![None; cluster.makes().count()];
+    let mut needs: Vec<Option<(Amount, SliceSet)>> = vec![None; cluster.makes().count()];
     let mut seen = vec![false; needs.len()];
     let mut ranks: Vec<(u32, Vec<u64>)> = Vec::new();
     for &node in cluster.nodes(list) {
@@ -474,7 +475,7 @@ fn cut(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Op
             ranks.push((weight, vec![0; cuts.words()]));
         }
         let (_, set) = ranks.last_mut().expect("there is one now");
-        for gpu in cuts.of_node(node).filter(|gpu| gpus >> (8 * cuts.index(*gpu)) & 0xff != 0) {
+        for gpu in cuts.of_node(node).filter(|gpu| gpus.on(cuts.index(*gpu)) != 0) {
             set[gpu / 64] |= 1 << (gpu % 64);
         }
     }
@@ -490,13 +491,13 @@ fn slice_of_make(
     wanted: &demand::GresNeed,
     kind: &Kind,
     profile: &mut Option<Profile>,
-) -> Option<Option<(Amount, u64)>> {
+) -> Option<Option<(Amount, SliceSet)>> {
     let definition = &kind.definition;
     if definition.gres.iter().any(|gres| fit::answers(wanted, &gres.name, &gres.kind)) {
         return None;
     }
     let label = wanted.kind.as_deref()?;
-    let mut gpus = 0_u64;
+    let mut gpus = SliceSet::EMPTY;
     for gpu in kind.inventory.iter().flat_map(|inventory| &inventory.dynamic) {
         let mut offers = gpu.offers.iter().filter(|offer| kind_answers(label, &offer.label));
         let Some(offer) = offers.next() else { continue };
@@ -507,12 +508,12 @@ fn slice_of_make(
         if offers.next().is_some() || *profile.get_or_insert(known) != known {
             return None;
         }
-        gpus |= 0xff << (8 * gpu.index);
+        gpus = gpus | SliceSet::of(gpu.index, u8::MAX);
     }
     let mut scratch = [0; KINDS];
     let free = kind.total.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
     let free = fit::Free { inventory: kind.inventory.as_deref(), ..free };
-    if gpus == 0 || fit::room(demand, settings.whole_cores, definition, free) == 0 {
+    if gpus.is_empty() || fit::room(demand, settings.whole_cores, definition, free) == 0 {
         return Some(None);
     }
     let cost = fit::cost(demand, settings.whole_cores, definition, 1, 1);

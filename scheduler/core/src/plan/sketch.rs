@@ -146,12 +146,12 @@ impl Sketch {
         let mut sought: [bool; 6] = [true; 6];
         let mut left = sought.len();
         plan.windows(now, span, |at, free| {
-            if left == 0 || free.slices == 0 {
+            if left == 0 || free.slices.is_empty() {
                 return;
             }
             for profile in GpuProfile::ALL {
                 let sought = &mut sought[profile.index()];
-                if *sought && profile.windows(free.slices) != 0 {
+                if *sought && !profile.windows(free.slices).is_empty() {
                     let at = u32::try_from((at - base) / 1000).unwrap_or(u32::MAX);
                     self.slices[first + profile.index() * self.nodes] = at;
                     *sought = false;

@@ -52,7 +52,7 @@ impl State {
             }
             let slices: Vec<_> = used.cuts.values().collect();
             let overlap =
-                |place: usize| slices[..place].iter().any(|one| one.bits() & slices[place].bits() != 0);
+                |place: usize| slices[..place].iter().any(|one| one.bits().meets(slices[place].bits()));
             if (0..slices.len()).any(overlap) {
                 faults.push(format!("node {name}: slices overlap: {slices:?}"));
             }

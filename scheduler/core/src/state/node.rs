@@ -11,6 +11,7 @@ use model::time::Timestamp;
 use crate::allocation::Slice;
 use crate::gpu::inventory::Inventory;
 use crate::gpu::shards::{Lanes, Shards};
+use crate::gpu::slice_set::SliceSet;
 
 /// Devices of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,10 +214,10 @@ impl Node {
         self.inventory.as_deref().map_or(&*self.definition, |inventory| &*inventory.offered)
     }
 
-    /// Memory slices of dynamic GPUs that no job holds, eight bits for each GPU.
+    /// Memory slices of dynamic GPUs that no job holds.
     #[must_use]
-    pub fn free_slices(&self) -> u64 {
-        let Some(inventory) = &self.inventory else { return 0 };
+    pub fn free_slices(&self) -> SliceSet {
+        let Some(inventory) = &self.inventory else { return SliceSet::EMPTY };
         self.used.cuts.values().fold(inventory.slices, |free, slice| free & !slice.bits())
     }
 

@@ -13,6 +13,7 @@ use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
 
 use crate::gpu::shards::Lanes;
+use crate::gpu::slice_set::SliceSet;
 
 /// The most kinds of devices of a node that are planned with; further ones count as not there.
 pub const PLANNED_KINDS: usize = 6;
@@ -28,8 +29,8 @@ pub struct Held {
     pub memory: MemoryMib,
     /// Devices by kind.
     pub gres: [u32; PLANNED_KINDS],
-    /// Memory slices of dynamic GPUs: eight bits for each GPU, the first one lowest.
-    pub slices: u64,
+    /// Memory slices of dynamic GPUs.
+    pub slices: SliceSet,
     /// Shards of the GPUs that are shared.
     pub shards: Lanes,
 }

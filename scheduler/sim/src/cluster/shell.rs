@@ -29,11 +29,13 @@ use super::{Agenda, Ends, Event, Options};
 /// Licenses of the cluster.
 pub(super) const LICENSES: [(&str, u32); 2] = [("matlab", 3), ("vasp", 1)];
 /// Types of GPUs of each node, and how many.
-pub(super) const GPUS: [(&str, u64); 2] = [("a", 2), ("b", 1)];
+const GPUS: [(&str, u64); 2] = [("a", 2), ("b", 1)];
+/// Those of the first node where GPUs are shared: more than one word of bytes can tell.
+const MANY_GPUS: [(&str, u64); 2] = [("a", 8), ("b", 1)];
 /// A pass that takes more slices than this does not end.
 const SLICES: u32 = 100_000;
-/// Shards of them.
-const SHARDS: u64 = 6;
+/// Shards of each.
+const SHARDS: u64 = 2;
 
 struct Running {
     machine: Machine,
@@ -452,6 +454,8 @@ pub(super) fn node_name(place: usize) -> Box<str> {
 }
 
 pub(super) fn node(name: &str, shared: bool) -> NodeDefinition {
+    let kinds = if shared && *name == *node_name(0) { MANY_GPUS } else { GPUS };
+    let count = kinds.iter().map(|(_, count)| count).sum();
     NodeDefinition {
         name: name.into(),
         hostname: name.into(),
@@ -465,7 +469,11 @@ pub(super) fn node(name: &str, shared: bool) -> NodeDefinition {
         memory: MemoryMib(4000),
         tmp_disk: MemoryMib(0),
         features: Vec::new(),
-        gres: GPUS.iter().map(|(kind, count)| gpus(kind, *count)).chain(shared.then(shards)).collect(),
+        gres: kinds
+            .iter()
+            .map(|(kind, count)| gpus(kind, *count))
+            .chain(shared.then(|| shards(count)))
+            .collect(),
         weight: 1,
         bind: true,
     }
@@ -475,8 +483,8 @@ fn gpus(kind: &str, count: u64) -> GresDefinition {
     GresDefinition { name: "gpu".into(), kind: kind.into(), count, indexed: true }
 }
 
-fn shards() -> GresDefinition {
-    GresDefinition { name: "shard".into(), kind: "".into(), count: SHARDS, indexed: false }
+fn shards(gpus: u64) -> GresDefinition {
+    GresDefinition { name: "shard".into(), kind: "".into(), count: SHARDS * gpus, indexed: false }
 }
 
 /// Half of the histories are of sites with programs around jobs.

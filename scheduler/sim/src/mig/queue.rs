@@ -12,7 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use model::gpu::{Gpu, GpuMode, MigProfile};
+use model::gpu::{DYNAMIC_GPUS_MAX, Gpu, GpuMode, MigProfile};
 use model::gres::GresRequest;
 use model::quantity::{Cpus, MemoryMib};
 use scheduler_core::gpu::geometry::Profile;
@@ -41,6 +41,8 @@ const DESTROY_S: i64 = 1;
 pub const TIME_OF_SLICE_S: i64 = CREATE_S + DESTROY_S;
 /// GPUs of a node.
 const ON_NODE: usize = 8;
+/// So many at most are those of one node.
+const ONE_NODE: usize = DYNAMIC_GPUS_MAX as usize;
 
 /// Who serves the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,14 +355,14 @@ fn planned(requests: &[Request], gpus: usize, depth: u32, planning: Planning) ->
     let trace = Trace { jobs, needs: needs.to_vec(), ..Trace::default() };
     let policy = Plan { order: Order::Fcfs, depth: Some(depth), ..Plan::default() };
     let options = Options { procs: 1, policy, estimates: Estimates::User, layout: Layout::OneNode, planning };
-    let observed: Vec<Gpu> = (0..gpus.min(ON_NODE)).map(|index| gpu(index as u64)).collect();
+    let observed: Vec<Gpu> = (0..on_node(gpus)).map(|index| gpu(index as u64)).collect();
     let outcome = replay::run_on_gpus(&trace, cluster(gpus), &observed, options, &mut ());
     assert!(outcome.refused.is_empty(), "every request fits a GPU: {:?}", outcome.refused.first());
     outcome.starts.iter().map(|start| start + CREATE_S).collect()
 }
 
 pub(super) fn cluster(gpus: usize) -> Settings {
-    let on_node = gpus.min(ON_NODE) as u64;
+    let count = on_node(gpus) as u64;
     let node = |number: usize| {
         let name: Box<str> = format!("g{number}").into();
         NodeDefinition {
@@ -376,17 +378,12 @@ pub(super) fn cluster(gpus: usize) -> Settings {
             memory: MemoryMib(1 << 20),
             tmp_disk: MemoryMib(0),
             features: Vec::new(),
-            gres: vec![GresDefinition {
-                name: "gpu".into(),
-                kind: "a100".into(),
-                count: on_node,
-                indexed: true,
-            }],
+            gres: vec![GresDefinition { name: "gpu".into(), kind: "a100".into(), count, indexed: true }],
             weight: 1,
             bind: false,
         }
     };
-    let nodes: Vec<NodeDefinition> = (0..gpus.div_ceil(ON_NODE)).map(node).collect();
+    let nodes: Vec<NodeDefinition> = (0..gpus.div_ceil(on_node(gpus))).map(node).collect();
     let names: Vec<Box<str>> = nodes.iter().map(|node| node.name.clone()).collect();
     let main = PartitionDefinition {
         nodes_text: names.join(",").into(),
@@ -416,13 +413,18 @@ pub(super) fn gpu(index: u64) -> Gpu {
     }
 }
 
+/// GPUs of each node where there are so many in all.
+fn on_node(gpus: usize) -> usize {
+    if gpus <= ONE_NODE { gpus } else { ON_NODE }
+}
+
 /// Whether the benchmark can lay out so many GPUs: on one node, or on nodes of eight.
 ///
 /// # Errors
 /// A sentence.
 pub fn check_gpus(gpus: usize) -> Result<(), String> {
-    if gpus <= ON_NODE || gpus.is_multiple_of(ON_NODE) {
+    if gpus <= ONE_NODE || gpus.is_multiple_of(ON_NODE) {
         return Ok(());
     }
-    Err(format!("--gpus {gpus}: --mig queue takes up to {ON_NODE}, or a multiple of it"))
+    Err(format!("--gpus {gpus}: --mig queue takes up to {ONE_NODE}, or a multiple of {ON_NODE}"))
 }

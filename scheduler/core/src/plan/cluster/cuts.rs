@@ -12,6 +12,7 @@ use crate::gpu::fleet::Fleet;
 use crate::gpu::geometry::{Occupancy, Profile};
 use crate::gpu::mix::Mix;
 use crate::gpu::policy::{Policy, Rule};
+use crate::gpu::slice_set::SliceSet;
 use crate::plan::profile::Amount;
 use crate::state::State;
 
@@ -84,11 +85,11 @@ impl Cuts {
     }
 
     /// A node has so much free now, and so much that nothing takes later. Cost: O(its GPUs).
-    pub(super) fn update(&mut self, node: u32, now: u64, ever: u64) {
+    pub(super) fn update(&mut self, node: u32, now: SliceSet, ever: SliceSet) {
         for gpu in self.of_node(node) {
-            let shift = 8 * self.index(gpu);
-            self.fleet.set(gpu, taken(now, shift));
-            let falls = u64::from(((now ^ ever) >> shift) & 0xff != 0);
+            let index = self.index(gpu);
+            self.fleet.set(gpu, Occupancy(!now.on(index)));
+            let falls = u64::from(now.on(index) != ever.on(index));
             let word = &mut self.falling[gpu / 64];
             *word = *word & !(1 << (gpu % 64)) | falls << (gpu % 64);
         }
@@ -124,7 +125,7 @@ impl Cuts {
         profile: Profile,
         eligible: &[u64],
         suits: impl Fn(u32) -> bool,
-        window: impl Fn(u32) -> u64,
+        window: impl Fn(u32) -> SliceSet,
     ) -> Option<u32> {
         let rule = self.rule.as_ref()?;
         let node_of = |gpu: usize| self.places[gpu].0;
@@ -147,7 +148,7 @@ impl Cuts {
             while rest != 0 {
                 let gpu = word * 64 + rest.trailing_zeros() as usize;
                 rest &= rest - 1;
-                let state = taken(window(node_of(gpu)), 8 * self.index(gpu));
+                let state = Occupancy(!window(node_of(gpu)).on(self.index(gpu)));
                 if rule.start(state, profile).is_some() && suits(node_of(gpu)) {
                     candidates.push((gpu, state));
                 }
@@ -158,12 +159,6 @@ impl Cuts {
         let (place, _) = rule.choose_of_many(&states, profile)?;
         Some(node_of(candidates[place].0))
     }
-}
-
-/// What is taken of a GPU whose slices stand at `shift` among those of its node.
-fn taken(free: u64, shift: u32) -> Occupancy {
-    #[allow(clippy::cast_possible_truncation, reason = "the low byte is meant")]
-    Occupancy(!((free >> shift) as u8))
 }
 
 impl Cluster {

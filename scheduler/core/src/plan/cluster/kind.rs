@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::profile::{Amount, KINDS};
 use crate::gpu::inventory::Inventory;
 use crate::gpu::shards::{Lanes, Shards};
+use crate::gpu::slice_set::SliceSet;
 use crate::state::node::{Node, NodeDefinition};
 
 /// Nodes that differ in nothing but their names.
@@ -29,7 +30,7 @@ impl Kind {
     pub(super) fn of(node: &Node, layers: u32, make: u32) -> Self {
         let inventory = node.inventory.clone();
         let definition = inventory.as_ref().map_or(&node.definition, |one| &one.offered);
-        let slices = inventory.as_ref().map_or(0, |one| one.slices);
+        let slices = inventory.as_ref().map_or(SliceSet::EMPTY, |one| one.slices);
         let shards = node.shards.as_ref().map_or(Lanes::default(), |one| one.total());
         let mut total = Amount { slices, shards, ..total(definition) };
         total.cpus = total.cpus.saturating_mul(layers);

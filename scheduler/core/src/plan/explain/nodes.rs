@@ -11,6 +11,7 @@ use model::reason::Reason;
 use model::time::{Span, Timestamp, limit};
 
 use super::witness::places;
+use crate::gpu::slice_set::SliceSet;
 use crate::job::start::limit_of_run;
 use crate::place::Board;
 use crate::place::demand::{self, Demand, GresNeed, MemoryNeed, Share};
@@ -229,7 +230,7 @@ impl View<'_> {
             gres: &whole,
             idle: true,
             sockets: &[],
-            slices: inventory.map_or(0, |one| one.slices),
+            slices: inventory.map_or(SliceSet::EMPTY, |one| one.slices),
             inventory,
             rule,
         };

@@ -49,7 +49,7 @@ impl Plain {
     #[inline]
     pub(super) fn of(amount: &Amount) -> Option<Self> {
         let rest = amount.gres[PLAIN_KINDS..].iter().fold(0, |all, one| all | one);
-        let told = u64::from(rest) | amount.slices | amount.shards.0 == 0;
+        let told = rest == 0 && amount.slices.is_empty() && amount.shards.is_empty();
         let most = amount.gres.iter().fold(0, |most, one| *one.max(&most));
         let fits = amount.memory <= u64::from(u32::MAX) && most <= u32::from(u16::MAX);
         (told && fits).then(|| Self::at_most(amount))

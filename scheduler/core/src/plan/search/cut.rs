@@ -58,7 +58,7 @@ pub(super) fn earliest(
             continue;
         }
         let Some((need, gpus)) = &cut.needs[cluster.make(node)] else { continue };
-        let part: (&Amount, _, u64) = (need, cut.profile, *gpus);
+        let part: (&Amount, _, _) = (need, cut.profile, *gpus);
         let Earliest { at, exact } = cluster.plan(node).earliest_cut(part, span, from, best);
         if !exact || at == i64::MAX {
             continue;
@@ -91,10 +91,8 @@ fn preferred(
     let mut owners: Vec<u32> = Vec::new();
     for &node in nodes.iter().take_while(|node| weight(**node) == weight(first)) {
         let (_, gpus) = cut.needs[cluster.make(node)].as_ref()?;
-        let free = cluster.plan(node).over(from, to).slices & gpus;
-        let of_gpus = (0..8).filter(|gpu| gpus >> (8 * gpu) & 0xff != 0);
-        #[allow(clippy::cast_possible_truncation, reason = "the low byte is meant")]
-        states.extend(of_gpus.map(|gpu| Occupancy(!((free >> (8 * gpu)) as u8))));
+        let free = cluster.plan(node).over(from, to).slices & *gpus;
+        states.extend(gpus.gpus().map(|gpu| Occupancy(!free.on(gpu))));
         owners.resize(states.len(), node);
     }
     let rule = state.slices.rule()?;

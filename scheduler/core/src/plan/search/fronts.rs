@@ -39,7 +39,7 @@ impl Key {
     /// The key of a request; `None`: such requests are not remembered.
     pub(super) fn of(cluster: &Cluster, class: &Class, fixed: &Fixed, span: i64) -> Option<Self> {
         let (makes, Amount { cpus, gres, memory, slices, shards }) = fixed.everywhere()?;
-        let plain = slices == 0 && shards.0 == 0 && class.demand.required.is_empty();
+        let plain = slices.is_empty() && shards.is_empty() && class.demand.required.is_empty();
         let known = plain && cluster.nodes(class.list).len() >= FEWEST;
         known.then_some(Self { list: class.list, count: fixed.count, span, makes, cpus, memory, gres })
     }
