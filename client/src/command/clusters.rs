@@ -3,6 +3,14 @@
 use super::Call;
 use crate::{connect, say};
 
+/// The names of `-M` or its variable. An empty text is one empty name, which no cluster has: it must not mean "here".
+pub(crate) fn names(text: &str) -> Vec<String> {
+    match super::job::list(text) {
+        names if names.is_empty() => vec![String::new()],
+        names => names,
+    }
+}
+
 /// This cluster's name.
 pub(crate) fn name() -> String {
     connect::conf_cluster().unwrap_or_else(|| model::place::DEFAULT_CLUSTER.to_owned())

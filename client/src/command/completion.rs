@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(completed("sbatch --parti"), ["--partition="]);
         assert_eq!(completed("sbatch --hol"), ["--hold"]);
         assert_eq!(completed("sluice squeue --m"), ["--me"]);
-        assert!(completed("sacct --flags").is_empty(), "an option that is refused is not offered");
+        assert!(completed("sacct --file").is_empty(), "an option that is refused is not offered");
     }
 
     #[test]

@@ -259,6 +259,18 @@ pub(crate) fn oversubscribe(job: &Job) -> &'static str {
     if asked || job.oversubscribed { "YES" } else { "NO" }
 }
 
+/// `Exclusive=`: whose jobs alone run on its nodes.
+pub(crate) fn exclusive(job: &Job) -> &'static str {
+    match proto::v1::Sharing::try_from(request(job).sharing) {
+        Ok(proto::v1::Sharing::Exclusive) => "NODE",
+        Ok(proto::v1::Sharing::User) => "USER",
+        Ok(proto::v1::Sharing::Mcs) => "MCS",
+        Ok(proto::v1::Sharing::Topo) => "TOPO",
+        _ if job.exclusive => "NODE",
+        _ => "NO",
+    }
+}
+
 /// The lasting identifier.
 pub(crate) fn sluid(job: &Job) -> String {
     model::sluid::text(JobId(job.job_id), Timestamp(job.submit_ms))

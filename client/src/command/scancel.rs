@@ -152,10 +152,10 @@ fn read(call: &Call) -> Result<Asked, u8> {
     for given in &words.options {
         let text = given.text();
         match given.id {
-            O::Account => asked.accounts = list(&text),
+            O::Account => asked.accounts = filter(&text),
             O::Batch => asked.batch = true,
             O::Clusters => {
-                clusters::check_query(call, Some(&list(&text)))?;
+                clusters::check_query(call, Some(&clusters::names(&text)))?;
             }
             O::Ctld => {}
             O::Full => asked.full = true,
@@ -170,10 +170,15 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Hurry => asked.hurry = true,
             O::Interactive => asked.interactive = true,
             O::Me => asked.uid = Some(nix::unistd::getuid().as_raw()),
-            O::Name => asked.names = list(&text),
-            O::NodeList => asked.nodes = hostlist::expand(&text).unwrap_or_else(|_| vec![text]),
-            O::Partition => asked.partitions = list(&text),
-            O::Qos => asked.qos = list(&text),
+            O::Name => asked.names = filter(&text),
+            O::NodeList => {
+                asked.nodes = hostlist::expand(&text)
+                    .ok()
+                    .filter(|names| !names.is_empty())
+                    .unwrap_or_else(|| vec![text])
+            }
+            O::Partition => asked.partitions = filter(&text),
+            O::Qos => asked.qos = filter(&text),
             O::Quiet => asked.quiet = true,
             O::Reservation => asked.reservation = Some(text),
             O::Signal => asked.signal = signal_of(&text)?,
@@ -196,6 +201,10 @@ fn read(call: &Call) -> Result<Asked, u8> {
     }
     for word in &words.operands {
         let word = word.to_string_lossy();
+        if word.is_empty() {
+            say::error(&call.program, "Invalid job id ");
+            return Err(1);
+        }
         for item in job::split_ids(&word) {
             match Selector::parse(item) {
                 Some(selector) if selector.step.as_deref().is_none_or(|step| step.parse::<u32>().is_ok()) => {
@@ -213,6 +222,14 @@ fn read(call: &Call) -> Result<Asked, u8> {
         return Err(1);
     }
     Ok(asked)
+}
+
+/// The names of a filter. An empty text is one empty name, which nothing has: it must not end everybody's jobs.
+fn filter(text: &str) -> Vec<String> {
+    match list(text) {
+        names if names.is_empty() => vec![String::new()],
+        names => names,
+    }
 }
 
 fn from_environment(call: &Call, asked: &mut Asked) -> Result<(), u8> {

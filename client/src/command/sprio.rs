@@ -22,6 +22,7 @@ enum O {
     Federation,
     Format,
     Help,
+    HelpFormat,
     Jobs,
     Long,
     NoHeader,
@@ -55,6 +56,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::long(O::Federation, "local", Nothing),
     Spec::long(O::Federation, "sibling", Nothing),
     Spec::long(O::Help, "help", Nothing),
+    Spec::long(O::HelpFormat, "helpformat", Nothing),
     Spec::long(O::Usage, "usage", Nothing),
 ];
 
@@ -91,19 +93,18 @@ fn read(call: &Call) -> Result<Asked, u8> {
     let mut asked = Asked {
         header: true,
         format: env::var("SPRIO_FORMAT").ok(),
-        clusters: env::var("SLURM_CLUSTERS").ok().map(|text| list(&text)),
+        clusters: env::var("SLURM_CLUSTERS").ok().map(|text| clusters::names(&text)),
         ..Asked::default()
     };
     for given in &words.options {
         let text = given.text();
         match given.id {
-            O::Clusters => asked.clusters = Some(list(&text)),
+            O::Clusters => asked.clusters = Some(clusters::names(&text)),
             O::Federation | O::Verbose => {}
             O::Format => asked.format = Some(text),
-            O::Help | O::Usage => {
-                say::out(HELP);
-                return Err(0);
-            }
+            O::Help => return said(HELP),
+            O::HelpFormat => return said(&table::help_letters(LETTERS, FIELDS)),
+            O::Usage => return said(USAGE),
             O::Jobs => asked.jobs = Some(jobs(call, &text)?),
             O::Long => asked.long = true,
             O::NoHeader => asked.header = false,
@@ -111,19 +112,21 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::Partition => asked.partitions = list(&text),
             O::Sort => asked.sort = Some(text),
             O::User => asked.users = Some(users(call, &text)),
-            O::Version => {
-                say::out(super::version() + "\n");
-                return Err(0);
-            }
+            O::Version => return said(&(super::version() + "\n")),
             O::Weights => asked.weights = true,
         }
     }
     if let Some(stray) = words.operands.first() {
         say::error(&call.program, format!("Unrecognized option: {}", stray.to_string_lossy()));
-        say::err(format!("Try \"{} --help\" for more information", call.program));
+        say::err(USAGE.trim_end());
         return Err(1);
     }
     Ok(asked)
+}
+
+fn said<T>(text: &str) -> Result<T, u8> {
+    say::out(text);
+    Err(0)
 }
 
 fn jobs(call: &Call, text: &str) -> Result<Vec<u32>, u8> {
@@ -384,6 +387,13 @@ fn compare(letter: char, a: &Line, b: &Line) -> Ordering {
         },
     }
 }
+
+/// The columns by letter, in the order of `--helpformat`.
+const LETTERS: &str = "aAbBcfFijJnNopPrSqQsuyYtT";
+
+const USAGE: &str = "\
+Usage: sprio [-hlnvVw] [-j jobs] [-M cluster] [-o format] [-p partitions] [-S keys] [-u users]
+";
 
 const HELP: &str = "\
 Usage: sprio [OPTIONS]

@@ -325,7 +325,7 @@ static FIELDS: [Field; 52] = [
     blank("ReqCPUFreqMin", 13),
     blank("ReqCPUFreqMax", 13),
     blank("ReqCPUFreqGov", 13),
-    blank("SLUID", 15),
+    blank("SLUID", 14),
     blank("TRESUsageInAve", 14),
     blank("TRESUsageInMax", 14),
     blank("TRESUsageInMaxNode", 18),

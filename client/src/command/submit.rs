@@ -46,7 +46,7 @@ fn stop(stop: Stop) -> u8 {
 
 /// The cluster that `-M` names, checked.
 pub(super) fn cluster(call: &Call, parsed: &Parsed) -> Result<Option<String>, u8> {
-    let wanted = parsed.first().manner.clusters.as_deref().map(super::job::list);
+    let wanted = parsed.first().manner.clusters.as_deref().map(clusters::names);
     clusters::check(call, wanted.as_deref())
 }
 

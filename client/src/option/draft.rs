@@ -71,6 +71,8 @@ pub(crate) struct Manner {
     pub het_group: Option<String>,
     /// `srun --mpi`.
     pub mpi: Option<String>,
+    /// `srun --ignore-signals`: numbers of those that are not passed on to the tasks.
+    pub ignored_signals: Vec<i32>,
     /// `srun --cpu-bind`, as typed.
     pub cpu_bind: Option<String>,
     /// `srun --exact`.

@@ -30,6 +30,7 @@ pub(super) fn finish(
         }
         let inside_job = world.var("SLURM_JOB_ID").is_some() || draft.manner.jobid.is_some();
         super::gpus::settle(&mut draft, inside_job)?;
+        warnings.extend(settle_specialized(&mut draft, world)?);
         warnings.extend(draft.settle()?);
         super::gpus::needs(&draft, inside_job)?;
         read_node_files(&mut draft, world)?;
@@ -57,6 +58,25 @@ pub(super) fn finish(
 }
 
 /// Names, paths and what is known of the submitter.
+/// `--core-spec` and `--thread-spec` are left out, which is said, where the configuration does not let jobs say it.
+fn settle_specialized(draft: &mut Draft<'_>, world: &World<'_>) -> Result<Vec<String>, Stop> {
+    let (cores, threads) = (draft.request.rare().core_spec, draft.request.rare().thread_spec);
+    if cores.is_some() && threads.is_some() {
+        return Err(Stop::fatal(
+            draft.program,
+            "-S/--core-spec and --thred-spec options are mutually exclusive",
+        ));
+    }
+    if world.spec_usage || cores.or(threads).is_none() {
+        return Ok(Vec::new());
+    }
+    (draft.request.rare_mut().core_spec, draft.request.rare_mut().thread_spec) = (None, None);
+    let name = if cores.is_some() { "-S" } else { "--thread-spec" };
+    let program = draft.program.name();
+    let why = "since it's not allowed by configuration (AllowSpecResourcesUsage = No)";
+    Ok(vec![format!("{program}: error: Ignoring {name} {why}")])
+}
+
 fn describe(
     draft: &mut Draft<'_>,
     words: &[OsString],

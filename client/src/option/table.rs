@@ -197,6 +197,7 @@ pub(crate) const ROWS: &[Row] = &[
         Ok(())
     }),
     value(b'a', "array", SBATCH, "ARRAY_INX", array),
+    refuse(0, "async", Takes::Nothing, SRUN, ""),
     refuse(0, "batch", Takes::Value, SBATCH, "BATCH"),
     value(0, "bb", ALL, "BURST_BUFFER", rare!(burst_buffer)),
     refuse(0, "bbf", Takes::Value, ALL, ""),
@@ -206,7 +207,8 @@ pub(crate) const ROWS: &[Row] = &[
     flag(0, "bell", SALLOC, "BELL", |draft, _| { draft.manner.bell = Some(true); Ok(()) }),
     value(b'D', "chdir", ALL, "=WORKING_DIR", text!(manner.chdir)),
     value(0, "cluster", ALL, "", text!(manner.clusters)),
-    refuse(0, "cluster-constraint", Takes::Value, SBATCH, "CLUSTER_CONSTRAINT"),
+    // Chooses among the clusters of a federation: of one cluster it is kept and shown, as in Slurm.
+    value(0, "cluster-constraint", ALL, "CLUSTER_CONSTRAINT", rare!(cluster_constraint)),
     value(b'M', "clusters", ALL, "CLUSTERS", text!(manner.clusters)),
     value(0, "comment", ALL, "", rare!(comment)),
     refuse(0, "compress", Takes::Maybe, SRUN, "COMPRESS"),
@@ -224,6 +226,7 @@ pub(crate) const ROWS: &[Row] = &[
     flag(0, "container-readonly", ALL, "CONTAINER_READONLY", |draft, _| { container::options(draft).writable = false; Ok(()) }),
     flag(0, "container-remap-root", ALL, "CONTAINER_REMAP_ROOT", |draft, _| { container::options(draft).remap_root = true; Ok(()) }),
     refuse(0, "container-save", Takes::Value, ALL, "CONTAINER_SAVE"),
+    refuse(0, "container-type", Takes::Value, ALL, "CONTAINER_TYPE"),
     value(0, "container-workdir", ALL, "CONTAINER_WORKDIR", container::work_dir),
     flag(0, "container-writable", ALL, "CONTAINER_WRITABLE", |draft, _| { container::options(draft).writable = true; Ok(()) }),
     flag(0, "contiguous", ALL, "", rare_yes!(contiguous)),
@@ -295,6 +298,14 @@ pub(crate) const ROWS: &[Row] = &[
     value(0, "hint", ALL, "HINT", hint),
     flag(b'H', "hold", ALL, "", yes!(request.hold)),
     flag(0, "ignore-pbs", SBATCH, "IGNORE_PBS", yes!(manner.ignore_pbs)),
+    value(0, "ignore-signals", SRUN, "", |draft, text| {
+        for name in text.split(',') {
+            let signal = model::signal::parse(name)
+                .ok_or_else(|| Bad::Said(format!("Invalid signal name or number: {name}")))?;
+            draft.manner.ignored_signals.push(i32::from(signal));
+        }
+        Ok(())
+    }),
     maybe(b'I', "immediate", WAITING, "IMMEDIATE", |draft, text| {
         draft.request.rare_mut().immediate = Some(natural(text.unwrap_or("1"))?);
         Ok(())
@@ -385,7 +396,6 @@ pub(crate) const ROWS: &[Row] = &[
     flag(b's', "oversubscribe", ALL, "", |draft, _| { draft.request.sharing = Sharing::Oversubscribe; Ok(()) }),
     flag(0, "parsable", SBATCH, "", yes!(manner.parsable)),
     value(b'p', "partition", ALL, "PARTITION", text!(request.partition)),
-    refuse(0, "power", Takes::Value, ALL, "POWER"),
     value(0, "prefer", ALL, "", rare_unless_empty!(prefer)),
     flag(b'E', "preserve-env", SRUN, "", yes!(manner.preserve_env)),
     value(0, "priority", ALL, "", priority),
@@ -434,6 +444,7 @@ pub(crate) const ROWS: &[Row] = &[
     refuse(0, "slurmd-debug", Takes::Value, SRUN, ""),
     value(0, "sockets-per-node", ALL, "", rare_count!(sockets_per_node)),
     flag(0, "spread-job", ALL, "SPREAD_JOB", rare_yes!(spread_job)),
+    refuse(0, "spread-segments", Takes::Nothing, ALL, ""),
     refuse(0, "stepmgr", Takes::Nothing, ALL, ""),
     value(0, "switches", ALL, "REQ_SWITCH", |draft, text| {
         draft.request.rare_mut().switches = Some(read::switches(text)?);

@@ -77,6 +77,7 @@ fn run_with(line: &str, env: &[(&str, &str)], files: &Fake) -> Result<Parsed, St
         host: "ctl".to_owned(),
         umask: 0o027,
         rlimits: vec![("CORE".into(), 0), ("NOFILE".into(), 1024)],
+        spec_usage: false,
         files,
     };
     parse(program, &words[1..], &world)
@@ -175,7 +176,6 @@ fn bad_values() {
         -a x             | Batch job submission failed: Invalid job array specification | 1
         -a -1            | Batch job submission failed: Invalid job array specification | 1
         -d afterok:1?afterany:2,singleton | Batch job submission failed: Job dependency problem | 1
-        --power=on       | --power is not supported by sluice | 255
         --x11            | --x11 is not supported by sluice | 255
         --batch=x        | --batch is not supported by sluice | 255
         --gres=gpu:x:y:z | Invalid Trackable RESource (TRES) specification | 1
@@ -484,8 +484,8 @@ fn printed_and_done() {
 #[test]
 fn every_option_of_the_manual_pages_is_known() {
     // Slurm's own programs of today do not know these, whatever a manual page says: getopt refuses them by name.
-    const NOT_TAKEN: [(&str, &str); 4] =
-        [("salloc", "cluster-constraint"), ("srun", "cluster-constraint"), ("srun", "gid"), ("srun", "uid")];
+    const NOT_TAKEN: [(&str, &str); 5] =
+        [("sbatch", "power"), ("salloc", "power"), ("srun", "power"), ("srun", "gid"), ("srun", "uid")];
     let mut seen = 0;
     for line in include_str!("manual-options.txt").lines().filter(|line| !line.starts_with('#')) {
         let (program, names) = line.split_once(' ').unwrap();
@@ -504,6 +504,19 @@ fn every_option_of_the_manual_pages_is_known() {
     for name in table::STORED {
         assert!(table::ROWS.iter().any(|row| row.long == *name), "--{name} is no option");
     }
+}
+
+#[test]
+fn specialized_cores_are_left_out_where_nobody_may_ask_for_them() {
+    let ignored = "-S since it's not allowed by configuration (AllowSpecResourcesUsage = No)";
+    for line in ["srun -S 1 true", "srun --core-spec=1 true", "srun -S 0 true"] {
+        let parsed = run(line).unwrap();
+        assert_eq!(parsed.warnings, [format!("srun: error: Ignoring {ignored}")], "{line}");
+        assert_eq!(parsed.first().request.rare().core_spec, None, "{line}");
+    }
+    let both = run("srun -S 1 --thread-spec=1 true").unwrap_err();
+    assert_eq!(both.code, 1);
+    assert_eq!(run("srun --ignore-signals=USR1,12 true").unwrap().first().manner.ignored_signals, [10, 12]);
 }
 
 #[test]

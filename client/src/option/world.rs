@@ -38,6 +38,8 @@ pub(crate) struct World<'a> {
     pub umask: u16,
     /// Soft limits by name, without `RLIMIT_`.
     pub rlimits: Vec<(Box<str>, u64)>,
+    /// Whether jobs may ask for cores or threads that are set apart for the system (`AllowSpecResourcesUsage`).
+    pub spec_usage: bool,
     /// Files.
     pub files: &'a dyn Files,
 }
@@ -82,6 +84,8 @@ pub(crate) fn real() -> World<'static> {
         host: crate::local::host(),
         umask: umask(),
         rlimits: rlimits(),
+        spec_usage: crate::connect::conf_value("AllowSpecResourcesUsage")
+            .is_some_and(|text| model::config::keys::parse_flag(&text) == Some(true)),
         files: &RealFiles,
     }
 }

@@ -81,6 +81,25 @@ pub(crate) fn cell(text: &str, width: usize, right: bool) -> String {
     if right { fill + text } else { text.to_owned() + &fill }
 }
 
+/// `--helpformat`: the letters of `order` that a command can print, eight a line.
+pub(crate) fn help_letters<R>(order: &str, fields: &[Field<R>]) -> String {
+    let known = order.chars().filter(|&letter| fields.iter().any(|field| field.letter == letter));
+    in_lines(&known.map(|letter| format!("%{letter}    ")).collect::<Vec<_>>(), 8)
+}
+
+/// `--helpFormat`: the names of `order` that a command can print, four a line. The rest of what it can print is
+/// other spellings of these.
+pub(crate) fn help_names<R>(order: &str, fields: &[Field<R>]) -> String {
+    let known = order
+        .split_whitespace()
+        .filter(|&name| fields.iter().any(|field| field.name.eq_ignore_ascii_case(name)));
+    in_lines(&known.map(|name| format!("{name:<20}")).collect::<Vec<_>>(), 4)
+}
+
+fn in_lines(cells: &[String], a_line: usize) -> String {
+    cells.chunks(a_line).map(|cells| cells.concat() + "\n").collect()
+}
+
 /// A format that was read: the columns, and what cannot be printed (the letter or name as typed).
 pub(crate) struct Format<R: 'static> {
     pub columns: Vec<Column<R>>,

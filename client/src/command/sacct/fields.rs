@@ -14,6 +14,8 @@ pub(super) struct Row<'a> {
     pub job: &'a Job,
     pub step: Option<&'a Step>,
     pub now_ms: i64,
+    /// Whether file patterns are expanded (`--expand-patterns`).
+    pub expand: bool,
     /// The unit that amounts of memory are shown in; otherwise each as it fits.
     pub unit: Option<char>,
 }
@@ -261,16 +263,31 @@ fn planned_s(row: &Row) -> i64 {
 }
 
 /// Why a job waits, or what kept it until it started; not how it ended.
-fn reason(job: &Job) -> String {
+pub(super) fn reason(job: &Job) -> String {
     let waits = job::state(job) == JobState::Pending || job.start_ms.is_none();
     if job.reason.is_empty() || !waits { "None".to_owned() } else { job.reason.clone() }
 }
 
-/// The file pattern, as it was given.
-fn file(job: &Job, pattern: &Option<String>, none: &str) -> String {
-    pattern
-        .clone()
-        .unwrap_or_else(|| if none.is_empty() { job::stdout_pattern(job) } else { none.to_owned() })
+/// What `--flags` knows of a job: who started it, and that its record is complete.
+pub(super) fn flags(job: &Job) -> &'static [&'static str] {
+    if job.start_ms.is_some() { &["SchedMain", "StartReceived"] } else { &["StartReceived"] }
+}
+
+/// A batch job's file: its pattern, in the folder that it was meant in where one was named, or what that stands for.
+fn file(row: &Row, named: fn(&Job) -> Option<&str>, otherwise: fn(&Job) -> String) -> String {
+    of_job(row, |job| {
+        // 0: a batch job.
+        if job::request(job).kind != 0 {
+            return String::new();
+        }
+        let pattern = match named(job) {
+            Some("none") => "/dev/null".to_owned(),
+            Some(text) if !text.starts_with('/') => format!("{}/{text}", job::request(job).work_dir),
+            Some(text) => text.to_owned(),
+            None => otherwise(job),
+        };
+        if row.expand && !pattern.is_empty() { job::expand(job, &pattern) } else { pattern }
+    })
 }
 
 fn nothing(_: &Row) -> String {
@@ -278,9 +295,9 @@ fn nothing(_: &Row) -> String {
 }
 
 /// Every field, in Slurm's order; an abbreviation names the first that begins so.
-pub(super) static FIELDS: [Field; 120] = [
+pub(super) static FIELDS: [Field; 123] = [
     field("Account", 10, |row| row.job.account.clone()),
-    field("AdminComment", 19, |row| of_job(row, |job| job.admin_comment.clone())),
+    field("AdminComment", 15, |row| of_job(row, |job| job.admin_comment.clone())),
     field("AllocCPUS", 10, |row| cpus(row).to_string()),
     field("AllocNodes", 10, |row| nodes(row).to_string()),
     field("AllocTRES", 10, alloc_tres),
@@ -308,29 +325,28 @@ pub(super) static FIELDS: [Field; 120] = [
     field("BlockID", 16, nothing),
     field("Cluster", 10, |row| row.job.cluster.clone()),
     field("Comment", 14, |row| rare(row, |rare| &rare.comment)),
-    field("Constraints", 17, |row| {
+    field("Constraints", 19, |row| {
         of_job(row, |job| job::request(job).constraint.clone().unwrap_or_default())
     }),
     field("ConsumedEnergy", 14, nothing),
     field("ConsumedEnergyRaw", 17, nothing),
-    field("Container", 15, |row| match row.step {
+    field("Container", 19, |row| match row.step {
         Some(step) => step.container.clone(),
         None => job::rare(row.job).container.clone().unwrap_or_default(),
     }),
     field("CPUTime", 10, |row| clock(elapsed_s(row) * i64::from(cpus(row)))),
     field("CPUTimeRAW", 10, |row| (elapsed_s(row) * i64::from(cpus(row))).to_string()),
-    field("DBIndex", 10, |row| row.job.job_id.to_string()),
+    field("DBIndex", 21, |row| row.job.job_id.to_string()),
     field("DerivedExitCode", 15, |row| of_job(row, |job| job::exit(job.derived_exit))),
     field("Elapsed", 10, |row| clock(elapsed_s(row))),
     field("ElapsedRaw", 10, |row| elapsed_s(row).to_string()),
     field("Eligible", 19, |row| of_job(row, |job| job::date_or(job.eligible_ms, "Unknown"))),
     field("End", 19, |row| job::date_or(end_ms(row), "Unknown")),
+    field("Exclusive", 14, |row| of_job(row, |job| job::exclusive(job).to_owned())),
     field("ExitCode", 8, exit),
-    field("Extra", 19, |row| rare(row, |rare| &rare.extra)),
-    field("FailedNode", 15, nothing),
-    field("Flags", 15, |row| {
-        of_job(row, |job| if job.start_ms.is_some() { "SchedMain,StartReceived" } else { "" }.to_owned())
-    }),
+    field("Extra", 14, |row| rare(row, |rare| &rare.extra)),
+    field("FailedNode", 8, nothing),
+    field("Flags", 19, |row| of_job(row, |job| flags(job).join(","))),
     field("GID", 6, |row| of_job(row, |job| job.gid.to_string())),
     field("Group", 9, |row| {
         of_job(row, |job| if job.group.is_empty() { local::group_name(job.gid) } else { job.group.clone() })
@@ -372,7 +388,7 @@ pub(super) static FIELDS: [Field; 120] = [
     field("MaxVMSize", 10, |row| figure(row, |figures| figures.virtual_memory.as_ref(), most)),
     field("MaxVMSizeNode", 14, |row| figure(row, |figures| figures.virtual_memory.as_ref(), node_of)),
     field("MaxVMSizeTask", 14, |row| figure(row, |figures| figures.virtual_memory.as_ref(), task_of)),
-    field("McsLabel", 10, |row| rare(row, |rare| &rare.mcs_label)),
+    field("McsLabel", 12, |row| rare(row, |rare| &rare.mcs_label)),
     field("MinCPU", 10, |row| {
         figure(
             row,
@@ -389,6 +405,8 @@ pub(super) static FIELDS: [Field; 120] = [
     }),
     field("NodeList", 15, node_list),
     field("NTasks", 8, |row| of_step(row, |step| step.num_tasks.to_string())),
+    field("OriginalSLUID", 14, |row| job::sluid(row.job)),
+    field("OverSubscribe", 14, |row| of_job(row, |job| job::oversubscribe(job).to_owned())),
     field("Partition", 10, |row| of_job(row, |job| job.partition.clone())),
     field("Planned", 10, |row| of_job(row, |_| clock(planned_s(row)))),
     field("PlannedCPU", 10, |row| of_job(row, |job| clock(planned_s(row) * i64::from(job.num_cpus)))),
@@ -397,7 +415,7 @@ pub(super) static FIELDS: [Field; 120] = [
     }),
     field("Priority", 10, |row| of_job(row, |job| job.priority.to_string())),
     field("QOS", 10, |row| of_job(row, |job| job.qos.clone())),
-    field("QOSRAW", 10, nothing),
+    field("QOSRAW", 6, nothing),
     field("QOSREQ", 10, |row| of_job(row, |job| job::request(job).qos.clone().unwrap_or_default())),
     field("Reason", 22, |row| of_job(row, reason)),
     field("ReqCPUFreq", 10, |_| "Unknown".to_owned()),
@@ -409,16 +427,16 @@ pub(super) static FIELDS: [Field; 120] = [
     field("ReqNodes", 8, |row| of_job(row, |job| job.num_nodes.to_string())),
     field("ReqTRES", 10, |row| of_job(row, |job| sorted(&job.req_tres))),
     field("Reservation", 20, |row| rare(row, |rare| &rare.reservation)),
-    field("ReservationId", 15, nothing),
-    field("ReservationReq", 20, |row| rare(row, |rare| &rare.reservation)),
+    field("ReservationId", 8, nothing),
+    field("ReqReservation", 20, |row| rare(row, |rare| &rare.reservation)),
     field("Restarts", 8, |row| of_job(row, |job| job.restarts.to_string())),
     field("SegmentSize", 11, nothing),
     field("SLUID", 14, |row| job::sluid(row.job)),
     field("Start", 19, start),
     field("State", 10, state),
-    field("StdErr", 20, |row| of_job(row, |job| file(job, &job::request(job).stderr, ""))),
-    field("StdIn", 20, |row| of_job(row, |job| file(job, &job::request(job).stdin, "/dev/null"))),
-    field("StdOut", 20, |row| of_job(row, job::stdout_pattern)),
+    field("StdErr", 20, |row| file(row, |job| job::request(job).stderr.as_deref(), |_| String::new())),
+    field("StdIn", 20, |row| file(row, |job| job::request(job).stdin.as_deref(), |_| "/dev/null".to_owned())),
+    field("StdOut", 20, |row| file(row, |job| job::request(job).stdout.as_deref(), job::stdout_pattern)),
     field("Submit", 19, |row| match row.step {
         Some(step) => local::date(step.start_ms),
         None => local::date(row.job.submit_ms),
@@ -428,10 +446,10 @@ pub(super) static FIELDS: [Field; 120] = [
         None => job::request(row.job).submit_line.clone(),
     }),
     field("Suspended", 10, |row| clock(row.job.suspended_total_ms / 1000)),
-    field("SystemComment", 19, nothing),
+    field("SystemComment", 15, nothing),
     field("SystemCPU", 10, |row| limit::cpu(cpu_us(row, |step| step.system_us))),
     field("Timelimit", 10, |row| of_job(row, time_limit)),
-    field("TimelimitRaw", 12, |row| of_job(row, time_limit_raw)),
+    field("TimelimitRaw", 10, |row| of_job(row, time_limit_raw)),
     field("TotalCPU", 10, |row| limit::cpu(cpu_us(row, |step| step.user_us + step.system_us))),
     field("TRESUsageInAve", 14, nothing),
     field("TRESUsageInMax", 14, nothing),

@@ -4,6 +4,7 @@
 
 mod fields;
 mod parts;
+mod words;
 
 use std::env;
 
@@ -15,6 +16,9 @@ use proto::v1::{Job, JobFilter, ListHistoryRequest, Step};
 
 use self::fields::{FIELDS, Field, Row, find};
 use self::parts::parts;
+use self::words::{
+    flags, groups, moment, names, range, reasons, selectors, split_words, states, time_limit, unit, users,
+};
 use super::job::{self, Selector, list};
 use super::{Call, block_on, clusters, past};
 use crate::api::Error;
@@ -44,11 +48,14 @@ enum O {
     Brief,
     Clusters,
     Completion,
+    Constraints,
     Cpus,
     Delimiter,
     Duplicates,
     End,
     EnvVars,
+    Expand,
+    Flags,
     Format,
     Gid,
     Help,
@@ -67,6 +74,7 @@ enum O {
     Parsable2,
     Partition,
     Qos,
+    Reason,
     Start,
     State,
     Truncate,
@@ -88,16 +96,16 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Brief, b'b', "brief", Nothing),
     Spec::new(O::BatchScript, b'B', "batch-script", Nothing),
     Spec::new(O::Completion, b'c', "completion", Nothing),
-    Spec::new(O::Unsupported("--cluster-constraint"), b'C', "cluster-constraint", Value),
+    Spec::new(O::Constraints, b'C', "constraints", Value),
     Spec::long(O::Delimiter, "delimiter", Value),
     Spec::new(O::Duplicates, b'D', "duplicates", Nothing),
     Spec::new(O::HelpFormat, b'e', "helpformat", Nothing),
     Spec::long(O::Help, "help-fields", Nothing),
     Spec::new(O::End, b'E', "endtime", Value),
     Spec::long(O::EnvVars, "env-vars", Nothing),
-    Spec::long(O::Unsupported("--expand-patterns"), "expand-patterns", Nothing),
+    Spec::long(O::Expand, "expand-patterns", Nothing),
     Spec::new(O::Unsupported("--file"), b'f', "file", Value),
-    Spec::new(O::Unsupported("--flags"), b'F', "flags", Value),
+    Spec::new(O::Flags, b'F', "flags", Value),
     Spec::new(O::Gid, b'g', "gid", Value),
     Spec::long(O::Gid, "group", Value),
     Spec::new(O::Help, b'h', "help", Nothing),
@@ -123,7 +131,7 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Parsable2, b'P', "parsable2", Nothing),
     Spec::new(O::Qos, b'q', "qos", Value),
     Spec::new(O::Partition, b'r', "partition", Value),
-    Spec::new(O::Unsupported("--reason"), b'R', "reason", Value),
+    Spec::new(O::Reason, b'R', "reason", Value),
     Spec::new(O::State, b's', "state", Value),
     Spec::new(O::Start, b'S', "starttime", Value),
     Spec::new(O::Truncate, b'T', "truncate", Nothing),
@@ -152,11 +160,16 @@ struct Asked {
     allocations: bool,
     associations: Vec<u32>,
     batch_script: bool,
+    /// Texts that the constraints must all hold; an empty one: that there are none.
+    constraints: Option<Vec<String>>,
     duplicates: bool,
     /// Only other clusters are asked for.
     elsewhere: bool,
     split_arrays: bool,
     env_vars: bool,
+    expand: bool,
+    /// Any of these flags.
+    flags: Option<Vec<String>>,
     from_ms: Option<i64>,
     to_ms: Option<i64>,
     format: String,
@@ -175,6 +188,8 @@ struct Asked {
     bad_nodes: bool,
     partitions: Vec<String>,
     qos: Vec<String>,
+    /// Any of these reasons.
+    reasons: Option<Vec<String>>,
     states: Vec<JobState>,
     truncate: bool,
     /// `--units`: that all amounts of memory are shown in.
@@ -202,19 +217,26 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
         let text = given.text();
         match given.id {
             O::AllUsers => asked.all_users = true,
-            O::Account => asked.accounts.extend(list(&text)),
+            O::Account => asked.accounts.extend(names(&text)),
             O::Allocations => asked.allocations = true,
             O::Array => asked.split_arrays = true,
             O::Associations => {
-                asked.associations.extend(list(&text).iter().filter_map(|id| id.parse::<u32>().ok()))
+                // What is no number is the association that nobody has.
+                asked.associations.extend(names(&text).iter().map(|id| id.parse::<u32>().unwrap_or(0)))
             }
             O::Completion => {
                 say::err("Slurm job completion is disabled");
                 return Err(1);
             }
+            O::Constraints => asked.constraints = Some(split_words(&text, &[',', '&'])),
+            O::Expand => asked.expand = true,
+            O::Flags => asked.flags = Some(flags(call, &text)?),
+            O::Reason => asked.reasons = Some(reasons(call, &text)?),
+            O::Cpus if text.is_empty() => {}
             O::Cpus => asked.cpus = Some(range(call, &text, "requested cpu range")?),
             O::LimitLeast => asked.limits.0 = Some(time_limit(call, &text)?),
             O::LimitMost => asked.limits.1 = Some(time_limit(call, &text)?),
+            O::NodeCount if text.is_empty() => {}
             O::NodeCount => asked.node_count = Some(range(call, &text, "requested node range")?),
             O::Ignored => {}
             O::BatchScript => asked.batch_script = true,
@@ -226,6 +248,7 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             }
             O::Delimiter => asked.delimiter = Some(text),
             O::Duplicates => asked.duplicates = true,
+            O::End | O::Start if text.is_empty() => {}
             O::End => asked.to_ms = Some(moment(&text, now_ms)?),
             O::EnvVars => asked.env_vars = true,
             O::Format => formats.push(text),
@@ -241,16 +264,17 @@ fn read(call: &Call, now_ms: i64) -> Result<Asked, u8> {
             O::Jobs => asked.jobs.extend(selectors(call, &text)?),
             O::Json => asked.json = true,
             O::Long => formats = vec![LONG.to_owned()],
-            O::Name => asked.names.extend(list(&text)),
+            O::Name => asked.names.extend(names(&text)),
             O::NoHeader => asked.header = false,
             O::Nodes => match hostlist::expand(&text) {
+                Ok(names) if names.is_empty() => asked.nodes.push(String::new()),
                 Ok(names) => asked.nodes.extend(names),
                 Err(_) => asked.bad_nodes = true,
             },
             O::Parsable => asked.parsable = Some(true),
             O::Parsable2 => asked.parsable = Some(false),
-            O::Partition => asked.partitions.extend(list(&text)),
-            O::Qos => asked.qos.extend(list(&text)),
+            O::Partition => asked.partitions.extend(names(&text)),
+            O::Qos => asked.qos.extend(names(&text)),
             O::Start => asked.from_ms = Some(moment(&text, now_ms)?),
             O::State => asked.states.extend(states(call, &text)?),
             O::Truncate => asked.truncate = true,
@@ -320,92 +344,6 @@ fn window(call: &Call, asked: &mut Asked, now_ms: i64) -> Result<(), u8> {
         return Err(1);
     }
     Ok(())
-}
-
-fn moment(text: &str, now_ms: i64) -> Result<i64, u8> {
-    match moment::parse(text, Timestamp(now_ms), &local::offset_s, Sense::Past) {
-        Ok(at) => Ok(at.as_millis()),
-        Err(error) => {
-            say::err(error.to_string());
-            Err(1)
-        }
-    }
-}
-
-/// The letter of `--units`.
-fn unit(text: &str) -> Option<char> {
-    let letter = text.chars().next().filter(|_| text.len() == 1)?.to_ascii_uppercase();
-    "KMGTP".contains(letter).then_some(letter)
-}
-
-fn groups(call: &Call, text: &str) -> Result<Vec<u32>, u8> {
-    let read = |item: &String| {
-        group_id(item).ok_or_else(|| {
-            say::error(&call.program, format!("Invalid group id: {item}"));
-            1
-        })
-    };
-    list(text).iter().map(read).collect()
-}
-
-/// `N` or `N-M`: from and to.
-fn range(call: &Call, text: &str, what: &str) -> Result<(u32, u32), u8> {
-    let number = |word: &str| word.parse::<u32>().ok().filter(|&number| number > 0);
-    let (least, most) = text.split_once('-').unwrap_or((text, text));
-    match (number(least), number(most)) {
-        (Some(least), Some(most)) => Ok((least, most)),
-        (least, _) => {
-            let wrong = if least.is_none() { least_text(text) } else { most };
-            say::error(&call.program, format!("Invalid numeric value \"{wrong}\" for {what}."));
-            Err(1)
-        }
-    }
-}
-
-fn least_text(text: &str) -> &str {
-    text.split('-').next().unwrap_or_default()
-}
-
-/// A time limit in ms; `i64::MAX` for none.
-fn time_limit(call: &Call, text: &str) -> Result<i64, u8> {
-    match model::time::limit::parse_minutes(text) {
-        Ok(span) => Ok(span.map_or(i64::MAX, model::time::Span::as_millis)),
-        Err(_) => {
-            say::fatal(&call.program, "Invalid time limit specification");
-            Err(1)
-        }
-    }
-}
-
-fn group_id(text: &str) -> Option<u32> {
-    match nix::unistd::Group::from_name(text) {
-        Ok(Some(group)) => Some(group.gid.as_raw()),
-        _ => text.parse().ok(),
-    }
-}
-
-fn selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
-    job::split_ids(text).into_iter().map(|item| job::selector(&call.program, item)).collect()
-}
-
-fn states(call: &Call, text: &str) -> Result<Vec<JobState>, u8> {
-    let read = |item: &String| {
-        JobState::parse(item).ok_or_else(|| {
-            say::fatal(&call.program, format!("unrecognized job state value '{item}'"));
-            1
-        })
-    };
-    list(text).iter().map(read).collect()
-}
-
-fn users(call: &Call, text: &str) -> Result<Vec<u32>, u8> {
-    let read = |item: &String| {
-        local::user_id(item).ok_or_else(|| {
-            say::error(&call.program, format!("Invalid user id: {item}"));
-            1
-        })
-    };
-    list(text).iter().map(read).collect()
 }
 
 /// The columns of `-o`. A width given with one mention of a field holds for all of them, as in Slurm.
@@ -489,7 +427,9 @@ async fn check_qos(call: &Call, asked: &Asked) -> Result<(), u8> {
         return Ok(());
     };
     let known: Vec<String> = reply.into_inner().qos.into_iter().map(|qos| qos.name).collect();
-    let Some(bad) = asked.qos.iter().find(|name| !known.contains(name)) else { return Ok(()) };
+    let Some(bad) = asked.qos.iter().find(|name| !name.is_empty() && !known.contains(name)) else {
+        return Ok(());
+    };
     say::error(&call.program, format!("You gave a bad qos '{bad}'. Valid QOS's are {}", known.join(",")));
     say::fatal(&call.program, "problem processing qos list");
     Err(1)
@@ -539,6 +479,15 @@ fn select(asked: &Asked, mut jobs: Vec<Job>, now_ms: i64) -> Vec<Job> {
     jobs
 }
 
+/// Whether the constraints hold all of these texts; where the only one is empty, whether there are none.
+fn constrained(constraint: Option<&str>, wanted: &[String]) -> bool {
+    let text = constraint.unwrap_or_default().to_ascii_lowercase();
+    match wanted.is_empty() {
+        true => text.is_empty(),
+        false => wanted.iter().all(|one| text.contains(&one.to_ascii_lowercase())),
+    }
+}
+
 fn matches(asked: &Asked, job: &Job, now_ms: i64) -> bool {
     let (request, rare) = (job::request(job), job::rare(job));
     let any = |wanted: &[String], value: &str| wanted.is_empty() || wanted.iter().any(|one| one == value);
@@ -562,6 +511,14 @@ fn matches(asked: &Asked, job: &Job, now_ms: i64) -> bool {
         && in_limits
         && within(asked.cpus, job.num_cpus)
         && within(asked.node_count, job.num_nodes)
+        && asked.constraints.as_ref().is_none_or(|wanted| constrained(request.constraint.as_deref(), wanted))
+        && asked.flags.as_ref().is_none_or(|wanted| {
+            wanted.iter().any(|one| fields::flags(job).iter().any(|flag| flag.eq_ignore_ascii_case(one)))
+        })
+        && asked
+            .reasons
+            .as_ref()
+            .is_none_or(|wanted| wanted.iter().any(|one| fields::reason(job).eq_ignore_ascii_case(one)))
         && (asked.associations.is_empty() || asked.associations.contains(&job.association_id))
         && (asked.states.is_empty() || asked.states.contains(&job::state(job)))
         && (asked.uids.is_empty() || asked.uids.contains(&job.uid))
@@ -586,7 +543,7 @@ fn rows<'a>(asked: &Asked, jobs: &'a [Job], now_ms: i64) -> Vec<Row<'a>> {
             asked.jobs.iter().filter(|selector| selector.select(job).is_some()).collect();
         let whole = named.is_empty() || named.iter().any(|selector| selector.step.is_none());
         if whole {
-            rows.push(Row { job, step: None, now_ms, unit: asked.unit });
+            rows.push(Row { job, step: None, now_ms, expand: asked.expand, unit: asked.unit });
         }
         if asked.allocations {
             continue;
@@ -599,7 +556,7 @@ fn rows<'a>(asked: &Asked, jobs: &'a [Job], now_ms: i64) -> Vec<Row<'a>> {
         });
         for step in steps {
             if whole || named.iter().any(|selector| selector.step.as_deref() == Some(step.step_id.as_str())) {
-                rows.push(Row { job, step: Some(step), now_ms, unit: asked.unit });
+                rows.push(Row { job, step: Some(step), now_ms, expand: asked.expand, unit: asked.unit });
             }
         }
     }
@@ -669,6 +626,8 @@ sacct [<OPTION>]
                    Job id, state and exit code only.
      -B, --batch-script:
                    The scripts of the named jobs.
+     -C, --constraints:
+                   Only jobs that asked for all of these features.
      -D, --duplicates:
                    Every run of a requeued job.
      --delimiter:
@@ -679,6 +638,10 @@ sacct [<OPTION>]
                    Only jobs that were there before this time.
      --env-vars:
                    The environments of the named jobs.
+     --expand-patterns:
+                   Names of files instead of their patterns.
+     -F, --flags:
+                   Only jobs with any of these flags.
      -g, --gid, --group:
                    Only jobs of these groups.
      -h, --help:
@@ -715,6 +678,8 @@ sacct [<OPTION>]
                    Only jobs of these QOS.
      -r, --partition:
                    Only jobs of these partitions.
+     -R, --reason:
+                   Only jobs that waited for any of these reasons.
      -s, --state:
                    Only jobs in these states.
      -S, --starttime:

@@ -10,6 +10,8 @@ use super::{Asked, Column};
 const ALWAYS: &[u32] = &[1, 2, 3, 4, 5, 6, 7, 11, 14, 17, 18, 19, 20, 23, 24, 47, 48, 49, 55];
 /// `request`, for names and wckeys.
 const REQUEST: u32 = 10;
+/// `reason`.
+const REASON: u32 = 12;
 /// `node_list`.
 const NODE_LIST: u32 = 34;
 /// `steps`.
@@ -70,7 +72,9 @@ pub(super) fn parts(asked: &Asked, columns: &[(&Field, Column)]) -> Vec<u32> {
         let Some((_, needs)) = NEEDS.iter().find(|(name, _)| *name == field.name) else { return Vec::new() };
         numbers.extend_from_slice(needs);
     }
-    numbers.extend((!asked.names.is_empty() || !asked.wckeys.is_empty()).then_some(REQUEST));
+    let by_request = !asked.names.is_empty() || !asked.wckeys.is_empty() || asked.constraints.is_some();
+    numbers.extend(by_request.then_some(REQUEST));
+    numbers.extend(asked.reasons.is_some().then_some(REASON));
     numbers.extend((!asked.nodes.is_empty()).then_some(NODE_LIST));
     numbers.extend((!asked.allocations).then_some(STEPS));
     numbers.sort_unstable();

@@ -213,19 +213,15 @@ async fn show_rows(session: &mut Session, words: &[String]) {
     } else if known("Transaction", 1) {
         // Changes are kept in the journal and not listed, so there is nothing to show.
         return;
-    } else if [
-        "Configuration",
-        "Event",
-        "Federation",
-        "Problem",
-        "Resource",
-        "Reservation",
-        "RunAwayJobs",
-        "Stats",
-        "WCKey",
-    ]
-    .iter()
-    .any(|word| known(word, 2))
+    } else if known("RunAwayJobs", 1) {
+        // The scheduler's own state is the accounting: no job can be in one and not in the other.
+        return say::out(format!(
+            "Runaway Jobs: No runaway jobs found on cluster {}\n",
+            super::clusters::name()
+        ));
+    } else if ["Configuration", "Event", "Federation", "Problem", "Resource", "Reservation", "Stats", "WCKey"]
+        .iter()
+        .any(|word| known(word, 2))
     {
         session.status = 1;
         return say::error(&session.program, format!("show {entity} is not supported by sluice yet"));

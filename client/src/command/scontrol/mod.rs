@@ -143,7 +143,7 @@ pub(crate) fn run(call: &Call) -> u8 {
             O::All => session.all = true,
             O::Clusters => {
                 if let Err(status) =
-                    super::clusters::check_query(call, Some(&super::job::list(&given.text())))
+                    super::clusters::check_query(call, Some(&super::clusters::names(&given.text())))
                 {
                     return status;
                 }

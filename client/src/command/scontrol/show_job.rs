@@ -3,7 +3,7 @@
 use model::job::JobState;
 use model::time::Span;
 use model::time::limit;
-use proto::v1::{Job, JobRequest, NodeAllocation, Sharing, Step};
+use proto::v1::{Job, JobRequest, NodeAllocation, Step};
 
 use super::super::job;
 use crate::local;
@@ -167,17 +167,6 @@ fn node_count(job: &Job) -> String {
     format!("{}-{}", job.num_nodes, most.unwrap_or(0).max(job.num_nodes))
 }
 
-fn exclusive(job: &Job) -> &'static str {
-    match Sharing::try_from(job::request(job).sharing) {
-        Ok(Sharing::Exclusive) => "NODE",
-        Ok(Sharing::User) => "USER",
-        Ok(Sharing::Mcs) => "MCS",
-        Ok(Sharing::Topo) => "TOPO",
-        _ if job.exclusive => "NODE",
-        _ => "NO",
-    }
-}
-
 fn amounts(job: &Job, style: Style) -> Vec<String> {
     let (request, rare) = (job::request(job), job::rare(job));
     let mut lines = vec![
@@ -227,7 +216,7 @@ fn amounts(job: &Job, style: Style) -> Vec<String> {
     lines.push(format!(
         "OverSubscribe={} Exclusive={} Contiguous={} Licenses={} LicensesAlloc={} Network={}",
         job::oversubscribe(job),
-        exclusive(job),
+        job::exclusive(job),
         u8::from(rare.contiguous),
         null(rare.licenses.as_deref()),
         null(Some(&job.licenses).filter(|_| job::state(job) != JobState::Pending).map(String::as_str)),

@@ -31,6 +31,8 @@ enum O {
     Format,
     FormatNames,
     Help,
+    HelpLetters,
+    HelpNames,
     Hide,
     Ignored,
     Iterate,
@@ -47,6 +49,7 @@ enum O {
     Sort,
     States,
     Summary,
+    Usage,
     Verbose,
     Version,
     Yaml,
@@ -81,7 +84,9 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Version, b'V', "version", Nothing),
     Spec::long(O::Help, "help", Nothing),
     Spec::long(O::Hide, "hide", Nothing),
-    Spec::long(O::Help, "usage", Nothing),
+    Spec::long(O::HelpLetters, "helpformat", Nothing),
+    Spec::long(O::HelpNames, "helpFormat", Nothing),
+    Spec::long(O::Usage, "usage", Nothing),
     Spec::long(O::Yaml, "yaml", Maybe),
 ];
 
@@ -132,7 +137,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
         names: set("SINFO_FORMAT2"),
         partitions: set("SINFO_PARTITION").map(|text| list(&text)),
         sort: set("SINFO_SORT"),
-        clusters: set("SLURM_CLUSTERS").map(|text| list(&text)),
+        clusters: set("SLURM_CLUSTERS").map(|text| clusters::names(&text)),
         ..Asked::default()
     };
     let conflict = |all: &str, partition: &str| {
@@ -156,16 +161,16 @@ fn read(call: &Call) -> Result<Asked, u8> {
         let text = given.text();
         match given.id {
             O::All => asked.all = true,
-            O::Clusters => asked.clusters = Some(list(&text)),
+            O::Clusters => asked.clusters = Some(clusters::names(&text)),
             O::Dead => asked.dead = true,
             O::Exact => asked.exact = true,
             O::Future | O::Ignored | O::NoConvert => {}
             O::Format => (asked.format, asked.names) = (Some(text), None),
             O::FormatNames => (asked.format, asked.names) = (None, Some(text)),
-            O::Help => {
-                say::out(HELP);
-                return Err(0);
-            }
+            O::Help => return said(HELP),
+            O::HelpLetters => return said(&table::help_letters(LETTERS, &FIELDS)),
+            O::HelpNames => return said(&table::help_names(NAMES, &FIELDS)),
+            O::Usage => return said(USAGE),
             O::Hide => asked.all = false,
             O::Iterate => match text.parse::<u64>() {
                 Ok(seconds) if seconds > 0 => asked.iterate = Some(seconds),
@@ -193,10 +198,7 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::States => asked.states = states(call, &text)?,
             O::Summary => asked.summary = true,
             O::Verbose => asked.verbose += 1,
-            O::Version => {
-                say::out(super::version() + "\n");
-                return Err(0);
-            }
+            O::Version => return said(&(super::version() + "\n")),
             O::Yaml => {
                 say::error(&call.program, "--yaml is not supported by sluice yet");
                 return Err(1);
@@ -247,6 +249,11 @@ const STATES: [StateWord; 30] = [
     ("resv", |n| n.reserved),
     ("unk", |n| n.state == "UNKNOWN"),
 ];
+
+fn said<T>(text: &str) -> Result<T, u8> {
+    say::out(text);
+    Err(0)
+}
 
 fn states(call: &Call, text: &str) -> Result<Option<Vec<String>>, u8> {
     let mut known = Vec::new();
@@ -460,6 +467,22 @@ fn sort(rows: &mut [Row], keys: &str) {
         });
     }
 }
+
+/// The columns by letter, in the order of `--helpformat`.
+const LETTERS: &str = "SaVYcOCLdfbeGGgBmoAFnNDhPRMIpEirsXztTZlHuUvw";
+
+/// The columns by name, in the order of `--helpFormat`.
+const NAMES: &str = "\
+AllocMem AllocNodes Available Cluster Comment Cores CPUs CPUsLoad CPUsState DefaultTime Disk Extra \
+Features features_act FreeMem Gres GresUsed Groups MaxCPUsPerNode Memory NodeAddr NodeAI NodeAIOT \
+NodeHost NodeList Nodes OverSubscribe Partition PartitionName Port PreemptMode PriorityJobFactor \
+PriorityTier Reason Reservation Root Size Sockets SocketCoreThread StateCompact StateComplete \
+StateLong Threads Time TimeStamp User UserLong Version Weight";
+
+const USAGE: &str = "\
+Usage: sinfo [-adehlNrRsTvV] [-i seconds] [-M clusters] [-n nodes] [-o format | -O names]
+             [-p partitions] [-S keys] [-t states] [--hide] [--json] [--help]
+";
 
 const HELP: &str = "\
 Usage: sinfo [OPTIONS]

@@ -117,7 +117,7 @@ fn pending_time(row: &Row) -> String {
 }
 
 /// Every column, in the order of Slurm's list; the first without a letter is what a bare `%` prints.
-pub(super) static FIELDS: [Field<Row>; 114] = [
+pub(super) static FIELDS: [Field<Row>; 123] = [
     field('a', "account", "ACCOUNT", |row, _| or_null(Some(&row.job.account))),
     field('\0', "accruetime", "ACCRUE_TIME", |row, _| job::date_or(row.job.accrue_ms, "N/A")),
     field('\0', "admin_comment", "ADMIN_COMMENT", |row, _| or_null(Some(&row.job.admin_comment))),
@@ -140,12 +140,14 @@ pub(super) static FIELDS: [Field<Row>; 114] = [
     field('O', "contiguous", "CONTIGUOUS", |row, _| u8::from(job::rare(&row.job).contiguous).to_string()),
     field('\0', "container", "CONTAINER", |row, _| or_null(job::rare(&row.job).container.as_deref())),
     field('\0', "containerid", "CONTAINER_ID", |row, _| or_null(job::rare(&row.job).container_id.as_deref())),
+    // No container has a type here, no job is a line of a crontab, none is a federation's.
+    field('\0', "containertype", "CONTAINERTYPE", |_, _| "(null)".to_owned()),
     field('I', "cores", "CORES_PER_SOCKET", |row, _| star(job::rare(&row.job).cores_per_socket)),
     field('X', "corespec", "CORE_SPEC", |row, _| na(job::rare(&row.job).core_spec)),
     field('\0', "cpufreq", "CPU_FREQ", |_, _| "N/A".to_owned()),
-    field('\0', "cpus-per-task", "CPUS_PER_TASK", |row, _| {
-        job::request(&row.job).cpus_per_task.unwrap_or(1).to_string()
-    }),
+    field('\0', "cpus-per-task", "CPUS_PER_TASK", |row, _| cpus_per_task(row)),
+    field('\0', "cpuspertask", "CPUS_PER_TASK", |row, _| cpus_per_task(row)),
+    field('\0', "cronjob", "CRON_JOB", |_, _| "No".to_owned()),
     field('\0', "cpus-per-tres", "CPUS_PER_TRES", |row, _| {
         or(job::rare(&row.job).cpus_per_gpu.map(|cpus| format!("gres/gpu:{cpus}")), "N/A")
     }),
@@ -158,6 +160,7 @@ pub(super) static FIELDS: [Field<Row>; 114] = [
     field('\0', "eligibletime", "ELIGIBLE_TIME", |row, _| job::date_or(row.job.eligible_ms, "N/A")),
     field('e', "endtime", "END_TIME", |row, _| job::date_or(job::end_ms(&row.job), "N/A")),
     field('x', "excnodes", "EXC_NODES", |row, _| job::rare(&row.job).exclude.clone().unwrap_or_default()),
+    field('\0', "exclusive", "EXCLUSIVE", |row, _| job::exclusive(&row.job).to_owned()),
     field('\0', "exit_code", "EXIT_CODE", |row, _| job::exit(row.job.exit)),
     field('f', "feature", "FEATURES", |row, _| features(row)),
     field('G', "groupid", "GROUP", |row, _| row.job.gid.to_string()),
@@ -226,6 +229,11 @@ pub(super) static FIELDS: [Field<Row>; 114] = [
     }),
     field('Y', "schednodes", "SCHEDNODES", |row, _| or_null(row.job.planned_nodes.as_deref())),
     field('z', "sct", "S:C:T", |row, _| s_c_t(row)),
+    field('\0', "segmentsize", "SEGMENT_SIZE", |row, _| na(job::rare(&row.job).segment)),
+    field('\0', "siblingsactive", "ACTIVE_SIBLINGS", |_, _| "NA".to_owned()),
+    field('\0', "siblingsactiveraw", "ACTIVE_SIBLINGS_RAW", |_, _| "NA".to_owned()),
+    field('\0', "siblingsviable", "VIABLE_SIBLINGS", |_, _| "NA".to_owned()),
+    field('\0', "siblingsviableraw", "VIALBLE_SIBLINGS_RAW", |_, _| "NA".to_owned()),
     field('s', "sluid", "SLUID", |row, _| job::sluid(&row.job)),
     field('H', "sockets", "SOCKETS_PER_NODE", |row, _| star(job::rare(&row.job).sockets_per_node)),
     field('\0', "sperboard", "SOCKETS_PER_BOARD", |_, _| "*".to_owned()),
@@ -262,6 +270,10 @@ pub(super) static FIELDS: [Field<Row>; 114] = [
     field('w', "wckey", "WCKEY", |row, _| or_null(job::rare(&row.job).wckey.as_deref())),
     field('Z', "workdir", "WORK_DIR", |row, _| job::request(&row.job).work_dir.clone()),
 ];
+
+fn cpus_per_task(row: &Row) -> String {
+    job::request(&row.job).cpus_per_task.unwrap_or(1).to_string()
+}
 
 /// The job's user by name.
 pub(super) fn user(row: &Row) -> String {

@@ -42,6 +42,8 @@ enum Option_ {
     Format,
     FormatNames,
     Help,
+    HelpLetters,
+    HelpNames,
     Hide,
     Iterate,
     Jobs,
@@ -82,6 +84,8 @@ const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::Format, b'o', "format", Value),
     Spec::new(O::FormatNames, b'O', "Format", Value),
     Spec::long(O::Help, "help", Nothing),
+    Spec::long(O::HelpLetters, "helpformat", Nothing),
+    Spec::long(O::HelpNames, "helpFormat", Nothing),
     Spec::long(O::Hide, "hide", Nothing),
     Spec::new(O::Iterate, b'i', "iterate", Value),
     Spec::new(O::Jobs, b'j', "jobs", Maybe),
@@ -191,7 +195,7 @@ fn from_environment() -> Asked {
         start: false,
         json: false,
         by_partition: set("SQUEUE_PRIORITY").is_some(),
-        clusters: set("SQUEUE_CLUSTERS").or_else(|| set("SLURM_CLUSTERS")).map(|text| list(&text)),
+        clusters: set("SQUEUE_CLUSTERS").or_else(|| set("SLURM_CLUSTERS")).map(|text| clusters::names(&text)),
         users: None,
         states: States::Live,
         names_of_jobs: lists("SQUEUE_NAMES"),
@@ -220,9 +224,9 @@ fn read(call: &Call) -> Result<Asked, u8> {
         asked.told.states = Some(text);
     }
     let mut operands = words.operands.iter();
-    let mut next = |text: String| match text.as_str() {
-        "" => operands.next().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default(),
-        _ => text,
+    let mut or_next = |given: Option<String>| match given {
+        Some(text) if !text.is_empty() => Some(text),
+        _ => operands.next().map(|word| word.to_string_lossy().into_owned()).or(given),
     };
     let (mut given_jobs, mut given_steps) = (None, None);
     for given in &words.options {
@@ -231,19 +235,16 @@ fn read(call: &Call) -> Result<Asked, u8> {
             O::All => asked.all = true,
             O::Account => asked.accounts = Some(list(&text)),
             O::Array => asked.split_arrays = true,
-            O::Clusters => asked.clusters = Some(list(&text)),
+            O::Clusters => asked.clusters = Some(clusters::names(&text)),
             O::ExpandPatterns => asked.expand = true,
             O::Format => (asked.format, asked.names) = (Some(text), None),
             O::FormatNames => (asked.format, asked.names) = (None, Some(text)),
             O::Hide => asked.all = false,
-            O::Help | O::Usage => {
-                say::out(HELP);
-                return Err(0);
-            }
-            O::Version => {
-                say::out(super::version() + "\n");
-                return Err(0);
-            }
+            O::Help => return said(HELP),
+            O::HelpLetters => return said(&table::help_letters(LETTERS, &FIELDS)),
+            O::HelpNames => return said(&table::help_names(NAMES, &FIELDS)),
+            O::Usage => return said(USAGE),
+            O::Version => return said(&(super::version() + "\n")),
             O::Iterate => match text.parse::<u64>() {
                 Ok(seconds) if seconds > 0 => asked.iterate = Some(seconds),
                 _ => {
@@ -251,8 +252,8 @@ fn read(call: &Call) -> Result<Asked, u8> {
                     return Err(1);
                 }
             },
-            O::Jobs => given_jobs = Some(text),
-            O::Steps => given_steps = Some(text),
+            O::Jobs => given_jobs = Some(given.value.as_ref().map(|_| text)),
+            O::Steps => given_steps = Some(given.value.as_ref().map(|_| text)),
             O::Json => asked.json = true,
             O::Yaml => {
                 say::error(&call.program, "--yaml is not supported by sluice yet");
@@ -287,19 +288,21 @@ fn read(call: &Call) -> Result<Asked, u8> {
         }
     }
     // "-j" and "-s" take their list joined; a list behind a blank is an operand, as getopt sees it.
-    if let Some(text) = given_jobs {
-        let text = next(text);
-        asked.jobs = selectors(call, &text)?;
+    if let Some(given) = given_jobs {
+        let text = or_next(given);
+        // A list of none is none, and not all.
+        asked.jobs = text.as_deref().map(|text| selectors(call, text)).transpose()?;
+        let text = text.unwrap_or_default();
         asked.told.jobs = Some(text);
     }
     if let Some(text) = given_steps {
-        let text = next(text);
+        let text = or_next(text).unwrap_or_default();
         asked.steps = Some(step_selectors(call, &text)?);
         asked.told.steps = Some(text);
     }
     if let Some(stray) = operands.next() {
         say::error(&call.program, format!("Unrecognized option: {}", stray.to_string_lossy()));
-        say::out(HELP);
+        say::out(USAGE);
         return Err(1);
     }
     if asked.only_state {
@@ -309,6 +312,11 @@ fn read(call: &Call) -> Result<Asked, u8> {
         asked.states = States::Only(vec![JobState::Pending]);
     }
     Ok(asked)
+}
+
+fn said<T>(text: &str) -> Result<T, u8> {
+    say::out(text);
+    Err(0)
 }
 
 /// `--only-job-state` goes with a choice by id and state, and with nothing that needs more of a job to be known.
@@ -367,7 +375,7 @@ fn step_selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
     Ok(selectors)
 }
 
-fn selectors(call: &Call, text: &str) -> Result<Option<Vec<Selector>>, u8> {
+fn selectors(call: &Call, text: &str) -> Result<Vec<Selector>, u8> {
     let mut selectors = Vec::new();
     for item in job::split_ids(text) {
         match Selector::parse(item) {
@@ -378,7 +386,7 @@ fn selectors(call: &Call, text: &str) -> Result<Option<Vec<Selector>>, u8> {
             }
         }
     }
-    Ok((!selectors.is_empty()).then_some(selectors))
+    Ok(selectors)
 }
 
 fn users(call: &Call, text: &str) -> Vec<u32> {
@@ -499,12 +507,13 @@ async fn show_once(call: &Call, asked: &Asked) -> Result<(), Failure> {
         say::out(super::json::jobs(&jobs, now_ms));
     } else if let Some(wanted) = &asked.steps {
         show_steps(call, asked, steps::rows(jobs, now_ms, wanted));
+    } else if let Some(key) = bad_sort_key(asked) {
+        // Slurm has printed the header when it sorts.
+        show_jobs(call, asked, Vec::new(), now_ms);
+        say::error(&call.program, format!("Invalid sort specification: {key}"));
+        return Err(Failure::Said);
     } else {
         show_jobs(call, asked, jobs, now_ms);
-        if let Some(key) = bad_sort_key(asked) {
-            say::error(&call.program, format!("Invalid sort specification: {key}"));
-            return Err(Failure::Said);
-        }
     }
     Ok(())
 }
@@ -515,11 +524,10 @@ fn show_jobs(call: &Call, asked: &Asked, jobs: Vec<Job>, now_ms: i64) {
     say::out(text);
 }
 
-/// A letter of `--sort` that no column has.
+/// The last letter of `--sort` that is no key: Slurm sorts by the last one first.
 fn bad_sort_key(asked: &Asked) -> Option<char> {
-    let known =
-        |c: &char| matches!(c, ',' | '+' | '-' | '#') || FIELDS.iter().any(|field| field.letter == *c);
-    asked.sort.as_deref()?.chars().find(|c| !known(c))
+    let known = |c: &char| matches!(c, ',' | '+' | '-' | '#') || sort::KEYS.contains(*c);
+    asked.sort.as_deref()?.chars().rev().find(|c| !known(c))
 }
 
 /// The lines of the jobs, and the columns that cannot be printed.
@@ -681,6 +689,31 @@ fn matches(asked: &Asked, nodes: Option<&[String]>, job: &Job) -> bool {
         })
 }
 
+/// The columns by letter, in the order of `--helpformat`.
+const LETTERS: &str = "aFKBokOIXEexfGgiAWcmdjyNCDhPpQqrRnvYzsHSTtVJLlMUuwZ";
+
+/// The columns by name, in the order of `--helpFormat`.
+const NAMES: &str = "\
+Account AccrueTime admin_comment AllocNodes AllocSID ArrayJobId ArrayTaskId AssocId BatchFlag \
+BatchHost BoardsPerNode BurstBuffer BurstBufferState Cluster ClusterFeature Command Comment \
+Container ContainerId ContainerType Contiguous Cores CoreSpec CPUsPerTask cpus-per-task cpus-per-tres CronJob Deadline DelayBoot Dependency DerivedEC EligibleTime EndTime ExcNodes Exclusive \
+exit_code Feature GroupId GroupName HetJobId HetJobIdSet HetJobOffset JobArrayId JobId LastSchedEval \
+Licenses LicensesAlloc MaxCPUs MaxNodes mem-per-tres MCSLabel MinCPUs MinMemory MinTime MinTmpDisk \
+Name Network Nice NodeList NTPerCore NTPerNode NTPerSocket NTPerBoard NumCPUs NumNodes NumTasks \
+Origin OriginRaw OverSubscribe Partition PendingTime PreemptTime Prefer Priority PriorityLong \
+Profile QOS Reason ReasonList Reboot ReqNodes ReqSwitch Requeue Reservation ResizeTime RestartCnt \
+SchedNodes SCT SegmentSize SiblingsActive SiblingsActiveRaw SiblingsViable SiblingsViableRaw SLUID \
+Sockets SPerBoard StartTime State StateCompact StdErr StdIn StdOut SubmitTime system_comment Threads \
+TimeLeft TimeLimit TimeUsed tres-alloc tres-bind tres-freq tres-per-job tres-per-socket tres-per-task UserId UserName Wait4Switch WCKey WorkDir";
+
+const USAGE: &str = "\
+Usage: squeue [-ahlrvV] [--me] [-A accounts] [-i seconds] [-j jobs] [-L licenses]
+              [-M clusters] [-n names] [-o format | -O names] [-p partitions] [-P]
+              [-q qos] [-R reservations] [--running-over time] [--running-under time]
+              [-S keys] [-s steps] [--start] [-t states] [-u users] [-w nodes]
+              [--expand-patterns] [--only-job-state] [--json] [--help]
+";
+
 const HELP: &str = "\
 Usage: squeue [OPTIONS]
   -A, --account=account(s)        comma separated list of accounts to view
@@ -708,6 +741,9 @@ Usage: squeue [OPTIONS]
   -u, --user=user_name(s)         comma separated list of users
   -w, --nodelist=hostlist         jobs that hold any of these nodes
       --json                      as JSON
+      --helpformat                the letters of --format
+      --helpFormat                the names of --Format
+      --usage                     the options in short
   -V, --version                   version
 ";
 

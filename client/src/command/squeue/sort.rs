@@ -9,6 +9,8 @@ use super::fields::{FIELDS, Row, user};
 
 /// Order where none is asked for: partition, state, priority from the highest.
 pub(super) const DEFAULT: &str = "P,t,-p";
+/// The letters that are keys.
+pub(super) const KEYS: &str = "BCDGHIJLMNOPQSTUVcdefghijlmnptuvzb";
 /// Order of `--start` where none is asked for.
 pub(super) const BY_START: &str = "S";
 

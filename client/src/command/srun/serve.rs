@@ -322,6 +322,9 @@ impl Served<'_> {
     /// Acts on a signal that srun got.
     fn signalled(&self, number: i32, orders: &Orders, interrupts: &mut Interrupts, course: &mut Course) {
         let lately = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < AGAIN);
+        if self.parsed.first().manner.ignored_signals.contains(&number) {
+            return;
+        }
         match number {
             libc_signal::INT => {
                 let manner = &self.parsed.first().manner;
