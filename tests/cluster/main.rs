@@ -20,6 +20,7 @@ mod record;
 mod restart;
 mod secret;
 mod signal;
+mod size;
 mod start;
 mod steps;
 mod survival;

@@ -16,6 +16,9 @@ pub(crate) fn is_drained(node: &Node) -> bool {
 
 /// The one word of a state, long and short, without the mark of a node that does not answer.
 fn words(node: &Node) -> (&'static str, &'static str) {
+    if node.invalid {
+        return ("INVAL", "INVAL");
+    }
     if node.maintenance {
         return ("MAINT", "MAINT");
     }
@@ -61,6 +64,7 @@ pub(crate) fn flags(node: &Node, joint: &str) -> String {
     let flags = [
         (node.completing, "COMPLETING"),
         (node.drain, "DRAIN"),
+        (node.invalid, "INVALID_REG"),
         (node.fail, "FAIL"),
         (node.maintenance, "MAINTENANCE"),
         (node.planned, "PLANNED"),
@@ -89,6 +93,7 @@ pub(crate) fn order(node: &Node) -> u32 {
         (node.power_down, 0x1000),
         (node.fail, 0x2000),
         (node.maintenance, 0x8000),
+        (node.invalid, 0x40_0000),
         (node.reserved, 0x20),
     ];
     flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum::<u32>() + base

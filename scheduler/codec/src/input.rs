@@ -38,16 +38,16 @@ use scheduler_core::record::Record;
 use scheduler_core::settings::{DeviceFacts, Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
 use scheduler_core::state::accounts::{Account, AdminLevel, Association, AssociationKey, Qos, User};
 use scheduler_core::state::job::{Figure, Figures, Usage};
-use scheduler_core::state::node::{GresDefinition, NodeDefinition, Observed};
+use scheduler_core::state::node::{GresDefinition, Hardware, NodeDefinition, Observed};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 
 use crate::allocation::{state_in, state_out};
 use crate::{Digest, Error};
 
-/// What a recording begins with; changes with the vocabulary, in its last digit. Format 4 tells the
-/// slices and shards of sixteen GPUs of a node, not of eight.
-pub const FORMAT: &[u8; 16] = b"sluice inputs 4\n";
+/// What a recording begins with; changes with the vocabulary, in its last digit. Format 5 added how large a node says
+/// that it is.
+pub const FORMAT: &[u8; 16] = b"sluice inputs 5\n";
 
 /// Adds an input's bytes to `into`. Cost: O(size).
 pub fn encode_input(input: &Input, into: &mut Vec<u8>) {
@@ -232,7 +232,8 @@ structs! {
         limit distribution work_dir submit_line launch
     }
     Registration { session name boot spool runs observed definition }
-    Observed { os architecture version boot_at start_at run_folder uid lacks attested cgroups gpus }
+    Observed { os architecture version boot_at start_at run_folder uid lacks attested cgroups gpus hardware }
+    Hardware { cpus sockets cores_per_socket threads_per_core memory tmp_disk }
     RunOutcome { kind exit ended detail usage stop_requested held }
     ExitStatus { code signal }
     Usage { user_us system_us max_rss figures }
@@ -264,7 +265,7 @@ structs! {
     }
     Policy { order depth keep sweep_after candidates prediction }
     Settings {
-        cluster nodes partitions dynamic_nodes administrators kill_wait min_job_age first_job_id max_job_id
+        cluster nodes partitions dynamic_nodes config_overrides administrators kill_wait min_job_age first_job_id max_job_id
         max_job_count max_array_size requeue_default requeue_delay def_mem_per_cpu def_mem_per_node licenses
         enforce weights priority_max_age multifactor node_timeout requeue_without_evidence return_to_service
         enforce_partition_limits kill_invalid_dependency whole_cores track_memory backfill_depth policy tres

@@ -8,7 +8,9 @@ use model::time::Timestamp;
 use proto::convert::gpu;
 use proto::journal_v1 as w;
 use scheduler_core::record::Record;
-use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
+use scheduler_core::state::node::{
+    Admin, GresDefinition, Hardware, Incarnation, Link, NodeDefinition, Observed,
+};
 
 use crate::allocation::{words_in, words_out};
 use crate::error::{Error, need};
@@ -81,6 +83,7 @@ pub(crate) fn admin_out(node: NodeIdx, admin: &Admin) -> w::NodeAdmin {
         drain: admin.drain,
         down: admin.down,
         resume_pending: admin.resume_pending,
+        invalid: admin.invalid,
         reason: admin.reason.to_string(),
         reason_uid: admin.reason_uid.map(|uid| uid.0),
         reason_ms: admin.reason_at.map(|at| at.0),
@@ -92,6 +95,7 @@ pub(crate) fn admin_in(wire: w::NodeAdmin) -> Record {
         drain: wire.drain,
         down: wire.down,
         resume_pending: wire.resume_pending,
+        invalid: wire.invalid,
         reason: wire.reason.into(),
         reason_uid: wire.reason_uid.map(Uid),
         reason_at: wire.reason_ms.map(Timestamp),
@@ -120,6 +124,28 @@ pub(crate) fn link_in(wire: w::NodeLink) -> Result<Record, Error> {
     Ok(Record::NodeLink { node: NodeIdx(wire.node), link })
 }
 
+fn hardware_out(hardware: Hardware) -> w::Hardware {
+    w::Hardware {
+        cpus: hardware.cpus.0,
+        sockets: hardware.sockets,
+        cores_per_socket: hardware.cores_per_socket,
+        threads_per_core: hardware.threads_per_core,
+        memory_mib: hardware.memory.0,
+        tmp_disk_mib: hardware.tmp_disk.0,
+    }
+}
+
+fn hardware_in(wire: w::Hardware) -> Hardware {
+    Hardware {
+        cpus: Cpus(wire.cpus),
+        sockets: wire.sockets,
+        cores_per_socket: wire.cores_per_socket,
+        threads_per_core: wire.threads_per_core,
+        memory: MemoryMib(wire.memory_mib),
+        tmp_disk: MemoryMib(wire.tmp_disk_mib),
+    }
+}
+
 pub(crate) fn registered_out(
     node: NodeIdx,
     incarnation: &Incarnation,
@@ -141,6 +167,7 @@ pub(crate) fn registered_out(
             cgroups: observed.cgroups.to_string(),
             attested: words_out(&observed.attested),
             gpus: gpu::outwards(&observed.gpus),
+            hardware: observed.hardware.map(hardware_out),
         }),
     }
 }
@@ -159,6 +186,7 @@ pub(crate) fn registered_in(wire: w::NodeRegistered) -> Result<Record, Error> {
         cgroups: observed.cgroups.into(),
         attested: words_in(observed.attested),
         gpus: gpu::inwards(observed.gpus).map_err(|fault| Error::Field { field: fault.field })?,
+        hardware: observed.hardware.map(hardware_in),
     };
     let incarnation = Incarnation {
         boot: need("boot", BootId::try_from(wire.boot.as_slice()).ok())?,

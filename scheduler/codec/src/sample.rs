@@ -30,7 +30,9 @@ use scheduler_core::state::job::{
     Active, ArrayRole, Bodies, Ended, Figure, Figures, Finish, Hold, Job, Limit, Owner, Pending, Phase,
     RequeueHow, RunStage, Step, StepNode, StepSpec, StopCause, Usage, WaitingArray,
 };
-use scheduler_core::state::node::{Admin, GresDefinition, Incarnation, Link, NodeDefinition, Observed};
+use scheduler_core::state::node::{
+    Admin, GresDefinition, Hardware, Incarnation, Link, NodeDefinition, Observed,
+};
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 use scheduler_core::state::reservation::{Repeat, Reservation};
@@ -192,6 +194,14 @@ fn observed() -> Observed {
         cgroups: "v2 (memory)".into(),
         attested: words(&["memory beyond the limit is out of memory"]),
         gpus: vec![gpu()],
+        hardware: Some(Hardware {
+            cpus: Cpus(8),
+            sockets: 2,
+            cores_per_socket: 3,
+            threads_per_core: 4,
+            memory: MemoryMib(5),
+            tmp_disk: MemoryMib(6),
+        }),
     }
 }
 
@@ -582,6 +592,7 @@ fn node_samples(each: &mut impl FnMut(Record)) {
             drain: true,
             down: true,
             resume_pending: true,
+            invalid: true,
             reason: "why".into(),
             reason_uid: Some(Uid(0)),
             reason_at: Some(Timestamp(0)),

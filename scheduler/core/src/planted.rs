@@ -38,11 +38,13 @@ pub enum Bug {
     LastComesFirst,
     /// A run that was begun counts as lost when its node was silent.
     LoseSilent,
+    /// A node that registers with less than is declared is used.
+    TakeShort,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::LaunchUnknown,
         Self::ForgetKey,
         Self::MeetFailed,
@@ -59,6 +61,7 @@ impl Bug {
         Self::OverlookPromises,
         Self::LastComesFirst,
         Self::LoseSilent,
+        Self::TakeShort,
     ];
 }
 

@@ -107,6 +107,8 @@ pub struct Settings {
     pub partitions: Vec<PartitionDefinition>,
     /// Whether a node that no configuration names is taken in when it registers.
     pub dynamic_nodes: bool,
+    /// SlurmdParameters=config_overrides: a node is as it is declared, whatever it registers with.
+    pub config_overrides: bool,
     /// Users who may administrate: root and SlurmUser.
     pub administrators: Vec<Uid>,
     /// Time between SIGTERM and SIGKILL.
@@ -227,6 +229,7 @@ impl Settings {
             nodes: Vec::new(),
             partitions: Vec::new(),
             dynamic_nodes: false,
+            config_overrides: false,
             administrators: vec![Uid(0)],
             kill_wait: Span::from_secs(30),
             min_job_age: Span::from_secs(300),

@@ -146,5 +146,6 @@ pub fn row(
         cfg_tres: tres::of_node(node, settings),
         alloc_tres: tres::in_use(node, u64::from(cpus), settings),
         resume_pending: node.admin.resume_pending || resumed,
+        invalid: node.admin.invalid,
     }
 }

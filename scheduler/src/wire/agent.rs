@@ -54,6 +54,7 @@ pub fn registration(from: v1::Register, session: u64) -> Result<Registration, Er
         cgroups: facts.cgroups.into(),
         attested: facts.attested.into_iter().map(String::into_boxed_str).collect(),
         gpus: gpus(facts.gpus)?,
+        hardware: None,
     };
     Ok(Registration {
         session,

@@ -217,7 +217,7 @@ blocked,cloud,completing,powering_down,powered_down,power_down,powering_up,power
 dynamic_future,dynamic_norm";
 
 /// Words of `-t`.
-const STATES: [StateWord; 30] = [
+const STATES: [StateWord; 31] = [
     ("alloc", |n| n.state == "ALLOCATED" && !n.drain),
     ("allocated", |n| n.state == "ALLOCATED" && !n.drain),
     ("comp", |n| n.completing),
@@ -232,6 +232,7 @@ const STATES: [StateWord; 30] = [
     ("futr", |n| n.state == "FUTURE"),
     ("future", |n| n.state == "FUTURE"),
     ("idle", |n| n.state == "IDLE" && !n.drain && !n.completing),
+    ("inval", |n| n.invalid),
     ("maint", |n| n.maintenance),
     ("mix", |n| n.state == "MIXED" && !n.drain),
     ("mixed", |n| n.state == "MIXED" && !n.drain),

@@ -8,9 +8,11 @@
 //! | run present, not expected | end it; after a restore it is left alone (`stranger`) |
 //! | outcome present | record, acknowledge |
 
+use std::sync::Arc;
+
 use model::exit::ExitStatus;
 use model::gpu::Gpu;
-use model::id::{JobId, NodeIdx, StepId, Uid};
+use model::id::{JobId, NodeIdx, StepId};
 
 use crate::effect::{Effect, RunKey};
 use crate::input::{OutcomeKind, Registration, Report, RunOutcome};
@@ -18,7 +20,7 @@ use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::state::job::{Active, RunStage, StopCause, Usage};
-use crate::state::node::{Admin, Incarnation, Link, Observed};
+use crate::state::node::{Admin, Hardware, Incarnation, Link, Observed};
 
 impl Call<'_> {
     /// An executor's first message of a session.
@@ -34,8 +36,8 @@ impl Call<'_> {
                 return self.effect(Effect::Session { session, node: None, refused });
             }
         };
-        if dynamic_nodes && *self.state().node(node).definition != *definition {
-            self.define_node(&definition);
+        if dynamic_nodes {
+            self.take_size(node, &definition);
         }
         let before = self.state().node(node).incarnation;
         let occupied = self.state().node(node).link == Link::Up
@@ -45,6 +47,8 @@ impl Call<'_> {
             return self.effect(Effect::Session { session, node: None, refused });
         }
         let incarnation = Incarnation { boot, spool };
+        let hardware = Some(Hardware::of(&definition));
+        let observed = Arc::new(Observed { hardware, ..(*observed).clone() });
         if before != Some(incarnation) || self.state().node(node).observed != observed {
             self.emit(Record::NodeRegistered { node, incarnation, observed });
         }
@@ -52,7 +56,7 @@ impl Call<'_> {
             self.emit(Record::NodeLink { node, link: Link::Up });
         }
         self.back_in_service(node);
-        self.drain_where_short(node);
+        self.judge_size(node);
         self.effect(Effect::Session { session, node: Some(node), refused: None });
         self.reconcile(node, before, incarnation, runs);
         self.out.pass_wanted = true;
@@ -64,23 +68,8 @@ impl Call<'_> {
         let Some(incarnation) = known.incarnation.filter(|_| known.observed.gpus != gpus) else { return };
         let observed = Observed { gpus, ..(*known.observed).clone() };
         self.emit(Record::NodeRegistered { node, incarnation, observed: observed.into() });
-        self.drain_where_short(node);
+        self.judge_size(node);
         self.out.pass_wanted = true;
-    }
-
-    /// A node that has fewer GPUs than are declared takes no new jobs, as in Slurm; one whose GPUs have a fault does.
-    fn drain_where_short(&mut self, node: NodeIdx) {
-        let known = self.state().node(node);
-        let missing = known.inventory.as_ref().and_then(|inventory| inventory.missing(&known.definition));
-        let Some(reason) = missing.filter(|_| !known.admin.drain && !known.admin.down) else { return };
-        let admin = Admin {
-            drain: true,
-            reason: reason.into(),
-            reason_uid: Some(Uid(0)),
-            reason_at: Some(self.now),
-            ..known.admin.clone()
-        };
-        self.emit(Record::NodeAdmin { node, admin });
     }
 
     /// A node that RESUME waits for, or that ReturnToService brings back, is used again.

@@ -16,8 +16,8 @@ use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState
 type Changes = [(Box<str>, Box<str>)];
 
 impl Call<'_> {
-    /// Changes every named node, or none of them. A node that RESUME finds in service is passed over and makes the whole a
-    /// refusal; the others are changed, as in Slurm 26.05.
+    /// Changes every named node, or none of them. A node that RESUME finds in service, or with less
+    /// than is declared, is passed over and makes the whole a refusal; the others are changed, as in Slurm 26.05.
     pub(crate) fn update_nodes(
         &mut self,
         nodes: &str,
@@ -26,11 +26,14 @@ impl Call<'_> {
     ) -> Result<(), Refused> {
         let named = self.named_nodes(nodes)?;
         let reason = value_of(changes, "reason");
-        let resumes = value_of(changes, "state").is_some_and(|state| state.eq_ignore_ascii_case("RESUME"));
-        let mut in_service = false;
+        let wanted = value_of(changes, "state").unwrap_or_default();
+        let one_of = |states: &[&str]| states.iter().any(|state| state.eq_ignore_ascii_case(wanted));
+        let (resumes, returns) = (one_of(&["RESUME"]), one_of(&["RESUME", "IDLE", "UNDRAIN"]));
+        let mut in_vain = false;
         for &node in &named {
-            if resumes && self.is_in_service(node) {
-                in_service = true;
+            let invalid = self.state().node(node).admin.invalid;
+            if resumes && self.is_in_service(node) || returns && invalid {
+                in_vain = true;
                 continue;
             }
             let mut admin = self.state().node(node).admin.clone();
@@ -59,7 +62,7 @@ impl Call<'_> {
             self.set_node(node, admin, definition, end_jobs);
         }
         self.out.pass_wanted = true;
-        if in_service { Err(Refusal::InvalidNodeStateTransition.into()) } else { Ok(()) }
+        if in_vain { Err(Refusal::InvalidNodeStateTransition.into()) } else { Ok(()) }
     }
 
     /// Whether there is nothing for RESUME to undo.

@@ -78,6 +78,7 @@ pub fn common(conf: &SlurmConf) -> Settings {
     settings.multifactor = priority.multifactor;
     settings.node_timeout = if conf.slurmd_timeout == Span::ZERO { Span::MAX } else { conf.slurmd_timeout };
     settings.return_to_service = conf.return_to_service;
+    settings.config_overrides = conf.config_overrides;
     settings.enforce_partition_limits = conf.enforce_part_limits != EnforcePartLimits::No;
     settings.kill_invalid_dependency = conf.kill_invalid_depend;
     settings.whole_cores = matches!(conf.select_resource, SelectResource::Core | SelectResource::Socket);

@@ -38,6 +38,9 @@ impl State {
             if node.removed {
                 continue;
             }
+            if node.admin.invalid && !node.admin.drain && !node.admin.down {
+                faults.push(format!("node {name}: is invalid and takes jobs"));
+            }
             if used.sharing > 0 && used.sharing != used.jobs {
                 faults.push(format!("node {name}: {} of {} jobs share CPUs", used.sharing, used.jobs));
             }

@@ -70,6 +70,8 @@ pub struct Admin {
     pub down: bool,
     /// Set by RESUME: shown as not responding until the executor reports.
     pub resume_pending: bool,
+    /// The node has less than is declared, as its executor says: it is out of service, and RESUME is refused.
+    pub invalid: bool,
     /// Why.
     pub reason: Box<str>,
     /// Who gave the reason.
@@ -104,6 +106,23 @@ pub struct Incarnation {
     pub spool: SpoolId,
 }
 
+/// How large a machine is, as its executor says, whatever is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hardware {
+    /// Hardware threads.
+    pub cpus: Cpus,
+    /// Sockets in all.
+    pub sockets: u32,
+    /// Cores of each.
+    pub cores_per_socket: u32,
+    /// Threads of each core.
+    pub threads_per_core: u32,
+    /// Memory.
+    pub memory: MemoryMib,
+    /// Space for temporary files.
+    pub tmp_disk: MemoryMib,
+}
+
 /// What the executor observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -129,6 +148,8 @@ pub struct Observed {
     pub attested: Vec<Box<str>>,
     /// Its GPUs as the driver shows them, in order of index; empty: not observed through a driver.
     pub gpus: Vec<Gpu>,
+    /// How large it is; the machine takes it from the registration. `None`: registered with a version that kept none.
+    pub hardware: Option<Hardware>,
 }
 
 /// A node.

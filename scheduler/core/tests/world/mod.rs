@@ -125,14 +125,28 @@ impl World {
     }
 
     pub(crate) fn register(&mut self, name: &str, boot: u8, spool: u8, runs: Vec<(RunKey, Report)>) {
+        let known = self.machine.state().node_named(name).map(|node| self.machine.state().node(node));
+        let definition =
+            known.map_or_else(|| Arc::new(node(name, 4, 4000)), |node| Arc::clone(&node.definition));
+        self.register_as((*definition).clone(), boot, spool, runs);
+    }
+
+    /// The same, of a machine that is described so.
+    pub(crate) fn register_as(
+        &mut self,
+        definition: NodeDefinition,
+        boot: u8,
+        spool: u8,
+        runs: Vec<(RunKey, Report)>,
+    ) {
         self.input(Input::Registered(Box::new(Registration {
             session: 1,
-            name: name.into(),
+            name: definition.name.clone(),
             boot: BootId([boot; 16]),
             spool: SpoolId([spool; 16]),
             runs,
             observed: Arc::new(Observed::default()),
-            definition: Arc::new(node(name, 4, 4000)),
+            definition: Arc::new(definition),
         })));
     }
 

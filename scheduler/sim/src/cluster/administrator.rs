@@ -71,6 +71,11 @@ pub(super) fn cancelled(jobs: Vec<JobId>) -> Input {
     command(Command::Cancel { jobs, filter, signal: None, batch_only: false, full: false })
 }
 
+/// Nodes are used again.
+pub(super) fn resumed(nodes: &str) -> Input {
+    command(Command::UpdateNodes { nodes: nodes.into(), changes: vec![("state".into(), "RESUME".into())] })
+}
+
 /// One node has another weight, so that it is of another kind; what it has of CPUs, memory and devices stays.
 fn weighed(settings: &Settings, random: &mut SplitMix64) -> Settings {
     let mut settings = settings.clone();

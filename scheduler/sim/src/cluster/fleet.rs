@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use model::exit::ExitStatus;
 use model::id::{BootId, SpoolId, StepId};
+use model::quantity::{Cpus, MemoryMib};
 use model::time::Timestamp;
 
 use scheduler_core::effect::{Effect, RunKey};
 use scheduler_core::input::{OutcomeKind, Registration, Report, RunOutcome};
 use scheduler_core::state::job::Usage;
-use scheduler_core::state::node::Observed;
+use scheduler_core::state::node::{NodeDefinition, Observed};
 
 use super::oracle::Oracle;
 use super::shell::{node, node_name};
@@ -38,13 +39,23 @@ struct Executor {
     doubtful: bool,
     last_up: i64,
     last_down: i64,
+    size: Size,
+}
+
+/// How large a machine is, beside what is declared of it. CPUs and memory go when it is started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    Declared,
+    FewerCpus,
+    LessMemory,
+    More,
 }
 
 /// All executors.
 pub(super) struct Fleet {
     executors: Vec<Executor>,
     next_session: u64,
-    /// Their GPUs may be shared.
+    /// Their GPUs may be shared, and machines come back with other sizes.
     shared: bool,
 }
 
@@ -60,6 +71,7 @@ impl Fleet {
             doubtful: false,
             last_up: 0,
             last_down: 0,
+            size: Size::Declared,
         };
         let executors = (0..options.nodes).map(|_| executor()).collect();
         Self { executors, next_session: 0, shared: options.administrator }
@@ -111,7 +123,7 @@ impl Fleet {
         spool[..8].copy_from_slice(&executor.spool.to_le_bytes());
         Some(Registration {
             session,
-            definition: Arc::new(node(&name, self.shared)),
+            definition: Arc::new(sized(node(&name, self.shared), executor.size)),
             name,
             boot: BootId(boot),
             spool: SpoolId(spool),
@@ -281,9 +293,14 @@ impl Fleet {
         self.hang_up(place, 6000, agenda);
     }
 
-    /// The executor dies and comes back; its processes and its table stay.
+    /// The executor dies and comes back; its processes and its table stay. Meanwhile the machine may have become another
+    /// one: memory that fails is taken away while it runs.
     pub(super) fn crash(&mut self, agenda: &mut Agenda) {
         let place = self.any(agenda);
+        if self.shared && agenda.random.one_in(4) {
+            let sizes = [Size::Declared, Size::LessMemory];
+            self.executors[place].size = agenda.random.pick(&sizes).expect("some sizes");
+        }
         self.executors[place].up = false;
         self.hang_up(place, 8000, agenda);
     }
@@ -291,14 +308,20 @@ impl Fleet {
     /// The node dies and comes back.
     pub(super) fn reboot(&mut self, agenda: &mut Agenda, oracle: &mut Oracle) {
         let place = self.any(agenda);
-        self.reboot_node(place, agenda, oracle);
+        self.reboot_node(place, self.shared, agenda, oracle);
     }
 
-    fn reboot_node(&mut self, place: usize, agenda: &mut Agenda, oracle: &mut Oracle) {
+    /// `sizes`: it may come back as another one.
+    fn reboot_node(&mut self, place: usize, sizes: bool, agenda: &mut Agenda, oracle: &mut Oracle) {
         let executor = &mut self.executors[place];
         executor.boot += 1;
         executor.up = false;
         executor.doubtful = false;
+        executor.size = Size::Declared;
+        if sizes {
+            let sizes = [Size::Declared, Size::Declared, Size::FewerCpus, Size::LessMemory, Size::More];
+            executor.size = agenda.random.pick(&sizes).expect("some sizes");
+        }
         let gone: Vec<RunKey> = std::mem::take(&mut executor.processes).into_iter().collect();
         executor.runs.retain(|_, life| matches!(life, Life::Ended(_) | Life::Tombstone));
         for run in gone {
@@ -321,9 +344,34 @@ impl Fleet {
     pub(super) fn reboot_doubtful(&mut self, agenda: &mut Agenda, oracle: &mut Oracle) {
         for place in 0..self.executors.len() {
             if self.executors[place].doubtful {
-                self.reboot_node(place, agenda, oracle);
+                self.reboot_node(place, false, agenda, oracle);
             }
         }
+    }
+
+    /// Every machine is again as it is declared; one that was not says so in a new session.
+    pub(super) fn repair(&mut self, agenda: &mut Agenda) {
+        for place in 0..self.executors.len() {
+            if std::mem::replace(&mut self.executors[place].size, Size::Declared) != Size::Declared {
+                self.hang_up(place, 2000, agenda);
+            }
+        }
+    }
+}
+
+fn sized(definition: NodeDefinition, size: Size) -> NodeDefinition {
+    let (cpus, memory) = (definition.cpus.0, definition.memory.0);
+    let of = |cpus: u32, memory: u64| NodeDefinition {
+        cpus: Cpus(cpus),
+        cores_per_socket: cpus,
+        memory: MemoryMib(memory),
+        ..definition.clone()
+    };
+    match size {
+        Size::Declared => definition,
+        Size::FewerCpus => of(cpus / 2, memory),
+        Size::LessMemory => of(cpus, memory / 2),
+        Size::More => of(cpus * 2, memory * 2),
     }
 }
 

@@ -8,7 +8,7 @@
 //! What goes wrong: the scheduler ends at an operation of its disk (killed, by a power cut that leaves any part of what
 //! was not synced, by an error of the disk), between two effects of a batch, at any time; executor crashes, reboots,
 //! lost spools, broken sessions, lost answers and repeated calls, cancels at any time, a wall clock that is set by hours,
-//! an administrator who changes partitions, nodes and limits ([`administrator`]).
+//! an administrator who changes partitions, nodes and limits ([`administrator`]), machines that come back larger or smaller.
 //! After every durable batch [`oracle`] checks what must always hold.
 
 mod administrator;
@@ -344,7 +344,7 @@ impl World {
     }
 
     fn administer(&mut self) {
-        let Self { agenda, shell, seen, quiet_from, .. } = self;
+        let Self { agenda, shell, fleet, seen, quiet_from, .. } = self;
         if agenda.now <= *quiet_from {
             seen.changes += 1;
             shell.administer(agenda);
@@ -352,9 +352,11 @@ impl World {
             return agenda.after(delay, Event::Administer);
         }
         if agenda.now < *quiet_from + RESTORES_MS {
+            fleet.repair(agenda);
             shell.restore(agenda);
             return agenda.after(10_000, Event::Administer);
         }
+        shell.resume_short(agenda);
         shell.cancel_hopeless(agenda);
         agenda.after(CLEANS_MS, Event::Administer);
     }

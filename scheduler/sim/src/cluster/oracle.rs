@@ -10,6 +10,7 @@
 //! * `begin`, `time limit`: a job starts only when the wall clock has shown its begin time, and times out only after its
 //!   limit by a clock that goes evenly.
 //! * `limits`: no job starts beyond what its QOS and its account allow as they are then.
+//! * `size`: no job starts on a node that registered with less than is declared.
 //! * `order`: no job starts while one that is ahead of it waits for the same.
 //! * `repeated call`: a repeated call makes no second job.
 //! * `promises`: a promised start moves later only with a record that says why, and why is true ([`promises`]).
@@ -88,6 +89,7 @@ impl Oracle {
             if let Record::JobStarted { job, run, allocation, .. } = record {
                 self.may_start(*job)?;
                 self.within_limits(*job, allocation)?;
+                self.large_enough(*job, allocation)?;
                 let licenses = self.state.jobs[job].request.rare().licenses.as_deref();
                 self.holdings.give((*job, *run), allocation, licenses, &self.state);
             }
@@ -110,6 +112,20 @@ impl Oracle {
         }
         self.batches += 1;
         if self.batches.is_multiple_of(self.check_every) { self.check() } else { Ok(()) }
+    }
+
+    /// No job starts on a node that said it has less than is declared.
+    fn large_enough(&self, job: JobId, allocation: &Allocation) -> Result<(), String> {
+        let nodes = allocation.iter().map(|share| self.state.node(share.node));
+        let mut short = nodes.filter(|node| !node.lacks(true).is_empty());
+        match short.next() {
+            Some(node) => Err(format!(
+                "size: {job} starts on {}, which has: {}",
+                node.definition.name,
+                node.lacks(true).join(", ")
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check(&self) -> Result<(), String> {

@@ -225,6 +225,18 @@ impl Shell {
         }
     }
 
+    /// The administrator brings back the nodes that had less than is declared for a while.
+    pub(super) fn resume_short(&mut self, agenda: &mut Agenda) {
+        let Some(running) = &self.running else { return };
+        let nodes = running.machine.state().nodes.iter();
+        let whole = nodes.filter(|node| node.admin.drain && !node.admin.invalid);
+        let names: Vec<&str> = whole.map(|node| &*node.definition.name).collect();
+        if !names.is_empty() {
+            let input = administrator::resumed(&names.join(","));
+            self.take(Some(input), agenda);
+        }
+    }
+
     /// # Errors
     /// A pass that never ends.
     pub(super) fn planned(&self) -> Result<(), String> {
