@@ -69,8 +69,13 @@ pub struct Gpu {
     pub memory_mib: u64,
     /// PCI bus id.
     pub pci: Box<str>,
-    /// CPUs near it, as first and last of each range.
+    /// CPUs near it, by the kernel's numbers, as first and last of each range.
     pub cpu_ranges: Vec<u32>,
+    /// Cores near it, as the node counts them (`Cores=` of gres.conf), as first and last of each range; empty: all, or
+    /// not known.
+    pub core_ranges: Vec<u32>,
+    /// NVLinks to each GPU by its index (`Links=` of gres.conf), 0 to itself; empty: none.
+    pub links: Vec<u32>,
     /// Minor number of its device node.
     pub minor: u32,
     /// How it is given to jobs.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use executor::gpu::inventory::compare;
+use executor::gpu::inventory::{Processors, compare};
 use executor::gpu::node::{Gpus, PRETENDED, Sources};
 use executor::gpu::nvml::Library;
 use executor::gpu::{Driver, Instance, code};
@@ -93,6 +93,28 @@ fn gpus_are_counted_by_the_bus_and_never_by_minor() {
 }
 
 #[test]
+fn cpus_and_links_are_those_of_the_board() {
+    let links = |machine: &Machine| -> Vec<Vec<u32>> {
+        machine.driver.observe().unwrap().into_iter().map(|gpu| gpu.unwrap().links).collect()
+    };
+    // Four A100 on one board are linked with each other; a card without links and one beside them are not.
+    let machine = Machine::new(&format!("{}gpu rtx5090\n", "gpu a100-40\n".repeat(4)));
+    assert_eq!(links(&machine)[1], [4, 0, 4, 4, 0]);
+    assert!(links(&machine)[4].is_empty());
+    drop(machine);
+    // Sixteen are on switches: none is nearer than another.
+    let machine = Machine::new(&"gpu h100-80\n".repeat(16));
+    assert!(links(&machine).iter().all(Vec::is_empty), "{:?}", links(&machine));
+    let addresses = machine.driver.observe().unwrap().into_iter().map(|gpu| gpu.unwrap().pci);
+    assert_eq!(addresses.collect::<std::collections::BTreeSet<_>>().len(), 16);
+    drop(machine);
+    let machine = Machine::new("gpu a100-40\ngpu a100-40\ngpu a100-40\ncpus 1 f0\nlink 0 2 3\nlink 2 1 1\n");
+    assert_eq!(links(&machine), [vec![0, 0, 3], vec![0, 0, 1], vec![3, 1, 0]]);
+    let gpu = machine.driver.observe().unwrap().remove(1).unwrap();
+    assert_eq!(gpu.cpus, [4, 5, 6, 7]);
+}
+
+#[test]
 fn an_instance_is_made_at_its_place_and_destroyed_alone() {
     let machine = Machine::new("gpu a100-40 mig\n");
     let upper = machine.make("3g.20gb", 4).unwrap();
@@ -123,7 +145,7 @@ fn a_creation_that_breaks_in_the_middle_is_taken_back() {
     assert!(fault.text.contains("could not be taken back: nvmlGpuInstanceDestroy"), "{fault}");
     // It is seen then, and not offered: no compute instance takes it.
     let observed = machine.driver.observe().unwrap();
-    let found = compare(None, (None, &OwnConf::default()), &observed, &[], &|_| None);
+    let found = compare(None, (None, &OwnConf::default()), &Processors::default(), &observed, &[], &|_| None);
     assert_eq!((observed[0].as_ref().unwrap().instances.len(), found.gpus[0].instances.len()), (1, 0));
     assert!(machine.make("3g.40gb", 4).is_ok());
 }

@@ -87,6 +87,8 @@ pub struct Card {
     gigabytes: [u32; 6],
     /// The PCI device and vendor number.
     pub pci_device: u32,
+    /// NVLinks: to the others of up to four, in equal shares; into switches where there are more.
+    pub nvlinks: u32,
 }
 
 /// All cards.
@@ -98,6 +100,7 @@ pub const CARDS: [Card; 6] = [
         sizes: Some([(4_864, 14), (9_856, 14), (9_856, 28), (19_968, 42), (19_968, 56), (40_192, 98)]),
         gigabytes: [5, 10, 10, 20, 20, 40],
         pci_device: 0x20b0_10de,
+        nvlinks: 12,
     },
     Card {
         key: "a100-80",
@@ -106,6 +109,7 @@ pub const CARDS: [Card; 6] = [
         sizes: Some([(9_856, 14), (19_968, 14), (19_968, 28), (40_192, 42), (40_192, 56), (80_384, 98)]),
         gigabytes: [10, 20, 20, 40, 40, 80],
         pci_device: 0x20b2_10de,
+        nvlinks: 12,
     },
     Card {
         key: "h100-80",
@@ -114,6 +118,7 @@ pub const CARDS: [Card; 6] = [
         sizes: Some([(9_984, 16), (20_096, 26), (20_096, 32), (40_448, 60), (40_448, 64), (81_152, 132)]),
         gigabytes: [10, 20, 20, 40, 40, 80],
         pci_device: 0x2330_10de,
+        nvlinks: 18,
     },
     Card {
         key: "h200",
@@ -122,6 +127,7 @@ pub const CARDS: [Card; 6] = [
         sizes: Some([(17_971, 16), (35_942, 26), (35_942, 32), (71_885, 60), (71_885, 64), (143_771, 132)]),
         gigabytes: [18, 35, 35, 71, 71, 141],
         pci_device: 0x2335_10de,
+        nvlinks: 18,
     },
     Card {
         key: "b200",
@@ -130,6 +136,7 @@ pub const CARDS: [Card; 6] = [
         sizes: Some([(22_919, 18), (45_839, 30), (45_839, 36), (91_679, 70), (91_679, 72), (183_359, 148)]),
         gigabytes: [23, 45, 45, 90, 90, 180],
         pci_device: 0x2901_10de,
+        nvlinks: 18,
     },
     Card {
         key: "rtx5090",
@@ -138,6 +145,7 @@ pub const CARDS: [Card; 6] = [
         sizes: None,
         gigabytes: [0; 6],
         pci_device: 0x2b85_10de,
+        nvlinks: 0,
     },
 ];
 

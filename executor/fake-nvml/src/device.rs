@@ -127,6 +127,34 @@ impl State {
         (index * 2 / self.gpus.len()) as u32
     }
 
+    /// The CPUs near a GPU, as bits: 16 for each NUMA node, if the file does not say otherwise.
+    #[must_use]
+    pub fn cpus(&self, index: usize) -> u64 {
+        self.gpus[index].cpus.unwrap_or(0xffff << (16 * self.numa(index)))
+    }
+
+    /// Where each NVLink of a GPU leads: another GPU, or `None` for a switch.
+    #[must_use]
+    pub fn nvlinks(&self, index: usize) -> Vec<Option<usize>> {
+        let mut found = Vec::new();
+        for &(one, other, count) in &self.links {
+            let far = if one == index { Some(other) } else { (other == index).then_some(one) };
+            found.extend(far.into_iter().flat_map(|far| (0..count).map(move |_| Some(far))));
+        }
+        if !self.links.is_empty() {
+            return found;
+        }
+        let (card, count) = (self.gpus[index].card, self.gpus.len());
+        let others = || (0..count).filter(|other| *other != index && self.gpus[*other].card.key == card.key);
+        match others().count() as u32 {
+            0 => Vec::new(),
+            peers @ 1..=3 => {
+                others().flat_map(|other| (0..card.nvlinks / peers).map(move |_| Some(other))).collect()
+            }
+            _ => vec![None; card.nvlinks as usize],
+        }
+    }
+
     /// Switches MIG mode.
     ///
     /// # Errors

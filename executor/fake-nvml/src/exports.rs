@@ -166,6 +166,30 @@ const fn bus(index: usize) -> c_uint {
     0x18 + 0x11 * (index % OF_DOMAIN) as c_uint
 }
 
+/// Stands for the place of a switch, where no GPU is.
+const SWITCH: usize = OF_DOMAIN * 0xff;
+
+fn pci_info(index: usize, number: u32) -> nvmlPciInfo_t {
+    nvmlPciInfo_t {
+        busIdLegacy: field(&format!("{:04X}:{:02X}:00.0", domain(index), bus(index))),
+        domain: domain(index),
+        bus: bus(index),
+        device: 0,
+        pciDeviceId: number,
+        pciSubSystemId: 0,
+        busId: field(&bus_id(index)),
+    }
+}
+
+/// Where an NVLink leads.
+fn nvlink(handle: nvmlDevice_t, link: c_uint, state: &State) -> Answer<Option<usize>> {
+    let index = gpu(handle, state)?;
+    if state.gpus[index].card.nvlinks == 0 {
+        return Err(code::NOT_SUPPORTED);
+    }
+    state.nvlinks(index).get(link as usize).copied().ok_or(code::INVALID_ARGUMENT)
+}
+
 /// A bit set of CPUs or nodes, in the caller's words.
 fn put_bits(to: *mut c_ulong, words: c_uint, mask: u64) -> Answer<()> {
     if words == 0 {
@@ -276,15 +300,19 @@ exports! {
     /// The PCI address.
     fn nvmlDeviceGetPciInfo_v3(handle: nvmlDevice_t, to: *mut nvmlPciInfo_t) |state| {
         let index = gpu(handle, state)?;
-        put(to, nvmlPciInfo_t {
-            busIdLegacy: field(&format!("{:04X}:{:02X}:00.0", domain(index), bus(index))),
-            domain: domain(index),
-            bus: bus(index),
-            device: 0,
-            pciDeviceId: state.gpus[index].card.pci_device,
-            pciSubSystemId: 0,
-            busId: field(&bus_id(index)),
-        })
+        put(to, pci_info(index, state.gpus[index].card.pci_device))
+    };
+    /// Whether an NVLink is up: all are.
+    fn nvmlDeviceGetNvLinkState(handle: nvmlDevice_t, link: c_uint, to: *mut c_uint) |state| {
+        nvlink(handle, link, state)?;
+        put(to, 1)
+    };
+    /// What is at the other end of an NVLink: a GPU or a switch.
+    fn nvmlDeviceGetNvLinkRemotePciInfo_v2(handle: nvmlDevice_t, link: c_uint, to: *mut nvmlPciInfo_t) |state| {
+        match nvlink(handle, link, state)? {
+            Some(other) => put(to, pci_info(other, state.gpu(other)?.card.pci_device)),
+            None => put(to, pci_info(SWITCH, 0x22a3_10de)),
+        }
     };
     /// Memory in bytes.
     fn nvmlDeviceGetMemoryInfo(handle: nvmlDevice_t, to: *mut nvmlMemory_t) |state| {
@@ -297,10 +325,10 @@ exports! {
         let version = size_of::<nvmlMemory_v2_t>() as c_uint | 2 << 24;
         put(to, nvmlMemory_v2_t { version, total, reserved: 0, free: total, used: 0 })
     };
-    /// CPUs near the GPU: 16 for each NUMA node.
+    /// CPUs near the GPU.
     fn nvmlDeviceGetCpuAffinity(handle: nvmlDevice_t, words: c_uint, to: *mut c_ulong) |state| {
         let index = gpu(handle, state)?;
-        put_bits(to, words, 0xffff << (16 * state.numa(index)))
+        put_bits(to, words, state.cpus(index))
     };
     /// NUMA nodes near the GPU.
     fn nvmlDeviceGetMemoryAffinity(handle: nvmlDevice_t, words: c_uint, to: *mut c_ulong, _scope: c_uint) |state| {

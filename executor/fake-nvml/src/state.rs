@@ -4,6 +4,8 @@
 //! gpu h100-80 mig            a GPU, in PCI order; "mig" where MIG mode is on, "lost" where it fell off the bus
 //! gi 0 9 4 17                a GPU instance: GPU, profile id, start, serial number
 //! ci 0 2 0 3 18              a compute instance: GPU, GPU instance, id, slices, serial number
+//! cpus 0 f0                  the CPUs near a GPU, as a mask; without such a line 16 for each half of the GPUs
+//! link 0 3 4                 so many NVLinks between two GPUs; without any such line as the cards have them
 //! util 0 35                  a GPU's utilisation in percent
 //! xid 0 79                   a critical error, told once to whoever waits for events
 //! fail nvmlDeviceCreateGpuInstanceWithPlacement 23 2     the next two calls answer 23 (without a count: all)
@@ -33,6 +35,8 @@ pub struct Gpu {
     pub lost: bool,
     /// Percent.
     pub utilisation: u32,
+    /// CPUs near it, as bits.
+    pub cpus: Option<u64>,
 }
 
 /// A GPU instance.
@@ -83,6 +87,8 @@ pub struct State {
     pub gpu_instances: Vec<GpuInstance>,
     /// By GPU, parent and id.
     pub compute_instances: Vec<ComputeInstance>,
+    /// So many NVLinks between two GPUs; empty: as the cards have them.
+    pub links: Vec<(usize, usize, u32)>,
     /// Critical errors that nobody has heard of: GPU and XID.
     pub errors: Vec<(usize, u32)>,
     /// Injected errors.
@@ -116,7 +122,7 @@ impl State {
             ["gpu", card, ref flags @ ..] => {
                 let has = |flag: &str| flags.contains(&flag);
                 let (card, mig, lost) = (Card::named(card)?, has("mig"), has("lost"));
-                self.gpus.push(Gpu { card, mig, lost, utilisation: 0 });
+                self.gpus.push(Gpu { card, mig, lost, utilisation: 0, cpus: None });
             }
             ["gi", on, profile, start, serial] => self.gpu_instances.push(GpuInstance {
                 gpu: gpu(on)?,
@@ -132,6 +138,10 @@ impl State {
                 serial: number(serial)?,
             }),
             ["util", on, percent] => self.gpus.get_mut(gpu(on)?)?.utilisation = number(percent)?,
+            ["cpus", on, mask] => {
+                self.gpus.get_mut(gpu(on)?)?.cpus = Some(u64::from_str_radix(mask, 16).ok()?)
+            }
+            ["link", one, other, count] => self.links.push((gpu(one)?, gpu(other)?, number(count)?)),
             ["xid", on, number_of] => self.errors.push((gpu(on)?, number(number_of)?)),
             ["fail", function, code, ref times @ ..] => {
                 let times = times.first().map(|times| number(times)).map_or(Some(None), |n| n.map(Some))?;
@@ -158,6 +168,12 @@ impl State {
         }
         for (at, gpu) in self.gpus.iter().enumerate().filter(|(_, gpu)| gpu.utilisation > 0) {
             line(format_args!("util {at} {}", gpu.utilisation));
+        }
+        for (at, cpus) in self.gpus.iter().enumerate().filter_map(|(at, gpu)| Some((at, gpu.cpus?))) {
+            line(format_args!("cpus {at} {cpus:x}"));
+        }
+        for (one, other, count) in &self.links {
+            line(format_args!("link {one} {other} {count}"));
         }
         for gi in &self.gpu_instances {
             line(format_args!("gi {} {} {} {}", gi.gpu, gi.profile, gi.start, gi.serial));

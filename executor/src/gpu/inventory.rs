@@ -24,6 +24,28 @@ pub struct Inventory {
     pub lacks: Vec<String>,
 }
 
+/// The node's processors, to tell which of its cores a driver means.
+#[derive(Clone, Debug, Default)]
+pub struct Processors {
+    /// The kernel's numbers, in the order in which the node counts them.
+    pub numbers: Vec<u32>,
+    /// Threads of a core.
+    pub threads: u32,
+}
+
+impl Processors {
+    /// The cores that have some of these processors, as first and last of each range. Empty: all of them, or none that
+    /// is the node's, and nothing is said of where the GPU lies.
+    fn cores(&self, near: &[u32]) -> Vec<u32> {
+        let cores = self.numbers.chunks(self.threads.max(1) as usize);
+        let all = cores.len();
+        let is_near = |core: &&[u32]| core.iter().any(|cpu| near.contains(cpu));
+        let found: Vec<u32> =
+            (0..).zip(cores).filter(|(_, core)| is_near(core)).map(|(core, _)| core).collect();
+        if found.len() == all { Vec::new() } else { ranges(&found) }
+    }
+}
+
 /// Whether this node's GPUs are looked for, and how.
 #[must_use]
 pub fn auto_detect(node: &str, conf: Option<&GresConf>) -> AutoDetect {
@@ -72,6 +94,7 @@ fn lines<'a>(node: Option<&NodeConf>, conf: Option<&'a GresConf>) -> Vec<&'a Gre
 pub fn compare(
     node: Option<&NodeConf>,
     (conf, own): (Option<&GresConf>, &OwnConf),
+    processors: &Processors,
     observed: &[Observed],
     before: &[Gpu],
     judge: &dyn Fn(&Gpu) -> Option<String>,
@@ -81,7 +104,10 @@ pub fn compare(
     for (index, observed) in observed.iter().enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let gpu = match observed {
-            Ok(gpu) => healthy(index, gpu, node, (&lines, own), &mut found.lacks),
+            Ok(gpu) => Gpu {
+                core_ranges: processors.cores(&gpu.cpus),
+                ..healthy(index, gpu, node, (&lines, own), &mut found.lacks)
+            },
             Err(fault) => lost(index, fault, before),
         };
         found.gpus.push(gpu);
@@ -155,6 +181,8 @@ fn healthy(
         memory_mib: gpu.memory_mib,
         pci: gpu.pci.as_str().into(),
         cpu_ranges: ranges(&gpu.cpus),
+        core_ranges: Vec::new(),
+        links: gpu.links.clone(),
         minor: gpu.minor,
         mode,
         profiles: gpu.profiles.iter().map(profile).collect(),
@@ -251,12 +279,20 @@ fn check_lines(lines: &[&GresLine], gpus: &[Gpu], lacks: &mut Vec<String>) {
                 lacks.push(format!("{at}: {file} is a {full}, which is no {kind}"));
             }
             let cores = line.cores.as_deref().and_then(numbers).map(|cores| ranges(&cores));
-            if let Some(cores) = cores.filter(|cores| !gpu.cpu_ranges.is_empty() && *cores != gpu.cpu_ranges)
-            {
+            let shown = &gpu.core_ranges;
+            if let Some(cores) = cores.filter(|cores| !shown.is_empty() && cores != shown) {
                 lacks.push(format!(
-                    "{at}: cores {} are named for {file}, but the driver shows {} near it",
+                    "{at}: cores {} are named for {file}, but the driver shows {} near it: gres.conf counts",
                     texts(&cores),
-                    texts(&gpu.cpu_ranges)
+                    texts(shown)
+                ));
+            }
+            let links = &line.link_counts;
+            if !links.is_empty() && line.files.len() == 1 && !gpu.links.is_empty() && *links != gpu.links {
+                lacks.push(format!(
+                    "{at}: links {} are named for {file}, but the driver shows {}: gres.conf counts",
+                    line.links.as_deref().unwrap_or_default(),
+                    links_text(gpu)
                 ));
             }
         }
@@ -277,6 +313,12 @@ pub(super) fn numbers(text: &str) -> Option<Vec<u32>> {
     found.sort_unstable();
     found.dedup();
     Some(found)
+}
+
+/// `-1,4,4,0`, as gres.conf writes it.
+fn links_text(gpu: &Gpu) -> String {
+    let one = |(at, count): (u32, &u32)| if at == gpu.index { "-1".to_owned() } else { count.to_string() };
+    (0..).zip(&gpu.links).map(one).collect::<Vec<_>>().join(",")
 }
 
 fn texts(ranges: &[u32]) -> String {

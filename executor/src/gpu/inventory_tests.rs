@@ -7,7 +7,7 @@ use model::config::own::OwnConf;
 use model::config::{NodeConf, SlurmConf};
 use model::gpu::GpuMode;
 
-use super::{Inventory, is_slice, type_name};
+use super::{Inventory, Processors, is_slice, type_name};
 use crate::gpu::{Fault, Gpu, Instance, Observed, Profile, code};
 
 fn node(gres: &str) -> NodeConf {
@@ -32,7 +32,10 @@ fn compare_with(
     conf: (Option<&GresConf>, &OwnConf),
     observed: &[Observed],
 ) -> Inventory {
-    super::compare(node, conf, observed, &[], &|gpu| (&*gpu.uuid == "GPU-9").then(|| "XID 79".to_owned()))
+    // Two threads of a core are not next to each other, as the kernel counts.
+    let processors = Processors { numbers: (0..8).flat_map(|core| [core, core + 8]).collect(), threads: 2 };
+    let judge = |gpu: &model::gpu::Gpu| (&*gpu.uuid == "GPU-9").then(|| "XID 79".to_owned());
+    super::compare(node, conf, &processors, observed, &[], &judge)
 }
 
 fn gpu(number: u32, mig: bool) -> Gpu {
@@ -58,6 +61,7 @@ fn gpu(number: u32, mig: bool) -> Gpu {
         } else {
             vec![]
         },
+        links: Vec::new(),
         instances: Vec::new(),
     }
 }
@@ -79,6 +83,11 @@ fn all_that_is_there_is_offered_without_a_configuration() {
     assert_eq!(gres, [(full, 1), (&*format!("{full}_1g.5gb"), 1), (&*format!("{full}_3g.20gb"), 1)]);
     assert_eq!(found.gpus[1].mode, GpuMode::Fixed);
     assert_eq!(found.gpus[0].cpu_ranges, [0, 3]);
+    assert_eq!(
+        found.gpus[0].core_ranges,
+        [0, 3],
+        "each has a second thread, which is far in the kernel's order"
+    );
     assert_eq!(found.gpus[1].profiles[0].starts, [0, 6], "ascending");
     assert_eq!(found.lacks.len(), 1, "the instance without a compute instance: {:?}", found.lacks);
 }
@@ -107,19 +116,20 @@ fn types_are_parts_of_names_and_slices_are_profiles() {
 #[test]
 fn differences_are_said() {
     let conf = lines(
-        "AutoDetect=nvml\nName=gpu Type=h100 File=/dev/nvidia3 Cores=8-11\nName=gpu File=/dev/nvidia7\nName=gpu File=/srv/x\n",
+        "AutoDetect=nvml\nName=gpu Type=h100 File=/dev/nvidia3 Cores=4-7 Links=-1,2\nName=gpu File=/dev/nvidia7\nName=gpu File=/srv/x\n",
     );
-    let found = compare(Some(&node("gpu:3")), Some(&conf), &[Ok(gpu(0, false))]);
+    let found = compare(Some(&node("gpu:3")), Some(&conf), &[Ok(Gpu { links: vec![0, 4], ..gpu(0, false) })]);
     for sentence in [
         "gres.conf:2: /dev/nvidia3 is a nvidia_a100-sxm4-40gb, which is no h100",
-        "gres.conf:2: cores 8-11 are named for /dev/nvidia3, but the driver shows 0-3 near it",
+        "gres.conf:2: cores 4-7 are named for /dev/nvidia3, but the driver shows 0-3 near it: gres.conf counts",
+        "gres.conf:2: links -1,2 are named for /dev/nvidia3, but the driver shows -1,4: gres.conf counts",
         "gres.conf:3: the driver shows no GPU with the device file /dev/nvidia7",
         "gres.conf:4: /srv/x is no device file of the driver's GPUs",
         "1 of 3 declared gpu are there",
     ] {
         assert!(found.lacks.contains(&sentence.to_owned()), "{sentence}\n{:?}", found.lacks);
     }
-    assert_eq!((found.gres[0].count, found.lacks.len()), (1, 5));
+    assert_eq!((found.gres[0].count, found.lacks.len()), (1, 6));
 }
 
 #[test]
@@ -145,7 +155,8 @@ fn a_gpu_that_fails_takes_only_itself_out() {
     let own = OwnConf::default();
     let node = node("gpu:a100:1,gpu:3g.20gb:1");
     let observed = [Ok(gpu(0, false)), Err(lost)];
-    let after = super::compare(Some(&node), (None, &own), &observed, &before.gpus, &|_| None);
+    let after =
+        super::compare(Some(&node), (None, &own), &Processors::default(), &observed, &before.gpus, &|_| None);
     assert_eq!((after.gpus[1].mode, after.gpus[1].instances.len()), (GpuMode::Fixed, 2));
     assert!(!after.gpus[1].is_healthy());
     assert_eq!(

@@ -72,6 +72,8 @@ pub struct Gpu {
     pub minor: u32,
     /// The kernel's numbers of the processors near it; empty: not known.
     pub cpus: Vec<u32>,
+    /// NVLinks to each GPU, in the order of observation; empty: none.
+    pub links: Vec<u32>,
     /// MIG mode is on.
     pub mig: bool,
     /// How it can be cut, in the driver's order; empty without MIG.

@@ -14,7 +14,7 @@ use model::gpu::{Gpu, GpuMode, MigInstance};
 use proto::v1;
 
 use super::caps::Caps;
-use super::inventory::{self, Inventory};
+use super::inventory::{self, Inventory, Processors};
 use super::nvml::{LIBRARY, Library};
 use super::procfs::Files;
 use super::slices::{Owner, Slices, Wanted};
@@ -75,6 +75,7 @@ struct Setting {
     node: Option<NodeConf>,
     conf: Option<GresConf>,
     own: OwnConf,
+    processors: Processors,
     slices: Slices,
     caps: Option<Caps>,
     pretended: bool,
@@ -96,6 +97,13 @@ pub struct Gpus {
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This machine's processors, counted as the node counts them: a configuration says how many threads a core has.
+fn processors(node: Option<&NodeConf>) -> Processors {
+    let threads = || crate::host::observe().threads_per_core;
+    let numbers = crate::host::usable_cpus();
+    Processors { numbers, threads: node.map_or_else(threads, |node| node.threads_per_core) }
 }
 
 impl Gpus {
@@ -152,14 +160,16 @@ impl Gpus {
     ) -> Self {
         let observed = driver.observe();
         let all = observed.as_deref().unwrap_or_default();
-        let first = inventory::compare(node.as_ref(), (conf.as_ref(), &own), all, &[], &|_| None);
+        let processors = processors(node.as_ref());
+        let first =
+            inventory::compare(node.as_ref(), (conf.as_ref(), &own), &processors, all, &[], &|_| None);
         let dynamic = first.gpus.iter().filter(|gpu| gpu.mode == GpuMode::Dynamic).filter_map(|gpu| {
             let seen = all.get(gpu.index as usize)?.as_ref().ok()?;
             Some((gpu.index, seen.uuid.clone(), seen.profiles.clone()))
         });
         let slices = Slices::new(Arc::clone(&driver), dynamic);
         let pretended = driver.version().contains("fake");
-        let setting = Setting { driver, node, conf, own, slices, caps, pretended };
+        let setting = Setting { driver, node, conf, own, processors, slices, caps, pretended };
         let mut shown = setting.compare(all, &[], &BTreeMap::new());
         if let Err(fault) = &observed {
             shown.lacks.push(format!("the GPUs cannot be observed: {fault}"));
@@ -371,8 +381,9 @@ impl Setting {
             (None, Some(why)) => Some(why.clone()),
             (None, None) => self.foreign(gpu),
         };
+        let conf = (self.conf.as_ref(), &self.own);
         let mut found =
-            inventory::compare(self.node.as_ref(), (self.conf.as_ref(), &self.own), observed, before, &judge);
+            inventory::compare(self.node.as_ref(), conf, &self.processors, observed, before, &judge);
         // They come and go with runs, and are no fact about the node.
         for gpu in found.gpus.iter_mut().filter(|gpu| gpu.mode == GpuMode::Dynamic) {
             gpu.instances.clear();

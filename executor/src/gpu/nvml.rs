@@ -18,9 +18,9 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::event::EventSet;
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
-    NVML_COMPUTE_INSTANCE_PROFILE_COUNT, NVML_GPU_INSTANCE_PROFILE_COUNT, nvmlComputeInstance_t,
-    nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t, nvmlDevice_t, nvmlGpuInstance_t,
-    nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_v2_t,
+    NVML_COMPUTE_INSTANCE_PROFILE_COUNT, NVML_GPU_INSTANCE_PROFILE_COUNT, NVML_NVLINK_MAX_LINKS,
+    nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t, nvmlDevice_t,
+    nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_v2_t,
 };
 
 use super::{Driver, Fault, Gpu, Instance, Observed, Profile, Vitals, code};
@@ -36,6 +36,8 @@ pub struct Library {
     nvml: &'static Nvml,
     /// By PCI bus order.
     devices: Vec<Result<Device<'static>, Fault>>,
+    /// NVLinks of each GPU to each other; empty: it has none.
+    links: Vec<Vec<u32>>,
     events: Mutex<Option<EventSet<'static>>>,
 }
 
@@ -99,7 +101,8 @@ impl Library {
             .collect();
         in_bus_order(&mut devices);
         let events = watched(nvml, &devices);
-        Ok(Self { nvml, devices, events: Mutex::new(events) })
+        let links = links(&devices);
+        Ok(Self { nvml, devices, links, events: Mutex::new(events) })
     }
 
     fn answer(&self, call: &'static str, code: u32) -> Result<(), Fault> {
@@ -147,6 +150,7 @@ impl Library {
             pci: pci.bus_id,
             minor,
             cpus: device.cpu_affinity(CPU_WORDS).map_or_else(|_| Vec::new(), |words| bits(&words)),
+            links: self.links.get(gpu).cloned().unwrap_or_default(),
             mig,
             profiles,
             instances,
@@ -399,6 +403,32 @@ fn in_bus_order(devices: &mut Vec<Result<Device<'static>, Fault>>) {
     for (at, device) in places.into_iter().zip(there) {
         devices.insert(at, device);
     }
+}
+
+/// How many NVLinks lead from each GPU to each other one, read once: boards do not change while a machine runs.
+///
+/// A link that is down counts for nothing, and so does one into a switch, which leads to all GPUs alike.
+fn links(devices: &[Result<Device<'static>, Fault>]) -> Vec<Vec<u32>> {
+    let address = |pci: &nvml_wrapper::struct_wrappers::device::PciInfo| (pci.domain, pci.bus, pci.device);
+    let places: Vec<_> = devices
+        .iter()
+        .map(|device| device.as_ref().ok().and_then(|device| device.pci_info().ok()).map(|pci| address(&pci)))
+        .collect();
+    let of = |device: &Result<Device<'static>, Fault>| {
+        let mut found = vec![0; places.len()];
+        let Ok(device) = device else { return Vec::new() };
+        for number in 0..NVML_NVLINK_MAX_LINKS {
+            let link = device.link_wrapper_for(number);
+            // The first number beyond the card's links ends them; a card without any refuses the first.
+            let Ok(is_up) = link.is_active() else { break };
+            let Some(remote) = is_up.then(|| link.remote_pci_info().ok()).flatten() else { continue };
+            if let Some(other) = places.iter().position(|place| *place == Some(address(&remote))) {
+                found[other] += 1;
+            }
+        }
+        if found.iter().all(|count| *count == 0) { Vec::new() } else { found }
+    };
+    devices.iter().map(of).collect()
 }
 
 /// A set that hears of critical errors on these GPUs; `None` where the driver tells of none.

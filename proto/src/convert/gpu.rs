@@ -8,6 +8,9 @@ use crate::v1;
 /// The most memory slices that a GPU can have here: a mask of them is a byte.
 const SLICES_MAX: u32 = 8;
 
+/// Processors are counted below this.
+const PROCESSORS_MAX: u32 = 1 << 16;
+
 /// Reads a list of GPUs.
 ///
 /// # Errors
@@ -49,6 +52,8 @@ pub fn outwards(gpus: &[Gpu]) -> Vec<v1::Gpu> {
         memory_mib: gpu.memory_mib,
         pci: gpu.pci.to_string(),
         cpu_ranges: gpu.cpu_ranges.clone(),
+        core_ranges: gpu.core_ranges.clone(),
+        links: gpu.links.clone(),
         minor: gpu.minor,
         mode: mode_outwards(gpu.mode).into(),
         profiles: gpu.profiles.iter().map(profile).collect(),
@@ -77,10 +82,9 @@ fn gpu(from: v1::Gpu) -> Result<Gpu, Error> {
     };
     length("gpus.profiles", from.profiles.len())?;
     length("gpus.instances", from.instances.len())?;
-    length("gpus.cpu_ranges", from.cpu_ranges.len())?;
-    if !from.cpu_ranges.len().is_multiple_of(2) {
-        return Err(Error { field: "gpus.cpu_ranges", problem: Problem::Malformed });
-    }
+    ranges("gpus.cpu_ranges", &from.cpu_ranges)?;
+    ranges("gpus.core_ranges", &from.core_ranges)?;
+    length("gpus.links", from.links.len())?;
     Ok(Gpu {
         index: from.index,
         uuid: name("gpus.uuid", from.uuid)?,
@@ -89,6 +93,8 @@ fn gpu(from: v1::Gpu) -> Result<Gpu, Error> {
         memory_mib: from.memory_mib,
         pci: name("gpus.pci", from.pci)?,
         cpu_ranges: from.cpu_ranges,
+        core_ranges: from.core_ranges,
+        links: from.links,
         minor: from.minor,
         mode,
         profiles: from.profiles.into_iter().map(profile).collect::<Result<_, _>>()?,
@@ -127,6 +133,14 @@ fn instance(from: v1::MigInstance) -> Result<MigInstance, Error> {
     })
 }
 
+/// First and last of each range, in order.
+fn ranges(field: &'static str, ranges: &[u32]) -> Result<(), Error> {
+    length(field, ranges.len())?;
+    let known = ranges.len().is_multiple_of(2)
+        && ranges.chunks_exact(2).all(|pair| pair[0] <= pair[1] && pair[1] < PROCESSORS_MAX);
+    if known { Ok(()) } else { Err(Error { field, problem: Problem::Malformed }) }
+}
+
 fn length(field: &'static str, len: usize) -> Result<(), Error> {
     if len > LIST_MAX { Err(Error { field, problem: Problem::TooLong { max: LIST_MAX } }) } else { Ok(()) }
 }
@@ -159,6 +173,8 @@ mod tests {
             memory_mib: 40_960,
             pci: "0000:3b:00.0".into(),
             cpu_ranges: vec![0, 3, 8, 11],
+            core_ranges: vec![0, 1, 4, 5],
+            links: vec![4, 0],
             minor: 4,
             mode: GpuMode::Fixed,
             profiles: vec![profile(19, "1g.5gb", 1, 1, &[0, 6]), profile(9, "3g.20gb", 3, 4, &[0, 4])],
@@ -190,6 +206,7 @@ mod tests {
         };
         assert_eq!(field(|gpu| gpu.mode = 9), "gpus.mode");
         assert_eq!(field(|gpu| gpu.cpu_ranges = vec![1]), "gpus.cpu_ranges");
+        assert_eq!(field(|gpu| gpu.core_ranges = vec![2, 1]), "gpus.core_ranges");
         assert_eq!(field(|gpu| gpu.profiles[1].starts = vec![5]), "gpus.profiles.starts");
         assert_eq!(field(|gpu| gpu.instances[0].size = 9), "gpus.instances.start");
         assert_eq!(field(|gpu| gpu.uuid = "x".repeat(NAME_MAX + 1)), "gpus.uuid");

@@ -249,7 +249,7 @@ structs! {
     NodeShare { node cpus cpu_ids memory gres tasks shared }
     GresShare { kind count indices slices }
     Slice { gpu profile start size }
-    Gpu { index uuid kind product memory_mib pci cpu_ranges minor mode profiles instances fault }
+    Gpu { index uuid kind product memory_mib pci cpu_ranges core_ranges links minor mode profiles instances fault }
     MigProfile { id name compute_slices memory_slices memory_mib starts }
     MigInstance { profile start size gi ci uuid }
     GresRequest { name kind count }

@@ -131,6 +131,8 @@ pub(crate) fn gpu() -> Gpu {
         memory_mib: 40_960,
         pci: "0000:3b:00.0".into(),
         cpu_ranges: vec![0, 3],
+        core_ranges: vec![0, 1],
+        links: vec![4, 0],
         minor: 2,
         mode: GpuMode::Dynamic,
         profiles: vec![MigProfile {

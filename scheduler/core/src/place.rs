@@ -36,6 +36,7 @@ use choose::{Candidate, Chosen};
 use demand::{Demand, GresNeed};
 pub use ever::could_ever_run;
 use feature::{Constraint, Expression};
+pub use near::sockets_near;
 
 /// Where the job would start now, on what no job holds; `None`: nowhere in this partition.
 ///

@@ -3,12 +3,14 @@
 
 mod world;
 
+use model::gpu::{Gpu, GpuMode, MigProfile};
 use model::gres::{parse_gpus, parse_list};
 use model::id::JobId;
 use model::job::JobState;
 use model::request::JobRequest;
 use model::time::Span;
 use scheduler_core::effect::Answer;
+use scheduler_core::input::Input;
 use scheduler_core::settings::{DeviceFacts, Settings};
 use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use world::{ALICE, World, job};
@@ -147,4 +149,87 @@ fn gpus_with_the_most_links_are_taken_together() {
     let job = JobRequest { gpus_per_job: parse_gpus("2").unwrap(), ..job() };
     let pair = world.submit(job);
     assert!(place(&world, pair).starts_with("gpus 1,2 "), "{}", place(&world, pair));
+}
+
+/// What a driver shows of eight GPUs: cores of both sockets, and links in pairs 0-3, 1-2, 4-7, 5-6.
+fn shown() -> Vec<Gpu> {
+    let pair = [3, 2, 1, 0, 7, 6, 5, 4];
+    let gpu = |index: u32| Gpu {
+        index,
+        kind: "a100".into(),
+        core_ranges: if index < 4 { vec![0, 7] } else { vec![8, 15] },
+        links: (0..8).map(|to| if to == pair[index as usize] { 4 } else { 0 }).collect(),
+        ..Gpu::default()
+    };
+    (0..8).map(gpu).collect()
+}
+
+#[test]
+fn what_a_driver_shows_counts_where_gres_conf_says_nothing() {
+    let mut world = world(|settings| settings.devices = Vec::new());
+    let node = world.node("n1");
+    world.input(Input::GpusObserved { node, gpus: shown() });
+    let sockets = |world: &World| {
+        let settings = world.machine.configuration().unwrap();
+        scheduler_core::place::sockets_near(settings, &world.machine.state().nodes[0], 0)
+    };
+    assert_eq!(sockets(&world), [0, 1]);
+    let one = world.submit(wants(1, 6, None));
+    assert_eq!(place(&world, one), "gpus 0 cpus 0,1,2,3,4,5");
+    let pair = world.submit(wants(2, 4, None));
+    assert_eq!(place(&world, pair), "gpus 4,7 cpus 8,9,10,11", "linked, and with enough CPUs beside them");
+    // Where they lie is told with what was chosen.
+    let share = &world.machine.state().jobs[&pair].active().unwrap().allocation[0];
+    assert_eq!(share.gres[0].slices.iter().map(|slice| slice.gpu).collect::<Vec<_>>(), [4, 7]);
+    let strict = world.submit(wants(1, 5, Some("enforce-binding")));
+    assert_eq!(place(&world, strict), "waits");
+    let any = world.submit(wants(1, 2, Some("disable-binding")));
+    assert_eq!(place(&world, any), "gpus 1 cpus 6,12");
+    // One that is out of service is not chosen for its links.
+    let mut gpus = shown();
+    gpus[1].fault = "lost".into();
+    world.exit(any, 0);
+    world.input(Input::GpusObserved { node, gpus });
+    let two = world.submit(wants(2, 1, Some("disable-binding")));
+    assert_eq!(place(&world, two), "gpus 5,6 cpus 6");
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+}
+
+#[test]
+fn gres_conf_counts_before_a_driver() {
+    let mut world = world(|settings| {
+        settings.devices.iter_mut().for_each(|facts| facts.cores = vec![8, 15]);
+    });
+    let node = world.node("n1");
+    world.input(Input::GpusObserved { node, gpus: shown() });
+    let one = world.submit(wants(1, 3, Some("enforce-binding")));
+    assert_eq!(place(&world, one), "gpus 0 cpus 8,9,10");
+}
+
+#[test]
+fn a_slice_that_is_made_has_cpus_near_its_gpu() {
+    let mut world = world(|settings| settings.devices = Vec::new());
+    let node = world.node("n1");
+    let profile = MigProfile {
+        name: "7g.40gb".into(),
+        compute_slices: 7,
+        memory_slices: 8,
+        starts: vec![0],
+        ..MigProfile::default()
+    };
+    let dynamic = |gpu: Gpu| Gpu { mode: GpuMode::Dynamic, profiles: vec![profile.clone()], ..gpu };
+    world.input(Input::GpusObserved { node, gpus: shown().into_iter().map(dynamic).collect() });
+    let mut on = Vec::new();
+    for _ in 0..8 {
+        let mut request = wants(1, 2, Some("enforce-binding"));
+        request.gres_per_node = parse_list("gpu:7g.40gb:1").unwrap();
+        let id = world.submit(request);
+        let share = &world.machine.state().jobs[&id].active().expect("there is room").allocation[0];
+        let gpu = share.gres[0].slices[0].gpu;
+        let near = if gpu < 4 { 0..8 } else { 8..16 };
+        assert!(share.cpu_ids.iter().all(|cpu| near.contains(&cpu)), "{share:?}");
+        on.push(gpu);
+    }
+    on.sort_unstable();
+    assert_eq!(on, (0..8).collect::<Vec<_>>());
 }

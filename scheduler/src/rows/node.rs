@@ -120,7 +120,7 @@ pub fn row(
         tmp_disk_mib: definition.tmp_disk.0,
         weight: definition.weight,
         features: definition.features.iter().map(ToString::to_string).collect(),
-        gres: tres::gres_text(&definition.gres),
+        gres: tres::gres_text_of(node, settings),
         gres_used: tres::gres_used_text(node),
         partitions: partitions.to_vec(),
         reason: node.admin.reason.to_string(),

@@ -184,11 +184,20 @@ pub fn of_nodes<'a>(nodes: impl Iterator<Item = &'a Node>, settings: &Settings) 
     tres.to_string()
 }
 
-/// `gpu:a100:4,shard:a100:16`, the Gres of a node.
+/// `gpu:a100:4(S:0-1),shard:a100:16`, the Gres of a node: with the sockets near devices where something says which.
 #[must_use]
-pub fn gres_text(kinds: &[GresDefinition]) -> String {
-    let one = |kind: &GresDefinition| format!("{}:{}", name_of(kind, kinds), kind.count);
-    kinds.iter().map(one).collect::<Vec<_>>().join(",")
+pub fn gres_text_of(node: &Node, settings: &Settings) -> String {
+    let kinds = &node.definition.gres;
+    let one = |(at, kind): (u32, &GresDefinition)| {
+        let sockets = scheduler_core::place::sockets_near(settings, node, at);
+        let sockets = sockets.into_iter().map(|socket| (socket, socket)).collect::<Vec<_>>();
+        let near = match sockets.is_empty() {
+            true => String::new(),
+            false => format!("(S:{})", scheduler_core::allocation::CpuIds::from_ranges(sockets).text()),
+        };
+        format!("{}:{}{near}", name_of(kind, kinds), kind.count)
+    };
+    (0..).zip(kinds).map(one).collect::<Vec<_>>().join(",")
 }
 
 /// `gpu:a100`. Shards are named by the type of the GPUs, as Slurm does, where all are of one.

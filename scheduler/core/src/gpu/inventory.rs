@@ -37,6 +37,10 @@ pub struct Unit {
     pub slice: Slice,
     /// Jobs may have it.
     pub in_service: bool,
+    /// Cores near it, as first and last of each range; empty: all.
+    pub cores: Box<[u32]>,
+    /// Links to each unit of its kind; empty: none.
+    pub links: Box<[u32]>,
 }
 
 /// A GPU that is cut as jobs need it.
@@ -48,6 +52,8 @@ pub struct Dynamic {
     pub kind: u32,
     /// What it can be cut into, smallest first.
     pub offers: Vec<Offer>,
+    /// Cores near it, as first and last of each range; empty: all.
+    pub cores: Box<[u32]>,
 }
 
 /// A profile of a dynamic GPU.
@@ -110,6 +116,7 @@ impl Inventory {
                 inventory.count_gpus(kind, &gres.kind, gres.count, gpus)
             };
             units.truncate(usize::try_from(gres.count).unwrap_or(usize::MAX));
+            link(&mut units, gpus);
             offered.gres[kind].count = units.iter().filter(|unit| unit.in_service).count() as u64;
             inventory.units.push(units);
         }
@@ -132,10 +139,12 @@ impl Inventory {
         for gpu in gpus.iter().filter(named).take(usize::try_from(count).unwrap_or(usize::MAX)) {
             let dynamic = gpu.mode == GpuMode::Dynamic;
             let slice = Slice { gpu: gpu.index, profile: "".into(), start: 0, size: 0 };
-            units.push(Unit { slice, in_service: gpu.is_healthy() && !dynamic });
+            let in_service = gpu.is_healthy() && !dynamic;
+            units.push(Unit::new(slice, in_service, gpu));
             if dynamic && gpu.is_healthy() && gpu.index < Slice::GPUS_MAX {
                 let kind = u32::try_from(place).expect("a node has few kinds");
-                self.dynamic.push(Dynamic { index: gpu.index, kind, offers: offers(gpu) });
+                let cores = gpu.core_ranges.as_slice().into();
+                self.dynamic.push(Dynamic { index: gpu.index, kind, offers: offers(gpu), cores });
             }
         }
         units
@@ -165,6 +174,13 @@ impl Inventory {
         }
     }
 
+    /// Whether something is known of where some device lies.
+    #[must_use]
+    pub fn tells_places(&self) -> bool {
+        self.units.iter().flatten().any(Unit::lies_somewhere)
+            || self.dynamic.iter().any(|gpu| !gpu.cores.is_empty())
+    }
+
     /// Where the units of a kind lie, in the order of the indices.
     pub fn places(&self, kind: usize, indices: impl Iterator<Item = u32>) -> Vec<Slice> {
         let units = self.units.get(kind).map_or(&[][..], Vec::as_slice);
@@ -186,6 +202,29 @@ impl Inventory {
             units.len(),
             gres.count
         ))
+    }
+}
+
+impl Unit {
+    fn new(slice: Slice, in_service: bool, gpu: &Gpu) -> Self {
+        Self { slice, in_service, cores: gpu.core_ranges.as_slice().into(), links: Box::default() }
+    }
+
+    /// Whether something is known of where it lies.
+    #[must_use]
+    pub fn lies_somewhere(&self) -> bool {
+        !(self.cores.is_empty() && self.links.is_empty())
+    }
+}
+
+/// Writes how whole GPUs of a kind are linked: the driver counts by GPU. Slices of different GPUs are never linked.
+fn link(units: &mut [Unit], gpus: &[Gpu]) {
+    let indices: Vec<usize> = units.iter().map(|unit| unit.slice.gpu as usize).collect();
+    for unit in units.iter_mut().filter(|unit| unit.slice.size == 0) {
+        let Some(gpu) = gpus.iter().find(|gpu| gpu.index == unit.slice.gpu && !gpu.links.is_empty()) else {
+            continue;
+        };
+        unit.links = indices.iter().map(|index| gpu.links.get(*index).copied().unwrap_or(0)).collect();
     }
 }
 
@@ -252,7 +291,7 @@ fn fixed_units(kind: &str, gpus: &[Gpu], full: &mut Box<str>) -> Vec<Unit> {
             let byte = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
             let (start, size) = (byte(one.start), byte(one.size));
             let slice = Slice { gpu: gpu.index, profile: one.profile.clone(), start, size };
-            units.push(Unit { slice, in_service: gpu.is_healthy() });
+            units.push(Unit::new(slice, gpu.is_healthy(), gpu));
             labels.push(label(gpu, &one.profile));
         }
     }

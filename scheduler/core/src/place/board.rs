@@ -268,7 +268,7 @@ impl Board {
         demand: &Demand,
         found: Candidate,
     ) -> Option<Candidate> {
-        if Near::of(settings, demand, state.node(found.node).offer()).is_none() {
+        if Near::of(settings, demand, state.node(found.node)).is_none() {
             // Nothing is near anything there.
             return Some(found);
         }
@@ -421,14 +421,19 @@ impl Board {
         let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");
         let gpus = gpus.map(GresShare::amount).sum();
         let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
-        let near = Near::of(settings, demand, definition);
+        let near = Near::of(settings, demand, node);
         let units = |kind: u32| {
             let kind = kind as usize;
-            let count = u32::try_from(definition.gres[kind].count).unwrap_or(u32::MAX);
+            // As declared: those in service need not be the first.
+            let count = u32::try_from(node.definition.gres[kind].count).unwrap_or(u32::MAX);
+            let serves =
+                |unit: u32| node.inventory.as_ref().is_none_or(|inventory| inventory.in_service(kind, unit));
             let whole = |unit: u32| {
                 node.shards.as_ref().is_none_or(|shards| shards.is_whole(free.shards, kind, unit))
             };
-            (0..count).filter(|unit| held.gres[kind].1.is_free(*unit) && whole(*unit)).collect()
+            (0..count)
+                .filter(|unit| held.gres[kind].1.is_free(*unit) && serves(*unit) && whole(*unit))
+                .collect()
         };
         // CPUs without a holder first, as the first row of cons_tres; then those with the fewest.
         let beside = (1..=demand.layers()).find_map(|layer| {
