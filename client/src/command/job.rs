@@ -103,10 +103,10 @@ pub(crate) fn run_ms(job: &Job, now_ms: i64) -> i64 {
     (until - start - job.suspended_total_ms).max(0)
 }
 
-/// When it began, or is to begin as far as that is known.
+/// When it began, or is to begin as far as that is known; of a job that ended without beginning, when it ended.
 pub(crate) fn start_ms(job: &Job) -> Option<i64> {
     if state(job) != JobState::Pending {
-        return job.start_ms;
+        return job.start_ms.or(job.end_ms);
     }
     job.start_ms.or(job.planned_start_ms).or(request(job).begin_ms.filter(|_| job.reason == "BeginTime"))
 }

@@ -6,15 +6,16 @@
 use proto::v1::{DiagnosticsRequest, KeyValue};
 use serde_json::{Map, Value, json};
 
-use super::{Call, block_on, json};
+use super::{Call, block_on, clusters, json};
 use crate::api::Error;
-use crate::getopt::Takes::{Maybe, Nothing};
+use crate::getopt::Takes::{self, Maybe, Nothing};
 use crate::getopt::{self, Spec};
 use crate::{local, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum O {
     All,
+    Cluster,
     Help,
     Json,
     Reset,
@@ -24,6 +25,8 @@ enum O {
 
 const OPTIONS: &[Spec<O>] = &[
     Spec::new(O::All, b'a', "all", Nothing),
+    Spec::new(O::Cluster, b'M', "cluster", Takes::Value),
+    Spec::long(O::Cluster, "clusters", Takes::Value),
     Spec::new(O::Help, b'h', "help", Nothing),
     Spec::long(O::Help, "usage", Nothing),
     Spec::new(O::Sort, b'i', "sort-by-id", Nothing),
@@ -50,6 +53,11 @@ pub(crate) fn run(call: &Call) -> u8 {
     for given in &words.options {
         match given.id {
             O::All | O::Sort => {}
+            O::Cluster => {
+                if let Err(status) = clusters::check_query(call, Some(&clusters::names(&given.text()))) {
+                    return status;
+                }
+            }
             O::Help => {
                 say::out(HELP);
                 return 0;
@@ -169,6 +177,7 @@ fn document(figures: &[KeyValue]) -> String {
 const HELP: &str = "\
 Usage: sdiag [OPTIONS]
   -a, --all        all statistics
+  -M, --cluster    cluster to ask
   -r, --reset      count from now on; for operators and administrators
       --json       as JSON
   -V, --version    version

@@ -490,12 +490,18 @@ pub(super) async fn create(session: &mut Session, words: &[String]) {
     }
 }
 
-/// `delete PartitionName=…`.
+/// `delete PartitionName=NAME`, or `delete PartitionName NAME`.
 pub(super) async fn delete(session: &mut Session, words: &[String]) {
-    let pairs = pairs(words);
-    let (key, value) = &pairs[0];
+    let (key, value) = match (words[0].split_once('='), words.get(1)) {
+        (Some(pair), _) => pair,
+        (None, Some(value)) => (words[0].as_str(), value.as_str()),
+        (None, None) => {
+            return session
+                .fail_with_name("Proper format is 'delete <ENTITY>=<ID>' or 'delete <ENTITY> <ID>'");
+        }
+    };
     if is(key, "PartitionName", 1) {
-        let act = Act::DeletePartition(DeletePartition { name: value.clone() });
+        let act = Act::DeletePartition(DeletePartition { name: value.to_owned() });
         let Some(outcomes) = send(session, "slurm_delete_partition", act).await else { return };
         if let Some(refused) = outcomes.into_iter().find_map(|outcome| outcome.refused) {
             session.fail(format!("delete_partition {}: {}", words[0], refusal(refused.number)));
