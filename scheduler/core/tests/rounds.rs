@@ -12,6 +12,8 @@ use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
+use scheduler_core::state::accounts::Qos;
+use scheduler_core::state::job::Job;
 use scheduler_core::state::node::Link;
 use scheduler_core::state::promise::{Cause, PromiseChange};
 use small::{Ask, NOW, SmallNode, cluster, started, waiting};
@@ -145,6 +147,49 @@ fn a_slice_that_ends_early_owes_what_became_free_to_who_asked_first() {
         let first: Vec<JobId> = first.into_iter().flatten().map(|start| start.job).collect();
         assert_eq!(first, [JobId(1)], "after {slices} slices");
     }
+}
+
+/// A limit that held back those whom the round has been through is lifted between two slices: they are looked at again
+/// before who is behind them, though no limit concerns them any more.
+#[test]
+fn a_limit_that_is_lifted_between_slices_lets_the_first_start_first() {
+    let put = |state: &mut State, planner: &mut Planner, record: Record| {
+        apply(state, &record);
+        planner.observe(&record);
+    };
+    let limit = |most: Option<&str>| {
+        let attributes = most.into_iter().map(|most| ("grpjobs".into(), most.into())).collect();
+        Record::Qos("some".into(), Some(Box::new(Qos { id: 2, attributes })))
+    };
+    let mut lifted = 0;
+    for slices in 1..=40 {
+        let mut state = cluster(&[ANY, SmallNode { cpus: 2, ..ANY }]);
+        let mut planner = Planner::following().in_slices_of(1);
+        put(&mut state, &mut planner, Record::Time(NOW));
+        put(&mut state, &mut planner, limit(Some("0")));
+        let link = Link::Silent { since: NOW, timed_out: false };
+        put(&mut state, &mut planner, Record::NodeLink { node: NodeIdx(1), link });
+        let held = Job { qos: "some".into(), ..waiting(1, &ASK) };
+        put(&mut state, &mut planner, Record::Job(Arc::new(held)));
+        for id in 2..=6 {
+            // Too large for the node that answers: each takes a slice.
+            let large = Ask { cpus: 2, memory: Some((false, u64::from(id))), ..ASK };
+            put(&mut state, &mut planner, Record::Job(Arc::new(waiting(id, &large))));
+        }
+        put(&mut state, &mut planner, Record::Job(Arc::new(waiting(7, &ASK))));
+        let mut settings = settings(Some(10));
+        settings.enforce.limits = true;
+        if (0..slices).any(|_| !planner.pass(&state, &settings, NOW).plan.starts.is_empty()) {
+            break;
+        }
+        lifted += 1;
+        put(&mut state, &mut planner, limit(None));
+        let starts = (0..40).map(|_| planner.pass(&state, &settings, NOW).plan.starts);
+        let first = starts.into_iter().find(|starts| !starts.is_empty());
+        let first: Vec<JobId> = first.into_iter().flatten().map(|start| start.job).collect();
+        assert_eq!(first, [JobId(1)], "after {slices} slices");
+    }
+    assert!(lifted > 3, "the limit was lifted in {lifted} slices");
 }
 
 /// What a slice found no start for is not tried again by the next one, before those behind it had their turn.

@@ -225,3 +225,104 @@ impl Fronts {
         answers.push((key.clone(), at));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(count: u32, span: i64, cpus: u32) -> Key {
+        Key { list: 3, count, span, makes: 0b11, cpus, memory: 10, gres: [0; KINDS] }
+    }
+
+    /// Numbers that look random.
+    fn numbers(seed: u64) -> impl FnMut(i64) -> i64 {
+        let mut random = seed;
+        move |below| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            i64::try_from(random >> 33).expect("31 bits are left") % below
+        }
+    }
+
+    /// Whole seconds, as a row keeps them: what a plain list of instants says.
+    fn told(at: i64, from: i64) -> i64 {
+        let base = from - from.rem_euclid(1000);
+        if at == i64::MAX { at } else { base + (at - base).max(0) / 1000 * 1000 }
+    }
+
+    #[test]
+    fn a_row_answers_as_a_list_of_instants_does() {
+        for seed in 0..200 {
+            let mut below = numbers(seed);
+            let from = below(10_000_000);
+            let nodes = usize::try_from(1 + below(100)).unwrap();
+            let at = |below: &mut dyn FnMut(i64) -> i64| {
+                if below(5) == 0 { i64::MAX } else { from - 5000 + below(40_000) }
+            };
+            let mut list: Vec<i64> = (0..nodes).map(|_| at(&mut below)).collect();
+            let mut row = Row::default();
+            row.begin(from, list.iter().copied());
+            for _ in 0..20 {
+                let (place, later) = (usize::try_from(below(100)).unwrap() % nodes, at(&mut below));
+                row.raise(place, later);
+                list[place] = list[place].max(later);
+                let kept: Vec<i64> = list.iter().map(|&at| told(at, from)).collect();
+                let mut sorted = kept.clone();
+                sorted.sort_unstable();
+                for n in 1..=nodes + 1 {
+                    assert_eq!(row.nth(n), sorted.get(n - 1).copied().unwrap_or(i64::MAX), "seed {seed}");
+                }
+                assert_eq!(kept[row.smallest()], sorted[0], "seed {seed}");
+                assert!(kept[..row.smallest()].iter().all(|&at| at > sorted[0]), "seed {seed}");
+                let (start, until) = (usize::try_from(below(100)).unwrap(), from + below(40_000));
+                let next = (start..nodes).find(|&place| kept[place] <= told(until, from));
+                assert_eq!(row.next(start, until), next, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_asks_for_more_starts_no_earlier_than_what_asks_for_less() {
+        let cluster = Cluster::default();
+        let mut fronts = Fronts::default();
+        assert_eq!(fronts.not_before(&cluster, &key(1, 10, 1)), i64::MIN);
+        fronts.note(&key(2, 10, 4), 500);
+        for (larger, bound) in [
+            (key(2, 10, 4), 500),
+            (key(3, 20, 8), 500),
+            (key(1, 10, 4), i64::MIN),
+            (key(2, 9, 4), i64::MIN),
+            (key(2, 10, 3), i64::MIN),
+            // It would be as large, but may run on nodes that the other may not.
+            (Key { makes: 0b111, ..key(2, 10, 4) }, i64::MIN),
+            (Key { makes: 0b01, ..key(2, 10, 4) }, 500),
+            (Key { list: 4, ..key(2, 10, 4) }, i64::MIN),
+        ] {
+            assert_eq!(fronts.not_before(&cluster, &larger), bound, "{larger:?}");
+        }
+        // A smaller request with a later answer says all that this one said, and more.
+        fronts.note(&key(1, 10, 1), 900);
+        assert_eq!(fronts.answers[&3].len(), 1);
+        assert_eq!(fronts.not_before(&cluster, &key(2, 10, 4)), 900);
+    }
+
+    #[test]
+    fn answers_and_rows_are_bounded() {
+        let mut fronts = Fronts::default();
+        for at in 0..1000_u32 {
+            // Larger ones start earlier: none says what another says.
+            fronts.note(&key(1000 - at, i64::from(at), 1), i64::from(at));
+        }
+        assert_eq!(fronts.answers[&3].len(), MOST_ANSWERS);
+        // While there is much room the first search has a row; then the second one has.
+        let half = MOST_BYTES / size_of::<i32>() / 2;
+        assert!(fronts.has_room(&key(1, 1, 1), half));
+        fronts.put(key(1, 1, 1), Row::default());
+        assert!(!fronts.has_room(&key(2, 1, 1), 1));
+        assert!(fronts.take(&key(2, 1, 1)).is_none());
+        assert!(fronts.has_room(&key(2, 1, 1), 1));
+        // More than there may be: all are forgotten.
+        fronts.rows.insert(key(3, 1, 1), None);
+        assert!(fronts.has_room(&key(3, 1, 1), half));
+        assert!(fronts.take(&key(1, 1, 1)).is_none() && fronts.bytes == half * size_of::<i32>());
+    }
+}
