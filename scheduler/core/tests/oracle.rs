@@ -15,7 +15,7 @@ use std::sync::Arc;
 use model::exit::ExitStatus;
 use model::id::{JobId, NodeIdx, PartitionIdx};
 use model::job::JobState;
-use model::quantity::Cpus;
+use model::quantity::{Cpus, MemoryMib};
 use model::reason::Reason;
 use model::time::{Span, Timestamp};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ use scheduler_core::state::State;
 use scheduler_core::state::accounts::Qos;
 use scheduler_core::state::aging::Aging;
 use scheduler_core::state::job::{Ended, Hold, Job, Limit};
-use scheduler_core::state::node::{Admin, Link};
+use scheduler_core::state::node::{Admin, GresDefinition, Link, NodeDefinition};
 use scheduler_core::state::partition::{PartitionDefinition, PartitionState};
 use scheduler_core::state::promise::{Cause, PromiseChange};
 use small::{
@@ -183,8 +183,9 @@ proptest! {
         depth in prop_oneof![Just(0), Just(1), Just(2), Just(u32::MAX)],
         keep in prop_oneof![Just(None), Just(Some(0)), Just(Some(60))],
         reading in prop_oneof![Just(None), (1..5_u32).prop_map(Some)],
+        shards in any::<bool>(),
     ) {
-        follow(&nodes, &events, (depth, keep), reading)?;
+        follow(&nodes, &events, (depth, keep), reading, shards)?;
     }
 }
 
@@ -202,6 +203,8 @@ enum Event {
     Link(usize),
     /// A node is drained, or resumed.
     Drain(usize),
+    /// A node has other CPUs, memory, GPUs, or another weight.
+    Kind(usize, usize),
     /// A rule of a partition is turned.
     Partition(usize),
     /// A limit of the QOS of some jobs is set, or goes.
@@ -222,6 +225,7 @@ fn event() -> impl Strategy<Value = (i64, Event)> {
         1 => (0..8_usize).prop_map(Event::Release),
         1 => (0..5_usize).prop_map(Event::Link),
         1 => (0..5_usize).prop_map(Event::Drain),
+        1 => (0..5_usize, 0..4_usize).prop_map(|(place, which)| Event::Kind(place, which)),
         1 => (0..8_usize).prop_map(Event::Partition),
         1 => (0..3_usize).prop_map(Event::Qos),
         1 => Just(Event::Aging),
@@ -264,8 +268,20 @@ fn follow(
     events: &[(i64, Event)],
     (depth, keep): (u32, Option<i64>),
     reading: Option<u32>,
+    shards: bool,
 ) -> Result<(), TestCaseError> {
     let mut state = cluster(nodes);
+    for place in 0..nodes.len() {
+        // Of each GPU two jobs may have a part.
+        let mut definition = (*state.nodes[place].definition).clone();
+        let count = 2 * definition.gres.iter().map(|gres| gres.count).sum::<u64>();
+        let (name, kind) = ("shard".into(), "".into());
+        definition.gres.push(GresDefinition { name, kind, count, indexed: false });
+        if shards {
+            let (node, definition) = (NodeIdx(u32::try_from(place).unwrap()), Arc::new(definition));
+            apply(&mut state, &Record::NodeDefined { node, definition, removed: false });
+        }
+    }
     let two = ["n0".into(), "n1".into()];
     let second = PartitionDefinition { nodes: two.into(), ..PartitionDefinition::named("second") };
     let partition = PartitionIdx(1);
@@ -299,7 +315,13 @@ fn follow(
                 let partitions = if id % 3 == 0 { both } else { &both[..1] };
                 let qos = if id % 4 == 0 { "some" } else { "" };
                 let (partitions, qos) = (partitions.into(), qos.into());
-                let job = Job { submit: now, priority, partitions, qos, ..waiting(id, ask) };
+                let mut job = Job { submit: now, priority, partitions, qos, ..waiting(id, ask) };
+                if shards && id % 5 < 2 {
+                    let request = Arc::make_mut(&mut job.request);
+                    for gres in &mut request.gres_per_node {
+                        (gres.name, gres.kind) = ("shard".into(), None);
+                    }
+                }
                 put(&mut state, &mut follower, Record::Job(Arc::new(job)));
             }
             Event::End(place) => {
@@ -337,6 +359,17 @@ fn follow(
                 let admin = state.nodes[place].admin.clone();
                 let admin = Admin { drain: !admin.drain, ..admin };
                 put(&mut state, &mut follower, Record::NodeAdmin { node, admin });
+            }
+            Event::Kind(place, which) => {
+                let place = place % state.nodes.len();
+                let node = NodeIdx(u32::try_from(place).unwrap());
+                if state.nodes[place].used.jobs > 0 {
+                    continue;
+                }
+                let mut definition = (*state.nodes[place].definition).clone();
+                rebuild(&mut definition, *which);
+                let definition = Arc::new(definition);
+                put(&mut state, &mut follower, Record::NodeDefined { node, definition, removed: false });
             }
             Event::Partition(which) => {
                 let partition = PartitionIdx(u32::try_from(which % 2).unwrap());
@@ -429,6 +462,19 @@ fn begun(state: &State, start: PlannedStart, now: Timestamp) -> Record {
         *partition = start.partition;
     }
     record
+}
+
+/// A node has other CPUs, memory, GPUs, or another weight.
+fn rebuild(definition: &mut NodeDefinition, which: usize) {
+    match which {
+        0 => {
+            let cpus = 1 + definition.cpus.0 % 4;
+            (definition.cpus, definition.cores_per_socket) = (Cpus(cpus), cpus);
+        }
+        1 => definition.memory = MemoryMib(100 + definition.memory.0 % 400),
+        2 => definition.gres[1].count = 2 - definition.gres[1].count.min(2),
+        _ => definition.weight = 3 - definition.weight.clamp(1, 2),
+    }
 }
 
 /// One of a partition's rules becomes another one.

@@ -28,6 +28,15 @@ pub(super) fn resize(node: &mut Node) {
         if bits.len() < words {
             bits.resize(words, 0);
         }
+        trim(bits, words);
+    }
+    trim(&mut used.cpu_bits, words);
+}
+
+/// Drops what a node that has become smaller needs no more, as a node that was made so has it; what jobs hold stays.
+fn trim(bits: &mut Vec<u64>, words: usize) {
+    while bits.len() > words && bits.last() == Some(&0) {
+        bits.pop();
     }
 }
 
