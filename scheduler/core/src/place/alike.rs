@@ -14,15 +14,21 @@ pub(crate) fn same_placement(one: &JobRequest, other: &JobRequest) -> bool {
         && one.ntasks_per_node == other.ntasks_per_node
         && one.sharing == other.sharing
         && one.constraint == other.constraint
-        && one.gres_per_node == other.gres_per_node
-        && one.gpus_per_job == other.gpus_per_job
-        && one.gpus_per_node == other.gpus_per_node
-        && one.gpus_per_task == other.gpus_per_task
-        && one.gpus_per_socket == other.gpus_per_socket
+        && same(&one.gres_per_node, &other.gres_per_node)
+        && same(&one.gpus_per_job, &other.gpus_per_job)
+        && same(&one.gpus_per_node, &other.gpus_per_node)
+        && same(&one.gpus_per_task, &other.gpus_per_task)
+        && same(&one.gpus_per_socket, &other.gpus_per_socket)
         && match (&one.rare, &other.rare) {
             (None, None) => true,
             _ => rare_key(one.rare()) == rare_key(other.rare()),
         }
+}
+
+/// Whether two lists are equal; those of most requests are empty, which the library's test finds out by a call.
+#[inline]
+fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 /// What placement reads of the rare fields.

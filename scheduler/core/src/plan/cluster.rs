@@ -26,6 +26,7 @@ use self::kind::{alike, same_devices, same_make};
 use self::layer::{Sorts, layers_of, partition_layers};
 use super::holds::Holds;
 use super::profile::{Amount, KINDS, Profile};
+use super::shape::Fixed;
 use super::sketch::{Bounds, Sketch, SliceBounds};
 use crate::allocation::{GresShare, NodeShare};
 use crate::gpu::geometry::Profile as GpuProfile;
@@ -430,6 +431,17 @@ impl Cluster {
     /// At least the most that is free now of each resource on any node of a list, as of [`Self::look`].
     pub(super) fn most(&self, list: u32) -> &Amount {
         &self.lists[list as usize].most
+    }
+
+    /// Whether no node of a short list has free now what a request needs of each of its nodes at least. `false` for a
+    /// long list, on which that would cost more than it saves.
+    pub(super) fn is_out_of(&self, list: u32, request: Option<&Fixed>) -> bool {
+        const SHORT: usize = 4;
+        let nodes = self.nodes(list);
+        request.is_some_and(|request| {
+            let least = request.least();
+            nodes.len() <= SHORT && nodes.iter().all(|&node| !self.floor(node).covers(&least))
+        })
     }
 
     /// Looks at what is free now on the nodes of a list, unless that was done lately.

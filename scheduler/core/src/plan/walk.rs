@@ -417,6 +417,11 @@ impl Ledger {
                 walk.limit = walk.limit.or(Some(Reason::Licenses));
                 continue;
             };
+            if recall && !owners && self.cluster.is_out_of(known.list, known.fixed.as_ref()) {
+                // After the starts of this pass, as a rule: nothing of the class starts any more, however short.
+                self.shapes.classes[class as usize].failed = (self.pass, 0);
+                continue;
+            }
             let Some(shares) = self.place_now(walk, key, class, end, touched) else {
                 if recall {
                     self.shapes.classes[class as usize].failed = (self.pass, span);
