@@ -27,6 +27,7 @@ mod ledger;
 mod license;
 mod news;
 mod profile;
+mod remains;
 mod rest;
 mod search;
 mod shape;

@@ -92,6 +92,15 @@ impl Families {
         push(&mut self.members, member);
     }
 
+    /// Frees up to so many of each of what they hold, where none of it is used any more; whether some is left.
+    pub(super) fn lessen(&mut self, pieces: usize) -> bool {
+        let (members, families) = (self.members.len(), self.families.len());
+        self.members.truncate(members.saturating_sub(pieces));
+        self.families.truncate(families.saturating_sub(pieces));
+        let needs = (0..pieces).map_while(|_| self.by_need.pop_first()).count() == pieces;
+        needs || members > pieces || families > pieces
+    }
+
     /// An entry waits in a class, where its runs take `span`. Cost: that of [`Waiting::insert`].
     pub(super) fn join(&mut self, class: u32, span: i64, candidate: Candidate) {
         let member = &mut self.members[class as usize];

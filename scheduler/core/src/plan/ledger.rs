@@ -20,6 +20,7 @@ use super::license::{self, Licenses};
 use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
 use super::search::Scratch;
+use super::remains::Remains;
 use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
 use crate::place::Board;
@@ -249,6 +250,8 @@ pub(super) struct Ledger {
     pub(super) next_due: i64,
     /// Nothing was left to do with kept promises after the last pass, at this depth.
     pub(super) settled: Option<u32>,
+    /// What was known before everything was read anew.
+    pub(super) remains: Remains,
 }
 
 impl Ledger {
@@ -301,7 +304,7 @@ impl Ledger {
             scratch.forget();
         }
         self.licenses = Licenses::of(&settings.licenses);
-        self.shapes = Shapes::default();
+        self.remains.take(std::mem::take(&mut self.shapes), std::mem::take(&mut self.queue));
         self.dirty.clear();
         self.backlog.clear();
         self.changed_nodes.clear();
@@ -311,7 +314,6 @@ impl Ledger {
         self.news = Changes::default();
         self.known.clear();
         self.ends.clear();
-        self.queue.clear();
         self.proposed.clear();
         self.splits.clear();
         self.promises.clear();

@@ -215,6 +215,17 @@ impl Shapes {
         place
     }
 
+    /// Frees up to so many of each of what they hold, where none of it is used any more; whether some is left.
+    pub(super) fn lessen(&mut self, pieces: usize) -> bool {
+        fn cut<T>(list: &mut Vec<T>, pieces: usize) -> bool {
+            list.truncate(list.len().saturating_sub(pieces));
+            !list.is_empty()
+        }
+        let rests = (0..pieces).map_while(|_| self.rests.pop_first()).count() == pieces;
+        let (shapes, classes) = (cut(&mut self.shapes, pieces), cut(&mut self.classes, pieces));
+        self.families.lessen(pieces) || rests || shapes || classes
+    }
+
     /// How long a run of a class takes that is believed to take `own` (`i64::MAX`: the class's limit counts).
     pub(super) fn span(&self, class: u32, own: i64) -> i64 {
         let known = self.classes.get(class as usize);

@@ -98,6 +98,7 @@ impl Ledger {
         verdicts: bool,
         budget: u32,
     ) -> Pass {
+        self.remains.lessen(self.reads(budget) as usize);
         let Some(mut changes) = self.catch_up(state, settings, now, budget) else {
             let starts = self.head_starts(state, settings, now, budget);
             return Pass { plan: Plan { starts, ..Plan::default() }, more: true, ..Pass::default() };
