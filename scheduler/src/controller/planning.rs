@@ -26,8 +26,8 @@ use crate::views::changed_jobs;
 const CHEAP: Duration = Duration::from_micros(500);
 /// The same where nobody waits for these inputs.
 const BEARABLE: Duration = Duration::from_millis(4);
-/// Nodes that are looked at for candidates between two batches: about a millisecond of work.
-const SLICE: u32 = 20_000;
+/// Nodes that are looked at for candidates between two batches: about half a millisecond of work.
+const SLICE: u32 = 10_000;
 /// Longest time that the first pass of an owner waits for an executor: without one nothing starts, and a pass over a long
 /// queue would keep the first that comes back waiting.
 const GRACE: Duration = Duration::from_millis(250);

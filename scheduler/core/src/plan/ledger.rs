@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use model::config::topology::Topology;
@@ -19,8 +20,8 @@ use super::holds::Holds;
 use super::license::{self, Licenses};
 use super::policy::{Candidates, OrderKey, Policy, Prediction};
 use super::profile::Amount;
-use super::search::Scratch;
 use super::remains::Remains;
+use super::search::Scratch;
 use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
 use crate::place::Board;
@@ -250,6 +251,8 @@ pub(super) struct Ledger {
     pub(super) next_due: i64,
     /// Nothing was left to do with kept promises after the last pass, at this depth.
     pub(super) settled: Option<u32>,
+    /// Where the next verdicts begin; `None`: all that wait were told theirs since everything was read anew.
+    pub(super) telling: Option<Bound<OrderKey>>,
     /// What was known before everything was read anew.
     pub(super) remains: Remains,
 }
@@ -304,7 +307,9 @@ impl Ledger {
             scratch.forget();
         }
         self.licenses = Licenses::of(&settings.licenses);
-        self.remains.take(std::mem::take(&mut self.shapes), std::mem::take(&mut self.queue));
+        let (shapes, queue) = (std::mem::take(&mut self.shapes), std::mem::take(&mut self.queue));
+        self.remains.take(shapes, queue, std::mem::take(&mut self.waiting_in));
+        self.telling = None;
         self.dirty.clear();
         self.backlog.clear();
         self.changed_nodes.clear();

@@ -257,4 +257,4 @@ impl Ledger {
 }
 
 /// So many jobs that changed are read again at once, whatever the budget.
-const AT_ONCE: u32 = 256;
+const AT_ONCE: u32 = 128;

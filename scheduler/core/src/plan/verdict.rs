@@ -3,7 +3,8 @@
 //! The first job of each partition that waits for resources is told so, those behind it that others come
 //! first. Owns which jobs those are; a pass says anew only what changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use model::id::JobId;
 use model::reason::Reason;
@@ -14,18 +15,20 @@ use super::policy::OrderKey;
 use super::walk::{Outcome, Walk};
 use super::{Planned, Verdict, eligible};
 
+/// To say something of so many jobs costs what reading one does.
+const TOLD: u32 = 4;
+
 impl Ledger {
-    /// Adds the verdicts of a pass: on all jobs where everything was read anew, else on those of which
-    /// something else is to be said than before.
+    /// Adds the verdicts of a pass: on all jobs where everything was read anew, a part in each slice; else on those of
+    /// which something else is to be said than before.
     pub(super) fn give_verdicts(&mut self, walk: &mut Walk<'_>, changes: &Changes) {
         let mut said = std::mem::take(&mut walk.said);
         let formerly = std::mem::take(&mut self.formerly);
         let promised = walk.changes.iter().filter_map(|change| self.key_of(change.job));
         let arrived = changes.arrived.iter().copied();
         if changes.anew {
-            for key in self.queue.keys().filter(|key| !self.proposed.contains_key(&key.job)) {
-                said.entry(*key).or_insert(Outcome::Waits);
-            }
+            // In order, so that the first of each partition is met soon.
+            self.telling = Some(Bound::Unbounded);
         } else {
             for key in promised.chain(arrived).chain(formerly.keys().copied()) {
                 if self.queue.contains_key(&key) && !self.proposed.contains_key(&key.job) {
@@ -33,6 +36,7 @@ impl Ledger {
                 }
             }
         }
+        self.tell(walk, &mut said);
         for (key, outcome) in &mut said {
             let Some(entry) = self.queue.get(key).copied() else { continue };
             if *outcome == Outcome::Waits
@@ -88,6 +92,26 @@ impl Ledger {
         }
         let idle: Vec<JobId> = if changes.anew { self.idle().collect() } else { changes.idle.clone() };
         walk.say_idle(&idle);
+    }
+
+    /// After everything was read anew: the next of all that wait, as many as a slice may say something of.
+    fn tell(&mut self, walk: &Walk<'_>, said: &mut BTreeMap<OrderKey, Outcome>) {
+        let Some(from) = self.telling.take() else { return };
+        let most = self.reads(walk.share.saturating_mul(4)).saturating_mul(TOLD);
+        let mut left = most;
+        for key in self.queue.range((from, Bound::Unbounded)).map(|(key, _)| *key) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            if !self.proposed.contains_key(&key.job) {
+                said.entry(key).or_insert(Outcome::Waits);
+            }
+            self.telling = Some(Bound::Excluded(key));
+        }
+        if left > 0 {
+            self.telling = None;
+        }
     }
 
     /// Slurm's reason for an entry that waits for resources.

@@ -249,7 +249,11 @@ impl Ledger {
         if again {
             self.settled = None;
         }
-        out.more = !whole || again || self.swept_to.is_some() || !self.candidates.is_empty();
+        out.more = !whole
+            || again
+            || self.swept_to.is_some()
+            || !self.candidates.is_empty()
+            || self.telling.is_some();
         out.counts.protected = self.protected;
         out.counts.steps = self.cluster.steps() as u64;
         out.counts.started = u32::try_from(out.plan.starts.len()).unwrap_or(u32::MAX);
