@@ -287,3 +287,40 @@ fn a_promise_that_gives_way_to_one_ahead_of_it_says_so() {
     let causes: Vec<_> = changes.iter().map(|change| (change.job, change.cause)).collect();
     assert_eq!(causes, [(JobId(2), Cause::HigherPriority)]);
 }
+
+/// All that wait are told why when everything was read anew, a part of them in each slice: once the planner is done, what
+/// was said last is what one that plans at once says.
+#[test]
+fn what_is_said_of_all_is_said_in_slices() {
+    const JOBS: u32 = 3000;
+    let mut state = cluster(&[SmallNode { cpus: 2, ..ANY }]);
+    apply(&mut state, &Record::Time(NOW));
+    for id in 1..=JOBS {
+        let ask = Ask { big: id.is_multiple_of(3), ..ASK };
+        apply(&mut state, &Record::Job(Arc::new(waiting(id, &ask))));
+    }
+    let link = Link::Silent { since: NOW, timed_out: false };
+    apply(&mut state, &Record::NodeLink { node: NodeIdx(0), link });
+    let settings = settings(Some(10));
+    let at_once = Planner::new().pass(&state, &settings, NOW).verdicts;
+    assert_eq!(at_once.len(), JOBS as usize);
+    let mut planner = Planner::following().in_slices_of(1);
+    for round in 0..2 {
+        let (mut said, mut slices, mut most) = (std::collections::BTreeMap::new(), 0, 0);
+        loop {
+            let pass = planner.pass(&state, &settings, NOW);
+            most = most.max(pass.verdicts.len());
+            said.extend(pass.verdicts.into_iter().map(|verdict| (verdict.job, verdict)));
+            slices += 1;
+            assert!(slices < 1000, "it goes on and on");
+            if !pass.more {
+                break;
+            }
+        }
+        assert!(most < JOBS as usize / 2, "round {round}: {most} in one slice");
+        assert_eq!(said.len(), at_once.len());
+        assert!(at_once.iter().all(|verdict| said.get(&verdict.job) == Some(verdict)), "round {round}");
+        // What was known is freed in slices, too, when all is read anew.
+        planner.observe(&Record::PartitionRemoved(model::id::PartitionIdx(9)));
+    }
+}

@@ -6,7 +6,7 @@
 //! right now beside every promise, if all ahead of it start too or wait for nothing that is planned. So no job that is
 //! behind is passed over unfairly, no promise moves, and whoever reads the whole queue later finds nothing to undo.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use model::id::JobId;
 use model::reason::Reason;
@@ -100,6 +100,11 @@ impl Ledger {
         let queue = std::mem::take(&mut self.queue);
         for (&key, entry) in &queue {
             if walk.budget == 0 || !heads.contains(&key.job) {
+                break;
+            }
+            // The whole plan, too, looks again at a promise that is not due only where time was given back since.
+            let early = |start: i64| start > walk.now && walk.given_back.is_none();
+            if self.promises.get(&key).and_then(VecDeque::front).is_some_and(|first| early(first.start)) {
                 break;
             }
             let promises = self.promises.remove(&key);

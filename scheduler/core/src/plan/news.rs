@@ -26,6 +26,11 @@ use crate::state::State;
 /// Reading a job again counts as much of a budget as looking at so many nodes.
 const READING: u32 = 64;
 
+/// How many jobs may be read in a slice of a budget.
+pub(super) fn read_within(budget: u32) -> u32 {
+    (budget / READING).max(AT_ONCE)
+}
+
 impl Ledger {
     /// Notes what a record changes. Cost: O(1).
     pub(super) fn observe(&mut self, record: &Record) {
@@ -129,7 +134,7 @@ impl Ledger {
 
     /// How many jobs are read in a slice of a budget.
     pub(super) fn reads(&self, budget: u32) -> u32 {
-        self.at_once.unwrap_or_else(|| (budget / READING).max(AT_ONCE))
+        self.at_once.unwrap_or_else(|| read_within(budget))
     }
 
     /// Puts the jobs that records named in the backlog, each once.

@@ -13,7 +13,7 @@ use model::time::Timestamp;
 use super::ledger::{Changes, Entry, Ledger, Promise};
 use super::policy::OrderKey;
 use super::walk::{Outcome, Walk};
-use super::{Planned, Verdict, eligible};
+use super::{Planned, Verdict, eligible, news};
 
 /// To say something of so many jobs costs what reading one does.
 const TOLD: u32 = 4;
@@ -97,8 +97,7 @@ impl Ledger {
     /// After everything was read anew: the next of all that wait, as many as a slice may say something of.
     fn tell(&mut self, walk: &Walk<'_>, said: &mut BTreeMap<OrderKey, Outcome>) {
         let Some(from) = self.telling.take() else { return };
-        let most = self.reads(walk.share.saturating_mul(4)).saturating_mul(TOLD);
-        let mut left = most;
+        let mut left = news::read_within(walk.share.saturating_mul(4)).saturating_mul(TOLD);
         for key in self.queue.range((from, Bound::Unbounded)).map(|(key, _)| *key) {
             if left == 0 {
                 break;

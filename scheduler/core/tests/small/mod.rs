@@ -130,7 +130,7 @@ pub(crate) fn waiting(id: u32, ask: &Ask) -> Job {
         submit: Timestamp::from_secs(i64::from(id)),
         limit: Limit::After(Span::from_secs(ask.limit * 60)),
         memory: Some(memory),
-        priority: 1000 - id,
+        priority: u32::MAX / 2 - id,
         hold: Hold::None,
         nice: 0,
         site_factor: 0,
