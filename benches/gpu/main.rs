@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use scheduler_core::gpu::fleet::Fleet;
-use scheduler_core::gpu::geometry::{Placement, Profile};
+use scheduler_core::gpu::geometry::{Occupancy, Placement, Profile};
 use scheduler_core::gpu::mix::Mix;
+use scheduler_core::gpu::outlook::Outlook;
 use scheduler_core::gpu::policy::{Policy, Rule};
 use scheduler_sim::mig::bed::Bed;
 use scheduler_sim::random::SplitMix64;
@@ -99,6 +100,11 @@ fn some_eligible(criterion: &mut Criterion) {
     for node in (0..GPUS / 8).filter(|_| below(&mut random, 2) == 0) {
         eligible[node / 8] |= 0xff << (node % 8 * 8);
     }
+    // The lower half of each GPU is free in the second half of the run.
+    let outlook = |taken: Occupancy| {
+        let then = Occupancy(taken.0 & 0xf0);
+        Outlook { taken, later: [taken, taken, then, then] }
+    };
     let (mut found, mut asked) = (0, 0);
     criterion.bench_function("one among 10,000 GPUs, half of the nodes, CPUs and memory", |bench| {
         bench.iter(|| {
@@ -109,7 +115,10 @@ fn some_eligible(criterion: &mut Criterion) {
                 let (free_cpus, free_memory) = nodes[gpu / 8];
                 free_cpus >= cpus && free_memory >= memory
             };
-            let choice = black_box(fleet.choose_among(profile, &eligible, fits));
+            // As many as the planner compares over time.
+            let best = fleet.best_among(profile, &eligible, 16, fits);
+            let outlooks: Vec<Outlook> = best.iter().map(|&gpu| outlook(fleet.taken()[gpu])).collect();
+            let choice = black_box(fleet.rule().choose_of_many_over_time(&outlooks, profile));
             found += u64::from(choice.is_some());
             asked += 1;
         });

@@ -16,15 +16,17 @@ use model::reason::Reason;
 use model::refusal::Refusal;
 use model::request::{JobRequest, MemoryRequest};
 use model::time::Span;
+use proptest::prelude::*;
 use scheduler_core::allocation::{GresShare, Slice};
 use scheduler_core::effect::Answer;
-use scheduler_core::gpu::geometry::Profile;
+use scheduler_core::gpu::geometry::{Occupancy, Profile};
 use scheduler_core::gpu::model::Model;
 use scheduler_core::gpu::slice_set::SliceSet;
 use scheduler_core::input::{Input, Plan, PlannedStart};
 use scheduler_core::plan::explain::explain;
 use scheduler_core::plan::{Fixed, Moves};
 use scheduler_core::settings::Settings;
+use scheduler_core::state::node::Node;
 use scheduler_core::state::promise::Promise;
 use scheduler_core::tally::Tally;
 use world::gpus::{shares, wants, world_with};
@@ -365,6 +367,7 @@ fn the_index_answers_as_a_look_at_each_node_does() {
         0 => 1,
         _ => 0,
     };
+    // A few more GPUs than are compared over time.
     let counts: Vec<u32> = (0..66).map(gpus).collect();
     index_and_search_agree(&counts, 70, 12);
     // More GPUs than a word has bytes.
@@ -406,9 +409,10 @@ fn index_and_search_agree(gpus: &[u32], rounds: u32, cpus: u64) {
                 assert_eq!(Some(&slow.submit(spread)), jobs.last());
             } else {
                 let span = Span::from_mins(numbers.below(20) as i64);
-                let running: Vec<JobId> =
-                    jobs.iter().copied().filter(|id| indexed.state_of(*id) == JobState::Running).collect();
-                let ends = running[numbers.below(running.len() as u64) as usize];
+                // Those beyond their limit, too, hold what they have until they end.
+                let started: Vec<JobId> =
+                    jobs.iter().copied().filter(|id| indexed.state_of(*id) != JobState::Pending).collect();
+                let ends = started[numbers.below(started.len() as u64) as usize];
                 for world in [&mut indexed, &mut slow] {
                     world.wait(span);
                     world.exit(ends, 0);
@@ -430,6 +434,69 @@ fn index_and_search_agree(gpus: &[u32], rounds: u32, cpus: u64) {
         }
         assert!(waited > 200, "jobs wait, so that windows are searched: {waited}");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The rule that the benchmark measures is the one that the planner goes by, to the start: where nothing ends while
+    /// a request runs, its place is that of `Rule::choose` among the GPUs as they are.
+    #[test]
+    fn the_planner_chooses_as_the_rule_does(
+        gpus in proptest::collection::vec(1_u32..4, 1..4),
+        steps in proptest::collection::vec((0_usize..6, 0_u32..4, any::<proptest::sample::Index>()), 30..60),
+    ) {
+        let names: Vec<String> = (0..gpus.len()).map(|number| format!("g{number}")).collect();
+        let offers: Vec<String> = gpus.iter().map(|count| format!("gpu:a100:{count}")).collect();
+        let list = |count: u32| (0..count).map(|index| a100(index, GpuMode::Dynamic)).collect::<Vec<_>>();
+        let nodes: Vec<(&str, &str, Vec<Gpu>)> = names
+            .iter()
+            .zip(&offers)
+            .zip(&gpus)
+            .map(|((name, offer), &count)| (name.as_str(), offer.as_str(), list(count)))
+            .collect();
+        let mut world = world(&nodes);
+        let mut running: Vec<JobId> = Vec::new();
+        let mut chosen = 0;
+        for (step, (profile, ends, which)) in steps.into_iter().enumerate() {
+            if ends == 0 && !running.is_empty() {
+                let id = running.swap_remove(which.index(running.len()));
+                world.exit(id, 0);
+            }
+            let before = occupancies(&world);
+            let profile = Profile::ALL[profile];
+            // Whoever comes later ends sooner.
+            let minutes = 100_000 - 100 * i64::try_from(step).unwrap();
+            let id = world.submit(wants(&format!("gpu:{}:1", Model::A100With40.name(profile)), minutes));
+            let rule = world.machine.state().slices.rule().expect("a slice was asked for");
+            let states: Vec<Occupancy> = before.iter().map(|(_, state)| *state).collect();
+            let expected = rule.choose(&states, profile).map(|(at, start)| (before[at].0, start));
+            let place = (world.state_of(id) == JobState::Running).then(|| {
+                let active = world.machine.state().jobs[&id].active().unwrap();
+                let slice = &active.allocation[0].gres[0].slices[0];
+                ((active.allocation[0].node.0, slice.gpu), slice.start)
+            });
+            prop_assert_eq!(place, expected, "{:?} among {:?}", profile, before);
+            if place.is_some() {
+                chosen += 1;
+                running.push(id);
+            } else {
+                world.cancel(ALICE, id);
+            }
+        }
+        prop_assert!(chosen > 0, "something was placed");
+    }
+}
+
+/// What is taken of each GPU, by node and index.
+fn occupancies(world: &World) -> Vec<((u32, u32), Occupancy)> {
+    let nodes = (0..).zip(&world.machine.state().nodes);
+    let of_node = |(place, node): (u32, &Node)| {
+        let inventory = node.inventory.as_ref().expect("its GPUs are observed");
+        let free = node.free_slices();
+        inventory.dynamic.iter().map(|gpu| ((place, gpu.index), gpu.taken(free))).collect::<Vec<_>>()
+    };
+    nodes.flat_map(of_node).collect()
 }
 
 /// Two GPUs, a 3g on each for ten hours, and a 7g that is kept waiting by where they lie. Answers the world, the 3g's,

@@ -227,25 +227,51 @@ impl Fleet {
         Some(gpu)
     }
 
-    /// The same among the GPUs whose bit is set in `eligible` (64 to a word) and that `fits` accepts, as some of many
-    /// (see [`Rule::choose_of_many`]).
+    /// The `most` GPUs that the rule prefers as some of many (see [`Rule::choose_of_many`]), the best first, among
+    /// those whose bit is set in `eligible` (64 to a word) and that `fits` accepts.
     ///
     /// Cost: a pass over the words of each state that has a GPU, and a call of `fits` for each GPU that
-    /// would have been preferred to the answer.
+    /// would have been preferred to the last one of the answer.
     #[must_use]
-    pub fn choose_among(
+    pub fn best_among(
+        &self,
+        profile: Profile,
+        eligible: &[u64],
+        most: usize,
+        mut fits: impl FnMut(usize) -> bool,
+    ) -> Vec<usize> {
+        let mut best = Vec::with_capacity(most);
+        let into = (&mut best, most);
+        match self.rule.choice() {
+            Choice::Ranked(orders) => {
+                self.ranked_among(&orders[profile.index()], profile, eligible, &mut fits, into);
+            }
+            Choice::Duels(both) => self.duel_among(&both.0, profile, eligible, &mut fits, into),
+        }
+        best
+    }
+
+    /// The GPUs with room for anything that is asked for, among those whose bit is set in `eligible` and that `fits`
+    /// accepts; `None`: too many for an endgame, or the rule knows none for this profile.
+    #[must_use]
+    pub fn last_among(
         &self,
         profile: Profile,
         eligible: &[u64],
         mut fits: impl FnMut(usize) -> bool,
-    ) -> Option<(usize, u8)> {
-        let gpu = match self.rule.choice() {
-            Choice::Ranked(orders) => {
-                self.ranked_among(&orders[profile.index()], profile, eligible, &mut fits)
-            }
-            Choice::Duels(both) => self.duel_among(&both.0, profile, eligible, &mut fits),
-        }?;
-        self.rule.start(self.taken[gpu], profile).map(|start| (gpu, start))
+    ) -> Option<Vec<usize>> {
+        let Choice::Duels(both) = self.rule.choice() else { return None };
+        let endgame = &both.1;
+        if !endgame.knows(profile) {
+            return None;
+        }
+        let mut last = Vec::with_capacity(LAST + 1);
+        for class in self.classes.and(endgame.alive) {
+            let states: Vec<u8> = self.narrow_states_of(class);
+            self.all_of(&states, eligible, &mut fits, (&mut last, LAST + 1));
+        }
+        last.sort_unstable();
+        (last.len() <= LAST).then_some(last)
     }
 
     fn ranked_among(
@@ -254,7 +280,8 @@ impl Fleet {
         profile: Profile,
         eligible: &[u64],
         fits: &mut impl FnMut(usize) -> bool,
-    ) -> Option<usize> {
+        (best, most): (&mut Vec<usize>, usize),
+    ) {
         let mut after = 0;
         while let Some(rank) = next_bit(&self.present[profile.index()], after) {
             let mut last = rank;
@@ -262,11 +289,11 @@ impl Fleet {
                 last += 1;
             }
             after = last + 1;
-            if let Some(gpu) = self.first_of(&order.states[rank..=last], eligible, fits) {
-                return Some(gpu);
+            self.all_of(&order.states[rank..=last], eligible, fits, (best, most));
+            if best.len() == most {
+                break;
             }
         }
-        None
     }
 
     fn duel_among(
@@ -275,7 +302,8 @@ impl Fleet {
         profile: Profile,
         eligible: &[u64],
         fits: &mut impl FnMut(usize) -> bool,
-    ) -> Option<usize> {
+        (best, most): (&mut Vec<usize>, usize),
+    ) {
         let mut present = Classes::default();
         let has_some = |state: usize| {
             let mut words = self.buckets[state].words.iter().zip(eligible);
@@ -287,35 +315,43 @@ impl Fleet {
             }
         }
         while let Some(winner) = duels.winner(profile, present) {
-            #[allow(clippy::cast_possible_truncation, reason = "a state is below 256")]
-            let states: Vec<u8> = self.states_of(winner).map(|state| state as u8).collect();
-            if let Some(gpu) = self.first_of(&states, eligible, fits) {
-                return Some(gpu);
+            self.all_of(&self.narrow_states_of(winner), eligible, fits, (best, most));
+            if best.len() == most {
+                break;
             }
             present.remove(winner);
         }
-        None
     }
 
-    /// The lowest GPU in any of the states that is eligible and fits.
-    fn first_of(
+    /// As [`Self::states_of`], to be gone through more than once.
+    fn narrow_states_of(&self, class: Class) -> Vec<u8> {
+        #[allow(clippy::cast_possible_truncation, reason = "a state is below 256")]
+        let states = self.states_of(class).map(|state| state as u8).collect();
+        states
+    }
+
+    /// Adds the GPUs in any of the states that are eligible and fit, ascending, until there are `most`.
+    fn all_of(
         &self,
         states: &[u8],
         eligible: &[u64],
         fits: &mut impl FnMut(usize) -> bool,
-    ) -> Option<usize> {
+        (found, most): (&mut Vec<usize>, usize),
+    ) {
         for (at, &allowed) in eligible.iter().enumerate().filter(|(_, word)| **word != 0) {
             let word = |state: &u8| self.buckets[usize::from(*state)].words.get(at).copied().unwrap_or(0);
             let mut candidates = states.iter().map(word).fold(0, |all, word| all | word) & allowed;
             while candidates != 0 {
                 let gpu = at * 64 + candidates.trailing_zeros() as usize;
+                if found.len() == most {
+                    return;
+                }
                 if fits(gpu) {
-                    return Some(gpu);
+                    found.push(gpu);
                 }
                 candidates &= candidates - 1;
             }
         }
-        None
     }
 
     /// How many places there are for the profile, over all GPUs.

@@ -2,8 +2,8 @@
 //!
 //! [`geometry`] knows the legal placements, [`layout`] every state a GPU can be in, [`model`] what a slice is
 //! called and holds on each GPU, [`inventory`] what the GPUs of a
-//! node offer, [`policy`] how to choose among placements, [`fleet`] finds the chosen one
-//! among many GPUs, [`mix`] is what the queue asks for. Nothing here touches a device or knows time.
+//! node offer, [`policy`] how to choose among placements, [`outlook`] the same over time, [`fleet`] finds the chosen one
+//! among many GPUs, [`mix`] is what the queue asks for. Nothing here touches a device or knows what time it is.
 //!
 //! Invariants: a GPU's memory slices belong to one instance at most; counting free slices decides nothing,
 //! because a legal start matters as much as the number of slices.
@@ -14,6 +14,7 @@ pub mod inventory;
 pub mod layout;
 pub mod mix;
 pub mod model;
+pub mod outlook;
 pub mod policy;
 mod room;
 pub mod shards;

@@ -178,6 +178,14 @@ impl Rule {
         self.start(gpus[gpu], profile).map(|start| (gpu, start))
     }
 
+    /// Who is preferred to whom, where that is settled in pairs.
+    pub(super) fn duels(&self) -> Option<&Duels> {
+        match &self.choice {
+            Choice::Ranked(_) => None,
+            Choice::Duels(both) => Some(&both.0),
+        }
+    }
+
     pub(super) const fn choice(&self) -> &Choice {
         &self.choice
     }

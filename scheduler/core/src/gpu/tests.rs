@@ -7,6 +7,7 @@ use super::geometry::{COMPUTE_SLICES, MEMORY_SLICES, Occupancy, Placement, Profi
 use super::layout::{LAYOUTS, Layout};
 use super::mix::{Mix, Observed};
 use super::model::Model;
+use super::outlook::{INSTANTS, Outlook};
 use super::policy::{Policy, Rule};
 
 /// The published list, written down once more: profile, compute slices, memory slices, starts.
@@ -177,7 +178,24 @@ fn chooses_as_a_scan_does(gpus: usize, most: usize) {
             let scanned: Vec<Occupancy> = (0..gpus)
                 .map(|gpu| if hidden(gpu) { fleet.taken()[gpu] } else { Occupancy(u8::MAX) })
                 .collect();
-            let among = fleet.choose_among(profile, &words, |gpu| gpu % 7 != 1);
+            let best = fleet.best_among(profile, &words, 4, |gpu| gpu % 7 != 1);
+            let start = |gpu: usize| rule.start(fleet.taken()[gpu], profile).unwrap();
+            let among = best.first().map(|&gpu| (gpu, start(gpu)));
+            let fitting = (0..gpus).filter(|&gpu| rule.start(scanned[gpu], profile).is_some()).count();
+            assert_eq!(best.len(), fitting.min(4), "{name} {profile:?}");
+            if let Some(last) = fleet.last_among(profile, &words, hidden) {
+                let taken: Vec<Occupancy> = last.iter().map(|&gpu| fleet.taken()[gpu]).collect();
+                let place = rule.choose(&taken, profile).map(|(at, start)| (last[at], start));
+                assert_eq!(place, rule.choose(&scanned, profile), "{name} {profile:?}");
+            }
+            // Where nothing changes, time makes no difference.
+            let steady: Vec<Outlook> = fleet.taken().iter().map(|&taken| Outlook::steady(taken)).collect();
+            assert_eq!(rule.choose_over_time(&steady, profile), chosen, "{name} {profile:?}");
+            assert_eq!(
+                rule.choose_of_many_over_time(&steady, profile),
+                rule.choose_of_many(fleet.taken(), profile),
+                "{name} {profile:?}"
+            );
             let expected = match policy {
                 // A duel with a GPU that is found too small afterwards may change who meets whom.
                 Policy::Demand | Policy::DemandObserved => among,
@@ -193,6 +211,21 @@ fn chooses_as_a_scan_does(gpus: usize, most: usize) {
             }
         }
         assert!(longest >= most, "{name} placed something");
+    }
+}
+
+#[test]
+fn what_ends_soon_is_as_good_as_free() {
+    let mix = Mix::new([30, 15, 5, 5, 15, 30]).unwrap();
+    let rule = Rule::new(Policy::Demand, &mix);
+    let half = Occupancy(0x0f);
+    // Half of each GPU is taken; on the first one only now.
+    let soon = Outlook { taken: half, later: [half, Occupancy::EMPTY, Occupancy::EMPTY, Occupancy::EMPTY] };
+    assert_eq!(soon.later.len(), INSTANTS);
+    let late = Outlook::steady(half);
+    for gpus in [[soon, late], [late, soon]] {
+        let (at, start) = rule.choose_over_time(&gpus, Profile::ThreeG).unwrap();
+        assert_eq!((gpus[at], start), (late, 4), "the other GPU will be empty");
     }
 }
 

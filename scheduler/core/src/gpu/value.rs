@@ -18,6 +18,7 @@
 
 use super::geometry::{Occupancy, Profile};
 use super::mix::Mix;
+use super::outlook::{INSTANTS, Outlook};
 use super::room::{CLASSES, Class, Classes};
 
 /// How many GPUs the endgame is played on.
@@ -160,25 +161,64 @@ pub(super) struct Duels {
     winners: [[Classes; CLASSES]; 6],
     /// The classes with room.
     room: [Classes; 6],
+    /// The start on the GPU that stands for each class; where values are the same it decides.
+    starts: [[u8; CLASSES]; 6],
+    /// What the duels were settled by, for states that change.
+    pairs: Game<2>,
 }
 
 impl Duels {
     /// Settles all duels, each GPU placing at the start that `start` gives for its state.
     pub(super) fn new(mix: &Mix, start: impl Fn(Profile, Occupancy) -> Option<u8>) -> Self {
         let pairs = Game::<2>::new(mix, DUEL_PASSED, duel_reward);
-        let mut duels = Self { winners: [[Classes::default(); CLASSES]; 6], room: [Classes::default(); 6] };
+        let mut duels = Self {
+            winners: [[Classes::default(); CLASSES]; 6],
+            room: [Classes::default(); 6],
+            starts: [[0; CLASSES]; 6],
+            pairs: Game(Vec::new()),
+        };
         for profile in Profile::ALL {
             let places: Vec<Place> = Class::all()
                 .filter_map(|class| Some(Place::new(class, profile, start(profile, class.least())?)))
                 .collect();
             for loser in &places {
                 duels.room[profile.index()].insert(loser.class);
+                duels.starts[profile.index()][usize::from(loser.class.0)] = loser.start;
                 let winners = &mut duels.winners[profile.index()][usize::from(loser.class.0)];
                 let preferred = |winner: &&Place| winner.is_preferred(&pairs, loser);
                 places.iter().filter(preferred).for_each(|winner| winners.insert(winner.class));
             }
         }
+        duels.pairs = pairs;
         duels
+    }
+
+    /// Where a state stands in the order in which GPUs meet.
+    pub(super) fn rank(taken: Occupancy) -> u8 {
+        Class::of(taken).0
+    }
+
+    /// Whether a GPU is preferred to another, each with the start that it would give: at one instant after the other,
+    /// in the states of then.
+    pub(super) fn prefers(&self, profile: Profile, one: (&Outlook, u8), other: (&Outlook, u8)) -> bool {
+        let class = |(gpu, _): (&Outlook, u8)| Class::of(gpu.taken);
+        if one.0.is_steady() && other.0.is_steady() {
+            return self.winners[profile.index()][usize::from(class(other).0)].contains(class(one));
+        }
+        let after = |(gpu, start): (&Outlook, u8), at: usize| {
+            Class::of(Occupancy(gpu.later[at].0 | profile.mask(start)))
+        };
+        let before = |(gpu, _): (&Outlook, u8), at: usize| Class::of(gpu.later[at]);
+        let gain = |at: usize| {
+            self.pairs.of([after(one, at), before(other, at)])
+                - self.pairs.of([before(one, at), after(other, at)])
+        };
+        let gain = (0..INSTANTS).map(gain).sum::<f64>() / INSTANTS as f64;
+        if gain.abs() > SAME {
+            return gain > 0.0;
+        }
+        let key = |gpu| tie(class(gpu), self.starts[profile.index()][usize::from(class(gpu).0)]);
+        key(one) < key(other)
     }
 
     /// The class that wins among those present.
@@ -217,10 +257,12 @@ impl Place {
         if (here - there).abs() > SAME {
             return here > there;
         }
-        let key = |one: &Self| {
-            let taken = one.class.least();
-            (taken.free_slices(), u8::MAX - one.start, taken)
-        };
-        key(self) < key(other)
+        tie(self.class, self.start) < tie(other.class, other.start)
     }
+}
+
+/// What decides a duel between equal values: fewer free slices, then the higher start.
+fn tie(class: Class, start: u8) -> (u32, u8, Occupancy) {
+    let taken = class.least();
+    (taken.free_slices(), u8::MAX - start, taken)
 }

@@ -273,7 +273,8 @@ impl Board {
             return Some(found);
         }
         let holds = |tasks: &u32| {
-            let chosen = Chosen { node: found.node, tasks: *tasks, devices: vec![0; found.spare.len()] };
+            let devices = vec![0; found.spare.len()];
+            let chosen = Chosen { devices, ..Chosen::of_amounts(found.node, *tasks) };
             self.share(state, settings, demand, &chosen, Ahead::ALL).is_some()
         };
         let tasks = (1..=found.tasks.min(demand.tasks)).rev().find(holds)?;
@@ -412,7 +413,7 @@ impl Board {
         let whole_job = super::whole_job(demand, chosen);
         let free = assign::Parts {
             gres: ahead.gres,
-            slices: ahead.slices & self.free_slices(node, chosen.node),
+            slices: ahead.slices & chosen.within & self.free_slices(node, chosen.node),
             rule: state.slices.rule(),
             shards: ahead.shards.least(self.free_shards(node, chosen.node)),
             several: settings.shards_of_several,

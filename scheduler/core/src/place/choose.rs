@@ -9,6 +9,7 @@ use model::id::NodeIdx;
 
 use super::demand::{Across, Demand, Share};
 use crate::gpu::geometry::{Occupancy, Profile};
+use crate::gpu::slice_set::SliceSet;
 
 /// A node that can take at least one task.
 #[derive(Clone, Debug)]
@@ -36,6 +37,15 @@ pub(crate) struct Chosen {
     pub(crate) tasks: u32,
     /// Devices taken there for each of the job's whole-job needs.
     pub(crate) devices: Vec<u64>,
+    /// The memory slices that it may be given there: those that were chosen with the node, or all.
+    pub(crate) within: SliceSet,
+}
+
+impl Chosen {
+    /// A node that was chosen by amounts alone.
+    pub(crate) const fn of_amounts(node: NodeIdx, tasks: u32) -> Self {
+        Self { node, tasks, devices: Vec::new(), within: SliceSet::ALL }
+    }
 }
 
 /// Chooses among candidates in order of preference. `None`: they do not suffice.
@@ -176,7 +186,7 @@ fn greedy<'a>(demand: &Demand, order: impl Iterator<Item = &'a Candidate>) -> Op
         for (left, taken) in devices_left.iter_mut().zip(&devices) {
             *left -= taken;
         }
-        chosen.push(Chosen { node: candidate.node, tasks, devices });
+        chosen.push(Chosen { devices, ..Chosen::of_amounts(candidate.node, tasks) });
     }
     let count = u32::try_from(chosen.len()).unwrap_or(u32::MAX);
     let enough = count >= demand.min_nodes && tasks_left == 0 && devices_left.iter().all(|&left| left == 0);
@@ -189,7 +199,10 @@ fn spread(demand: &Demand, order: &[&Candidate]) -> Option<Vec<Chosen>> {
     let nodes = &order[..order.len().min(most)];
     let mut chosen: Vec<Chosen> = nodes
         .iter()
-        .map(|candidate| Chosen { node: candidate.node, tasks: 0, devices: vec![0; candidate.spare.len()] })
+        .map(|candidate| Chosen {
+            devices: vec![0; candidate.spare.len()],
+            ..Chosen::of_amounts(candidate.node, 0)
+        })
         .collect();
     let mut left = demand.tasks;
     while left > 0 {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use model::id::{NodeIdx, PartitionIdx};
 
 use self::closure::closures;
-pub(super) use self::cuts::Cuts;
+pub(super) use self::cuts::{COMPARED, Cuts, Slot};
 pub(super) use self::follow::Same;
 pub(super) use self::kind::Kind;
 use self::kind::{alike, same_devices, same_make};

@@ -8,6 +8,7 @@ mod cell;
 
 use self::cell::{Cell, Plain};
 use crate::gpu::geometry::Profile as GpuProfile;
+use crate::gpu::outlook::{Slices, instants};
 use crate::gpu::shards::Lanes;
 use crate::gpu::slice_set::SliceSet;
 use crate::place::fit::Free;
@@ -255,6 +256,12 @@ impl Profile {
             Kept::Cpus(_) | Kept::Plain(_) => holds(from, SliceSet::EMPTY),
             Kept::All(line) => line.slices_all(from, to, holds),
         }
+    }
+
+    /// What of the memory slices is free in `[from, to)`. Cost: O(log steps) for each instant, and the steps between.
+    pub(crate) fn slices_ahead(&self, from: i64, to: i64) -> Slices {
+        let at = |instant: i64| self.over(instant, instant.saturating_add(1)).slices;
+        Slices { window: self.over(from, to).slices, later: instants(from, to).map(at) }
     }
 
     /// The memory slices that nothing takes from `from` on. Cost: O(log steps + steps).

@@ -45,6 +45,9 @@ pub(super) fn now(
         if let Some(one) = indexed(cluster, class) {
             return cut::now(cluster, class, one, (now, end), may_share).map(Few::Many);
         }
+        if let Some(one) = class.cut.as_deref().filter(|_| state.slices.rule().is_some()) {
+            return cut::now_by_each(cluster, state, class, one, (now, end), may_share).map(Few::Many);
+        }
         return at(cluster, state, settings, class, (now, end), may_share).map(Few::Many);
     };
     if cluster.is_pool() {
@@ -72,8 +75,7 @@ pub(super) fn now(
         found += usize::from(suits(node));
         if found == count {
             let chosen = open[..=place].iter().filter(|node| suits(**node));
-            let chosen =
-                chosen.map(|&node| Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() });
+            let chosen = chosen.map(|&node| Chosen::of_amounts(NodeIdx(node), fixed.tasks));
             return Some(chosen.collect());
         }
         if found + (open.len() - place) <= count {
@@ -100,7 +102,7 @@ pub(super) fn on_touched(
             && may_share(node)
     };
     let node = cluster.touched.nodes().iter().copied().find(|&node| takes(node))?;
-    Some(Few::One(Chosen { node: NodeIdx(node), tasks: fixed.tasks, devices: Vec::new() }))
+    Some(Few::One(Chosen::of_amounts(NodeIdx(node), fixed.tasks)))
 }
 
 /// Any nodes of a pool that no job holds; the plan says that there are enough.
@@ -108,8 +110,7 @@ fn pick(state: &State, class: &Class, fixed: &Fixed, may_share: impl Fn(u32) -> 
     let count = class.demand.min_nodes as usize;
     let nodes = &state.partition(class.partition)?.nodes;
     let idle = nodes.iter().filter(|node| state.node(**node).used.jobs == 0 && may_share(node.0));
-    let chosen: Vec<Chosen> =
-        idle.take(count).map(|&node| Chosen { node, tasks: fixed.tasks, devices: Vec::new() }).collect();
+    let chosen: Vec<Chosen> = idle.take(count).map(|&node| Chosen::of_amounts(node, fixed.tasks)).collect();
     (chosen.len() == count).then_some(chosen)
 }
 
@@ -140,7 +141,7 @@ pub(super) fn earliest(
 
 /// The one slice that a class asks for, where the index over GPUs can answer.
 fn indexed<'a>(cluster: &Cluster, class: &'a Class) -> Option<&'a Cut> {
-    class.cut.as_deref().filter(|_| cluster.cuts().is_some_and(Cuts::has_rule))
+    class.cut.as_deref().filter(|cut| cut.indexed && cluster.cuts().is_some_and(Cuts::has_rule))
 }
 
 fn earliest_any(

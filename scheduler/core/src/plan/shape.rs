@@ -81,6 +81,8 @@ pub(super) struct Cut {
     pub(super) least: Amount,
     /// The GPUs, one bit for each ([`Cuts`](super::cluster::Cuts)), by weight of their nodes.
     pub(super) ranks: Vec<Vec<u64>>,
+    /// The index is asked; else each node is looked at (`--spread-job`, which says nothing to one task).
+    pub(super) indexed: bool,
 }
 
 impl Fixed {
@@ -458,7 +460,6 @@ fn cut(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Op
     let wanted = demand.single_slice()?;
     let simple = demand.required.is_empty()
         && !demand.contiguous
-        && !demand.spread
         && demand.reservation.is_none()
         && !cluster.has_closures(list)
         && !cluster.has_layers()
@@ -492,7 +493,7 @@ fn cut(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> Op
     }
     let least = needs.iter().flatten().map(|(need, _)| *need).reduce(Amount::least).unwrap_or_default();
     let ranks = ranks.into_iter().map(|(_, set)| set).collect();
-    Some(Cut { profile: profile?, needs, least, ranks })
+    Some(Cut { profile: profile?, needs, least, ranks, indexed: !demand.spread })
 }
 
 /// What nodes of a make give for one slice, `Some(None)` for nothing; `None`: the index cannot answer for them.

@@ -11,10 +11,25 @@ use super::Cluster;
 use crate::gpu::fleet::Fleet;
 use crate::gpu::geometry::{Occupancy, Profile};
 use crate::gpu::mix::Mix;
+use crate::gpu::outlook::{Outlook, Slices};
 use crate::gpu::policy::{Policy, Rule};
 use crate::gpu::slice_set::SliceSet;
 use crate::plan::profile::Amount;
 use crate::state::State;
+
+/// So many GPUs are compared over time, those that the rule prefers by what is taken of them now.
+pub(in crate::plan) const COMPARED: usize = 16;
+
+/// A place for a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plan) struct Slot {
+    /// The node.
+    pub(in crate::plan) node: u32,
+    /// Index of the GPU there.
+    pub(in crate::plan) gpu: u32,
+    /// The first memory slice.
+    pub(in crate::plan) start: u8,
+}
 
 /// No GPU of the node is cut.
 const NONE: u32 = u32::MAX;
@@ -115,50 +130,69 @@ impl Cuts {
         self.rule.is_some()
     }
 
-    /// The node of the GPU that the rule prefers among `eligible`, one bit for each.
+    /// The GPU that the rule prefers among `eligible`, one bit for each, and the start there.
     ///
-    /// `suits`: whether a node has the rest of what is asked for. `window`: what of a node's slices is free as long as
-    /// the slice is wanted. Cost: that of [`Fleet::choose_among`], and one look at each GPU of the set that is
-    /// promised to somebody later.
+    /// `suits`: whether a node has the rest of what is asked for. `ahead`: what of a node's slices is free as long as
+    /// the slice is wanted. Where three of the GPUs at most have room, and nothing of them changes meanwhile, it is the
+    /// endgame of the rule; else the duels over time, among [`COMPARED`] that the rule prefers by what is taken now and
+    /// all that are promised to somebody later. Cost: that of [`Fleet::best_among`], and one look at each GPU that is compared.
     pub(in crate::plan) fn choose(
         &self,
         profile: Profile,
         eligible: &[u64],
         suits: impl Fn(u32) -> bool,
-        window: impl Fn(u32) -> SliceSet,
-    ) -> Option<u32> {
+        ahead: impl Fn(u32) -> Slices,
+    ) -> Option<Slot> {
         let rule = self.rule.as_ref()?;
-        let node_of = |gpu: usize| self.places[gpu].0;
-        let steady: Vec<u64> = eligible.iter().zip(&self.falling).map(|(one, falls)| one & !falls).collect();
         // GPUs of a node follow each other: it is looked at once.
-        let mut refused = NONE;
+        let mut known = (NONE, false);
         let mut fits = |gpu: usize| {
-            let node = node_of(gpu);
-            let suits = node != refused && suits(node);
-            if !suits {
-                refused = node;
+            let node = self.places[gpu].0;
+            if known.0 != node {
+                known = (node, suits(node));
             }
-            suits
+            known.1
         };
-        let found = self.fleet.choose_among(profile, &steady, &mut fits).map(|(gpu, _)| gpu);
-        let mut candidates: Vec<(usize, Occupancy)> =
-            found.into_iter().map(|gpu| (gpu, self.fleet.taken()[gpu])).collect();
-        for (word, (one, falls)) in eligible.iter().zip(&self.falling).enumerate() {
-            let mut rest = one & falls;
-            while rest != 0 {
-                let gpu = word * 64 + rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                let state = Occupancy(!window(node_of(gpu)).on(self.index(gpu)));
-                if rule.start(state, profile).is_some() && suits(node_of(gpu)) {
-                    candidates.push((gpu, state));
-                }
-            }
+        let last = self.fleet.last_among(profile, eligible, &mut fits);
+        if let Some(last) = last.filter(|_| self.is_still(eligible, &mut fits, &ahead)) {
+            let taken: Vec<Occupancy> = last.iter().map(|&gpu| self.fleet.taken()[gpu]).collect();
+            let (at, start) = rule.choose(&taken, profile)?;
+            return Some(self.slot(last[at], start));
         }
-        candidates.sort_unstable();
-        let states: Vec<Occupancy> = candidates.iter().map(|(_, state)| *state).collect();
-        let (place, _) = rule.choose_of_many(&states, profile)?;
-        Some(node_of(candidates[place].0))
+        let steady: Vec<u64> = eligible.iter().zip(&self.falling).map(|(one, falls)| one & !falls).collect();
+        let mut compared = self.fleet.best_among(profile, &steady, COMPARED, &mut fits);
+        let falling: Vec<u64> = eligible.iter().zip(&self.falling).map(|(one, falls)| one & falls).collect();
+        compared.extend(members(&falling).filter(|&gpu| fits(gpu)));
+        compared.sort_unstable();
+        let outlooks: Vec<Outlook> =
+            compared.iter().map(|&gpu| ahead(self.places[gpu].0).of(self.index(gpu))).collect();
+        let (at, start) = rule.choose_of_many_over_time(&outlooks, profile)?;
+        Some(self.slot(compared[at], start))
     }
+
+    /// Whether nothing begins or ends on any of the GPUs.
+    fn is_still(
+        &self,
+        eligible: &[u64],
+        mut fits: impl FnMut(usize) -> bool,
+        ahead: impl Fn(u32) -> Slices,
+    ) -> bool {
+        members(eligible)
+            .filter(|&gpu| fits(gpu))
+            .all(|gpu| ahead(self.places[gpu].0).of(self.index(gpu)).is_steady())
+    }
+
+    fn slot(&self, gpu: usize, start: u8) -> Slot {
+        Slot { node: self.places[gpu].0, gpu: self.index(gpu), start }
+    }
+}
+
+/// The numbers whose bit is set, ascending.
+fn members(set: &[u64]) -> impl Iterator<Item = usize> {
+    set.iter().enumerate().flat_map(|(at, &word)| {
+        let rest = std::iter::successors(Some(word), |word| (*word != 0).then(|| word & (word - 1)));
+        rest.take_while(|word| *word != 0).map(move |word| at * 64 + word.trailing_zeros() as usize)
+    })
 }
 
 impl Cluster {

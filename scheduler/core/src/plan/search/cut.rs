@@ -7,8 +7,11 @@ use model::id::NodeIdx;
 
 use super::taken;
 use crate::gpu::geometry::Occupancy;
+use crate::gpu::outlook::Outlook;
+use crate::gpu::policy::Rule;
+use crate::gpu::slice_set::SliceSet;
 use crate::place::choose::Chosen;
-use crate::plan::cluster::Cluster;
+use crate::plan::cluster::{COMPARED, Cluster, Slot};
 use crate::plan::holds::Holds;
 use crate::plan::profile::{Amount, Earliest};
 use crate::plan::shape::{Class, Cut};
@@ -29,14 +32,81 @@ pub(super) fn now(
             cluster.floor(node).covers(need) && cluster.plan(node).covers(need, now, end) && may_share(node)
         })
     };
-    let window = |node: u32| cluster.plan(node).over(now, end).slices;
-    let node = cut.ranks.iter().find_map(|rank| cuts.choose(cut.profile, rank, suits, window))?;
-    Some(vec![chosen(class, node)])
+    let ahead = |node: u32| cluster.plan(node).slices_ahead(now, end);
+    let slot = cut.ranks.iter().find_map(|rank| cuts.choose(cut.profile, rank, suits, ahead))?;
+    Some(vec![chosen_at(class, cut, slot)])
+}
+
+/// The same by a look at each node.
+pub(super) fn now_by_each(
+    cluster: &Cluster,
+    state: &State,
+    class: &Class,
+    cut: &Cut,
+    (now, end): (i64, i64),
+    may_share: impl Fn(u32) -> bool,
+) -> Option<Vec<Chosen>> {
+    let rule = state.slices.rule()?;
+    let weight = |node: &u32| cluster.kinds[cluster.kind(*node)].definition.weight;
+    let alike = cluster.nodes(class.list).chunk_by(|one, other| weight(one) == weight(other));
+    let best = |nodes: &[u32]| {
+        let (mut outlooks, mut slots, mut steady) = (Vec::new(), Vec::new(), Vec::new());
+        // GPUs have numbers by the order of nodes.
+        let mut nodes = nodes.to_vec();
+        nodes.sort_unstable();
+        for node in nodes {
+            let Some((need, gpus)) = &cut.needs[cluster.make(node)] else { continue };
+            if !cluster.plan(node).covers(need, now, end) || !may_share(node) {
+                continue;
+            }
+            let plan = cluster.plan(node);
+            let (ahead, free) = (plan.slices_ahead(now, end), cluster.floor(node).slices);
+            let ever = plan.slices_ever_free(cluster.now());
+            for gpu in gpus.gpus() {
+                outlooks.push(ahead.of(gpu));
+                slots.push(Slot { node, gpu, start: 0 });
+                steady.push((free.on(gpu) == ever.on(gpu)).then_some(Occupancy(!free.on(gpu))));
+            }
+        }
+        let (at, start) = match most_preferred(rule, cut, &steady) {
+            None => rule.choose_over_time(&outlooks, cut.profile)?,
+            Some(mut compared) => {
+                compared.extend((0..steady.len()).filter(|&at| steady[at].is_none()));
+                compared.sort_unstable();
+                let outlooks: Vec<Outlook> = compared.iter().map(|&at| outlooks[at]).collect();
+                let (place, start) = rule.choose_of_many_over_time(&outlooks, cut.profile)?;
+                (compared[place], start)
+            }
+        };
+        Some(Slot { start, ..slots[at] })
+    };
+    let slot = alike.into_iter().find_map(best)?;
+    Some(vec![chosen_at(class, cut, slot)])
+}
+
+/// The [`COMPARED`] that the rule prefers by what is taken now, where more than these have room; `steady` has `None` for
+/// GPUs that are promised to somebody later, which are always compared.
+fn most_preferred(rule: &Rule, cut: &Cut, steady: &[Option<Occupancy>]) -> Option<Vec<usize>> {
+    let full = Occupancy(u8::MAX);
+    let mut states: Vec<Occupancy> = steady.iter().map(|state| state.unwrap_or(full)).collect();
+    let mut best = Vec::new();
+    while let Some((at, _)) = rule.choose_of_many(&states, cut.profile) {
+        if best.len() == COMPARED {
+            return Some(best);
+        }
+        states[at] = full;
+        best.push(at);
+    }
+    None
 }
 
 fn chosen(class: &Class, node: u32) -> Chosen {
     let devices = class.demand.gres_per_job.iter().map(|need| need.count).collect();
-    Chosen { node: NodeIdx(node), tasks: 1, devices }
+    Chosen { node: NodeIdx(node), tasks: 1, devices, within: SliceSet::ALL }
+}
+
+fn chosen_at(class: &Class, cut: &Cut, slot: Slot) -> Chosen {
+    Chosen { within: SliceSet::of(slot.gpu, cut.profile.mask(slot.start)), ..chosen(class, slot.node) }
 }
 
 /// The earliest start at or after `from`, on the node that the rule prefers of those that have it then.
