@@ -217,7 +217,7 @@ impl Call<'_> {
         let active = self.job(id).active().expect("it was active above");
         let finish = active.finish.as_ref().expect("its end was decided above");
         let requeue = finish.requeue;
-        let nodes: Vec<NodeIdx> = active.allocation.iter().map(|share| share.node).collect();
+        let held = self.settings().dynamic_nodes.then(|| Arc::clone(&active.allocation));
         let ended = ended_of(active, finish, self.now);
         if let Some(charge) = limits::charge(self.state(), self.settings(), self.job(id), self.now) {
             self.emit(Record::Charged(Box::new(charge)));
@@ -226,7 +226,9 @@ impl Call<'_> {
             None => self.emit(Record::JobEnded { job: id, ended: Arc::new(ended) }),
             Some(how) => self.put_back(id, ended, how),
         }
-        self.left(&nodes);
+        if let Some(held) = held {
+            self.left(&held);
+        }
         self.after_end(id);
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use model::id::NodeIdx;
 
+use crate::allocation::NodeShare;
 use crate::machine::Call;
 use crate::planted::{self, Bug};
 use crate::record::Record;
@@ -109,12 +110,10 @@ impl Call<'_> {
         self.out.pass_wanted = true;
     }
 
-    /// A job has left these nodes: those of no configuration that waited for it become what they are.
-    pub(crate) fn left(&mut self, nodes: &[NodeIdx]) {
-        if !self.settings().dynamic_nodes {
-            return;
-        }
-        for &node in nodes {
+    /// A job has left these nodes: those of no configuration that waited for it become what they are. Where nodes are
+    /// declared nothing is to be done, and this is not called.
+    pub(crate) fn left(&mut self, held: &[NodeShare]) {
+        for node in held.iter().map(|share| share.node) {
             let known = self.state().node(node);
             let Some(found) = known.observed.hardware else { continue };
             if !known.admin.invalid || known.used.jobs > 0 || known.removed {

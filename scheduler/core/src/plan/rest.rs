@@ -152,16 +152,18 @@ impl Ledger {
         } else {
             let nodes = touched.nodes();
             let floor = |node: &u32| *cluster.floor(*node);
-            let most = nodes.iter().map(floor).reduce(Amount::greatest).unwrap_or_default();
+            let most = match nodes {
+                [one] => floor(one),
+                several => several.iter().map(floor).reduce(Amount::greatest).unwrap_or_default(),
+            };
             let few = active.partition_point(|(cpus, _)| *cpus <= most.cpus);
             for &(_, number) in &active[..few] {
                 let family = &all[number as usize];
                 if !most.covers(&family.least) {
                     continue;
                 }
-                let fits = |node: &&u32| {
-                    cluster.is_member(family.list, **node) && cluster.floor(**node).covers(&family.least)
-                };
+                let covers = |node: u32| nodes.len() == 1 || cluster.floor(node).covers(&family.least);
+                let fits = |node: &&u32| cluster.is_member(family.list, **node) && covers(**node);
                 let until = |node: &u32| cluster.plan(*node).free_until(&family.least, walk.now);
                 let Some(longest) = nodes.iter().filter(fits).map(until).max() else { continue };
                 for &class in &family.active {
