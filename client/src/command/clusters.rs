@@ -1,15 +1,8 @@
 //! `-M`: this system serves one cluster, so the name is only checked and shown.
 
 use super::Call;
+pub(crate) use super::job::names;
 use crate::{connect, say};
-
-/// The names of `-M` or its variable. An empty text is one empty name, which no cluster has: it must not mean "here".
-pub(crate) fn names(text: &str) -> Vec<String> {
-    match super::job::list(text) {
-        names if names.is_empty() => vec![String::new()],
-        names => names,
-    }
-}
 
 /// This cluster's name.
 pub(crate) fn name() -> String {

@@ -436,6 +436,14 @@ pub(crate) fn list(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
+/// The names of a filter. An empty text is one empty name, which nothing has: it must not mean "all", or "this cluster".
+pub(crate) fn names(text: &str) -> Vec<String> {
+    match list(text) {
+        names if names.is_empty() => vec![String::new()],
+        names => names,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

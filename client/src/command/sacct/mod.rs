@@ -17,9 +17,9 @@ use proto::v1::{Job, JobFilter, ListHistoryRequest, Step};
 use self::fields::{FIELDS, Field, Row, find};
 use self::parts::parts;
 use self::words::{
-    flags, groups, moment, names, range, reasons, selectors, split_words, states, time_limit, unit, users,
+    flags, groups, moment, range, reasons, selectors, split_words, states, time_limit, unit, users,
 };
-use super::job::{self, Selector, list};
+use super::job::{self, Selector, list, names};
 use super::{Call, block_on, clusters, past};
 use crate::api::Error;
 use crate::getopt::Takes::{Maybe, Nothing, Value};

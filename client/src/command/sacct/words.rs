@@ -76,14 +76,6 @@ fn group_id(text: &str) -> Option<u32> {
     }
 }
 
-/// The names of a filter. An empty text is one empty name, which no job has.
-pub(super) fn names(text: &str) -> Vec<String> {
-    match list(text) {
-        names if names.is_empty() => vec![String::new()],
-        names => names,
-    }
-}
-
 pub(super) fn split_words(text: &str, at: &[char]) -> Vec<String> {
     text.split(at).filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
