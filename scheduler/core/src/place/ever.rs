@@ -22,7 +22,7 @@ use crate::state::job::{Hold, Job};
 use crate::state::partition::Partition;
 
 /// So many requests are kept in mind.
-const REMEMBERED: usize = 4096;
+const REMEMBERED: usize = 256;
 
 /// Requests of late that were found able to run on the nodes and partitions as they are.
 ///
@@ -44,7 +44,7 @@ impl Able {
         let cpus = u64::from(request.cpus_per_task.unwrap_or(0));
         let word = cpus << 48 ^ nodes << 24 ^ u64::from(request.ntasks.unwrap_or(0));
         // The upper bits of a product depend on all bits of the factor.
-        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % REMEMBERED
+        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % REMEMBERED
     }
 
     /// Whether a job that asks for the same is among them.
