@@ -46,7 +46,14 @@ impl Lanes {
         self.0.get(lane / 8).map_or(0, |word| word.to_le_bytes()[lane % 8])
     }
 
+    #[inline]
     fn zip(self, other: Self, both: impl Fn(u8, u8) -> u8) -> Self {
+        // Most nodes have none: a look at each of ten thousand of them calls nothing.
+        if self.is_empty() && other.is_empty() { self } else { self.zip_words(other, both) }
+    }
+
+    #[cold]
+    fn zip_words(self, other: Self, both: impl Fn(u8, u8) -> u8) -> Self {
         let zip = |mine: u64, other: u64| {
             if mine | other == 0 {
                 return 0;
@@ -60,30 +67,35 @@ impl Lanes {
 
     /// The smaller of each.
     #[must_use]
+    #[inline]
     pub fn least(self, other: Self) -> Self {
         self.zip(other, u8::min)
     }
 
     /// The larger of each.
     #[must_use]
+    #[inline]
     pub fn greatest(self, other: Self) -> Self {
         self.zip(other, u8::max)
     }
 
     /// The sum of each.
     #[must_use]
+    #[inline]
     pub fn plus(self, other: Self) -> Self {
         self.zip(other, u8::saturating_add)
     }
 
     /// What is left of each.
     #[must_use]
+    #[inline]
     pub fn minus(self, other: Self) -> Self {
         self.zip(other, u8::saturating_sub)
     }
 
     /// Whether there is at least so much of each.
     #[must_use]
+    #[inline]
     pub fn covers(self, need: Self) -> bool {
         need.is_empty() || self.least(need) == need
     }

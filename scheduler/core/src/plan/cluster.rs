@@ -461,10 +461,8 @@ impl Cluster {
             list.open.clear();
             list.open.extend(list.nodes.iter().copied().filter(|node| is_open(node)));
         }
-        list.most = Amount::default();
-        for &node in &list.open {
-            list.most = list.most.greatest(floor[node as usize]);
-        }
+        let floors = list.open.iter().map(|&node| floor[node as usize]);
+        list.most = floors.fold(Amount::default(), Amount::greatest);
         list.made = (self.raised, self.takes);
     }
 

@@ -64,6 +64,7 @@ impl Amount {
     }
 
     /// The larger of each.
+    #[inline]
     pub(crate) fn greatest(self, other: Self) -> Self {
         let mut gres = self.gres;
         gres.iter_mut().zip(other.gres).for_each(|(one, other)| *one = (*one).max(other));
