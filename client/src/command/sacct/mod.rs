@@ -455,8 +455,17 @@ async fn load(asked: &Asked, fields: Vec<u32>) -> Result<Vec<Job>, Error> {
     super::connect_to_ask().await?.list_history(request).await
 }
 
+/// A job that is ending has ended for accounting: Slurm tells its database the final state at that moment, and
+/// COMPLETING is none of the states that `sacct` shows.
+fn account_for(job: &mut Job) {
+    if job::state(job) == JobState::Completing && !job.final_state.is_empty() {
+        job.state.clone_from(&job.final_state);
+    }
+}
+
 /// The jobs that match, by id, of each only the last run unless all are wanted.
 fn select(asked: &Asked, mut jobs: Vec<Job>, now_ms: i64) -> Vec<Job> {
+    jobs.iter_mut().for_each(account_for);
     if asked.duplicates {
         jobs.sort_by_key(|job| (job.job_id, job.run, job.end_ms.unwrap_or(i64::MAX)));
     } else {
