@@ -317,18 +317,20 @@ impl Cluster {
         Ok(out?.split(';').next().unwrap_or_default().to_owned())
     }
 
-    /// Waits until accounting shows only ended rows of the job; answers them (`sacct -nP -X` in this format).
+    /// Waits until accounting shows only ended rows of the job and none of it is completing; answers them
+    /// (`sacct -nP -X` in this format).
     ///
     /// # Errors
     /// After `within`.
     pub fn wait_ended(&self, job: &str, format: &str, within: Duration) -> Result<String> {
-        let live = ["PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING"];
+        let live = ["PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "SUSPENDED"];
+        let completing = || self.run("squeue", &["-h", "-t", "completing", "-j", job, "-o", "%i"]);
         wait_for(&format!("job {job} to end"), within, || {
             let ran = self.run("sacct", &["-nPX", "-j", job, "-o", "State"]);
             ran.is_ok_and(|r| {
                 !r.stdout.is_empty()
                     && !r.stdout.lines().any(|line| live.iter().any(|state| line.starts_with(state)))
-            })
+            }) && completing().is_ok_and(|r| r.stdout.is_empty())
         })
         .with_context(|| self.last_words())?;
         self.ok("sacct", &["-nPX", "-j", job, "-o", format])

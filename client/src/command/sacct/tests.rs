@@ -88,7 +88,8 @@ fn stopped_jobs_show_the_signal_with_the_step() {
 
 #[test]
 fn a_job_that_is_ending_has_ended_for_accounting() {
-    let ending = |exit| Job { state: "COMPLETING".into(), final_state: "FAILED".into(), ..job("FAILED", exit) };
+    let ending =
+        |exit| Job { state: "COMPLETING".into(), final_state: "FAILED".into(), ..job("FAILED", exit) };
     let format = "State,ExitCode,End,Elapsed";
     let asked = Asked { parsable: Some(false), allocations: true, format: format.into(), ..Asked::default() };
     check(&asked, vec![ending((2, 0))], &format!("FAILED|2:0|{}|00:00:04", local::date(5_000)));

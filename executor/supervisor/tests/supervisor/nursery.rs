@@ -17,8 +17,8 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
-use crate::support::{Place, bytes, eventually};
-use crate::{children, code, wait_for_file};
+use crate::code;
+use crate::support::{Place, bytes, children, eventually, wait_for_file};
 
 /// Runs until `go` is there.
 const WAITS: &str = ": > begun; until [ -e go ]; do sleep 0.02; done; exit 5";

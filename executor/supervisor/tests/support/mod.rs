@@ -1,5 +1,7 @@
 //! A run folder made by hand, and the supervisor started on it as an executor would.
 
+mod heard;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +14,8 @@ use executor_supervisor::frame::{self, Decoder, Frame, Position};
 use executor_supervisor::outcome::Outcome;
 use executor_supervisor::spec::{Spec, Stdio, Task};
 use executor_supervisor::{OUTCOME_FILE, SOCKET_FILE, SPEC_FILE};
+
+pub(crate) use heard::{Heard, finish, input};
 
 /// Longest time that anything here may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -230,4 +234,15 @@ impl Peer {
             }
         }
     }
+}
+
+/// Waits until the run has made the file.
+pub(crate) fn wait_for_file(place: &Place, name: &str) {
+    eventually(name, || place.work(name).exists().then_some(()));
+}
+
+/// Process ids of the children of a process that has one thread.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
