@@ -88,6 +88,23 @@ pub(crate) fn block_on<F: Future>(work: F) -> F::Output {
     runtime.block_on(work)
 }
 
+/// Shows something once, or again and again after so many seconds. The exit status: that of what was shown last, where
+/// it is not shown again.
+async fn iterate(seconds: Option<u64>, mut shows: impl AsyncFnMut() -> bool) -> u8 {
+    loop {
+        let shown = shows().await;
+        let Some(seconds) = seconds else { return u8::from(!shown) };
+        say::out("\n");
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+}
+
+/// Answers an option such as `--help`, which is the end of a command.
+fn said<T>(text: &str) -> Result<T, u8> {
+    say::out(text);
+    Err(0)
+}
+
 /// How long a question waits for a scheduler that is being restarted; `MessageTimeout` where that is less.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(4);
 

@@ -9,7 +9,7 @@ use std::env;
 use proto::v1::{JobFilter, ListPrioritiesReply, ListPrioritiesRequest, PriorityFactors, PriorityRow};
 
 use super::job::list;
-use super::{Call, block_on, clusters};
+use super::{Call, block_on, clusters, said};
 use crate::api::Error;
 use crate::getopt::Takes::{Nothing, Value};
 use crate::getopt::{self, Spec};
@@ -122,11 +122,6 @@ fn read(call: &Call) -> Result<Asked, u8> {
         return Err(1);
     }
     Ok(asked)
-}
-
-fn said<T>(text: &str) -> Result<T, u8> {
-    say::out(text);
-    Err(0)
 }
 
 fn jobs(call: &Call, text: &str) -> Result<Vec<u32>, u8> {

@@ -2,6 +2,7 @@
 
 use proto::v1::{ExitStatus, JobRequest};
 
+use super::asked::DEFAULT;
 use super::*;
 
 fn job(state: &str, exit: (u32, u32)) -> Job {

@@ -7,14 +7,13 @@ mod fields;
 mod verbose;
 
 use std::env;
-use std::time::Duration;
 
 use model::hostlist;
 use proto::v1::{Node, Partition};
 
 use self::fields::{FIELDS, Grouping, Row, grouping, names_partition};
 use super::job::list;
-use super::{Call, block_on, clusters, node, scontrol};
+use super::{Call, block_on, clusters, iterate, node, said, scontrol};
 use crate::api::Error;
 use crate::getopt::Takes::{Maybe, Nothing, Value};
 use crate::getopt::{self, Spec};
@@ -251,11 +250,6 @@ const STATES: [StateWord; 31] = [
     ("unk", |n| n.state == "UNKNOWN"),
 ];
 
-fn said<T>(text: &str) -> Result<T, u8> {
-    say::out(text);
-    Err(0)
-}
-
 fn states(call: &Call, text: &str) -> Result<Option<Vec<String>>, u8> {
     let mut known = Vec::new();
     for word in text.split([',', '&']).filter(|word| !word.is_empty()) {
@@ -280,28 +274,21 @@ async fn show(call: &Call, asked: &Asked) -> u8 {
         Ok(cluster) => cluster,
         Err(status) => return status,
     };
-    loop {
+    iterate(asked.iterate, async || {
         if (asked.iterate.is_some() || asked.long && !asked.no_header) && asked.verbose == 0 {
             say::out(local::ctime(local::now_ms()) + "\n");
         }
         if let Some(cluster) = cluster.as_ref().filter(|_| !asked.no_header) {
             say::out(format!("CLUSTER: {cluster}\n"));
         }
-        if let Err(error) = show_once(call, asked).await {
-            say::err(format!("slurm_load_partitions: {}", say::reason(&error)));
-            say::explain(&call.program, &error);
-            if asked.iterate.is_none() {
-                return 1;
-            }
+        let shown = show_once(call, asked).await;
+        if let Err(error) = &shown {
+            say::err(format!("slurm_load_partitions: {}", say::reason(error)));
+            say::explain(&call.program, error);
         }
-        match asked.iterate {
-            Some(seconds) => {
-                say::out("\n");
-                tokio::time::sleep(Duration::from_secs(seconds)).await;
-            }
-            None => return 0,
-        }
-    }
+        shown.is_ok()
+    })
+    .await
 }
 
 /// The table of `-T`. Source: golden `sinfo/reservation-list`.
