@@ -35,7 +35,9 @@ fn functions(source: &Source) -> Vec<(usize, String)> {
             .iter()
             .position(|line| line.ends_with('{') || line.ends_with(';') || line.ends_with('}'));
         let Some(opens) = opens.filter(|offset| lines[at + offset].ends_with('{')) else { continue };
-        if let Some(length) = lines[at + opens..].iter().position(|line| *line == close) {
+        // In a macro's list a semicolon may follow.
+        let is_close = |line: &&str| line.strip_suffix(';').unwrap_or(line) == close;
+        if let Some(length) = lines[at + opens..].iter().position(is_close) {
             found.push((opens + length + 1, format!("{}:{} {name}", source.path, at + 1)));
         }
     }
@@ -59,9 +61,12 @@ mod tests {
 
     #[test]
     fn functions_are_measured_from_fn_to_closing_brace() {
-        let text = "//! x\npub(crate) fn long(\n    a: u8,\n) {\n    b();\n}\n\nfn one() {}\n    async fn inner() {\n        x;\n    }\n// a fn in words {\n";
+        let text = "//! x\npub(crate) fn long(\n    a: u8,\n) {\n    b();\n}\n\nfn one() {}\n    async fn inner() {\n        x;\n    }\n    fn listed() {\n        y\n    };\n// a fn in words {\n";
         let source = Source { path: "a.rs".to_owned(), text: text.to_owned() };
         let found = functions(&source);
-        assert_eq!(found, [(5, "a.rs:2 long".to_owned()), (3, "a.rs:9 inner".to_owned())]);
+        assert_eq!(
+            found,
+            [(5, "a.rs:2 long".to_owned()), (3, "a.rs:9 inner".to_owned()), (3, "a.rs:12 listed".to_owned())]
+        );
     }
 }
