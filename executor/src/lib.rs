@@ -17,6 +17,7 @@ pub mod control;
 mod crash;
 pub mod daemon;
 pub mod figures;
+mod files;
 pub mod gpu;
 pub mod hooks;
 pub mod host;
