@@ -9,6 +9,7 @@ pub mod grid;
 pub mod inputs;
 pub mod mig;
 pub mod openb;
+pub mod output;
 pub mod plot;
 pub mod random;
 pub mod simulate;

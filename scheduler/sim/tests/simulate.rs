@@ -215,3 +215,62 @@ fn a_site_runs_what_sacct_dumped() {
     let object: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((object["procs"].as_u64(), object["policy"].as_str()), (Some(8), Some("site")));
 }
+
+/// A run whose standard output is a file.
+fn said_into(words: &[&str], to: &str) -> Output {
+    let out = std::fs::OpenOptions::new().write(true).open(to).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_sluice-simulate")).args(words).stdout(out).output().unwrap()
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_a_reader_that_left_is_none() {
+    let mig = ["--mig", "exact", "--gpus", "1", "--mix", "uniform", "--policy", "capacity"];
+    for words in [&["--generate", MODEL, "--json"][..], &["--generate", MODEL], &mig] {
+        let out = said_into(words, "/dev/full");
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{words:?}: {stderr}");
+        assert!(stderr.contains("error: standard output: No space left"), "{words:?}: {stderr}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-simulate"));
+        let out = command.args(words).stdout(writer).output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{words:?}: {out:?}");
+    }
+}
+
+#[test]
+fn what_would_change_nothing_is_refused() {
+    let folder = Folder::new("nothing");
+    let (a, b) = (folder.path("a"), folder.path("b"));
+    for name in [&a, &b] {
+        said(&["--generate", MODEL, "--csv", name]);
+    }
+    for words in [
+        &["--generate", MODEL, "--compare", "easy", "cons", "--csv", &a][..],
+        &["--generate", MODEL, "--compare", "easy", "cons", "--policy", "cons"],
+        &["--generate", MODEL, "--procs", "5"],
+        &["--generate", MODEL, "--write", &a, "--policy", "cons"],
+        &["--generate", MODEL, "--write", &a, "--warmup", "1d"],
+        &["--compare", &a, &b, "--estimates", "perfect"],
+        &["--compare", &a, &b, "--plot", &a],
+        &["--diff", &a, &b, "--json"],
+        &["--inputs", &a, "--policy", "easy"],
+    ] {
+        let out = simulate(words);
+        let stderr = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn times_beyond_what_can_be_counted_are_refused() {
+    let folder = Folder::new("times");
+    let job = |number: u32| format!("{number} 0 -1 900000000000000 2 -1 -1 2 -1 -1 1 7 1 1 1 1 -1 -1\n");
+    let text: String = (1..=20).map(job).collect();
+    let long = folder.file("long.swf", &format!("; MaxProcs: 2\n{text}"));
+    assert!(refused(&[&long]).contains("one after the other"), "runs");
+    let late =
+        "1 0 -1 9 2 -1 -1 2 9 -1 1 7 1 1 1 1 -1 -1\n2 99999999999999 -1 9 2 -1 -1 2 9 -1 1 7 1 1 1 1 -1 -1\n";
+    let late = folder.file("late.swf", &format!("; MaxProcs: 2\n{late}"));
+    assert!(refused(&[&late, "--scale-load", "0.00001"]).contains("one after the other"), "submissions");
+}

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::command::{Kind, Question, answer, parse_seeds};
 use crate::openb;
+use crate::output::print;
 
 /// Measures how GPUs are cut into slices (MIG) by a placement policy.
 #[derive(Debug, Parser)]
@@ -82,12 +83,14 @@ enum Answer {
 #[must_use]
 pub fn run() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    Some(match asked(&arguments)? {
-        Ok(Answer::Objects(objects, json)) => {
-            objects.iter().for_each(|object| print(object, json));
-            ExitCode::SUCCESS
+    let printed = asked(&arguments)?.and_then(|answer| match answer {
+        Answer::Objects(objects, json) => {
+            print(&objects.iter().map(|object| lines(object, json)).collect::<String>())
         }
-        Ok(Answer::Usage(error)) => error.exit(),
+        Answer::Usage(error) => error.exit(),
+    });
+    Some(match printed {
+        Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("sluice-simulate: error: {message}");
             ExitCode::FAILURE
@@ -95,13 +98,13 @@ pub fn run() -> Option<ExitCode> {
     })
 }
 
-fn print(object: &Value, json: bool) {
+fn lines(object: &Value, json: bool) -> String {
     match object.as_object() {
-        Some(keys) if !json => keys.iter().for_each(|(key, value)| {
+        Some(keys) if !json => keys.iter().fold(String::new(), |lines, (key, value)| {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            println!("{key:>22}  {text}");
+            lines + &format!("{key:>22}  {text}\n")
         }),
-        _ => println!("{object}"),
+        _ => format!("{object}\n"),
     }
 }
 

@@ -20,6 +20,7 @@ use scheduler_core::settings::Settings;
 use serde_json::json;
 
 use crate::inputs;
+use crate::output::print;
 use crate::plot;
 use crate::trace::compare::{self, Paired, Run};
 use crate::trace::decisions::{self, Decisions};
@@ -100,9 +101,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         draw(folder, &[&ran])?;
     }
     match (arguments.json, arguments.full) {
-        (true, false) => println!("{}", show::figures(&ran)),
-        (true, true) => println!("{}", show::full(&ran)),
-        (false, _) => print!("{}", show::table(&ran)),
+        (true, false) => print(&format!("{}\n", show::figures(&ran)))?,
+        (true, true) => print(&format!("{}\n", show::full(&ran)))?,
+        (false, _) => print(&show::table(&ran))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -154,6 +155,10 @@ impl Workload {
         };
         if let Believed::Factor(factor) = believed {
             change::estimate_by(&mut trace, factor);
+        }
+        if change::horizon(&trace.jobs) > change::MAX_HORIZON {
+            let max = change::MAX_HORIZON;
+            return Err(format!("{name}: its jobs could take more than {max} seconds, one after the other"));
         }
         let estimates = if believed == Believed::Perfect { Estimates::Perfect } else { Estimates::User };
         let warmup = arguments.warmup.as_deref().map(|text| span_of("--warmup", text)).transpose()?;
@@ -370,11 +375,11 @@ fn diff(a: &Path, b: &Path) -> Result<ExitCode, String> {
     let (common, report) = difference::first((&names[0], open(a)?), (&names[1], open(b)?))?;
     match report {
         None => {
-            println!("all {common} decisions are the same");
+            print(&format!("all {common} decisions are the same\n"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(report) => {
-            print!("{report}");
+            print(&report.to_string())?;
             Ok(ExitCode::FAILURE)
         }
     }
@@ -386,17 +391,15 @@ fn replay_inputs(arguments: &Arguments, path: &Path) -> Result<ExitCode, String>
     let bytes = read_bytes(path).map_err(|error| format!("{file}: {error}"))?;
     let replayed = inputs::replay(&bytes).map_err(|error| format!("{file}: {error}"))?;
     if arguments.json {
-        println!(
-            "{}",
-            json!({
-                "inputs": replayed.inputs, "owners": replayed.owners, "open": replayed.open,
-                "submits": replayed.submits, "plans": replayed.plans, "starts": replayed.starts,
-                "same_plans": replayed.same_plans, "same_states": replayed.same_states,
-                "digest": replayed.digest, "difference": replayed.difference,
-            })
-        );
+        let object = json!({
+            "inputs": replayed.inputs, "owners": replayed.owners, "open": replayed.open,
+            "submits": replayed.submits, "plans": replayed.plans, "starts": replayed.starts,
+            "same_plans": replayed.same_plans, "same_states": replayed.same_states,
+            "digest": replayed.digest, "difference": replayed.difference,
+        });
+        print(&format!("{object}\n"))?;
     } else {
-        print!("{}", replayed.text());
+        print(&replayed.text())?;
     }
     Ok(if replayed.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -431,9 +434,9 @@ fn compare_runs(arguments: &Arguments, first: &Run, second: &Run) -> Result<Exit
     let paired = Paired::of(first, second)
         .ok_or_else(|| format!("{} and {} have no job in common", first.name, second.name))?;
     if arguments.json {
-        println!("{}", show::paired_json(&paired, &first.name, &second.name));
+        print(&format!("{}\n", show::paired_json(&paired, &first.name, &second.name)))?;
     } else {
-        print!("{}", show::paired(&paired, &first.name, &second.name));
+        print(&show::paired(&paired, &first.name, &second.name))?;
     }
     Ok(ExitCode::SUCCESS)
 }

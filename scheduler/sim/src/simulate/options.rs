@@ -2,8 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{ArgGroup, Parser, ValueEnum, value_parser};
 use model::time::{Timestamp, moment};
+
+/// What one run of a trace is asked for beside the trace, `--json` and `--plot` apart.
+const ONE_RUN: [&str; 5] = ["policy", "full", "csv", "waits", "decisions"];
+
+/// What a trace is simulated with, or shown by.
+const SIMULATION: [&str; 10] =
+    ["policy", "full", "csv", "waits", "decisions", "json", "plot", "layout", "warmup", "cold"];
 
 /// Replays a recorded workload (SWF or `sacct -P`, plain or gzip) through the scheduler, in virtual time.
 #[derive(Debug, Parser)]
@@ -11,42 +18,43 @@ use model::time::{Timestamp, moment};
 #[command(
     after_help = "GPU placement: sluice simulate --mig exact|fill|churn --help, sluice simulate --openb FOLDER --help"
 )]
+#[command(group = ArgGroup::new("trace").args(["file", "generate"]))]
 pub struct Arguments {
     /// The trace.
     pub file: Option<PathBuf>,
     /// Makes the trace: lublin:jobs=N,procs=P,seed=S (Lublin and Feitelson, 2003).
-    #[arg(long, value_name = "MODEL", conflicts_with = "file")]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["file", "procs", "inputs"])]
     pub generate: Option<String>,
     /// Writes the trace as it is simulated, as SWF, and simulates nothing.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = SIMULATION, requires = "trace")]
     pub write: Option<PathBuf>,
     /// Processors of the machine [default: the header's MaxProcs, else MaxNodes].
-    #[arg(long, conflicts_with = "conf")]
+    #[arg(long, conflicts_with = "conf", requires = "trace", value_parser = value_parser!(u32).range(1..))]
     pub procs: Option<u32>,
     /// The slurm.conf (and gres.conf beside it) of the cluster to run on, instead of one machine of processors.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "trace")]
     pub conf: Option<PathBuf>,
     /// How jobs are ordered and backfilled [default: easy; with --conf: site, as the file says].
-    #[arg(long)]
+    #[arg(long, requires = "trace")]
     pub policy: Option<String>,
     /// What the scheduler believes: user, perfect, or factor:F for F times the run time
     /// [default: user where the trace has any, else perfect].
-    #[arg(long)]
+    #[arg(long, requires = "trace")]
     pub estimates: Option<String>,
     /// How the processors are laid out.
-    #[arg(long, default_value = "one-node")]
+    #[arg(long, default_value = "one-node", conflicts_with = "conf", requires = "trace")]
     pub layout: Nodes,
     /// Only jobs submitted from then on: seconds of the trace, or a date.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", requires = "trace")]
     pub from: Option<String>,
     /// Only jobs submitted before then.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", requires = "trace")]
     pub to: Option<String>,
     /// Runs the jobs of the first SPAN (3600, 90m, 12h, 7d) without counting them.
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", requires = "trace")]
     pub warmup: Option<String>,
     /// Brings the jobs X times as fast.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", requires = "trace")]
     pub scale_load: Option<f64>,
     /// Prints one JSON object.
     #[arg(long)]
@@ -55,28 +63,28 @@ pub struct Arguments {
     #[arg(long, requires = "json")]
     pub full: bool,
     /// Writes a line for each job to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "trace")]
     pub csv: Option<PathBuf>,
     /// Writes number and wait in seconds of each job to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "trace")]
     pub waits: Option<PathBuf>,
     /// Writes each start with its cause to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "trace")]
     pub decisions: Option<PathBuf>,
     /// Shows the first decision in which two files of --decisions differ.
-    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    #[arg(long, num_args = 2, value_names = ["A", "B"], exclusive = true)]
     pub diff: Option<Vec<PathBuf>>,
     /// Compares two runs job by job: policies for the trace, or files of --csv.
-    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ONE_RUN)]
     pub compare: Option<Vec<String>>,
     /// Replays what sluice-scheduler --record-inputs wrote.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "generate"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "full", "compare"])]
     pub inputs: Option<PathBuf>,
     /// Draws the run into this folder, as SVG and PNG.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "trace")]
     pub plot: Option<PathBuf>,
     /// Makes the plan from nothing at each pass (slow; for comparison).
-    #[arg(long)]
+    #[arg(long, requires = "trace")]
     pub cold: bool,
 }
 

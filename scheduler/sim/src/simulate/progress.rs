@@ -18,7 +18,8 @@ impl Progress {
     /// A bar for so many jobs. `None`: nobody would see it.
     #[must_use]
     pub fn new(of: usize) -> Option<Self> {
-        std::io::stderr().is_terminal().then_some(Self { of: of.max(1), shown: usize::MAX })
+        // Not `then_some`: a bar that is made and dropped wipes the line, also in a file.
+        std::io::stderr().is_terminal().then(|| Self { of: of.max(1), shown: usize::MAX })
     }
 
     /// So many are done.

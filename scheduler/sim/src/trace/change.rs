@@ -35,6 +35,17 @@ pub fn estimate_by(trace: &mut Trace, factor: f64) {
     trace.has_estimates = true;
 }
 
+/// Seconds that a replay can count: times are milliseconds in 64 bits, and half of that is left for sums.
+pub const MAX_HORIZON: i128 = (i64::MAX / 2000) as i128;
+
+/// The last second that a plan for these jobs can name: all of them one after the other, behind the last submission.
+#[must_use]
+pub fn horizon(jobs: &[TraceJob]) -> i128 {
+    let longest = |job: &TraceJob| i128::from(job.run.max(job.estimate));
+    let last = jobs.iter().map(|job| i128::from(job.submit)).max().unwrap_or(0);
+    last + jobs.iter().map(longest).sum::<i128>()
+}
+
 /// How many jobs are submitted in the first `warmup` seconds: they run, but are not counted.
 #[must_use]
 pub fn warmed_up(jobs: &[TraceJob], warmup: i64) -> usize {
