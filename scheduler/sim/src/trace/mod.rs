@@ -124,6 +124,8 @@ pub enum Error {
     NoProcessors,
     /// No line of it is a job: what was looked for.
     NoJobs(&'static str),
+    /// An output of sacct whose fields lie in columns, cut off at their widths.
+    NotParsable,
     /// A column that cannot be done without.
     NoColumn(&'static str),
     /// Larger than [`MOST_BYTES`].
@@ -138,6 +140,7 @@ impl fmt::Display for Error {
                 f.write_str("it does not say how many processors there are; give --procs N")
             }
             Self::NoJobs(looked_for) => write!(f, "not a trace: {looked_for}"),
+            Self::NotParsable => f.write_str("an output of sacct in columns; give -P to sacct"),
             Self::NoColumn(column) => write!(f, "an output of sacct without the field {column}"),
             Self::TooLarge => write!(f, "larger than {MOST_BYTES} bytes"),
         }
@@ -166,5 +169,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// If it is no trace.
 pub fn parse(bytes: &[u8], procs: Option<u32>) -> Result<Trace, Error> {
+    // A mark of byte order says nothing in UTF-8.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if sacct::is_it(bytes) { sacct::parse(bytes, procs) } else { swf::parse(bytes, procs) }
 }

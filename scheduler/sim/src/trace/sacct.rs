@@ -1,4 +1,5 @@
-//! The output of `sacct -P`: a header line that names the fields in any order, then a line for each job.
+//! The output of `sacct -P`: a header line that names the fields in any order, then a line for each job. The
+//! header also shows what separates them (`--delimiter`).
 //!
 //! Owns what the fields mean for a replay. A job waits from when it was submitted, or from when it could
 //! start (Eligible) where that is later; steps are skipped; an element of an array is a job of its own.
@@ -22,25 +23,36 @@ const ELEMENT_STRIDE: i64 = 1_000_000;
 pub fn is_it(bytes: &[u8]) -> bool {
     let first = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
     first.is_some_and(|line| {
-        line.split(|byte| *byte == b'|')
+        line.split(|byte| !byte.is_ascii_alphanumeric())
             .any(|field| field.eq_ignore_ascii_case(b"JobID") || field.eq_ignore_ascii_case(b"JobIDRaw"))
     })
 }
 
-/// Reads a trace for a machine of `procs` processors; `None`: one of any size, which the caller knows to
-/// have (a slurm.conf): then no job is too large here.
+/// What stands between the names of a header: names are letters and digits. `None`: blanks, as without `-P`,
+/// or nothing.
+fn delimiter(header: &str) -> Option<&str> {
+    let rest = header.trim().trim_start_matches(|letter: char| letter.is_ascii_alphanumeric());
+    let end = rest.find(|letter: char| letter.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|between| !between.trim_matches(' ').is_empty())
+}
+
+/// Reads a trace for a machine of `procs` processors, which the output does not say.
 ///
 /// # Errors
-/// If a field is missing without which nothing can be replayed, or no line is a job.
+/// If the caller does not say how many processors there are, a field is missing without which nothing can be
+/// replayed, or no line is a job.
 /// Cost: O(bytes + jobs × log jobs).
 pub fn parse(bytes: &[u8], procs: Option<u32>) -> Result<Trace, Error> {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let (_, header) = lines.next().ok_or(Error::NoJobs("it is empty"))?;
-    let columns = Columns::of(header)?;
+    let procs = procs.ok_or(Error::NoProcessors)?;
+    let delimiter = delimiter(header).ok_or(Error::NotParsable)?;
+    let columns = Columns::of(header, delimiter)?;
     let mut reading = Reading {
         columns,
-        trace: Trace { procs: procs.unwrap_or(u32::MAX), epoch: Some(0), ..Trace::default() },
+        delimiter,
+        trace: Trace { procs, epoch: Some(0), ..Trace::default() },
         needs: BTreeMap::new(),
         users: BTreeMap::new(),
         numbers: BTreeSet::new(),
@@ -69,11 +81,12 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(header: &str) -> Result<Self, Error> {
+    fn of(header: &str, delimiter: &str) -> Result<Self, Error> {
+        let header = header.trim();
         let names: Vec<String> = header
-            .trim()
-            .trim_end_matches('|')
-            .split('|')
+            .strip_suffix(delimiter)
+            .unwrap_or(header)
+            .split(delimiter)
             .map(|name| name.trim().to_ascii_lowercase())
             .collect();
         let columns = Self {
@@ -96,8 +109,9 @@ impl Columns {
     }
 }
 
-struct Reading {
+struct Reading<'a> {
     columns: Columns,
+    delimiter: &'a str,
     trace: Trace,
     needs: BTreeMap<Need, u32>,
     users: BTreeMap<Box<str>, u32>,
@@ -144,10 +158,10 @@ struct LineJob {
     has_limit: bool,
 }
 
-impl Reading {
+impl Reading<'_> {
     /// `None`: a step.
     fn line(&self, line: &str) -> Result<Option<LineJob>, Fault> {
-        let mut values: Vec<&str> = line.split('|').collect();
+        let mut values: Vec<&str> = line.split(self.delimiter).collect();
         if values.len() == self.columns.count + 1 && values.last().is_some_and(|last| last.trim().is_empty())
         {
             values.pop();
@@ -169,7 +183,7 @@ impl Reading {
         let end = match fields.time("end") {
             Some(end) => end,
             None if self.columns.places.contains_key("end") => return Err(Fault::Unfinished),
-            None => start + elapsed(&fields).ok_or(Fault::Unfinished)?,
+            None => start.checked_add(elapsed(&fields).ok_or(Fault::Unfinished)?).ok_or(Fault::Impossible)?,
         };
         if end < start || start < submit {
             return Err(Fault::Impossible);
@@ -229,7 +243,10 @@ fn number(name: &str) -> Result<i64, Fault> {
     match name.split_once(['_', '+']) {
         None => parse(name),
         Some((_, index)) if index.starts_with('[') => Err(Fault::NeverStarted),
-        Some((id, index)) => Ok(parse(id)? * ELEMENT_STRIDE + parse(index)?),
+        Some((id, index)) => {
+            let first = parse(id)?.checked_mul(ELEMENT_STRIDE).ok_or(Fault::NotAJob)?;
+            first.checked_add(parse(index)?).ok_or(Fault::NotAJob)
+        }
     }
 }
 
@@ -334,9 +351,39 @@ bob|107|COMPLETED
 
     #[test]
     fn a_field_that_is_missing_is_named() {
-        let error = parse(b"JobID|Start|End|NCPUS\n1|0|1|1\n", None).unwrap_err();
+        let error = parse(b"JobID|Start|End|NCPUS\n1|0|1|1\n", Some(1)).unwrap_err();
         assert_eq!(error.to_string(), "an output of sacct without the field Submit");
-        let empty = parse(b"JobID|Submit|Start|End|NCPUS\n", None).unwrap_err();
+        let empty = parse(b"JobID|Submit|Start|End|NCPUS\n", Some(1)).unwrap_err();
         assert_eq!(empty.to_string(), "not a trace: no line follows the names of the fields");
+        let machine = parse(TEXT.as_bytes(), None).unwrap_err();
+        assert!(machine.to_string().contains("--procs N"), "{machine}");
+        let columns = b"JobID   Submit  Start  End  NCPUS\n------- ----\n1  0  0  1  1\n";
+        let columns = parse(columns, Some(1)).map(|_| assert!(is_it(columns))).unwrap_err();
+        assert_eq!(columns.to_string(), "an output of sacct in columns; give -P to sacct");
+    }
+
+    #[test]
+    fn whatever_separates_the_fields_is_seen_in_the_header() {
+        let text = "JobID|Submit|Start|Elapsed|ReqMem|NCPUS\n7|5|5|00:00:09|1G|2\n8_1|6|6|00:00:09|1G|2\n";
+        let read = |text: &str| (is_it(text.as_bytes()), parse(text.as_bytes(), Some(4)).unwrap().jobs);
+        let expected = read(text);
+        assert_eq!((expected.0, expected.1.len()), (true, 2));
+        for delimiter in [",", ";", "\t", "^^", "|\u{2192}"] {
+            assert_eq!(read(&text.replace('|', delimiter)), expected, "{delimiter}");
+        }
+        // As -p writes it, from a system that ends lines with two letters and begins files with a mark.
+        let parsable = format!("\u{feff}{}", text.replace('\n', "|\r\n"));
+        let trace = super::super::parse(parsable.as_bytes(), Some(4)).unwrap();
+        assert_eq!(trace.jobs, expected.1);
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds_leave_the_line_out() {
+        let text =
+            "JobID|Submit|Start|ElapsedRaw|NCPUS\n99999999999999_1|1|1|1|1\n2|1|9|9223372036854775807|1\n";
+        let trace = parse(text.as_bytes(), Some(4)).unwrap();
+        assert!(trace.jobs.is_empty());
+        assert_eq!(trace.faults.lines(Fault::NotAJob), [2]);
+        assert_eq!(trace.faults.lines(Fault::Impossible), [3]);
     }
 }
