@@ -16,6 +16,7 @@ use model::id::Epoch;
 use model::time::{Span, Timestamp};
 use service::log::Log;
 use service::pages;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::clock::{self, Clock};
 use crate::controller::keeper::{self, Keeping};
@@ -23,7 +24,6 @@ use crate::controller::recorder::Recorder;
 use crate::controller::{self, Parts};
 use crate::crash::{self, Point};
 use crate::directory::Directory;
-use crate::dispatch::Dispatch;
 use crate::dispatch::launch::Site;
 use crate::hooks::{Hooks, check_health};
 use crate::housekeeping;
@@ -176,8 +176,95 @@ fn load_keys(keys: &Arc<Keys>, shelf: &Arc<Shelf>, clock: Clock) {
 }
 
 /// Only this machine can reach it: there is no authentication on it.
-fn listen_for_figures(port: u16) -> Result<tokio::net::TcpListener, Error> {
+fn listen_for_figures(port: u16) -> Result<TcpListener, Error> {
     pages::listen_port(port).map_err(|source| Error::MetricsPort { port, source })
+}
+
+fn record(path: PathBuf) -> Result<Recorder, Error> {
+    Recorder::create(&path).map_err(|source| Error::Recording { path, source })
+}
+
+/// Socket, clock and folder: whether a scheduler can be here. What the wall clock says.
+fn check_ground(options: &Options) -> Result<Timestamp, Error> {
+    socket::check(&options.socket)?;
+    let wall = clock::wall_with(options.clock_skew);
+    if wall < OLDEST_CLOCK {
+        return Err(Error::Clock { wall });
+    }
+    if options.disk.is_none() {
+        let network_accepted = options.configuration.current().network_accepted;
+        for line in ground::survey(&options.state, Wanted { room: ROOM_TO_BEGIN, network_accepted })? {
+            tracing::warn!("{line}");
+        }
+    }
+    Ok(wall)
+}
+
+fn warn_of_clock(behind: Span) {
+    if behind > CLOCK_BEHIND {
+        tracing::warn!(
+            hours = behind.0 / 3_600_000,
+            "the clock of this machine is behind what the state saw last; jobs keep their limits, but dates will be wrong"
+        );
+    }
+}
+
+/// What is done beside the machine: old things are removed, and nodes asked how they are.
+fn look_after(api: &Api, clock: Clock) {
+    let house = housekeeping::Parts {
+        shelf: Arc::clone(&api.shelf),
+        views: Arc::clone(&api.views),
+        metrics: Arc::clone(&api.metrics),
+        clock,
+    };
+    tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
+    let (checked, told) = (Arc::clone(&api.configuration), Arc::clone(&api.dispatch));
+    tokio::spawn(check_health(checked, Arc::clone(&api.views), told, api.shutdown.clone()));
+}
+
+/// What the controller works with.
+fn parts(api: &Api, keeping: Keeping, clock: Clock, recorder: Option<Recorder>) -> Result<Parts, Error> {
+    let mailer = Mailer::spawn(Arc::clone(&api.configuration), Arc::clone(api.views.directory()));
+    let hooks = Hooks::new(
+        tokio::runtime::Handle::current(),
+        api.inbox.clone(),
+        Arc::clone(&api.views),
+        Arc::clone(&api.site),
+        Arc::clone(&api.configuration),
+    );
+    Ok(Parts {
+        keeping,
+        shelf: Arc::clone(&api.shelf),
+        keys: Arc::clone(&api.keys),
+        inbox: api.inbox.clone(),
+        views: Arc::clone(&api.views),
+        dispatch: Arc::clone(&api.dispatch),
+        mailer: Arc::new(mailer.map_err(Error::Thread)?),
+        hooks: Arc::new(hooks),
+        metrics: Arc::clone(&api.metrics),
+        configuration: Arc::clone(&api.configuration),
+        clock,
+        recorder,
+    })
+}
+
+/// Answers on the socket, and on the port for figures where there is one.
+fn serve(api: &Api, listener: UnixListener, figures: Option<TcpListener>) -> tokio::task::JoinHandle<()> {
+    if let Some(listener) = figures {
+        let (serving, stop) = (api.clone(), api.shutdown.clone());
+        tokio::spawn(async move {
+            let stop = async move { stop.wait().await };
+            if let Err(error) = pages::serve_port(serving, listener, stop).await {
+                tracing::error!("the port for figures failed: {error:?}");
+            }
+        });
+    }
+    let serving = api.clone();
+    tokio::spawn(async move {
+        if let Err(error) = server::serve(serving, listener).await {
+            tracing::error!("the socket failed: {error:?}");
+        }
+    })
 }
 
 impl Daemon {
@@ -186,131 +273,60 @@ impl Daemon {
     /// # Errors
     /// See [`Error`]; nothing is left behind.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let Options {
-            configuration,
-            state: folder,
-            socket,
-            compactor,
-            snapshot_after,
-            disk,
-            record_inputs,
-            log,
-            clock_skew,
-        } = options;
-        let record =
-            |path: PathBuf| Recorder::create(&path).map_err(|source| Error::Recording { path, source });
         // First what can refuse the start without having made anything.
-        socket::check(&socket)?;
-        let wall = clock::wall_with(clock_skew);
-        if wall < OLDEST_CLOCK {
-            return Err(Error::Clock { wall });
-        }
-        if disk.is_none() {
-            let network_accepted = configuration.current().network_accepted;
-            for line in ground::survey(&folder, Wanted { room: ROOM_TO_BEGIN, network_accepted })? {
-                tracing::warn!("{line}");
-            }
-        }
-        let recorder = record_inputs.map(record).transpose()?;
+        let wall = check_ground(&options)?;
+        let Options { configuration, state: folder, socket, clock_skew, log, .. } = options;
+        let recorder = options.record_inputs.map(record).transpose()?;
         let configuration = Arc::new(configuration);
         let directory = Arc::new(Directory::default());
-        let keeping = Keeping { folder, compactor, snapshot_after, disk };
-        let Loaded { settings, history, .. } = configuration.current();
+        let keeping = Keeping {
+            folder,
+            compactor: options.compactor,
+            snapshot_after: options.snapshot_after,
+            disk: options.disk,
+        };
+        let Loaded { settings, history, metrics_port, .. } = configuration.current();
         let opened =
             keeper::open(&keeping, Epoch(0), (&settings, history), &directory).map_err(|source| {
                 let (full, folder, source) = (source.is_full(), keeping.folder.clone(), Box::new(source));
                 if full { Error::Full { folder, source } } else { Error::State { folder, source } }
             })?;
         crash::point(Point::Recovered);
-        let clock = Clock::of(&keeping.folder, opened.state.now, clock_skew);
-        let behind = opened.state.now.saturating_add(opened.state.wall_ahead).since(wall);
-        if behind > CLOCK_BEHIND {
-            tracing::warn!(
-                hours = behind.0 / 3_600_000,
-                "the clock of this machine is behind what the state saw last; jobs keep their limits, but dates will be wrong"
-            );
-        }
         let store::Opened { state, store, report: found } = opened;
+        let clock = Clock::of(&keeping.folder, state.now, clock_skew);
+        warn_of_clock(state.now.saturating_add(state.wall_ahead).since(wall));
         tell(&found);
         let settings = dynamic::with_known(&settings, &state);
         let views = Arc::new(Views::new(state, settings, directory, clock));
-        let metrics_port = configuration.current().metrics_port;
         let figures = metrics_port.map(listen_for_figures).transpose()?;
         let (listener, bound) = socket::listen(&socket)?;
         let inbox = Inbox::default();
         let shelf = Arc::new(Shelf::new(&store));
         let keys = Arc::new(Keys::default());
         load_keys(&keys, &shelf, clock);
-        let dispatch = Arc::new(Dispatch::default());
-        let metrics = Arc::new(Metrics::default());
         let conf = configuration.source().map(|path| path.display().to_string()).unwrap_or_default();
         let api = Api {
-            inbox: inbox.clone(),
-            views: Arc::clone(&views),
-            dispatch: Arc::clone(&dispatch),
-            keys: Arc::clone(&keys),
-            shelf: Arc::clone(&shelf),
-            metrics: Arc::clone(&metrics),
             leases: Leases::new(inbox.clone(), Arc::clone(&views), tokio::runtime::Handle::current()),
-            configuration: Arc::clone(&configuration),
+            inbox,
+            views,
+            dispatch: Arc::default(),
+            keys,
+            shelf,
+            metrics: Arc::default(),
+            configuration,
             site: Arc::new(Site { socket: socket.display().to_string().into(), conf: conf.into() }),
             log,
             shutdown: Shutdown::default(),
             started: clock::wall(),
         };
-        let house = housekeeping::Parts {
-            shelf: Arc::clone(&shelf),
-            views: Arc::clone(&views),
-            metrics: Arc::clone(&metrics),
-            clock,
-        };
-        tokio::spawn(housekeeping::run(house, api.shutdown.clone()));
-        let mailer = Mailer::spawn(Arc::clone(&configuration), Arc::clone(views.directory()));
-        let mailer = Arc::new(mailer.map_err(Error::Thread)?);
-        let (checked, told) = (Arc::clone(&configuration), Arc::clone(&dispatch));
-        tokio::spawn(check_health(checked, Arc::clone(&views), told, api.shutdown.clone()));
-        let hooks = Arc::new(Hooks::new(
-            tokio::runtime::Handle::current(),
-            inbox.clone(),
-            Arc::clone(&views),
-            Arc::clone(&api.site),
-            Arc::clone(&configuration),
-        ));
-        let parts = Parts {
-            keeping,
-            shelf,
-            keys,
-            inbox,
-            views,
-            dispatch,
-            mailer,
-            hooks,
-            metrics,
-            configuration,
-            clock,
-            recorder,
-        };
+        look_after(&api, clock);
+        let parts = parts(&api, keeping, clock, recorder)?;
         let controller = std::thread::Builder::new()
             .name("controller".to_owned())
             .spawn(move || controller::run(&parts, store))
             .map_err(Error::Thread)?;
         api.leases.expect_all();
-        let serving = api.clone();
-        let server = tokio::spawn(async move {
-            if let Err(error) = server::serve(serving, listener).await {
-                tracing::error!("the socket failed: {error:?}");
-            }
-        });
-        if let Some(listener) = figures {
-            let serving = api.clone();
-            let stop = api.shutdown.clone();
-            tokio::spawn(async move {
-                let stop = async move { stop.wait().await };
-                if let Err(error) = pages::serve_port(serving, listener, stop).await {
-                    tracing::error!("the port for figures failed: {error:?}");
-                }
-            });
-        }
+        let server = serve(&api, listener, figures);
         let keep_socket = Arc::default();
         Ok(Self { api, socket, bound: Some(bound), controller: Some(controller), server, keep_socket })
     }
