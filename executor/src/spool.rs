@@ -20,8 +20,6 @@ use executor_supervisor::outcome::Outcome;
 use journal::ground::{self, Unfit, Wanted};
 use journal::{FileDisk, Journal, Kind, Log, Options, Sequence};
 
-use crate::gpu::Instance;
-use crate::gpu::slices::{Note, Owner, Place};
 use crate::key::Key;
 use crate::launch::spares::SPARE_PREFIX;
 use crate::record::{self, Mark, Record};
@@ -110,7 +108,7 @@ pub struct Memory {
     /// The runs.
     pub runs: BTreeMap<Key, Known>,
     /// Places that are claimed for MIG instances: for whom, of which profile, and what was made.
-    pub slices: BTreeMap<Place, (Owner, u32, Option<Instance>)>,
+    pub slices: executor_claims::Book,
 }
 
 impl Memory {
@@ -132,15 +130,7 @@ impl Memory {
             Record::Run(key, Mark::Gone) => {
                 self.runs.remove(&key);
             }
-            Record::Slice(place, Note::Claimed(owner, profile)) => {
-                self.slices.insert(place, (owner, profile, None));
-            }
-            Record::Slice(place, Note::Made(owner, made)) => {
-                self.slices.insert(place, (owner, made.profile, Some(made)));
-            }
-            Record::Slice(place, Note::Free) => {
-                self.slices.remove(&place);
-            }
+            Record::Slice(place, note) => executor_claims::enter(&mut self.slices, (place, note)),
         }
     }
 }

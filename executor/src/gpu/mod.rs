@@ -21,41 +21,7 @@ pub mod slices;
 
 use std::fmt;
 
-/// A way to cut a GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// What creation takes; the driver's.
-    pub id: u32,
-    /// `3g.20gb`.
-    pub name: String,
-    /// Compute slices.
-    pub compute_slices: u32,
-    /// Memory slices that it takes.
-    pub memory_slices: u32,
-    /// Memory, MiB.
-    pub memory_mib: u64,
-    /// Most instances of it on one GPU.
-    pub most: u32,
-    /// First memory slices at which it can lie.
-    pub starts: Vec<u32>,
-}
-
-/// A GPU instance that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Its profile's id.
-    pub profile: u32,
-    /// First memory slice.
-    pub start: u32,
-    /// Memory slices.
-    pub size: u32,
-    /// The GPU instance's id: of the place, given again to another one at the same place.
-    pub gi: u32,
-    /// The compute instance that takes all of it; `None`: it has none, or several.
-    pub ci: Option<u32>,
-    /// UUID of its MIG device, new each time it is made; empty without one.
-    pub uuid: String,
-}
+pub use executor_claims::{Instance, Profile};
 
 /// A GPU as observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

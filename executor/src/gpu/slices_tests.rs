@@ -100,7 +100,7 @@ fn place(start: u32) -> Place {
 }
 
 /// What a journal holds after these records.
-fn journal(records: &[Record]) -> BTreeMap<Place, (Owner, u32, Option<Instance>)> {
+fn journal(records: &[Record]) -> executor_claims::Book {
     let mut memory = crate::spool::Memory::default();
     records.iter().for_each(|record| memory.apply(record.clone()));
     memory.slices

@@ -13,12 +13,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("service", &["model"]),
     ("scheduler-core", &["model"]),
     ("scheduler-codec", &["scheduler-core", "proto", "model"]),
-    ("scheduler-sim", &["scheduler-core", "scheduler-codec", "journal", "model"]),
+    ("scheduler-sim", &["scheduler-core", "scheduler-codec", "executor-claims", "journal", "model"]),
     ("scheduler", &["model", "proto", "journal", "service", "scheduler-core", "scheduler-codec"]),
     ("executor-supervisor", &[]),
+    ("executor-claims", &[]),
     ("executor-fake-nvml", &[]),
     ("executor-pmix", &["executor-supervisor"]),
-    ("executor", &["model", "proto", "journal", "service", "executor-supervisor"]),
+    ("executor", &["model", "proto", "journal", "service", "executor-supervisor", "executor-claims"]),
     ("client", &["model", "proto", "executor-supervisor"]),
     ("xtask", &[]),
 ];
@@ -28,7 +29,7 @@ const ON_TOP: &[&str] = &["benches", "tests"];
 
 /// Everything from outside that a package may link: the core is pure, the supervisor is small enough to be read.
 const OUTSIDE: &[(&str, &[&str])] =
-    &[("model", &[]), ("scheduler-core", &[]), ("executor-supervisor", &["nix"])];
+    &[("model", &[]), ("scheduler-core", &[]), ("executor-claims", &[]), ("executor-supervisor", &["nix"])];
 
 /// Findings over all manifests: `(path, manifest)`.
 pub(crate) fn check(manifests: &[(String, Manifest)]) -> Vec<String> {
