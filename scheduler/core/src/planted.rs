@@ -40,11 +40,17 @@ pub enum Bug {
     LoseSilent,
     /// A node that registers with less than is declared is used.
     TakeShort,
+    /// A slice of several memory slices is counted with one less.
+    CountSliceLess,
+    /// An executor that starts forgets what an earlier one claimed for slices.
+    ForgetClaims,
+    /// A run's end is told before its slices are destroyed.
+    TellEndFirst,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::LaunchUnknown,
         Self::ForgetKey,
         Self::MeetFailed,
@@ -62,6 +68,9 @@ impl Bug {
         Self::LastComesFirst,
         Self::LoseSilent,
         Self::TakeShort,
+        Self::CountSliceLess,
+        Self::ForgetClaims,
+        Self::TellEndFirst,
     ];
 }
 
@@ -76,18 +85,21 @@ mod ground {
         PLANTED.store(bug.map_or(0, |bug| bug as u8), Ordering::Relaxed);
     }
 
-    pub(crate) fn is(bug: super::Bug) -> bool {
+    /// Whether it is planted.
+    pub fn is(bug: super::Bug) -> bool {
         PLANTED.load(Ordering::Relaxed) == bug as u8
     }
 }
 
 #[cfg(not(feature = "planted-bugs"))]
 mod ground {
-    pub(crate) const fn is(_: super::Bug) -> bool {
+    /// Never: nothing is planted in a product.
+    #[must_use]
+    pub const fn is(_: super::Bug) -> bool {
         false
     }
 }
 
-pub(crate) use ground::is;
+pub use ground::is;
 #[cfg(feature = "planted-bugs")]
 pub use ground::plant;

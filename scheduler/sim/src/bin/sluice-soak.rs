@@ -54,14 +54,15 @@ fn main() -> ExitCode {
     let seconds = begun.elapsed().as_secs_f64();
     println!(
         "{} seeds in {seconds:.1} s: {:.1} a second; {} jobs acknowledged, {} runs, {} scheduler crashes among {} operations \
-         of its disk, {} node faults",
+         of its disk, {} node faults, {} slices made",
         total.1,
         total.1 as f64 / seconds,
         total.0.acknowledged,
         total.0.runs,
         total.0.crashes,
         total.0.operations,
-        total.0.node_faults
+        total.0.node_faults,
+        total.0.slices
     );
     match fault {
         None => ExitCode::SUCCESS,
@@ -115,6 +116,7 @@ fn add(total: &mut Total, seen: Seen) {
     total.0.runs += seen.runs;
     total.0.crashes += seen.crashes;
     total.0.operations += seen.operations;
+    total.0.slices += seen.slices;
     total.0.node_faults += seen.node_faults;
 }
 

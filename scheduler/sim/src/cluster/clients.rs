@@ -13,7 +13,7 @@ use scheduler_core::effect::{Answer, Asker, ReplyTo, Selector};
 use scheduler_core::input::{Command, Input, JobFilter, Submit};
 
 use super::oracle::Oracle;
-use super::{Agenda, Event, Options};
+use super::{Agenda, Event, Options, cards};
 
 #[derive(Clone, Debug)]
 enum Wish {
@@ -33,12 +33,14 @@ pub(super) struct Clients {
     acknowledged: Vec<JobId>,
     /// They ask for what an administrator changes, too.
     administered: bool,
+    /// They ask for slices of GPUs.
+    slices: bool,
 }
 
 impl Clients {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, slices: bool) -> Self {
         let wishes = vec![Wish::New; options.jobs as usize];
-        Self { wishes, acknowledged: Vec::new(), administered: options.administrator }
+        Self { wishes, acknowledged: Vec::new(), administered: options.administrator, slices }
     }
 
     pub(super) fn all_answered(&self) -> bool {
@@ -50,7 +52,10 @@ impl Clients {
         let wish = &mut self.wishes[client];
         match wish {
             Wish::New => {
-                let request = request(&self.acknowledged, wall_ahead, self.administered, agenda);
+                let mut request = request(&self.acknowledged, wall_ahead, self.administered, agenda);
+                if self.slices && agenda.random.one_in(2) {
+                    request.gres_per_node = cards::request(&mut agenda.random);
+                }
                 *wish = Wish::Submit(Arc::new(request));
             }
             Wish::Submit(_) | Wish::Cancel(_) => {}

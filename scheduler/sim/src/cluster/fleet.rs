@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use executor_claims::Wanted;
 use model::exit::ExitStatus;
 use model::id::{BootId, SpoolId, StepId};
 use model::quantity::{Cpus, MemoryMib};
@@ -17,25 +18,32 @@ use scheduler_core::input::{OutcomeKind, Registration, Report, RunOutcome};
 use scheduler_core::state::job::Usage;
 use scheduler_core::state::node::{NodeDefinition, Observed};
 
+use super::cards::Cards;
 use super::oracle::Oracle;
-use super::shell::{node, node_name};
+use super::shell::{Site, node, node_name};
 use super::{Agenda, Event, Options};
 
 #[derive(Clone, Debug)]
-enum Life {
+pub(super) enum Life {
     Intended,
     Begun,
+    /// Its slices are still to be given back.
+    Ending(RunOutcome),
     Ended(RunOutcome),
     Tombstone,
 }
 
-struct Executor {
-    boot: u64,
+pub(super) struct Executor {
+    pub(super) boot: u64,
     spool: u64,
-    runs: BTreeMap<RunKey, Life>,
-    processes: BTreeSet<RunKey>,
-    session: Option<u64>,
-    up: bool,
+    /// How often it was started.
+    pub(super) life: u64,
+    pub(super) runs: BTreeMap<RunKey, Life>,
+    pub(super) processes: BTreeSet<RunKey>,
+    pub(super) session: Option<u64>,
+    pub(super) up: bool,
+    /// Its GPUs that are cut as jobs need it.
+    pub(super) cards: Option<Cards>,
     doubtful: bool,
     last_up: i64,
     last_down: i64,
@@ -53,17 +61,18 @@ enum Size {
 
 /// All executors.
 pub(super) struct Fleet {
-    executors: Vec<Executor>,
+    pub(super) executors: Vec<Executor>,
     next_session: u64,
-    /// Their GPUs may be shared, and machines come back with other sizes.
-    shared: bool,
+    site: Site,
 }
 
 impl Fleet {
-    pub(super) fn new(options: &Options) -> Self {
-        let executor = || Executor {
+    pub(super) fn new(options: &Options, site: Site) -> Self {
+        let executor = |place| Executor {
             boot: 1,
             spool: 1,
+            life: 1,
+            cards: site.cuts(place).then(Cards::new),
             runs: BTreeMap::new(),
             processes: BTreeSet::new(),
             session: None,
@@ -73,19 +82,34 @@ impl Fleet {
             last_down: 0,
             size: Size::Declared,
         };
-        let executors = (0..options.nodes).map(|_| executor()).collect();
-        Self { executors, next_session: 0, shared: options.administrator }
+        let executors = (0..options.nodes as usize).map(executor).collect();
+        Self { executors, next_session: 0, site }
     }
 
-    pub(super) fn dial(&mut self, place: usize, scheduler_up: bool, agenda: &mut Agenda) {
+    /// Whether some node has GPUs that are cut.
+    pub(super) fn has_slices(&self) -> bool {
+        self.site.slices
+    }
+
+    /// # Errors
+    /// What does not hold where an executor starts.
+    pub(super) fn dial(
+        &mut self,
+        place: usize,
+        scheduler_up: bool,
+        agenda: &mut Agenda,
+    ) -> Result<(), String> {
+        if !std::mem::replace(&mut self.executors[place].up, true) {
+            self.recover(place, agenda)?;
+        }
         let executor = &mut self.executors[place];
-        executor.up = true;
         if executor.session.is_some() {
-            return;
+            return Ok(());
         }
         if !scheduler_up {
             let delay = agenda.soon(2000);
-            return agenda.after(delay, Event::Dial(place));
+            agenda.after(delay, Event::Dial(place));
+            return Ok(());
         }
         self.next_session += 1;
         executor.session = Some(self.next_session);
@@ -93,6 +117,7 @@ impl Fleet {
         executor.last_up = agenda.now + delay;
         agenda.after(delay, Event::Hello(place, self.next_session));
         self.start_intended(place, agenda);
+        Ok(())
     }
 
     /// A run that was logged and never begun may be begun now.
@@ -111,10 +136,11 @@ impl Fleet {
     }
 
     pub(super) fn registration(&mut self, place: usize, session: u64) -> Option<Registration> {
-        let executor = &self.executors[place];
+        let executor = &mut self.executors[place];
         if executor.session != Some(session) {
             return None;
         }
+        let gpus = executor.cards.as_mut().map_or_else(Vec::new, Cards::observed);
         let runs = executor.runs.iter().filter_map(|(run, life)| Some((*run, report_of(life)?))).collect();
         let name = node_name(place);
         let mut boot = [0; 16];
@@ -123,12 +149,12 @@ impl Fleet {
         spool[..8].copy_from_slice(&executor.spool.to_le_bytes());
         Some(Registration {
             session,
-            definition: Arc::new(sized(node(&name, self.shared), executor.size)),
+            definition: Arc::new(sized(node(place, self.site), executor.size)),
             name,
             boot: BootId(boot),
             spool: SpoolId(spool),
             runs,
-            observed: Arc::new(Observed::default()),
+            observed: Arc::new(Observed { gpus, ..Observed::default() }),
         })
     }
 
@@ -144,14 +170,20 @@ impl Fleet {
     }
 
     /// A command leaves for an executor; the order in a session is kept.
-    pub(super) fn send(&mut self, place: usize, session: u64, effect: Effect, agenda: &mut Agenda) {
+    pub(super) fn send(
+        &mut self,
+        (place, session): (usize, u64),
+        effect: Effect,
+        wanted: Vec<Wanted>,
+        agenda: &mut Agenda,
+    ) {
         let executor = &mut self.executors[place];
         let delay = agenda.soon(25);
         executor.last_down = executor.last_down.max(agenda.now + delay);
-        agenda.at(executor.last_down, Event::Down(place, session, effect));
+        agenda.at(executor.last_down, Event::Down(place, session, effect, wanted));
     }
 
-    fn say(&mut self, place: usize, run: RunKey, agenda: &mut Agenda) {
+    pub(super) fn say(&mut self, place: usize, run: RunKey, agenda: &mut Agenda) {
         let delay = agenda.soon(25);
         let executor = &mut self.executors[place];
         let report = executor.runs.get(&run).and_then(report_of);
@@ -161,45 +193,56 @@ impl Fleet {
         }
     }
 
+    /// # Errors
+    /// What does not hold.
     pub(super) fn command(
         &mut self,
-        place: usize,
-        session: u64,
+        (place, session): (usize, u64),
         effect: &Effect,
+        wanted: Vec<Wanted>,
         agenda: &mut Agenda,
         oracle: &mut Oracle,
-    ) {
+    ) -> Result<(), String> {
         let executor = &mut self.executors[place];
         if executor.session != Some(session) {
-            return;
+            return Ok(());
         }
         match effect {
             Effect::Launch { run, .. } => match executor.runs.get(run) {
                 None => {
                     executor.runs.insert(*run, Life::Intended);
                     let (delay, boot) = (agenda.soon(30), executor.boot);
-                    agenda.after(delay, Event::Begin(place, boot, *run));
+                    if wanted.is_empty() {
+                        agenda.after(delay, Event::Begin(place, boot, *run));
+                    } else {
+                        let cards = executor.cards.as_mut();
+                        let cards =
+                            cards.ok_or_else(|| format!("slices: n{place} makes none, of {run:?}"))?;
+                        cards.launch(*run, wanted)?;
+                        agenda.after(delay, Event::GoOn(place, executor.life, *run));
+                    }
                 }
                 Some(Life::Tombstone) => {
                     executor.runs.insert(*run, Life::Ended(outcome(OutcomeKind::Cancelled, 15, agenda.now)));
                     self.say(place, *run, agenda);
                 }
-                Some(Life::Intended | Life::Begun | Life::Ended(_)) => self.say(place, *run, agenda),
+                Some(Life::Intended | Life::Begun | Life::Ending(_) | Life::Ended(_)) => {
+                    self.say(place, *run, agenda);
+                }
             },
             Effect::Terminate { run, .. } => match executor.runs.get(run) {
                 None => {
                     executor.runs.insert(*run, Life::Tombstone);
                 }
                 Some(Life::Intended) => {
-                    executor.runs.insert(*run, Life::Ended(outcome(OutcomeKind::Cancelled, 15, agenda.now)));
-                    self.say(place, *run, agenda);
+                    self.finish(place, *run, outcome(OutcomeKind::Cancelled, 15, agenda.now), agenda);
                 }
                 Some(Life::Begun) => {
                     let (delay, boot) = (agenda.soon(200), executor.boot);
                     agenda.after(delay, Event::End(place, boot, *run));
                 }
                 Some(Life::Ended(_)) => self.say(place, *run, agenda),
-                Some(Life::Tombstone) => {}
+                Some(Life::Tombstone | Life::Ending(_)) => {}
             },
             Effect::Acknowledge { run, .. } => {
                 if matches!(executor.runs.get(run), Some(Life::Ended(_))) {
@@ -215,6 +258,7 @@ impl Fleet {
             | Effect::Answer(..)
             | Effect::Session { .. } => {}
         }
+        Ok(())
     }
 
     pub(super) fn begin(
@@ -229,6 +273,12 @@ impl Fleet {
         let ready = executor.up && executor.boot == boot;
         if !ready || !matches!(executor.runs.get(&run), Some(Life::Intended)) {
             return Ok(false);
+        }
+        if let Some(cards) = &mut executor.cards {
+            if !cards.is_ready(run) {
+                return Ok(false);
+            }
+            cards.begin(run)?;
         }
         executor.runs.insert(run, Life::Begun);
         executor.processes.insert(run);
@@ -255,18 +305,19 @@ impl Fleet {
             return;
         }
         oracle.process_ended(place, run);
-        if let Some(life @ Life::Begun) = executor.runs.get_mut(&run) {
+        if let Some(cards) = &mut executor.cards {
+            cards.process_ended(run);
+        }
+        if let Some(Life::Begun) = executor.runs.get(&run) {
             // Nobody is here to bring back a node that a failed epilog drained.
             let code = u8::from(agenda.random.one_in(5) && run.step.is_work());
-            *life = Life::Ended(RunOutcome {
-                exit: ExitStatus { code, signal: 0 },
-                ..outcome(OutcomeKind::Exited, 0, agenda.now)
-            });
-            self.say(place, run, agenda);
+            let exit = ExitStatus { code, signal: 0 };
+            let ended = RunOutcome { exit, ..outcome(OutcomeKind::Exited, 0, agenda.now) };
+            self.finish(place, run, ended, agenda);
         }
     }
 
-    fn hang_up(&mut self, place: usize, redial: u64, agenda: &mut Agenda) {
+    pub(super) fn hang_up(&mut self, place: usize, redial: u64, agenda: &mut Agenda) {
         let executor = &mut self.executors[place];
         if let Some(session) = executor.session.take() {
             let noticed = agenda.soon(3000);
@@ -276,7 +327,7 @@ impl Fleet {
         agenda.after(delay, Event::Dial(place));
     }
 
-    fn any(&self, agenda: &mut Agenda) -> usize {
+    pub(super) fn any(&self, agenda: &mut Agenda) -> usize {
         usize::try_from(agenda.random.below(self.executors.len() as u64)).expect("places are few")
     }
 
@@ -295,27 +346,42 @@ impl Fleet {
 
     /// The executor dies and comes back; its processes and its table stay. Meanwhile the machine may have become another
     /// one: memory that fails is taken away while it runs.
-    pub(super) fn crash(&mut self, agenda: &mut Agenda) {
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub(super) fn crash(&mut self, agenda: &mut Agenda) -> Result<(), String> {
         let place = self.any(agenda);
-        if self.shared && agenda.random.one_in(4) {
+        if self.site.shared && agenda.random.one_in(4) {
             let sizes = [Size::Declared, Size::LessMemory];
             self.executors[place].size = agenda.random.pick(&sizes).expect("some sizes");
         }
-        self.executors[place].up = false;
+        self.die(place, agenda)?;
         self.hang_up(place, 8000, agenda);
+        Ok(())
+    }
+
+    fn die(&mut self, place: usize, agenda: &mut Agenda) -> Result<(), String> {
+        let executor = &mut self.executors[place];
+        executor.up = false;
+        executor.life += 1;
+        executor.cards.as_mut().map_or(Ok(()), |cards| cards.crash(&mut agenda.random))
     }
 
     /// The node dies and comes back.
     pub(super) fn reboot(&mut self, agenda: &mut Agenda, oracle: &mut Oracle) {
         let place = self.any(agenda);
-        self.reboot_node(place, self.shared, agenda, oracle);
+        self.reboot_node(place, self.site.shared, agenda, oracle);
     }
 
     /// `sizes`: it may come back as another one.
     fn reboot_node(&mut self, place: usize, sizes: bool, agenda: &mut Agenda, oracle: &mut Oracle) {
         let executor = &mut self.executors[place];
         executor.boot += 1;
+        executor.life += 1;
         executor.up = false;
+        if let Some(cards) = &mut executor.cards {
+            cards.boot();
+        }
         executor.doubtful = false;
         executor.size = Size::Declared;
         if sizes {
@@ -331,14 +397,21 @@ impl Fleet {
     }
 
     /// The executor's folder is lost; its processes go on.
-    pub(super) fn lose_spool(&mut self, agenda: &mut Agenda) {
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub(super) fn lose_spool(&mut self, agenda: &mut Agenda) -> Result<(), String> {
         let place = self.any(agenda);
+        self.die(place, agenda)?;
         let executor = &mut self.executors[place];
         executor.spool += 1;
         executor.runs.clear();
-        executor.up = false;
+        if let Some(cards) = &mut executor.cards {
+            cards.lose_book();
+        }
         executor.doubtful = true;
         self.hang_up(place, 5000, agenda);
+        Ok(())
     }
 
     pub(super) fn reboot_doubtful(&mut self, agenda: &mut Agenda, oracle: &mut Oracle) {
@@ -377,14 +450,14 @@ fn sized(definition: NodeDefinition, size: Size) -> NodeDefinition {
 
 fn report_of(life: &Life) -> Option<Report> {
     match life {
-        Life::Intended => Some(Report::Intended),
+        Life::Intended | Life::Ending(_) => Some(Report::Intended),
         Life::Begun => Some(Report::Begun { at: Timestamp(0) }),
         Life::Ended(outcome) => Some(Report::Ended(Box::new(outcome.clone()))),
         Life::Tombstone => None,
     }
 }
 
-fn outcome(kind: OutcomeKind, signal: u8, now: i64) -> RunOutcome {
+pub(super) fn outcome(kind: OutcomeKind, signal: u8, now: i64) -> RunOutcome {
     RunOutcome {
         kind,
         exit: ExitStatus { code: 0, signal },

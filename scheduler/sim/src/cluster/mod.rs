@@ -9,18 +9,23 @@
 //! was not synced, by an error of the disk), between two effects of a batch, at any time; executor crashes, reboots,
 //! lost spools, broken sessions, lost answers and repeated calls, cancels at any time, a wall clock that is set by hours,
 //! an administrator who changes partitions, nodes and limits ([`administrator`]), machines that come back larger or smaller.
+//! A third of the histories have GPUs that are cut as jobs need it ([`cards`], [`slices`]): calls of the driver that take
+//! time and fail, executors that die in the middle of one, instances that somebody removes.
 //! After every durable batch [`oracle`] checks what must always hold.
 
 mod administrator;
+mod cards;
 mod clients;
 mod disk;
 mod fleet;
 pub mod oracle;
 mod shell;
+mod slices;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use executor_claims::Wanted;
 use scheduler_core::effect::{Effect, RunKey};
 use scheduler_core::input::Report;
 
@@ -28,7 +33,7 @@ use crate::random::SplitMix64;
 use clients::Clients;
 use fleet::Fleet;
 use oracle::Oracle;
-use shell::{LICENSES, Shell};
+use shell::{LICENSES, Shell, Site};
 
 /// At which operations of its disk the scheduler ends, beside the times at which it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,8 @@ pub struct Seen {
     pub operations: u64,
     /// Executor crashes, reboots and lost spools.
     pub node_faults: u32,
+    /// Instances that executors made of their GPUs.
+    pub slices: u32,
     /// How often the wall clock was set.
     pub clock_sets: u32,
     /// How often an administrator changed something.
@@ -117,7 +124,7 @@ pub(crate) enum Event {
     /// A message of an executor arrives.
     Up(usize, u64, RunKey, Report),
     /// A command arrives at an executor.
-    Down(usize, u64, Effect),
+    Down(usize, u64, Effect, Vec<Wanted>),
     /// The scheduler notices that a session is gone.
     Gone(usize, u64),
     /// A program beside the scheduler (of that incarnation) ends.
@@ -126,6 +133,12 @@ pub(crate) enum Event {
     Begin(usize, u64, RunKey),
     /// A run's processes end.
     End(usize, u64, RunKey),
+    /// An executor, as it was started then, goes on with a run that has slices.
+    GoOn(usize, u64, RunKey),
+    /// A driver call of an executor comes to its end, on that GPU.
+    Driver(usize, u64, u32),
+    /// An executor looks at its GPUs.
+    Look(usize, u64),
     /// The administrator changes something.
     Administer,
     /// Something goes wrong.
@@ -206,11 +219,12 @@ pub fn run(seed: u64, options: Options) -> Result<Seen, String> {
     let start = 1_000_000_000;
     let agenda = Agenda { now: start, random: SplitMix64(seed), sequence: 0, events: BinaryHeap::new() };
     let quiet_from = start + options.faults_ms;
+    let site = Site::of(seed, &options);
     let mut world = World {
         agenda,
         shell: Shell::new(&options, seed, quiet_from),
-        fleet: Fleet::new(&options),
-        clients: Clients::new(&options),
+        fleet: Fleet::new(&options, site),
+        clients: Clients::new(&options, site.slices),
         oracle: Oracle::new(&LICENSES, options.nodes),
         quiet_from,
         options,
@@ -220,6 +234,7 @@ pub fn run(seed: u64, options: Options) -> Result<Seen, String> {
     let outcome = world.begin(options).and_then(|()| world.turn());
     outcome.map_err(|fault| format!("seed {seed}, {} ms: {fault}", world.agenda.now - start))?;
     world.seen.operations = world.shell.operations();
+    world.seen.slices = world.fleet.slices_made();
     world.seen.digest = world.oracle.state().digest().0;
     Ok(world.seen)
 }
@@ -245,6 +260,7 @@ impl World {
         for place in 0..options.nodes as usize {
             let delay = self.agenda.soon(50);
             self.agenda.after(delay, Event::Dial(place));
+            self.fleet.look_soon(place, &mut self.agenda);
         }
         let span = u64::try_from(options.faults_ms).expect("a span is positive");
         for client in 0..options.jobs as usize {
@@ -281,10 +297,15 @@ impl World {
                 self.fleet.scheduler_gone(&mut self.agenda);
             }
             let quiet = self.agenda.now > self.quiet_from;
-            if quiet && self.clients.all_answered() && self.oracle.all_ended() {
+            let over = quiet && self.clients.all_answered() && self.oracle.all_ended();
+            let left = self.fleet.left_over().filter(|_| over || self.agenda.now > give_up);
+            if over && left.is_none() {
                 return Ok(());
             }
             if self.agenda.now > give_up {
+                if let Some(left) = left.filter(|_| over) {
+                    return Err(format!("slices: every job has ended, and on {left}"));
+                }
                 return Err(format!("liveness: jobs that never end: {}", self.oracle.unfinished()));
             }
         }
@@ -312,7 +333,13 @@ impl World {
                             shell.crash(agenda);
                             break;
                         }
-                        shell.release(effect, clients, fleet, agenda);
+                        let wanted = match &effect {
+                            Effect::Launch { node, run } => slices::wanted(oracle.state(), *node, *run),
+                            _ => Some(Vec::new()),
+                        };
+                        if let Some(wanted) = wanted {
+                            shell.release(effect, wanted, clients, fleet, agenda);
+                        }
                     }
                     if agenda.random.one_in(4) {
                         shell.tidy(agenda);
@@ -321,14 +348,19 @@ impl World {
             }
             Event::Deadline => shell.deadline(agenda),
             Event::Restart => self.restart()?,
-            Event::Dial(place) => fleet.dial(place, shell.is_up(), agenda),
+            Event::Dial(place) => fleet.dial(place, shell.is_up(), agenda)?,
             Event::Hello(place, session) => {
                 if let Some(registration) = fleet.registration(place, session) {
                     shell.register(place, registration, agenda);
                 }
             }
             Event::Up(place, session, run, report) => shell.report(place, session, run, report, agenda),
-            Event::Down(place, session, effect) => fleet.command(place, session, &effect, agenda, oracle),
+            Event::Down(place, session, effect, wanted) => {
+                fleet.command((place, session), &effect, wanted, agenda, oracle)?;
+            }
+            Event::GoOn(place, life, run) => fleet.go_on(place, life, run, agenda),
+            Event::Driver(place, life, gpu) => fleet.driver(place, life, gpu, agenda)?,
+            Event::Look(place, life) => fleet.look(place, life, agenda),
             Event::HookEnds(run, incarnation) => shell.hook_ends(run, incarnation, agenda),
             Event::Gone(place, session) => shell.gone(place, session, agenda),
             Event::Begin(place, boot, run) => {
@@ -337,7 +369,7 @@ impl World {
                 }
             }
             Event::End(place, boot, run) => fleet.end(place, boot, run, agenda, oracle),
-            Event::Fault => self.fault(),
+            Event::Fault => self.fault()?,
             Event::Administer => self.administer(),
         }
         Ok(())
@@ -361,18 +393,22 @@ impl World {
         agenda.after(CLEANS_MS, Event::Administer);
     }
 
-    fn fault(&mut self) {
+    fn fault(&mut self) -> Result<(), String> {
         let Self { agenda, shell, fleet, seen, .. } = self;
         if agenda.now > self.quiet_from {
             // A lost spool leaves its node's runs unknown until something proves that they are gone.
-            return fleet.reboot_doubtful(agenda, &mut self.oracle);
+            fleet.reboot_doubtful(agenda, &mut self.oracle);
+            return Ok(());
+        }
+        if fleet.has_slices() && agenda.random.one_in(8) {
+            fleet.remove_slice(agenda);
         }
         match agenda.random.below(11) {
             0..=2 => shell.crash(agenda),
             3..=5 => fleet.break_session(agenda),
             6 | 7 => {
                 seen.node_faults += 1;
-                fleet.crash(agenda);
+                fleet.crash(agenda)?;
             }
             8 => {
                 seen.node_faults += 1;
@@ -380,7 +416,7 @@ impl World {
             }
             9 => {
                 seen.node_faults += 1;
-                fleet.lose_spool(agenda);
+                fleet.lose_spool(agenda)?;
             }
             _ => {
                 seen.clock_sets += 1;
@@ -395,6 +431,7 @@ impl World {
         if agenda.now + delay > self.quiet_from {
             agenda.after(delay + 1, Event::Fault);
         }
+        Ok(())
     }
 }
 
@@ -412,6 +449,7 @@ mod tests {
             total.runs += seen.runs;
             total.crashes += seen.crashes;
             total.node_faults += seen.node_faults;
+            total.slices += seen.slices;
             total.clock_sets += seen.clock_sets;
             total.changes += seen.changes;
         }
@@ -419,6 +457,7 @@ mod tests {
         assert!(
             total.crashes > 0
                 && total.node_faults > 0
+                && total.slices > 0
                 && total.clock_sets > 0
                 && total.runs > 0
                 && total.changes > 0,

@@ -9,6 +9,8 @@
 //! * `dependency`: a job that waits for another starts only when its dependency was met.
 //! * `begin`, `time limit`: a job starts only when the wall clock has shown its begin time, and times out only after its
 //!   limit by a clock that goes evenly.
+//! * `slices`: a job starts on slices that the driver can make, of a GPU that is in service ([`slices`]); no instance is
+//!   destroyed under a process, given to two jobs, or left when everything has ended.
 //! * `limits`: no job starts beyond what its QOS and its account allow as they are then.
 //! * `size`: no job starts on a node that registered with less than is declared.
 //! * `order`: no job starts while one that is ahead of it waits for the same.
@@ -19,6 +21,7 @@
 
 mod holdings;
 mod promises;
+mod slices;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,6 +93,7 @@ impl Oracle {
                 self.may_start(*job)?;
                 self.within_limits(*job, allocation)?;
                 self.large_enough(*job, allocation)?;
+                slices::may_lie(&self.state, *job, allocation)?;
                 let licenses = self.state.jobs[job].request.rare().licenses.as_deref();
                 self.holdings.give((*job, *run), allocation, licenses, &self.state);
             }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use executor_claims::Wanted;
 use model::exit::ExitStatus;
 use model::id::{Epoch, JobId, NodeIdx, RequestKey, Uid};
 use model::quantity::{Cpus, MemoryMib};
@@ -21,6 +22,7 @@ use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 use scheduler_core::state::partition::PartitionDefinition;
 
 use super::administrator::{self, Act};
+use super::cards;
 use super::clients::Clients;
 use super::disk::{Disk, Found};
 use super::fleet::Fleet;
@@ -96,7 +98,8 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn new(options: &Options, seed: u64, ends_until: i64) -> Self {
         let names: Vec<Box<str>> = (0..options.nodes as usize).map(node_name).collect();
-        let nodes: Vec<NodeDefinition> = names.iter().map(|name| node(name, options.administrator)).collect();
+        let site = Site::of(seed, options);
+        let nodes: Vec<NodeDefinition> = (0..names.len()).map(|place| node(place, site)).collect();
         let half = names[..names.len().div_ceil(2)].to_vec();
         let main =
             PartitionDefinition { nodes: names, is_default: true, ..PartitionDefinition::named("main") };
@@ -414,10 +417,11 @@ impl Shell {
         }
     }
 
-    /// Lets one effect out.
+    /// Lets one effect out; `wanted`: the slices that a launch asks for.
     pub(super) fn release(
         &mut self,
         effect: Effect,
+        wanted: Vec<Wanted>,
         clients: &mut Clients,
         fleet: &mut Fleet,
         agenda: &mut Agenda,
@@ -450,7 +454,7 @@ impl Shell {
         };
         if let Some(session) = running.session_of.get(&node) {
             let place = running.sessions[session];
-            fleet.send(place, *session, effect, agenda);
+            fleet.send((place, *session), effect, wanted, agenda);
         }
     }
 }
@@ -465,13 +469,32 @@ pub(super) fn node_name(place: usize) -> Box<str> {
     format!("n{place}").into()
 }
 
-pub(super) fn node(name: &str, shared: bool) -> NodeDefinition {
-    let kinds = if shared && *name == *node_name(0) { MANY_GPUS } else { GPUS };
-    let count = kinds.iter().map(|(_, count)| count).sum();
+/// What differs between the clusters of histories.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    /// GPUs may be shared, and machines come back with other sizes.
+    pub(super) shared: bool,
+    /// Some nodes have GPUs that are cut as jobs need it.
+    pub(super) slices: bool,
+}
+
+impl Site {
+    pub(super) fn of(seed: u64, options: &Options) -> Self {
+        Self { shared: options.administrator, slices: cards::offered(seed, options) }
+    }
+
+    /// Whether the node has GPUs that are cut.
+    pub(super) fn cuts(self, place: usize) -> bool {
+        self.slices && cards::has(place)
+    }
+}
+
+pub(super) fn node(place: usize, site: Site) -> NodeDefinition {
+    let name = node_name(place);
     NodeDefinition {
-        name: name.into(),
-        hostname: name.into(),
-        address: name.into(),
+        name: name.clone(),
+        hostname: name.clone(),
+        address: name,
         port: 0,
         cpus: Cpus(4),
         boards: 1,
@@ -481,14 +504,17 @@ pub(super) fn node(name: &str, shared: bool) -> NodeDefinition {
         memory: MemoryMib(4000),
         tmp_disk: MemoryMib(0),
         features: Vec::new(),
-        gres: kinds
-            .iter()
-            .map(|(kind, count)| gpus(kind, *count))
-            .chain(shared.then(|| shards(count)))
-            .collect(),
+        gres: if site.cuts(place) { cards::declared() } else { whole_gpus(place, site) },
         weight: 1,
         bind: true,
     }
+}
+
+fn whole_gpus(place: usize, site: Site) -> Vec<GresDefinition> {
+    let kinds = if site.shared && place == 0 { MANY_GPUS } else { GPUS };
+    let count = kinds.iter().map(|(_, count)| count).sum();
+    let kinds = kinds.iter().map(|(kind, count)| gpus(kind, *count));
+    kinds.chain(site.shared.then(|| shards(count))).collect()
 }
 
 fn gpus(kind: &str, count: u64) -> GresDefinition {

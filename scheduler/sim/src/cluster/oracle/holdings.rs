@@ -62,6 +62,8 @@ struct OnNode {
     devices: BTreeMap<usize, Sum>,
     /// Shards of each GPU by its index.
     shards: BTreeMap<u32, u64>,
+    /// Memory slices of each GPU that is cut as jobs need it.
+    cuts: BTreeSet<(u32, u8)>,
 }
 
 impl OnNode {
@@ -83,6 +85,11 @@ impl OnNode {
                     *self.shards.entry(slice.gpu).or_default() += u64::from(slice.size);
                 }
                 continue;
+            }
+            let cut = part.slices.iter().filter(|_| part.is_cut());
+            let mut bits = cut.flat_map(|slice| (0..slice.size).map(|more| (slice.gpu, slice.start + more)));
+            if let Some((gpu, slice)) = bits.find(|bit| !self.cuts.insert(*bit)) {
+                return Err(format!("memory slice {slice} of GPU {gpu} twice"));
             }
             let sum = self.devices.entry(kind).or_default();
             if !sum.add(part.count, &part.indices, one.count) {
