@@ -5,23 +5,22 @@
 
 use std::sync::Arc;
 
-use model::gres::GresRequest;
 use model::id::{Hook, JobId, NodeIdx, StepId};
 use model::job::JobState;
 use model::quantity::{Cpus, MemoryMib};
 use model::refusal::Refusal;
 use model::request::MemoryRequest;
 
-use crate::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice};
+use crate::allocation::{Allocation, CpuIds, GresShare, NodeShare};
 use crate::authorise::{self, Act};
 use crate::effect::{Answer, Asker, Effect, ReplyTo, RunKey};
-use crate::gpu::inventory::kind_answers;
 use crate::input::StepRequest;
 use crate::machine::Call;
 use crate::record::Record;
 use crate::state::State;
 use crate::state::job::{Active, Job, Phase, RunStage, Step, StepNode, StepSpec, Usage};
-use crate::state::node::NodeDefinition;
+
+mod devices;
 
 /// What is left on one node of the allocation.
 struct Room {
@@ -129,11 +128,13 @@ fn lay_out(
     // Source: `man srun` (--exact), and Slurm 26.05 beside ours.
     let counted = request.exact || request.exclusive || request.cpus_per_task.is_some();
     let exact = counted && !request.whole;
+    let used: Vec<(&Room, u32)> =
+        free.iter().zip(counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
+    let devices = devices::of_step(state, request, &used)?;
     let mut shares = Vec::new();
-    for (room, &count) in free.iter().zip(&counts) {
-        if count > 0 {
-            shares.push(take(state, job, room, request, count, cpus_per_task, exact)?);
-        }
+    for (&(room, count), gres) in used.iter().zip(devices) {
+        let share = take(job, room, request, count, cpus_per_task, exact)?;
+        shares.push(NodeShare { gres, ..share });
     }
     let ranks = match &order {
         Some(order) => ranks_of(&counts, order),
@@ -198,20 +199,7 @@ fn room(share: &NodeShare, steps: Option<&Vec<Arc<Step>>>) -> Room {
         cpus.retain(|cpu| !held.cpu_ids.iter().any(|other| other == *cpu));
         free_cpus = free_cpus.saturating_sub(held.cpus.0);
         memory = memory.saturating_sub(held.memory);
-        for left in &mut gres {
-            for other in &held.gres {
-                if !same_pool(other, left) {
-                    continue;
-                }
-                left.indices = left.indices.without(&other.indices);
-                if left.is_shards() {
-                    take_shards(left, other);
-                    continue;
-                }
-                left.slices.retain(|slice| !other.slices.contains(slice));
-                left.count = left.count.saturating_sub(other.count);
-            }
-        }
+        devices::without(&mut gres, &held.gres);
     }
     Room { share: share.clone(), cpus, free_cpus, memory, gres }
 }
@@ -275,8 +263,8 @@ fn choose(
     Some(counts)
 }
 
+/// CPUs and memory of the step on one node.
 fn take(
-    state: &State,
     job: &Job,
     room: &Room,
     request: &StepRequest,
@@ -303,98 +291,15 @@ fn take(
     if memory > room.memory {
         return Err(Why::Wait);
     }
-    let gres = take_gres(state, room, request, tasks)?;
     Ok(NodeShare {
         node: room.share.node,
         cpus: Cpus(cpus),
         cpu_ids,
         memory,
-        gres,
+        gres: Vec::new(),
         tasks,
         shared: room.share.shared,
     })
-}
-
-/// Devices of the step on one node: what it asks for, or all that are free where it does not say.
-fn take_gres(state: &State, room: &Room, request: &StepRequest, tasks: u32) -> Result<Vec<GresShare>, Why> {
-    if request.gres_none {
-        return Ok(Vec::new());
-    }
-    let per_task = request.gpus_per_task.iter().map(|gres| (gres, u64::from(tasks)));
-    let per_node = request.gres_per_node.iter().chain(&request.gpus_per_job).map(|gres| (gres, 1));
-    let asked: Vec<_> = per_task.chain(per_node).collect();
-    if asked.is_empty() {
-        let pairs = room.share.gres.iter().zip(&room.gres);
-        let left = pairs.filter(|(held, left)| !held.is_cut() || left.is_cut()).map(|(_, left)| left.clone());
-        return Ok(left.collect());
-    }
-    let definition = state.node(room.share.node).offer();
-    let mut taken: Vec<GresShare> = Vec::new();
-    for (gres, times) in asked {
-        let wanted = gres.count.saturating_mul(times);
-        let some = |of: &GresShare| part(of, definition, gres, wanted);
-        let held: u64 = room.share.gres.iter().filter_map(some).map(|part| part.amount()).sum();
-        if held < wanted {
-            return Err(Why::Never(Refusal::InvalidGres));
-        }
-        let Some(part) = room.gres.iter().filter_map(some).find(|part| part.amount() >= wanted) else {
-            return Err(Why::Wait);
-        };
-        taken.push(part);
-    }
-    Ok(taken)
-}
-
-/// Whether two shares are of the same devices: of one kind, and both of units or both of slices that were made.
-fn same_pool(one: &GresShare, other: &GresShare) -> bool {
-    one.kind == other.kind
-        && (one.count == 0 && !one.slices.is_empty()) == (other.count == 0 && !other.slices.is_empty())
-}
-
-/// Takes the shards that another step has of each GPU.
-fn take_shards(left: &mut GresShare, other: &GresShare) {
-    for slice in &mut left.slices {
-        let of_gpu = other.slices.iter().filter(|one| one.gpu == slice.gpu);
-        slice.size = of_gpu.fold(slice.size, |size, one| size.saturating_sub(one.size));
-    }
-    left.slices.retain(|slice| slice.size > 0);
-    left.count = left.slices.iter().map(|slice| u64::from(slice.size)).sum();
-}
-
-/// At most so many shards of a share, GPU by GPU.
-fn some_shards(of: &GresShare, wanted: u64) -> GresShare {
-    let mut part = GresShare { kind: of.kind, ..GresShare::default() };
-    for slice in &of.slices {
-        let size = u64::from(slice.size).min(wanted - part.count);
-        if size > 0 {
-            part.count += size;
-            part.slices.push(Slice { size: u8::try_from(size).unwrap_or(slice.size), ..slice.clone() });
-        }
-    }
-    part
-}
-
-/// As much of a share as answers a request, at most `wanted`; `None`: it is of something else.
-fn part(of: &GresShare, offered: &NodeDefinition, asked: &GresRequest, wanted: u64) -> Option<GresShare> {
-    let kind = offered.gres.get(of.kind as usize).filter(|kind| kind.name == asked.name)?;
-    let answers = |kind: &str| asked.kind.as_deref().is_none_or(|asked| kind_answers(asked, kind));
-    let most = usize::try_from(wanted).unwrap_or(usize::MAX);
-    if of.is_cut() {
-        let full =
-            |slice: &&Slice| answers(&slice.profile) || answers(&format!("{}_{}", kind.kind, slice.profile));
-        let slices: Vec<Slice> = of.slices.iter().filter(full).take(most).cloned().collect();
-        return (!slices.is_empty()).then(|| GresShare { kind: of.kind, slices, ..GresShare::default() });
-    }
-    if !answers(&kind.kind) {
-        return None;
-    }
-    if of.is_shards() {
-        return Some(some_shards(of, wanted));
-    }
-    let mut part = GresShare { kind: of.kind, count: of.count.min(wanted), ..GresShare::default() };
-    of.indices.iter().take(most).for_each(|index| part.indices.push(index));
-    part.slices.extend(of.slices.iter().take(part.indices.len() as usize).cloned());
-    Some(part)
 }
 
 /// How many ranks a node gets in its turn; `None`: as many as fit.
