@@ -31,10 +31,28 @@ enum Kind {
 const LIST_MAX: usize = 4096;
 
 impl GpuBind {
-    /// So many GPUs for each task: what `--gpus-per-task` implies.
+    /// The text of what is asked for, where each task is to have `each` GPUs (`--gpus-per-task`, 0: not said): that binds as
+    /// `per_task` does, unless another binding is asked for. Source: `man srun`.
     #[must_use]
-    pub fn per_task(gpus: u32) -> Self {
-        Self { verbose: false, kind: Kind::PerTask(gpus) }
+    pub fn with_each(asked: Option<&str>, each: u64) -> Option<String> {
+        let implied = (each > 0).then(|| format!("per_task:{each}"));
+        match (asked, implied) {
+            (Some(level @ ("verbose" | "v" | "quiet" | "q")), Some(implied)) => {
+                Some(format!("{level},{implied}"))
+            }
+            (Some(asked), _) => Some(asked.to_owned()),
+            (None, implied) => implied,
+        }
+    }
+
+    /// The numbers that a map or a mask has for a task; `None`: it is neither.
+    #[must_use]
+    pub fn numbers(&self, local: usize) -> Option<Vec<u32>> {
+        match &self.kind {
+            Kind::Map(numbers) => Some(vec![numbers[local % numbers.len()]]),
+            Kind::Mask(masks) => Some(masks[local % masks.len()].clone()),
+            Kind::Nothing | Kind::Closest | Kind::Single(_) | Kind::PerTask(_) => None,
+        }
     }
 
     /// Reads the option's text; `None` where it is none.
@@ -232,12 +250,25 @@ mod tests {
     }
 
     #[test]
+    fn gpus_of_each_task_bind_unless_something_else_does() {
+        let each = |asked, each| GpuBind::with_each(asked, each);
+        assert_eq!(each(None, 0), None);
+        assert_eq!(each(None, 2).as_deref(), Some("per_task:2"));
+        assert_eq!(each(Some("verbose"), 2).as_deref(), Some("verbose,per_task:2"));
+        assert_eq!(each(Some("none"), 2).as_deref(), Some("none"));
+        assert_eq!(each(Some("verbose"), 0).as_deref(), Some("verbose"));
+    }
+
+    #[test]
     fn a_task_beyond_the_gpus_begins_again() {
-        let bind = GpuBind::per_task(2);
+        let bind = GpuBind::parse("per_task:2").unwrap();
         let chosen = |local| bind.chosen(local, 4, &|_| true, &|_| None).unwrap();
         assert_eq!((chosen(1), chosen(2)), (vec![2, 3], vec![0, 1]));
         assert_eq!(bind.chosen(0, 0, &|_| true, &|_| None), None, "a step without GPUs");
         // More than there are: all of them, once.
-        assert_eq!(GpuBind::per_task(9).chosen(0, 2, &|_| true, &|_| None), Some(vec![0, 1]));
+        assert_eq!(
+            GpuBind::parse("per_task:9").unwrap().chosen(0, 2, &|_| true, &|_| None),
+            Some(vec![0, 1])
+        );
     }
 }

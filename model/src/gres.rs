@@ -52,6 +52,18 @@ impl fmt::Display for GresRequest {
     }
 }
 
+/// What each task is given, as `SLURM_TRES_PER_TASK` names it: `cpu=2,gres/gpu:a100=1`. `None`: nothing is said.
+#[must_use]
+pub fn per_task_text(cpus: Option<u32>, devices: &[GresRequest]) -> Option<String> {
+    let device = |gres: &GresRequest| match &gres.kind {
+        Some(kind) => format!("gres/{}:{kind}={}", gres.name, gres.count),
+        None => format!("gres/{}={}", gres.name, gres.count),
+    };
+    let cpus = cpus.map(|cpus| format!("cpu={cpus}"));
+    let parts: Vec<String> = cpus.into_iter().chain(devices.iter().map(device)).collect();
+    (!parts.is_empty()).then(|| parts.join(","))
+}
+
 /// Reads `gpu:a100:2,shard,gres/gpu:1`. Empty pieces are skipped; `none` alone asks for nothing.
 ///
 /// Names are lower-cased as Slurm compares them without case; types are kept. Cost: O(text).

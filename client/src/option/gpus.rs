@@ -2,7 +2,7 @@
 //!
 //! Only for whole jobs: a step takes from what its job has. Texts and order are Slurm's, since scripts search for them.
 
-use model::gres::GresRequest;
+use model::gres::{self, GresRequest};
 use model::refusal::Refusal;
 
 use super::draft::Draft;
@@ -101,13 +101,7 @@ fn sum(list: &[GresRequest]) -> u64 {
 
 /// What each task is given, as the environment names it: `cpu=2,gres/gpu:a100=1`.
 pub(crate) fn tres_per_task(request: &model::request::JobRequest) -> Option<String> {
-    let cpus = request.cpus_per_task.map(|cpus| format!("cpu={cpus}"));
-    let gpus = request.gpus_per_task.iter().map(|gres| match &gres.kind {
-        Some(kind) => format!("gres/{}:{kind}={}", gres.name, gres.count),
-        None => format!("gres/{}={}", gres.name, gres.count),
-    });
-    let parts: Vec<String> = cpus.into_iter().chain(gpus).collect();
-    (!parts.is_empty()).then(|| parts.join(","))
+    gres::per_task_text(request.cpus_per_task, &request.gpus_per_task)
 }
 
 /// Options of which only one may be given.

@@ -113,7 +113,7 @@ impl Stop {
 }
 
 /// One component of a heterogeneous job, or the whole of an ordinary one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Component {
     /// What is asked for.
     pub request: JobRequest,

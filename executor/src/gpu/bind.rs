@@ -13,6 +13,8 @@ use super::node::Granted;
 pub struct Visible {
     devices: Vec<Device>,
     observed: bool,
+    /// Some of them are slices, which have no number of the node.
+    sliced: bool,
     /// Shards of them that the job or step has; 0: it has them whole.
     shards: u64,
 }
@@ -44,7 +46,8 @@ impl Visible {
             };
             Device { name, global: one.index, uuid, near: one.cpu_ranges.clone() }
         };
-        Self { devices: granted.iter().enumerate().map(device).collect(), observed: true, shards: 0 }
+        let devices = granted.iter().enumerate().map(device).collect();
+        Self { devices, observed: true, sliced: any_slice, shards: 0 }
     }
 
     /// The same of a run with this allocation, which may have parts of its GPUs only.
@@ -64,8 +67,8 @@ impl Visible {
             let name = if constrained { at.to_string() } else { index.to_string() };
             Device { name, global: index, uuid: String::new(), near: Vec::new() }
         };
-        Self { devices: indices.into_iter().enumerate().map(device).collect(), observed: false, shards: 0 }
-            .of(allocation)
+        let devices = indices.into_iter().enumerate().map(device).collect();
+        Self { devices, ..Self::default() }.of(allocation)
     }
 
     /// How many there are.
@@ -118,15 +121,19 @@ impl Visible {
             let within = |cpu: &u32| ranges.chunks_exact(2).any(|pair| (pair[0]..=pair[1]).contains(cpu));
             cpus.is_empty() || ranges.is_empty() || cpus.iter().any(within)
         };
-        // Without a filter the numbers of a map are the node's.
-        let position = |number: u32| match constrained {
+        // Without a filter the numbers of a map are the node's; slices have none, and are counted from 0.
+        let position = |number: u32| match constrained || self.sliced {
             true => Some(number as usize).filter(|at| *at < self.devices.len()),
             false => self.devices.iter().position(|device| device.global == number),
         };
-        let chosen = bind.chosen(local, self.devices.len(), &near, &position)?;
+        let mut chosen = bind.chosen(local, self.devices.len(), &near, &position)?;
+        let wrong = if chosen.is_empty() { bind.numbers(local) } else { None };
+        if chosen.is_empty() {
+            chosen.push(0);
+        }
         let devices: Vec<Device> = chosen.iter().map(|at| self.devices[*at].clone()).collect();
         let bits = |list: &mut dyn Iterator<Item = usize>| list.fold(0_u64, |all, at| all | 1 << at.min(63));
-        let mine = Self { devices, observed: self.observed, shards: self.shards };
+        let mine = Self { devices, ..self.clone() };
         let said = bind.verbose.then(|| {
             format!(
                 "gpu-bind: usable_gres=0x{:X}; bit_alloc=0x{:X}; local_inx={}; global_list={}; local_list={}\n",
@@ -137,8 +144,20 @@ impl Visible {
                 mine.names(),
             )
         });
+        let lines = [wrong.map(|numbers| no_device(&numbers)), said];
+        let said = lines.into_iter().flatten().reduce(|one, other| one + &other);
         Some((mine, said))
     }
+}
+
+/// Slurm's line where none of the numbers that a map has for a task is one of its step's.
+fn no_device(numbers: &[u32]) -> String {
+    let list = numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let mask = numbers.iter().fold(0_u128, |all, number| all | 1_u128.checked_shl(*number).unwrap_or(0));
+    format!(
+        "slurmstepd: error: Bind request {list} (0x{mask:X}) does not specify any devices within the allocation. Binding to the \
+         first device in the allocation instead.\n"
+    )
 }
 
 #[cfg(test)]
@@ -206,5 +225,24 @@ mod tests {
         let some = Visible::observed(&[gpu(1, None), gpu(3, None)], false);
         let map = GpuBind::parse("map_gpu:3").unwrap();
         assert_eq!(some.of_task(&map, 0, &[], false).unwrap().0.names(), "3");
+        // Slices are counted from 0 either way: several are of one GPU.
+        let slices = Visible::observed(&[gpu(2, Some(0)), gpu(2, Some(4))], false);
+        let turned = GpuBind::parse("map_gpu:1,0").unwrap();
+        assert_eq!(slices.of_task(&turned, 0, &[], false).unwrap().0.names(), "MIG-24");
+        assert_eq!(slices.of_task(&turned, 1, &[], false).unwrap().0.names(), "MIG-20");
+    }
+
+    #[test]
+    fn a_map_that_names_no_device_of_the_step_takes_the_first_and_says_so() {
+        let some = Visible::observed(&[gpu(1, None), gpu(3, None)], false);
+        let of = |text: &str| some.of_task(&GpuBind::parse(text).unwrap(), 0, &[], false).unwrap();
+        let (mine, said) = of("map_gpu:2");
+        assert_eq!((mine.names().as_str(), said.is_some()), ("1", true));
+        assert!(
+            said.unwrap().starts_with("slurmstepd: error: Bind request 2 (0x4) does not specify any devices")
+        );
+        let (mine, said) = of("mask_gpu:0x5");
+        assert!(mine.names() == "1" && said.unwrap().contains("request 0,2 (0x5)"));
+        assert_eq!(of("mask_gpu:0xf"), (some.clone(), None));
     }
 }

@@ -7,9 +7,11 @@
 use executor_supervisor::spec::Spec;
 use model::binding::Binding;
 use model::gpu_bind::GpuBind;
+use model::gres;
 use model::id::{JobId, StepId};
 use model::quantity::runs;
 use model::time::Timestamp;
+use proto::convert::request::gres_list_inwards;
 use proto::v1;
 
 use super::Context;
@@ -223,12 +225,11 @@ pub fn of_task(local: usize, rank: u32) -> Vec<Vec<u8>> {
     own.into_entries()
 }
 
-/// Tells each task of its own GPUs: by `--gpu-bind`, else by `--gpus-per-task`. After processors are bound.
+/// Tells each task of its own GPUs, as srun says (`--gpu-bind`, or what `--gpus-per-task` implies). After processors
+/// are bound.
 pub fn bind_gpus(spec: &mut Spec, launch: &v1::Launch, gpus: &Visible, constrained: bool) {
-    let each: u64 = launch.step.iter().flat_map(|step| &step.gpus_per_task).map(|gres| gres.count).sum();
     let asked = launch.tasks.as_ref().and_then(|tasks| tasks.gpu_bind.as_deref()).and_then(GpuBind::parse);
-    let implied = || u32::try_from(each).ok().filter(|each| *each > 0).map(GpuBind::per_task);
-    let Some(bind) = asked.or_else(implied) else { return };
+    let Some(bind) = asked else { return };
     for (local, task) in spec.tasks.iter_mut().enumerate() {
         let Some((mine, said)) = gpus.of_task(&bind, local, &task.cpus, constrained) else { continue };
         let mut own = Environment { entries: std::mem::take(&mut task.environment) };
@@ -325,7 +326,9 @@ fn of_options(
     if let Some(v1::job_request::Memory::MemoryMibPerGpu(mib)) = request.memory {
         environment.set("SLURM_MEM_PER_GPU", mib);
     }
-    environment.set_some("SLURM_TRES_PER_TASK", request.cpus_per_task.map(|cpus| format!("cpu={cpus}")));
+    let gpus = gres_list_inwards("gpus_per_task", request.gpus_per_task.clone()).unwrap_or_default();
+    environment.set_some("SLURM_TRES_PER_TASK", gres::per_task_text(request.cpus_per_task, &gpus));
+    environment.set_text("SLURM_GPUS_PER_TASK", &gres_list(&request.gpus_per_task));
     environment.set_some("SLURM_MEM_PER_CPU", launch.memory_mib_per_cpu.filter(|mib| *mib > 0));
     environment.set_some("SLURM_MEM_PER_NODE", launch.memory_mib_per_node.filter(|mib| *mib > 0));
     environment.set_some("SLURM_DISTRIBUTION", rare.distribution.as_ref());

@@ -135,6 +135,7 @@ fn options_bring_their_variables() {
     let request = launch.request.as_mut().unwrap();
     request.ntasks = Some(4);
     request.cpus_per_task = Some(2);
+    request.gpus_per_task = vec![v1::Gres { name: "gpu".to_owned(), r#type: "a100".to_owned(), count: 1 }];
     request.rare = Some(v1::RareRequest {
         distribution: Some("cyclic".to_owned()),
         tres_bind: Some("gres/gpu:closest".to_owned()),
@@ -149,7 +150,8 @@ fn options_bring_their_variables() {
     for expected in [
         "SLURM_CPUS_ON_NODE=6",
         "SLURM_CPUS_PER_TASK=2",
-        "SLURM_TRES_PER_TASK=cpu=2",
+        "SLURM_TRES_PER_TASK=cpu=2,gres/gpu:a100=1",
+        "SLURM_GPUS_PER_TASK=a100:1",
         "SLURM_JOB_CPUS_PER_NODE=6,2",
         "SLURM_JOB_NODELIST=c[1-2]",
         "SLURM_NNODES=2",
@@ -269,10 +271,6 @@ fn a_step_of_its_own_allocation_on_two_nodes() {
 #[test]
 fn each_task_gets_its_own_devices_where_that_was_asked() {
     let mut launch = launch();
-    launch.step = Some(v1::StepRequest {
-        gpus_per_task: vec![v1::Gres { name: "gpu".to_owned(), r#type: String::new(), count: 2 }],
-        ..Default::default()
-    });
     let gres = vec![v1::GresAllocation {
         name: "gpu".to_owned(),
         indices: vec![0, 1, 2, 3],
@@ -292,10 +290,10 @@ fn each_task_gets_its_own_devices_where_that_was_asked() {
         bind_gpus(&mut spec, launch, &four, false);
         texts(spec.tasks.remove(1).environment)
     };
+    tasks.gpu_bind = Some("per_task:2".to_owned());
     launch.tasks = Some(tasks.clone());
     let own = second(&launch);
     assert!(own.contains(&"CUDA_VISIBLE_DEVICES=2,3".to_owned()), "{own:?}");
-    // The option wins over what the count implies.
     tasks.gpu_bind = Some("map_gpu:3,1".to_owned());
     launch.tasks = Some(tasks.clone());
     assert!(second(&launch).contains(&"CUDA_VISIBLE_DEVICES=1".to_owned()));

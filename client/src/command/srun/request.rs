@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use model::binding::Binding;
 use model::gpu_bind::GpuBind;
+use model::gres::GresRequest;
 use model::request::{JobRequest, MemoryRequest};
 use prost::bytes::Bytes;
 use proto::convert::request as convert;
@@ -18,7 +19,7 @@ use super::output::{Place, differs_by_task, place};
 use super::{multi_prog, terminal};
 use crate::api::Key;
 use crate::connect;
-use crate::option::{self, Parsed, Source};
+use crate::option::{self, Component, Parsed, Source};
 
 /// Where the tasks' input comes from.
 #[derive(Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl Plan {
             task_epilog: manner.task_epilog.clone(),
             label: manner.label,
             unbuffered: manner.unbuffered,
-            gpu_bind: gpu_bind(request),
+            gpu_bind: gpu_bind(request, &Devices::of(component).per_task),
             cpu_bind: manner.cpu_bind.clone().filter(|text| !text.is_empty()),
             container: request.rare().container.as_deref().map(str::to_owned),
             mpi: manner.mpi.clone(),
@@ -161,11 +162,49 @@ impl Plan {
     }
 }
 
-/// How tasks are bound to GPUs: `--gpu-bind`, or what `--tres-bind` says of GPUs.
-fn gpu_bind(request: &JobRequest) -> Option<String> {
+/// How tasks are bound to GPUs: `--gpu-bind`, or what `--tres-bind` says of GPUs, or what `--gpus-per-task` implies.
+fn gpu_bind(request: &JobRequest, per_task: &[GresRequest]) -> Option<String> {
     let rare = request.rare();
     let of_tres = || GpuBind::of_tres(rare.tres_bind.as_deref()?).ok().flatten();
-    rare.gpu_bind.as_deref().map(str::to_owned).or_else(of_tres)
+    let asked = rare.gpu_bind.as_deref().map(str::to_owned).or_else(of_tres);
+    let each = per_task.iter().filter(|gres| gres.is_gpu()).map(|gres| gres.count).sum();
+    GpuBind::with_each(asked.as_deref(), each)
+}
+
+/// The devices that a step asks for; nothing asked for: all of its job's.
+struct Devices {
+    per_node: Vec<GresRequest>,
+    per_step: Vec<GresRequest>,
+    per_task: Vec<GresRequest>,
+}
+
+impl Devices {
+    /// Within a job its environment repeats what the job asked for. Of that only the devices of each task count: they bind. What
+    /// the command line says of GPUs stands alone. An allocation of srun's own has been asked for with all of it.
+    fn of(component: &Component) -> Self {
+        let request = &component.request;
+        let typed = |long: &str| component.given.get(long) == Some(&Source::CommandLine);
+        let has_gpus = |list: &[GresRequest]| list.iter().any(GresRequest::is_gpu);
+        let tasks_typed = typed("gpus-per-task")
+            || typed("tres-per-task")
+                && component.values.get("tres-per-task").is_some_and(|text| text.contains("gpu"));
+        let others_typed = ["gpus", "gpus-per-node", "gpus-per-socket"].into_iter().any(typed)
+            || typed("gres") && (request.gres_per_node.is_empty() || has_gpus(&request.gres_per_node));
+        let per_task = match others_typed && !tasks_typed {
+            true => Vec::new(),
+            false => request.gpus_per_task.clone(),
+        };
+        if component.manner.jobid.is_none() {
+            return Self { per_node: Vec::new(), per_step: Vec::new(), per_task };
+        }
+        let list = |long: &str, list: &[GresRequest]| if typed(long) { list.to_vec() } else { Vec::new() };
+        let sockets = u64::from(request.rare().sockets_per_node.unwrap_or(1).max(1));
+        let mut per_socket = list("gpus-per-socket", &request.gpus_per_socket);
+        per_socket.iter_mut().for_each(|gres| gres.count = gres.count.saturating_mul(sockets));
+        let per_node =
+            [request.gres_per_node.clone(), list("gpus-per-node", &request.gpus_per_node), per_socket];
+        Self { per_node: per_node.concat(), per_step: list("gpus", &request.gpus_per_job), per_task }
+    }
 }
 
 /// Whether files are continued.
@@ -186,6 +225,7 @@ pub(super) fn step(parsed: &Parsed) -> StepRequest {
     // An allocation of srun's own has been asked for with these already.
     let only_inside = |text: &Option<Box<str>>| text.as_deref().filter(|_| inside).map(str::to_owned);
     let by_user = |long: &str| component.given.get(long) == Some(&Source::CommandLine);
+    let devices = Devices::of(component);
     StepRequest {
         name: request.name.to_string(),
         ntasks: request.ntasks,
@@ -201,7 +241,7 @@ pub(super) fn step(parsed: &Parsed) -> StepRequest {
             hosts => Some(hosts.join(",")),
         },
         exclude: only_inside(&rare.exclude),
-        gres_per_node: if inside { convert::gres_list_outwards(&request.gres_per_node) } else { Vec::new() },
+        gres_per_node: convert::gres_list_outwards(&devices.per_node),
         gres_none: component.has("gres") && request.gres_per_node.is_empty(),
         exclusive: inside && manner.exclusive,
         exact: inside && (manner.exact || manner.exclusive),
@@ -212,8 +252,8 @@ pub(super) fn step(parsed: &Parsed) -> StepRequest {
         work_dir: request.work_dir.to_string(),
         submit_line: request.submit_line.to_string(),
         immediate_s: rare.immediate,
-        gpus_per_job: if inside { convert::gres_list_outwards(&request.gpus_per_job) } else { Vec::new() },
-        gpus_per_task: convert::gres_list_outwards(&request.gpus_per_task),
+        gpus_per_job: convert::gres_list_outwards(&devices.per_step),
+        gpus_per_task: convert::gres_list_outwards(&devices.per_task),
         relative: manner.relative,
         whole: manner.whole,
     }
@@ -310,11 +350,51 @@ mod tests {
     #[test]
     fn tasks_are_bound_as_either_option_says() {
         let mut request = JobRequest::default();
-        assert_eq!(gpu_bind(&request), None);
+        assert_eq!(gpu_bind(&request, &[]), None);
         request.rare_mut().tres_bind = Some("gres/gpu:verbose,map:1,0".into());
-        assert_eq!(gpu_bind(&request).as_deref(), Some("verbose,map_gpu:1,0"));
+        assert_eq!(gpu_bind(&request, &[]).as_deref(), Some("verbose,map_gpu:1,0"));
         request.rare_mut().gpu_bind = Some("none".into());
-        assert_eq!(gpu_bind(&request).as_deref(), Some("none"), "the option for GPUs is the nearer one");
+        assert_eq!(gpu_bind(&request, &[]).as_deref(), Some("none"), "the option for GPUs is the nearer one");
+    }
+
+    /// The devices of a step with these options, each `source` a letter: c(ommand line) or e(nvironment).
+    fn devices(inside: bool, options: &[(&'static str, char, &str)]) -> [String; 3] {
+        let mut component = Component::default();
+        component.manner.jobid = inside.then_some(7);
+        for &(long, source, text) in options {
+            let source = if source == 'c' { Source::CommandLine } else { Source::Environment };
+            component.given.insert(long, source);
+            component.values.insert(long, text.to_owned());
+            let gpus = model::gres::parse_gpus(text).unwrap_or_default();
+            match long {
+                "gres" => component.request.gres_per_node = model::gres::parse_list(text).unwrap(),
+                "gpus" => component.request.gpus_per_job = gpus,
+                "gpus-per-node" => component.request.gpus_per_node = gpus,
+                "gpus-per-socket" => component.request.gpus_per_socket = gpus,
+                "gpus-per-task" => component.request.gpus_per_task = gpus,
+                _ => {}
+            }
+        }
+        let Devices { per_node, per_step, per_task } = Devices::of(&component);
+        [per_node, per_step, per_task].map(|list| model::gres::node_text(&list))
+    }
+
+    #[test]
+    fn what_srun_is_told_of_gpus_stands_before_what_its_job_was_told() {
+        let of_job = [("gpus", 'e', "4"), ("gpus-per-task", 'e', "2"), ("gpus-per-node", 'e', "3")];
+        let with = |option| devices(true, &[&of_job[..], &[option]].concat());
+        assert_eq!(devices(true, &of_job), ["", "", "gpu:2"]);
+        assert_eq!(with(("gpus", 'c', "1")), ["", "gpu:1", ""]);
+        assert_eq!(with(("gpus-per-node", 'c', "a100:1")), ["gpu:a100:1", "", ""]);
+        assert_eq!(with(("gpus-per-socket", 'c', "1")), ["gpu:1", "", ""]);
+        assert_eq!(with(("gpus-per-task", 'c', "1")), ["", "", "gpu:1"]);
+        assert_eq!(with(("gres", 'c', "gpu:1")), ["gpu:1", "", ""]);
+        assert_eq!(with(("gres", 'c', "none")), ["", "", ""]);
+        assert_eq!(with(("gres", 'c', "nic:1")), ["nic:1", "", "gpu:2"], "that says nothing of GPUs");
+        assert_eq!(with(("tres-per-task", 'c', "cpu:1")), ["", "", "gpu:2"], "nor does that");
+        // An allocation of its own was asked for with all of it.
+        let own = [("gpus", 'c', "4"), ("gpus-per-task", 'c', "2"), ("gres", 'c', "nic:1")];
+        assert_eq!(devices(false, &own), ["", "", "gpu:2"]);
     }
 
     #[test]
