@@ -247,6 +247,7 @@ fn operand(command: &str, before: &[&str]) -> Option<Noun> {
             "Reason=",
             "State=",
             "TimeLimit=",
+            "TimeMin=",
         ])),
         ("scontrol", [action, ..]) if ACTIONS.contains(action) && *action != "show" => Some(Noun::Job),
         ("sacctmgr", []) => Some(Noun::Word(&["add", "delete", "dump", "list", "modify", "show"])),

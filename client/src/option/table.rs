@@ -180,7 +180,6 @@ pub(crate) const STORED: &[&str] = &[
     "prefer",
     "resv-ports",
     "thread-spec",
-    "time-min",
     "use-min-nodes",
     "wait-all-nodes",
     "wckey",

@@ -47,7 +47,7 @@ use crate::{Digest, Error};
 
 /// What a recording begins with; changes with the vocabulary, in its last digit. Format 5 added how large a node says
 /// that it is.
-pub const FORMAT: &[u8; 16] = b"sluice inputs 5\n";
+pub const FORMAT: &[u8; 16] = b"sluice inputs 6\n";
 
 /// Adds an input's bytes to `into`. Cost: O(size).
 pub fn encode_input(input: &Input, into: &mut Vec<u8>) {
@@ -245,7 +245,7 @@ structs! {
     PromiseChange { job promises cause }
     Promise { start end partition holds }
     Held { node cpus memory gres slices shards }
-    PlannedStart { job partition allocation }
+    PlannedStart { job partition allocation shortened }
     NodeShare { node cpus cpu_ids memory gres tasks shared }
     GresShare { kind count indices slices }
     Slice { gpu profile start size }
@@ -600,8 +600,12 @@ mod tests {
             tasks: 2,
             shared: true,
         };
-        let start =
-            PlannedStart { job: JobId(4), partition: PartitionIdx(0), allocation: Arc::from([share]) };
+        let start = PlannedStart {
+            job: JobId(4),
+            partition: PartitionIdx(0),
+            allocation: Arc::from([share]),
+            shortened: Some(Span::from_mins(7)),
+        };
         let held = Held {
             node: NodeIdx(1),
             cpus: Cpus(2),

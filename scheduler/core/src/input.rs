@@ -414,4 +414,6 @@ pub struct PlannedStart {
     pub partition: PartitionIdx,
     /// With what.
     pub allocation: Allocation,
+    /// A limit below the job's own, which `--time-min` lets it have where it cannot start otherwise; `None`: its own.
+    pub shortened: Option<Span>,
 }

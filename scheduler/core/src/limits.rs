@@ -14,7 +14,6 @@ use model::reason::Reason;
 use model::time::Span;
 use model::tres::Tres;
 
-use crate::job::start::limit_of_run;
 use crate::settings::Settings;
 use crate::state::accounts::{Accounts, Association, AssociationKey, Attributes, Qos};
 use crate::state::job::Job;
@@ -90,15 +89,9 @@ impl Charged {
     }
 
     /// A job starts.
-    pub fn add(
-        &mut self,
-        state: &State,
-        settings: &Settings,
-        job: &Job,
-        partition: &Partition,
-        tally: &Tally,
-    ) {
-        let limit = limit_of_run(job, partition).map(|limit| limit.as_secs().unsigned_abs());
+    pub fn add(&mut self, state: &State, settings: &Settings, started: &Candidate<'_>) {
+        let &Candidate { job, partition, tally, limit } = started;
+        let limit = limit.map(|limit| limit.as_secs().unsigned_abs());
         self.count(state, settings, (job, partition), tally, limit, &Spent::default());
     }
 

@@ -31,6 +31,7 @@ mod remains;
 mod rest;
 mod search;
 mod shape;
+mod shorten;
 mod sketch;
 mod table;
 mod verdict;

@@ -97,6 +97,30 @@ fn resources_name_the_holders_and_the_plan() {
     assert_eq!(told.outlook, Outlook::Planned { start: until, nodes: "n1".into(), partition });
 }
 
+/// A job that may be shortened is spoken of as it is planned.
+#[test]
+fn a_job_that_may_be_shorter_is_promised_and_hindered_for_its_least_run() {
+    let flexible = |count, limit, least| {
+        let mut request = cpus(count, limit);
+        request.rare_mut().time_min = Some(Span::from_mins(least));
+        request
+    };
+    let mut world = World::new(1, 4);
+    world.submit(cpus(2, 20));
+    let all = world.submit(flexible(4, 60, 30));
+    let waits = world.submit(flexible(1, 90, 25));
+    let told = why(&world, waits);
+    let start = world.now.saturating_add(Span::from_mins(50));
+    assert!(matches!(told.outlook, Outlook::Planned { start: at, .. } if at == start), "{:?}", told.outlook);
+    assert_eq!(causes(&told), [(Cause::Promised, 1)]);
+    let promised = told.witnesses.iter().find(|one| one.job == all).expect("it is ahead");
+    assert_eq!((promised.role, promised.until), (Role::Promised, Some(start)));
+    // It would start now for twenty minutes, and its least run has to give way to that.
+    let shorter = change(&told, "--time");
+    assert_eq!((&*shorter.from, &*shorter.to), ("01:30:00", "00:20:00"));
+    assert_eq!(shorter.update.as_deref(), Some("TimeMin=0 TimeLimit=00:20:00"));
+}
+
 /// What a change says is true: made by the machine, it starts the job.
 #[test]
 fn a_proposed_change_starts_the_job() {

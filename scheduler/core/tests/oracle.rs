@@ -75,7 +75,8 @@ fn check(nodes: &[SmallNode], busy: &[(Ask, i64)], first: &Ask) -> Result<(), Te
     let job = waiting(99, first);
     apply(&mut state, &Record::Job(Arc::new(job.clone())));
     let all = running(&state, NOW);
-    let expected = instants(&all, NOW).into_iter().find(|at| fits(&state, &all, first, *at));
+    let planned_as = first.shortest();
+    let expected = instants(&all, NOW).into_iter().find(|at| fits(&state, &all, &planned_as, *at));
 
     let pass = Planner::new().pass(&state, &settings, NOW);
     let start = pass.plan.starts.iter().find(|start| start.job == job.id);
@@ -84,12 +85,36 @@ fn check(nodes: &[SmallNode], busy: &[(Ask, i64)], first: &Ask) -> Result<(), Te
     prop_assert_eq!(start.map(|_| NOW).or(planned), expected);
     if let Some(start) = start {
         prop_assert!(scheduler_core::place::recheck(&state, &settings, &job, start));
-        apply(&mut state, &started(job.id, Arc::clone(&start.allocation), NOW, first.limit));
+        let limit = limit_of_start(&state, &all, first, start)?;
+        apply(&mut state, &started(job.id, Arc::clone(&start.allocation), NOW, limit));
         prop_assert_eq!(state.check(), Vec::<String>::new());
         let cpus: Cpus = start.allocation.iter().map(|share| share.cpus).sum();
         prop_assert!(cpus.0 >= first.tasks.unwrap_or(first.nodes) * first.cpus);
     }
     Ok(())
+}
+
+/// The limit with which a start is proposed, minutes: the whole where any set of nodes has room for that, else as long as
+/// nothing else takes its own.
+fn limit_of_start(
+    state: &State,
+    all: &[small::Taken],
+    ask: &Ask,
+    start: &PlannedStart,
+) -> Result<i64, TestCaseError> {
+    let lasts = |minutes: i64| {
+        let window = (NOW, NOW.saturating_add(Span::from_mins(minutes)));
+        small::stays_free(state, all, &start.allocation, window)
+    };
+    let Some(shortened) = start.shortened.map(|limit| limit.as_mins()) else {
+        prop_assert!(lasts(ask.limit), "{:?} of {:?} runs into others", start, ask);
+        return Ok(ask.limit);
+    };
+    prop_assert_eq!(start.shortened, Some(Span::from_mins(shortened)));
+    prop_assert!(ask.least.is_some_and(|least| least <= shortened) && shortened < ask.limit);
+    prop_assert!(!fits(state, all, ask, NOW), "{:?} of {:?} could have its whole limit", start, ask);
+    prop_assert!(lasts(shortened) && !lasts(shortened + 1), "{:?} of {:?}", start, ask);
+    Ok(shortened)
 }
 
 /// Each job of a queue, in order, beside what runs and what those ahead of it take: as early as can be, and not now
@@ -114,13 +139,15 @@ fn check_queue(
     // With depth 0 nobody passes a job that waits.
     let mut behind = false;
     for (id, ask) in (90..).map(JobId).zip(queue) {
-        let earliest = instants(&all, NOW).into_iter().find(|at| fits(&state, &all, ask, *at));
-        let end = NOW.saturating_add(Span::from_secs(ask.limit * 60));
+        // Without backfill no run is shortened.
+        let planned_as = if depth == 0 { ask.clone() } else { ask.shortest() };
+        let earliest = instants(&all, NOW).into_iter().find(|at| fits(&state, &all, &planned_as, *at));
         let start = pass.plan.starts.iter().find(|start| start.job == id);
         let promise = changes.iter().find(|change| change.job == id).map(|change| change.promises.as_slice());
         match (start, promise) {
             (Some(start), None) => {
                 prop_assert_eq!(earliest, Some(NOW), "job {} starts", id);
+                let end = NOW.saturating_add(Span::from_mins(limit_of_start(&state, &all, ask, start)?));
                 all.extend(small::taken(&start.allocation, NOW, end));
             }
             (None, Some([promise])) => {
@@ -456,7 +483,8 @@ fn follow(
 
 /// The record of a start that was planned.
 fn begun(state: &State, start: PlannedStart, now: Timestamp) -> Record {
-    let Limit::After(limit) = state.jobs[&start.job].limit else { unreachable!("these jobs have limits") };
+    let Limit::After(own) = state.jobs[&start.job].limit else { unreachable!("these jobs have limits") };
+    let limit = start.shortened.unwrap_or(own);
     let mut record = started(start.job, start.allocation, now, limit.as_mins());
     if let Record::JobStarted { partition, .. } = &mut record {
         *partition = start.partition;

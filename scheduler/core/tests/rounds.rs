@@ -28,6 +28,7 @@ const ASK: Ask = Ask {
     gres: None,
     big: false,
     exclusive: false,
+    least: None,
     limit: 1,
 };
 

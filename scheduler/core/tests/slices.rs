@@ -259,7 +259,7 @@ fn a_proposal_that_overlaps_is_not_carried_out() {
         let gres = vec![GresShare { kind: 0, slices: vec![slice], ..GresShare::default() }];
         let share = scheduler_core::place::single(world.node("g1"), 1)[0].clone();
         let allocation = Arc::from([scheduler_core::allocation::NodeShare { gres, ..share }]);
-        let start = PlannedStart { job: late, partition, allocation };
+        let start = PlannedStart { job: late, partition, allocation, shortened: None };
         let settings = world.machine.configuration().cloned().unwrap();
         let state = world.machine.state();
         assert!(

@@ -220,10 +220,10 @@ mod tests {
     #[test]
     fn what_this_version_did_not_write_is_named() {
         let mut older = recording(None);
-        older[FORMAT.len() - 2] = b'4';
+        older[FORMAT.len() - 2] = b'5';
         let message = replay(&older).unwrap_err();
         assert!(
-            message.starts_with("a recording of inputs in format 4; this version reads format 5 only"),
+            message.starts_with("a recording of inputs in format 5; this version reads format 6 only"),
             "{message}"
         );
         for other in [&b"x"[..], b"", b"sluice inputs x\n", b"sluice journal 2"] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::id::{JobId, RunNumber, TaskIndex};
 use model::job::JobState;
 use model::reason::Reason;
-use model::request::Kind;
+use model::request::{Kind, Rare};
 use model::time::{Span, Timestamp};
 
 use crate::input::{Defragment, Plan, PlannedPromises, PlannedStart};
@@ -71,6 +71,23 @@ pub fn limit_of_run(job: &Job, partition: &Partition) -> Option<Span> {
         Limit::Unlimited => None,
         Limit::After(limit) => Some(limit),
     }
+}
+
+/// The least limit that a run may have for want of room (`--time-min`); `None`: only its whole limit will do. What is to
+/// be done by a deadline is cut to that alone.
+pub(crate) fn least_limit(rare: &Rare) -> Option<Span> {
+    rare.time_min.filter(|least| rare.deadline.is_none() && *least > Span::ZERO)
+}
+
+/// The limit of a run that is proposed; `None`: unlimited.
+fn limit_of_start(start: &PlannedStart, job: &Job, partition: &Partition) -> Option<Span> {
+    start.shortened.or_else(|| limit_of_run(job, partition))
+}
+
+/// Whether the job lets its run have this limit instead of its own.
+fn may_be_shortened(job: &Job, partition: &Partition, limit: Span) -> bool {
+    least_limit(job.request.rare()).is_some_and(|least| least <= limit)
+        && limit_of_run(job, partition).is_none_or(|own| limit < own)
 }
 
 /// A limit that ends before the job's deadline: whole minutes, as limits are given.
@@ -159,11 +176,12 @@ impl Call<'_> {
         let Some(job) = state.jobs.get(&start.job) else { return false };
         let Some(partition) = state.partition(start.partition) else { return false };
         job.partitions.contains(&start.partition)
+            && start.shortened.is_none_or(|limit| may_be_shortened(job, partition, limit))
             && may_start(state, settings, job, partition)
             && self.lets_start(
                 job,
                 start.allocation.iter().map(|share| share.node),
-                limit_within(state, job, limit_of_run(job, partition), self.now),
+                limit_within(state, job, limit_of_start(start, job, partition), self.now),
             )
             && place::recheck(state, settings, job, start)
     }
@@ -180,11 +198,12 @@ impl Call<'_> {
         }
         let charged = charged.get_or_insert_with(|| Charged::of(state, settings));
         let tally = Tally::of_allocation(state, &start.allocation);
-        let candidate = Candidate { job, partition, tally: &tally, limit: limit_of_run(job, partition) };
+        let limit = limit_of_start(start, job, partition);
+        let candidate = Candidate { job, partition, tally: &tally, limit };
         if concerned && charged.broken(state, settings, &candidate).is_some() {
             return false;
         }
-        charged.add(state, settings, job, partition, &tally);
+        charged.add(state, settings, &candidate);
         true
     }
 
@@ -200,7 +219,7 @@ impl Call<'_> {
         let partition = self.state().partition(start.partition).expect("the proposal was checked");
         let run =
             RunNumber(job.run.0.checked_add(1).expect("a job is not started four thousand million times"));
-        let limit = limit_within(self.state(), job, limit_of_run(job, partition), self.now);
+        let limit = limit_within(self.state(), job, limit_of_start(start, job, partition), self.now);
         let limit = limit_before_deadline(self.state(), job, limit, self.now);
         self.emit(Record::JobStarted {
             job: id,

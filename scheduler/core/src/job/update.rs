@@ -61,6 +61,7 @@ impl Call<'_> {
         for (key, value) in changes {
             draft.change(key, value)?;
         }
+        draft.check_least_limit()?;
         let Draft { mut job, request, priority_set, .. } = draft;
         job.request = Arc::new(request);
         if job.pending().is_some() {
@@ -139,6 +140,7 @@ impl Draft<'_> {
     fn change(&mut self, key: &str, value: &str) -> Result<(), Refused> {
         match key.to_ascii_lowercase().as_str() {
             "timelimit" => self.time_limit(value),
+            "timemin" => self.time_min(value),
             "partition" => self.partition(value),
             "reservationname" | "reservation" => self.reservation(value),
             "numnodes" | "numnodes-list" | "minnodes" => self.nodes(value),
@@ -250,6 +252,19 @@ impl Draft<'_> {
         }
     }
 
+    /// No limit is set that is below the least, nor a least above the limit.
+    fn check_least_limit(&self) -> Result<(), Refused> {
+        let before = &self.state.jobs[&self.job.id];
+        let (least, was) = (self.request.rare().time_min, before.request.rare().time_min);
+        let changed = (self.job.limit, least) != (before.limit, was);
+        match (self.job.limit, least) {
+            (Limit::After(limit), Some(least)) if changed && least > limit => {
+                Err(Refusal::InvalidTimeMin.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Only a waiting job may be changed in this way.
     fn waiting(&self) -> Result<(), Refused> {
         match self.job.phase {
@@ -324,6 +339,16 @@ impl Draft<'_> {
         }
         self.job.limit = new.map_or(Limit::Unlimited, Limit::After);
         self.request.time_limit = Some(new);
+        Ok(())
+    }
+
+    /// The least limit of a job that waits; of one that does not it means nothing any more.
+    fn time_min(&mut self, value: &str) -> Result<(), Refused> {
+        let least =
+            limit::parse_minutes(value).ok().flatten().ok_or(Refused::from(Refusal::InvalidTimeMin))?;
+        if self.job.pending().is_some() {
+            self.request.rare_mut().time_min = (least > Span::ZERO).then_some(least);
+        }
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! Which requests are the same to placement: nothing that it reads of them differs.
 //!
-//! Owns the list of those fields, time left out. A field that placement begins to read belongs here too.
+//! Owns the list of those fields, and of time what lets a run be shorter than its limit. A field that placement begins to read belongs here too.
 
 use std::hash::Hash;
 
 use model::request::{JobRequest, Rare};
 
-/// Whether two requests ask for the same of nodes, but for time, partitions and memory after defaults.
+use crate::job::start::least_limit;
+
+/// Whether two requests ask for the same of nodes, but for limits, partitions and memory after defaults.
 pub(crate) fn same_placement(one: &JobRequest, other: &JobRequest) -> bool {
     one.nodes == other.nodes
         && one.ntasks == other.ntasks
@@ -31,9 +33,10 @@ fn same<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     one.len() == other.len() && (one.is_empty() || one == other)
 }
 
-/// What placement reads of the rare fields.
+/// What placement reads of the rare fields, and how far a run may be shortened.
 pub(crate) fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
     (
+        least_limit(rare),
         (&rare.nodelist, &rare.exclude, &rare.tres_per_task, &rare.distribution, &rare.hint),
         (rare.tmp_mib, rare.sockets_per_node, rare.cores_per_socket, rare.threads_per_core),
         (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),

@@ -24,6 +24,7 @@ use super::remains::Remains;
 use super::search::Scratch;
 use super::shape::Shapes;
 use crate::allocation::{Allocation, GresShare};
+use crate::job::start::least_limit;
 use crate::place::Board;
 use crate::settings::Settings;
 use crate::state::State;
@@ -37,7 +38,8 @@ pub(super) struct Entry {
     pub(super) shape: u32,
     /// Rank among candidates.
     pub(super) rank: u64,
-    /// How long it is believed to run, milliseconds: its own limit, or less; `i64::MAX`: its class's limit counts.
+    /// How long a run of it takes at least for the plan, milliseconds: its own limit, or what is predicted, or the least
+    /// that it may be shortened to; `i64::MAX`: its class's limit counts.
     pub(super) span: i64,
     /// An array: several may start.
     pub(super) array: bool,
@@ -565,9 +567,15 @@ impl Ledger {
         classes.find(|&class| self.shapes.classes[class as usize].partition == partition)
     }
 
-    /// How long an entry is believed to run in a class.
+    /// How long a run of an entry is planned to take in a class: that of the least limit, where it has one.
     pub(super) fn span(&self, entry: &Entry, class: u32) -> i64 {
         self.shapes.span(class, entry.span)
+    }
+
+    /// How long a run of an entry with its whole limit is believed to take in a class.
+    pub(super) fn whole_span(&self, job: &Job, entry: &Entry, class: u32) -> i64 {
+        let predicted = self.predicted.get(&job.id).map_or(i64::MAX, |predicted| predicted.0);
+        self.shapes.span(class, predicted.min(self.shapes.shapes[entry.shape as usize].own_limit(job)))
     }
 
     /// Makes the entry of a waiting job; `None`: something of its own holds it back.
@@ -584,7 +592,7 @@ impl Ledger {
         let key = self.policy.order.key(state.queue_key(job), limit_span, classes.cpus);
         let range = classes.classes.clone();
         let cpus = classes.cpus;
-        let own_limit = classes.own_limit(job);
+        let (own_limit, shortens) = (classes.own_limit(job), classes.shortens);
         let hopeless = range.clone().all(|class| self.shapes.classes[class as usize].hopeless);
         let predicted = self.predict(job, limit);
         let believed = limit.min(predicted).max(0).cast_unsigned();
@@ -597,7 +605,8 @@ impl Ledger {
         let licensed = job.request.rare().licenses.is_some();
         let bound = licensed || crate::limits::concern(state, settings, job);
         self.known.insert(job.id, Known::Waiting(key));
-        let span = predicted.min(own_limit);
+        let least = if shortens { least_limit(job.request.rare()) } else { None };
+        let span = predicted.min(least.map_or(own_limit, |least| own_limit.min(least.as_millis())));
         Some((key, Entry { shape, rank, span, array, bound, licensed, hopeless }))
     }
 

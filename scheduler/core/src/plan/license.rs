@@ -127,6 +127,12 @@ impl Licenses {
         held.iter().all(|&(place, count)| self.plan[place as usize].covers(&wanted(count), from, to))
     }
 
+    /// Until when the plan leaves them free from `from` on; `i64::MAX`: for ever.
+    pub(super) fn free_until(&self, held: &Held, from: i64) -> i64 {
+        let until = |&(place, count): &(u32, u32)| self.plan[place as usize].free_until(&wanted(count), from);
+        held.iter().map(until).min().unwrap_or(i64::MAX)
+    }
+
     /// Whether running jobs alone leave them free throughout `[from, to)`.
     pub(super) fn left_by_runs(&self, held: &Held, from: i64, to: i64) -> bool {
         held.iter().all(|&(place, count)| self.base[place as usize].covers(&wanted(count), from, to))

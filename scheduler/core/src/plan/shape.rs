@@ -21,7 +21,7 @@ use super::table::Table;
 use crate::gpu::geometry::Profile;
 use crate::gpu::inventory::kind_answers;
 use crate::gpu::slice_set::SliceSet;
-use crate::job::start::limit_of_run;
+use crate::job::start::{least_limit, limit_of_run};
 use crate::place::alike::{rare_key, same_placement};
 use crate::place::demand::{self, Across, Demand, Rest};
 use crate::place::feature::Constraint;
@@ -131,6 +131,8 @@ pub(super) struct Shape {
     pub(super) cpus: u32,
     /// Its jobs have limits of their own, which differ.
     pub(super) timed: bool,
+    /// Its runs may be shorter than their limits (`--time-min`).
+    pub(super) shortens: bool,
     origin: Origin,
 }
 
@@ -213,7 +215,9 @@ impl Shapes {
         }
         let end = u32::try_from(self.classes.len()).expect("classes are counted in 32 bits");
         let timed = limit.is_none();
-        push(&mut self.shapes, Shape { classes: first..end, cpus, timed, origin: Origin::of(job, limit) });
+        let shortens = least_limit(job.request.rare()).is_some();
+        let origin = Origin::of(job, limit);
+        push(&mut self.shapes, Shape { classes: first..end, cpus, timed, shortens, origin });
         place
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use model::id::PartitionIdx;
 use model::reason::Reason;
-use model::time::Timestamp;
+use model::time::{Span, Timestamp};
 
 use super::defragment::Scene;
 use super::holds::{Few, Holds};
@@ -20,6 +20,7 @@ use super::license;
 use super::policy::OrderKey;
 use super::search::{self, Scratch};
 use super::shape::Class;
+use super::shorten::Length;
 use super::{Pass, eligible};
 use crate::allocation::{Allocation, NodeShare};
 use crate::input::{Plan, PlannedPromises, PlannedStart};
@@ -354,7 +355,7 @@ impl Ledger {
     }
 
     /// When a run of a class that starts then is believed to end.
-    fn end_of(&self, class: u32, start: i64, span: i64) -> i64 {
+    pub(super) fn end_of(&self, class: u32, start: i64, span: i64) -> i64 {
         let own = self.shapes.classes[class as usize].demand.reservation.as_deref();
         self.cluster.clip(own, start, start.saturating_add(span))
     }
@@ -400,10 +401,27 @@ impl Ledger {
         recall: bool,
         hot: bool,
     ) -> bool {
-        let owners = walk.board.has_owners();
         walk.limit = None;
+        if !self.shapes.shapes[entry.shape as usize].shortens {
+            return self.start_for(walk, key, entry, (recall, hot), Length::Only);
+        }
+        // Without backfill nobody is ahead whom a shorter run would leave alone.
+        self.start_for(walk, key, entry, (recall, hot), Length::Whole)
+            || walk.depth > 0 && self.start_for(walk, key, entry, (recall, hot), Length::Least)
+    }
+
+    /// The same for a run of one length.
+    fn start_for(
+        &mut self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        entry: &Entry,
+        (recall, hot): (bool, bool),
+        length: Length,
+    ) -> bool {
+        let owners = walk.board.has_owners();
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
-            let span = self.span(entry, class);
+            let Some(span) = self.span_of(walk, key, entry, class, length) else { continue };
             let known = &self.shapes.classes[class as usize];
             let failed = recall && !owners && known.failed.0 == self.pass && known.failed.1 <= span;
             let cold = hot && !self.shapes.families.members[class as usize].hot;
@@ -433,21 +451,31 @@ impl Ledger {
                 }
                 continue;
             };
-            if entry.bound && self.breaks(walk, key, class, &shares) {
+            let (end, shortened) = match length {
+                Length::Only | Length::Whole => (end, None),
+                Length::Least => self.lengthen(walk, (key, entry), (class, end), &shares, &licenses),
+            };
+            if entry.bound && self.breaks(walk, key, (class, shortened), &shares) {
                 continue;
             }
             walk.limit = None;
-            self.propose(walk, key, (class, end), shares, licenses);
+            self.propose(walk, key, (class, end, shortened), shares, licenses);
             return true;
         }
         false
     }
 
     /// Whether the shares break a limit of the job's QOS or association, which is noted.
-    fn breaks(&self, walk: &mut Walk<'_>, key: OrderKey, class: u32, shares: &[NodeShare]) -> bool {
+    fn breaks(
+        &self,
+        walk: &mut Walk<'_>,
+        key: OrderKey,
+        (class, shortened): (u32, Option<Span>),
+        shares: &[NodeShare],
+    ) -> bool {
         let partition = self.shapes.classes[class as usize].partition;
         let tally = Tally::of_allocation(walk.state, shares);
-        let limit = walk.breaks(&walk.state.jobs[&key.job], partition, &tally);
+        let limit = walk.breaks(&walk.state.jobs[&key.job], partition, &tally, shortened);
         walk.limit = walk.limit.or(limit);
         limit.is_some()
     }
@@ -456,7 +484,7 @@ impl Ledger {
         &mut self,
         walk: &mut Walk<'_>,
         key: OrderKey,
-        (class, end): (u32, i64),
+        (class, end, shortened): (u32, i64, Option<Span>),
         allocation: Allocation,
         licenses: license::Held,
     ) {
@@ -467,8 +495,8 @@ impl Ledger {
             self.cluster.reserve(node, amount, (walk.now, end), false);
         }
         let partition = self.shapes.classes[class as usize].partition;
-        walk.take(job, partition, &allocation);
-        walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation });
+        walk.take(job, partition, &allocation, shortened);
+        walk.out.plan.starts.push(PlannedStart { job: job.id, partition, allocation, shortened });
         let proposed = Proposed { end, holds, licenses };
         match self.proposed.entry(job.id) {
             Slot::Occupied(mut known) => known.get_mut().more.push_back(proposed),
@@ -575,11 +603,12 @@ impl Walk<'_> {
         Outcome::Started
     }
 
-    fn take(&mut self, job: &Job, partition: PartitionIdx, shares: &[NodeShare]) {
+    fn take(&mut self, job: &Job, partition: PartitionIdx, shares: &[NodeShare], shortened: Option<Span>) {
         self.board.take(self.state, job, shares);
         if let (Some(usage), Some(partition)) = (&mut self.usage, self.state.partition(partition)) {
-            let tally = Tally::of_allocation(self.state, shares);
-            usage.add(self.state, self.settings, job, partition, &tally);
+            let tally = &Tally::of_allocation(self.state, shares);
+            let limit = shortened.or_else(|| limit_of_run(job, partition));
+            usage.add(self.state, self.settings, &LimitCandidate { job, partition, tally, limit });
         }
         if let Some(text) = job.request.rare().licenses.as_deref() {
             let used = self.licenses.get_or_insert_with(|| self.state.index.licenses_used.clone());
@@ -609,20 +638,26 @@ impl Walk<'_> {
         let tally = Tally::of_request(job);
         let mut first = None;
         for &idx in job.partitions.iter() {
-            let reason = self.breaks(job, idx, &tally)?;
+            let reason = self.breaks(job, idx, &tally, None)?;
             first = first.or(Some(reason));
         }
         first
     }
 
     /// The limit of a QOS or association that the job would break with so much in a partition.
-    fn breaks(&mut self, job: &Job, partition: PartitionIdx, tally: &Tally) -> Option<Reason> {
+    fn breaks(
+        &mut self,
+        job: &Job,
+        partition: PartitionIdx,
+        tally: &Tally,
+        shortened: Option<Span>,
+    ) -> Option<Reason> {
         if !self.settings.enforce.limits {
             return None;
         }
         let usage = self.usage.get_or_insert_with(|| Charged::of(self.state, self.settings));
         let partition = self.state.partition(partition)?;
-        let limit = limit_of_run(job, partition);
+        let limit = shortened.or_else(|| limit_of_run(job, partition));
         let candidate = LimitCandidate { job, partition, tally, limit };
         let broken = usage.broken(self.state, self.settings, &candidate);
         self.time_bound |= broken.is_some_and(crate::limits::passes_with_time);

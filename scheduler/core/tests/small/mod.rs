@@ -44,7 +44,22 @@ pub(crate) struct Ask {
     pub(crate) gres: Option<(Option<usize>, u64)>,
     pub(crate) big: bool,
     pub(crate) exclusive: bool,
+    /// Minutes.
     pub(crate) limit: i64,
+    /// A run may be as short as this, minutes; less than the limit.
+    pub(crate) least: Option<i64>,
+}
+
+impl Ask {
+    /// The same for so many minutes.
+    pub(crate) fn lasting(&self, limit: i64) -> Self {
+        Self { limit, ..self.clone() }
+    }
+
+    /// What is planned of it: the least run that it lets itself in for.
+    pub(crate) fn shortest(&self) -> Self {
+        self.lasting(self.least.unwrap_or(self.limit))
+    }
 }
 
 pub(crate) fn small_node() -> impl Strategy<Value = SmallNode> {
@@ -63,8 +78,9 @@ pub(crate) fn ask() -> impl Strategy<Value = Ask> {
     let shape = (1..=3_u32, 0..=1_u32, proptest::option::of(1..=5_u32), 1..=2_u32);
     let memory = proptest::option::of((any::<bool>(), 1..=3_u64));
     let gres = proptest::option::weighted(0.4, (proptest::option::of(0..2_usize), 1..=2_u64));
-    (shape, memory, gres, proptest::bool::weighted(0.2), proptest::bool::weighted(0.2), 1..=9_i64).prop_map(
-        |((nodes, more_nodes, tasks, cpus), memory, gres, big, exclusive, limit)| Ask {
+    let times = (1..=9_i64, proptest::option::weighted(0.4, 1..=8_i64));
+    (shape, memory, gres, proptest::bool::weighted(0.2), proptest::bool::weighted(0.2), times).prop_map(
+        |((nodes, more_nodes, tasks, cpus), memory, gres, big, exclusive, (limit, least))| Ask {
             nodes,
             more_nodes,
             tasks: tasks.map(|tasks| tasks.max(nodes)),
@@ -74,6 +90,7 @@ pub(crate) fn ask() -> impl Strategy<Value = Ask> {
             big,
             exclusive,
             limit,
+            least: least.filter(|least| *least < limit),
         },
     )
 }
@@ -106,7 +123,7 @@ pub(crate) fn waiting(id: u32, ask: &Ask) -> Job {
         Some((false, amount)) => MemoryRequest::PerNode(MemoryMib(amount)),
         None => MemoryRequest::PerCpu(MemoryMib(10)),
     };
-    let request = JobRequest {
+    let mut request = JobRequest {
         nodes: Some((ask.nodes, Some(ask.nodes + ask.more_nodes))),
         ntasks: ask.tasks,
         cpus_per_task: Some(ask.cpus),
@@ -115,6 +132,9 @@ pub(crate) fn waiting(id: u32, ask: &Ask) -> Job {
         sharing: if ask.exclusive { Sharing::Exclusive } else { Sharing::Default },
         ..world::job()
     };
+    if let Some(least) = ask.least {
+        request.rare_mut().time_min = Some(Span::from_mins(least));
+    }
     let mut key = [0; 16];
     key[..4].copy_from_slice(&id.to_le_bytes());
     Job {
@@ -237,6 +257,19 @@ fn free(
             (least.0.min(left.0), least.1.min(left.1), [0, 1].map(|kind| least.2[kind].min(left.2[kind])));
     }
     least
+}
+
+/// Whether nothing else takes what an allocation takes until then.
+pub(crate) fn stays_free(
+    state: &State,
+    all: &[Taken],
+    allocation: &Allocation,
+    (from, to): (Timestamp, Timestamp),
+) -> bool {
+    taken(allocation, from, to).iter().all(|one| {
+        let (cpus, memory, gpus) = free(state, all, one.node, (from, to));
+        one.cpus <= cpus && one.memory <= memory && (0..2).all(|kind| one.gpus[kind] <= gpus[kind])
+    })
 }
 
 /// The instants at which a request could first fit: now, and whenever something is given back.

@@ -159,6 +159,12 @@ fn request(earlier: &[JobId], wall_ahead: i64, administered: bool, agenda: &mut 
         let limit = 1000 + i64::try_from(random.below(60_000)).expect("a minute is small");
         request.time_limit = Some(Some(Span(limit)));
     }
+    if random.one_in(4) {
+        // Some may run for less than they would like.
+        let most = request.time_limit.flatten().map_or(180_000, |limit| limit.0.unsigned_abs());
+        let least = i64::try_from(1 + random.below(most)).expect("minutes are small");
+        request.rare_mut().time_min = Some(Span(least));
+    }
     request.requeue = random.one_in(4).then_some(false);
     if random.one_in(3) {
         let kinds = [("gpu", None), ("gpu", Some("a")), ("gpu", Some("b")), ("shard", None)];

@@ -11,6 +11,7 @@
 //!   limit by a clock that goes evenly.
 //! * `slices`: a job starts on slices that the driver can make, of a GPU that is in service ([`slices`]); no instance is
 //!   destroyed under a process, given to two jobs, or left when everything has ended.
+//! * `shorter`: a run is shorter than its job's limit only where the job says how short it may be, and not shorter than that.
 //! * `limits`: no job starts beyond what its QOS and its account allow as they are then.
 //! * `size`: no job starts on a node that registered with less than is declared.
 //! * `order`: no job starts while one that is ahead of it waits for the same.
@@ -26,9 +27,9 @@ mod slices;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::depend::{Kind, Tasks};
-use model::id::{JobId, RequestKey};
+use model::id::{JobId, PartitionIdx, RequestKey};
 use model::job::JobState;
-use model::time::Timestamp;
+use model::time::{Span, Timestamp};
 
 use holdings::Holdings;
 use promises::Promises;
@@ -37,7 +38,7 @@ use scheduler_core::apply::apply;
 use scheduler_core::effect::RunKey;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
-use scheduler_core::state::job::{ArrayRole, Ended, Finish, Hold, Job};
+use scheduler_core::state::job::{ArrayRole, Ended, Finish, Hold, Job, Limit};
 
 /// Up to so many nodes the whole state is checked after each batch, else after as many fewer.
 const CHECKED_ALWAYS: u32 = 50;
@@ -89,8 +90,9 @@ impl Oracle {
     /// What does not hold.
     pub fn durable(&mut self, records: &[Record]) -> Result<(), String> {
         for record in records {
-            if let Record::JobStarted { job, run, allocation, .. } = record {
+            if let Record::JobStarted { job, run, allocation, limit, partition, .. } = record {
                 self.may_start(*job)?;
+                self.lets_itself_in_for(*job, *partition, *limit)?;
                 self.within_limits(*job, allocation)?;
                 self.large_enough(*job, allocation)?;
                 slices::may_lie(&self.state, *job, allocation)?;
@@ -186,6 +188,30 @@ impl Oracle {
             Some(limit) if had >= limit => Ok(()),
             limit => Err(format!("time limit: job {id} times out after {had:?} of {limit:?}")),
         }
+    }
+
+    /// A run has the limit that its job asks for, or a shorter one that the job lets itself in for.
+    fn lets_itself_in_for(
+        &self,
+        id: JobId,
+        partition: PartitionIdx,
+        limit: Option<Span>,
+    ) -> Result<(), String> {
+        let job = &self.state.jobs[&id];
+        let definition = self.state.partition(partition).map(|partition| &partition.definition);
+        let whole = match job.limit {
+            Limit::After(whole) => Some(whole),
+            Limit::Partition => definition.and_then(|one| one.default_time.or(one.max_time)),
+            Limit::Unlimited => None,
+        };
+        let least = job.request.rare().time_min;
+        let shorter = limit.is_some_and(|limit| {
+            least.is_some_and(|least| least <= limit) && whole.is_none_or(|whole| limit < whole)
+        });
+        if limit == whole || shorter {
+            return Ok(());
+        }
+        Err(format!("shorter: job {id} starts with {limit:?} of {whole:?}, {least:?} at least"))
     }
 
     fn may_start(&self, id: JobId) -> Result<(), String> {
@@ -362,7 +388,7 @@ fn asks_as(one: &Job, other: &Job) -> bool {
     (one.limit, one.memory, &one.partitions) == (other.limit, other.memory, &other.partitions)
         && (a.ntasks, a.nodes, a.cpus_per_task, a.sharing) == (b.ntasks, b.nodes, b.cpus_per_task, b.sharing)
         && (&a.gres_per_node, &a.constraint) == (&b.gres_per_node, &b.constraint)
-        && a.rare().licenses == b.rare().licenses
+        && (&a.rare().licenses, a.rare().time_min) == (&b.rare().licenses, b.rare().time_min)
         && one.owner.uid == other.owner.uid
         && (&one.qos, &one.account) == (&other.qos, &other.account)
 }

@@ -37,6 +37,17 @@ impl Cluster {
             .all(|(name, other)| own == Some(&**name) || !other.has(node) || !other.meets(from, to))
     }
 
+    /// Until when reservations let a run go on that a node may take at `from`; `i64::MAX`: as long as it likes.
+    pub(in crate::plan) fn open_until(&self, node: u32, own: Option<&str>, from: i64) -> i64 {
+        if own.is_some_and(|name| self.closure(name).is_some_and(Reservation::lies_over)) {
+            return i64::MAX;
+        }
+        let others =
+            self.closures.iter().filter(|(name, row)| own != Some(&**name) && row.has(NodeIdx(node)));
+        let next = others.filter_map(|(_, row)| row.occurrence(Timestamp(from))).map(|(start, _)| start.0);
+        next.min().unwrap_or(i64::MAX)
+    }
+
     fn closure(&self, name: &str) -> Option<&Reservation> {
         self.closures.iter().find(|(known, _)| **known == *name).map(|(_, row)| &**row)
     }

@@ -202,10 +202,17 @@ fn shorter(trials: &mut Trials<'_>, job: &Job) -> Option<Change> {
         // No limit is the longest.
         limit.map_or(i64::MAX, Span::as_millis)
     })?;
+    // What it lets itself in for was tried already.
+    let least = job.request.rare().time_min.is_some();
     let minutes = longest.map_or(YEAR_MINUTES, Span::as_mins_ceil).min(YEAR_MINUTES);
     let make = |minutes: u64| {
         let span = Span::from_mins(i64::try_from(minutes).unwrap_or(YEAR_MINUTES));
-        let mut shorter = with(job, |request| request.time_limit = Some(Some(span)));
+        let mut shorter = with(job, |request| {
+            request.time_limit = Some(Some(span));
+            if least {
+                request.rare_mut().time_min = None;
+            }
+        });
         shorter.limit = Limit::After(span);
         shorter
     };
@@ -214,7 +221,7 @@ fn shorter(trials: &mut Trials<'_>, job: &Job) -> Option<Change> {
     let text = |span| limit::long(Some(span));
     let to_text = text(Span::from_mins(i64::try_from(to).unwrap_or(YEAR_MINUTES)));
     let from_text = longest.map_or_else(|| "UNLIMITED".to_owned(), text);
-    let update = Some(format!("TimeLimit={to_text}"));
+    let update = Some(format!("{}TimeLimit={to_text}", if least { "TimeMin=0 " } else { "" }));
     Some(found("--time", (from_text, to_text), update, place, loss(from, to)))
 }
 

@@ -12,7 +12,7 @@ use model::time::{Span, Timestamp, limit};
 
 use super::witness::places;
 use crate::gpu::slice_set::SliceSet;
-use crate::job::start::limit_of_run;
+use crate::job::start::{least_limit, limit_of_run};
 use crate::place::Board;
 use crate::place::demand::{self, Demand, GresNeed, MemoryNeed, Share};
 use crate::place::feature::{Constraint, Expression};
@@ -186,7 +186,8 @@ fn promised_nodes(
     partition: &Partition,
     now: Timestamp,
 ) -> std::collections::BTreeSet<NodeIdx> {
-    let end = limit_of_run(job, partition).map_or(Timestamp(i64::MAX), |limit| now.saturating_add(limit));
+    let limits = least_limit(job.request.rare()).into_iter().chain(limit_of_run(job, partition));
+    let end = limits.min().map_or(Timestamp(i64::MAX), |limit| now.saturating_add(limit));
     let key = state.queue_key(job);
     let ahead = pass.verdicts.iter().filter(|verdict| state.queue_key(&state.jobs[&verdict.job]) < key);
     let planned = ahead.filter_map(|verdict| verdict.planned.as_ref()).filter(|planned| planned.start < end);

@@ -8,7 +8,7 @@ use model::time::{Span, Timestamp};
 use super::nodes::{Cause, PartitionView};
 use super::{LicenseNeed, Outlook, outlook_of};
 use crate::allocation::{NodeShare, Slice};
-use crate::job::start::limit_of_run;
+use crate::job::start::{least_limit, limit_of_run};
 use crate::plan::Pass;
 use crate::state::State;
 use crate::state::job::{Active, Job};
@@ -123,12 +123,14 @@ impl Witnesses {
         let key = state.queue_key(job);
         let known = self.found.len();
         for start in pass.plan.starts.iter().filter(|start| start.job != job.id) {
-            self.promise(state, start.job, &outlook_of(state, Some(start), None), nodes, now);
+            let outlook = outlook_of(state, Some(start), None);
+            self.promise(state, start.job, (&outlook, start.shortened), nodes, now);
         }
         for verdict in &pass.verdicts {
             if state.queue_key(&state.jobs[&verdict.job]) < key {
                 let outlook = outlook_of(state, None, verdict.planned.as_ref());
-                self.promise(state, verdict.job, &outlook, nodes, now);
+                let least = least_limit(state.jobs[&verdict.job].request.rare());
+                self.promise(state, verdict.job, (&outlook, least), nodes, now);
             }
         }
         if let Some(before) = before {
@@ -139,11 +141,12 @@ impl Witnesses {
         }
     }
 
+    /// `limit`: one that may be shorter than the job's own.
     fn promise(
         &mut self,
         state: &State,
         id: JobId,
-        outlook: &Outlook,
+        (outlook, limit): (&Outlook, Option<Span>),
         suitable: &BTreeSet<NodeIdx>,
         now: Timestamp,
     ) {
@@ -154,7 +157,7 @@ impl Witnesses {
         };
         let shared: Vec<NodeIdx> = places(state, nodes).intersection(suitable).copied().collect();
         let Some(partition) = state.partition(*partition).filter(|_| !shared.is_empty()) else { return };
-        let limit: Option<Span> = limit_of_run(&state.jobs[&id], partition);
+        let limit: Option<Span> = limit.into_iter().chain(limit_of_run(&state.jobs[&id], partition)).min();
         self.found.push(Witness {
             job: id,
             role,
