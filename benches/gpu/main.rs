@@ -123,7 +123,8 @@ fn some_eligible(criterion: &mut Criterion) {
             asked += 1;
         });
     });
-    assert!(found * 4 > asked, "most requests find a place: {found} of {asked}");
+    // Nothing was asked where a filter leaves it out.
+    assert!(found * 4 > asked || asked == 0, "most requests find a place: {found} of {asked}");
 }
 
 /// 10,000 GPUs on which 30,000 slices run, and no room for a 7g: each has one at least.

@@ -5,6 +5,7 @@
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::gpu::{Gpu, GpuMode, MigInstance, MigProfile};
@@ -19,8 +20,11 @@ use model::time::Span;
 use proptest::prelude::*;
 use scheduler_core::allocation::{GresShare, Slice};
 use scheduler_core::effect::Answer;
+use scheduler_core::gpu::fleet::Fleet;
 use scheduler_core::gpu::geometry::{Occupancy, Profile};
 use scheduler_core::gpu::model::Model;
+use scheduler_core::gpu::outlook::{Outlook, instants};
+use scheduler_core::gpu::policy::Rule;
 use scheduler_core::gpu::slice_set::SliceSet;
 use scheduler_core::input::{Input, Plan, PlannedStart};
 use scheduler_core::plan::explain::explain;
@@ -437,7 +441,7 @@ fn index_and_search_agree(gpus: &[u32], rounds: u32, cpus: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     /// The rule that the benchmark measures is the one that the planner goes by, to the start: where nothing ends while
     /// a request runs, its place is that of `Rule::choose` among the GPUs as they are.
@@ -486,6 +490,56 @@ proptest! {
         }
         prop_assert!(chosen > 0, "something was placed");
     }
+}
+
+/// Where more GPUs have room than are compared over time, the sixteen that the rule prefers by what is taken now are.
+#[test]
+fn sixteen_of_many_gpus_are_compared() {
+    let names = ["g1", "g2", "g3", "g4"];
+    let list = || (0..6).map(|index| a100(index, GpuMode::Dynamic)).collect::<Vec<_>>();
+    let mut world = world(&names.map(|name| (name, "gpu:a100:6", list())));
+    let (mut numbers, mut told) = (Numbers(7), 0);
+    // What lies on each GPU, and until when, ms.
+    let mut ends: BTreeMap<(u32, u32), Vec<(u8, i64)>> = BTreeMap::new();
+    let start = world.now.0;
+    for job in 0..48 {
+        // A large one on each GPU first, those of the last GPUs for long: they look alike now and not later.
+        let profile = if job < 24 { Profile::FourG } else { Profile::ALL[numbers.below(3) as usize] };
+        // An odd number, so that no quarter of it is a whole minute, at which others end.
+        let minutes = match job {
+            0..16 => 11 + 2 * job,
+            16..24 => 1001,
+            _ => 201 + 2 * numbers.below(60) as i64,
+        };
+        let before = occupancies(&world);
+        let id = world.submit(wants(&format!("gpu:{}:1", Model::A100With40.name(profile)), minutes));
+        let rule = Rule::clone(world.machine.state().slices.rule().expect("a slice was asked for"));
+        let outlook = |&(place, taken): &((u32, u32), Occupancy)| {
+            let at = |instant: i64| {
+                let there = ends.get(&place).into_iter().flatten().filter(|(_, end)| *end > instant);
+                Occupancy(there.fold(0, |all, (mask, _)| all | mask))
+            };
+            Outlook { taken, later: instants(start, start + 60_000 * minutes).map(at) }
+        };
+        let mut fleet = Fleet::new(before.len(), rule.clone());
+        before.iter().enumerate().for_each(|(at, (_, taken))| fleet.set(at, *taken));
+        let mut best = fleet.best_among(profile, &[u64::MAX], 16, |_| true);
+        best.sort_unstable();
+        let of = |places: &[usize]| {
+            let outlooks: Vec<Outlook> = places.iter().map(|at| outlook(&before[*at])).collect();
+            let (at, start) = rule.choose_of_many_over_time(&outlooks, profile).expect("there is room");
+            (before[places[at]].0, start)
+        };
+        let all: Vec<usize> = (0..before.len()).collect();
+        let (expected, of_all) = (of(&best), of(&all));
+        let active = world.machine.state().jobs[&id].active().expect("there is room");
+        let slice = &active.allocation[0].gres[0].slices[0];
+        let place = (active.allocation[0].node.0, slice.gpu);
+        assert_eq!((place, slice.start), expected, "{profile:?} for {minutes} minutes among {before:?}");
+        told += u32::from(expected != of_all);
+        ends.entry(place).or_default().push((profile.mask(slice.start), start + 60_000 * minutes));
+    }
+    assert!(told > 0, "it is seen that no more are compared");
 }
 
 /// What is taken of each GPU, by node and index.
