@@ -6,6 +6,7 @@ use model::id::NodeIdx;
 use model::quantity::{Cpus, MemoryMib};
 
 use crate::gpu::slice_set::SliceSet;
+use crate::planted::{self, Bug};
 
 /// Ids of CPUs of one node, as sorted disjoint inclusive ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +120,8 @@ impl Slice {
     /// dynamic.
     #[must_use]
     pub fn bits(&self) -> SliceSet {
-        let run = (1_u16 << self.size.min(8)) - 1;
+        let less = u8::from(planted::is(Bug::CountSliceLess) && self.size > 1);
+        let run = (1_u16 << (self.size - less).min(8)) - 1;
         #[allow(clippy::cast_possible_truncation, reason = "a run ends within its GPU")]
         SliceSet::of(self.gpu, (run << self.start.min(7)) as u8)
     }

@@ -112,13 +112,6 @@ fn share_gpu(held: &mut BTreeMap<u32, u64>, gres: &GresShare, add: bool) {
 
 /// The share as a planted bug counts it; `None`: as it is.
 fn counted(share: &NodeShare) -> Option<NodeShare> {
-    if planted::is(Bug::CountSliceLess) {
-        let mut share = share.clone();
-        for slice in share.gres.iter_mut().filter(|gres| gres.is_cut()).flat_map(|gres| &mut gres.slices) {
-            slice.size -= u8::from(slice.size > 1);
-        }
-        return Some(share);
-    }
     if !planted::is(Bug::CountCpuLess) || share.cpus.0 < 2 {
         return None;
     }
