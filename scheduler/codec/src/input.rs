@@ -272,6 +272,7 @@ structs! {
         lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores shards_of_several one_task_per_core least_loaded
         pack_nodes
         topology switch_wait_max max_array_tasks hooks defragment devices enforce_binding
+        one_task_per_sharing
     }
     Hooks { controller_prolog controller_epilog nodes allocation contain defer_batch hold_failed }
     NodeDefinition {

@@ -191,6 +191,8 @@ pub struct Settings {
     pub defragment: bool,
     /// A job may have shards of several GPUs of a node (`MULTIPLE_SHARING_GRES_PJ`).
     pub shards_of_several: bool,
+    /// Tasks that ask for shards of their own have them of different GPUs (`ONE_TASK_PER_SHARING_GRES`).
+    pub one_task_per_sharing: bool,
     /// What gres.conf says of where devices lie: by node, each node's in the order of their indices.
     pub devices: Vec<DeviceFacts>,
     /// CPUs near its devices are all that a job gets (`ENFORCE_BINDING_GRES`).
@@ -258,6 +260,7 @@ impl Settings {
             track_memory: true,
             block_cores: false,
             shards_of_several: false,
+            one_task_per_sharing: false,
             one_task_per_core: false,
             pack_nodes: false,
             least_loaded: false,

@@ -109,6 +109,72 @@ fn with_multiple_sharing_a_job_has_shards_of_several_gpus() {
     assert_eq!(world.replayed().digest(), world.machine.state().digest());
 }
 
+/// `-n TASKS --tres-per-task=gres/shard:COUNT --gres-flags=FLAGS`.
+fn per_task(tasks: u32, count: u32, flags: &str) -> JobRequest {
+    let mut request = JobRequest { ntasks: Some(tasks), ..wants("", 60) };
+    request.rare_mut().tres_per_task = Some(format!("gres/shard:{count}").into());
+    request.rare_mut().gres_flags = (!flags.is_empty()).then(|| flags.into());
+    request
+}
+
+#[test]
+fn one_task_per_sharing_keeps_tasks_on_different_gpus() {
+    let apart = "one-task-per-sharing";
+    let mut world = world(&[("g1", "gpu:4,shard:16")]);
+    let refused = |world: &mut World, request| match world.try_submit(ALICE, request) {
+        Answer::Refused(refused) => assert_eq!(refused.refusal, Refusal::NodeConfigUnavailable),
+        other => panic!("no node has that: {other:?}"),
+    };
+    let three = world.submit(per_task(3, 2, apart));
+    assert_eq!(place(&world, three), "2 of 0 2 of 1 2 of 2");
+    let whole = world.submit(wants("gpu:1", 60));
+    assert_eq!(place(&world, whole), "whole 3");
+    let two = world.submit(per_task(2, 2, apart));
+    assert_eq!(place(&world, two), "2 of 0 2 of 1", "other jobs' tasks are no matter");
+    let again = world.submit(per_task(2, 2, apart));
+    assert_eq!(place(&world, again), "wait", "only GPU 2 has two shards left");
+    let together = world.submit(per_task(2, 1, ""));
+    assert_eq!(place(&world, together), "2 of 2", "without the flag both tasks are on one GPU");
+    world.exit(whole, 0);
+    assert_eq!(place(&world, again), "wait", "GPU 3 alone has two now");
+    world.exit(together, 0);
+    assert_eq!(place(&world, again), "2 of 2 2 of 3");
+    refused(&mut world, per_task(5, 1, apart));
+    refused(&mut world, per_task(2, 5, apart));
+    refused(&mut world, per_task(3, 2, ""));
+    let flagged = |text: &str| {
+        let mut request = wants(text, 60);
+        request.rare_mut().gres_flags = Some(apart.into());
+        request
+    };
+    refused(&mut world, flagged("shard:5"));
+    let first = world.submit(flagged("shard:2"));
+    assert_eq!(place(&world, first), "2 of 3", "a node's shards are no task's");
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+}
+
+/// `ONE_TASK_PER_SHARING_GRES`, with and without `MULTIPLE_SHARING_GRES_PJ`; two nodes.
+#[test]
+fn tasks_are_kept_apart_where_the_site_says_so() {
+    let run = |several: bool, request: JobRequest| {
+        let site = |settings| Settings { one_task_per_sharing: true, shards_of_several: several, ..settings };
+        let nodes = ["g1", "g2"].map(|name| (name, "gpu:4,shard:12", Vec::new()));
+        let mut world = world_with(&nodes, site);
+        match world.try_submit(ALICE, request) {
+            Answer::Submitted { job, .. } => place(&world, job),
+            Answer::Refused(_) => "refused".to_owned(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(run(false, per_task(2, 1, "")), "1 of 0 1 of 1");
+    assert_eq!(run(false, per_task(2, 1, "multiple-tasks-per-sharing")), "2 of 0");
+    assert_eq!(run(false, per_task(5, 3, "")), "3 of 0 3 of 1 3 of 2 3 of 3 3 of 0");
+    assert_eq!(run(false, per_task(1, 4, "")), "refused");
+    assert_eq!(run(true, per_task(2, 4, "")), "3 of 0 1 of 1 3 of 2 1 of 3");
+    assert_eq!(run(true, per_task(4, 4, "")), "3 of 0 1 of 1 3 of 2 1 of 3 3 of 0 1 of 1 3 of 2 1 of 3");
+    assert_eq!(run(true, per_task(5, 4, "")), "refused", "two tasks on each node");
+}
+
 /// GPUs that a driver shows: those that are cut into slices, or are out of service, are not shared.
 #[test]
 fn observed_gpus_are_shared_if_they_are_whole_and_work() {

@@ -370,7 +370,6 @@ fn check_supported(request: &JobRequest) -> Result<(), Refused> {
         ("container-id", rare.container_id.is_some()),
         ("core-spec", rare.core_spec.is_some()),
         ("thread-spec", rare.thread_spec.is_some()),
-        ("gres-flags=one-task-per-sharing", has_flag(rare.gres_flags.as_deref(), "one-task-per-sharing")),
         ("prefer", rare.prefer.is_some()),
         ("exclusive=mcs", request.sharing == Sharing::Mcs),
         ("exclusive=topo", request.sharing == Sharing::Topo),
@@ -394,12 +393,6 @@ fn check_tres_bind(text: Option<&str>) -> Result<(), Refused> {
         Some(Err(line)) => line,
     };
     Err(Refused { refusal: Refusal::InvalidGres, lines: vec![format!("--tres-bind: {line}").into()] })
-}
-
-/// Whether a list has that word. Binding to CPUs is the placement's; the other flags ask for what is so anyway: every task
-/// of a step can open all GPUs of the step.
-fn has_flag(list: Option<&str>, wanted: &str) -> bool {
-    list.is_some_and(|list| list.split(',').any(|word| word.eq_ignore_ascii_case(wanted)))
 }
 
 /// The text of an image is read by executors: it must be one, whatever client sent it.

@@ -125,6 +125,15 @@ pub struct Shared {
     pub shares: bool,
 }
 
+/// Which GPUs of a node the shards of one job come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dealing {
+    /// Of several where no single one has enough (`MULTIPLE_SHARING_GRES_PJ`).
+    pub several: bool,
+    /// So many are a task's, and no GPU serves two tasks (`--gres-flags=one-task-per-sharing`); 0: tasks do not matter.
+    pub each_task: u64,
+}
+
 /// The shards that a job takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
@@ -203,27 +212,61 @@ impl Shards {
     }
 
     /// Writes how many whole GPUs, and how many shards for one job, are free where so much of each GPU is free, over
-    /// counts that know nothing of it. `many`: a job may have shards of several GPUs.
-    pub fn count(&self, free: Lanes, many: bool, counts: &mut [u64]) {
+    /// counts that know nothing of it.
+    pub fn count(&self, free: Lanes, dealing: Dealing, counts: &mut [u64]) {
         let mut full = [0_u64; 16];
         for (lane, gpu) in self.gpus.iter().enumerate() {
             full[gpu.kind.min(15)] += u64::from(gpu.count > 0 && free.get(lane) >= gpu.count);
         }
         for (kind, count) in counts.iter_mut().enumerate() {
             if kind == self.kind {
-                let sharing = self.gpus.iter().enumerate().filter(|(_, gpu)| gpu.shares);
-                let lanes = sharing.map(|(lane, _)| u64::from(free.get(lane)));
-                *count = if many { lanes.sum() } else { lanes.max().unwrap_or(0) };
+                *count = self.room(free, dealing);
             } else if self.gpus.iter().any(|gpu| gpu.kind == kind) {
                 *count = (*count).min(full[kind.min(15)]);
             }
         }
     }
 
+    /// How many shards one job could have.
+    fn room(&self, free: Lanes, dealing: Dealing) -> u64 {
+        if dealing.each_task > 0 {
+            let next = |rest: &Lanes| Some(self.choose_for_task(*rest, dealing)?.1);
+            let tasks = std::iter::successors(Some(free), next).count() - 1;
+            return dealing.each_task.saturating_mul(tasks as u64);
+        }
+        let sharing = self.gpus.iter().enumerate().filter(|(_, gpu)| gpu.shares);
+        let lanes = sharing.map(|(lane, _)| u64::from(free.get(lane)));
+        if dealing.several { lanes.sum() } else { lanes.max().unwrap_or(0) }
+    }
+
+    /// The shards of one task, and what is free to the tasks after it.
+    fn choose_for_task(&self, free: Lanes, dealing: Dealing) -> Option<(Taken, Lanes)> {
+        let own = self.choose_some(free, dealing.each_task, dealing.several)?;
+        let lanes = 0..self.gpus.len();
+        let used = lanes.filter(|lane| own.lanes.get(*lane) > 0).map(|lane| Lanes::one(lane, u8::MAX));
+        let used = used.fold(Lanes::default(), Lanes::plus);
+        Some((own, free.minus(used)))
+    }
+
     /// Shards of the GPUs that have some free: of one that others share already, else of the first that nobody has; of
-    /// several where `many` and no single one has enough. `None`: there are too few.
+    /// several where that is allowed and no single one has enough, or where each task has its own. `None`: there are too
+    /// few.
     #[must_use]
-    pub fn choose(&self, free: Lanes, wanted: u64, many: bool) -> Option<Taken> {
+    pub fn choose(&self, free: Lanes, wanted: u64, dealing: Dealing) -> Option<Taken> {
+        if dealing.each_task == 0 {
+            return self.choose_some(free, wanted, dealing.several);
+        }
+        let (mut taken, mut rest) = (Taken::default(), free);
+        for _ in 0..wanted.div_ceil(dealing.each_task) {
+            let (own, after) = self.choose_for_task(rest, dealing)?;
+            taken.lanes = taken.lanes.plus(own.lanes);
+            taken.shards.extend(own.shards);
+            rest = after;
+        }
+        Some(taken)
+    }
+
+    fn choose_some(&self, free: Lanes, wanted: u64, many: bool) -> Option<Taken> {
         let fits = |lane: &usize| u64::from(free.get(*lane)) >= wanted;
         let shared = |lane: &usize| free.get(*lane) < self.gpus[*lane].count;
         let lanes = (0..self.gpus.len()).filter(|lane| self.gpus[*lane].shares);

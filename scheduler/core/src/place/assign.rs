@@ -127,8 +127,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) rule: Option<&'a Rule>,
     /// Shards of each GPU.
     pub(crate) shards: Lanes,
-    /// A job may have shards of several GPUs of a node.
-    pub(crate) several: bool,
 }
 
 /// Devices of a node for `tasks` tasks and the job's own needs (`whole_job`: need and how many here).
@@ -147,7 +145,7 @@ pub(crate) fn devices(
         definition.gres.iter().zip(used).map(|(gres, used)| gres.count.saturating_sub(used.0)).collect();
     left.iter_mut().zip(parts.gres).for_each(|(left, most)| *left = (*left).min(u64::from(most)));
     if let Some(shards) = &node.shards {
-        shards.count(parts.shards, parts.several, &mut left);
+        shards.count(parts.shards, demand.dealing, &mut left);
     }
     let free =
         |kind: usize, counts: &[u64]| left[kind].saturating_sub(counts.get(kind).copied().unwrap_or(0));
@@ -198,7 +196,7 @@ pub(crate) fn devices(
     for (kind, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let gres = &definition.gres[kind];
         if let Some(shards) = node.shards.as_ref().filter(|shards| shards.kind == kind) {
-            shares.push(shards.share(&shards.choose(parts.shards, count, parts.several)?));
+            shares.push(shards.share(&shards.choose(parts.shards, count, demand.dealing)?));
             continue;
         }
         let mut indices = CpuIds::new();

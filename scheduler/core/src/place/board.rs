@@ -239,7 +239,7 @@ impl Board {
             Vec::new()
         };
         if let Some(shards) = &node.shards {
-            shards.count(self.free_shards(node, idx), settings.shards_of_several, &mut gres_free[..kinds]);
+            shards.count(self.free_shards(node, idx), demand.dealing, &mut gres_free[..kinds]);
         }
         let free = Free {
             cpus,
@@ -416,7 +416,6 @@ impl Board {
             slices: ahead.slices & chosen.within & self.free_slices(node, chosen.node),
             rule: state.slices.rule(),
             shards: ahead.shards.least(self.free_shards(node, chosen.node)),
-            several: settings.shards_of_several,
         };
         let gres = assign::devices(demand, node, &held.gres, chosen.tasks, &whole_job, free)?;
         let gpus = gres.iter().filter(|one| &*definition.gres[one.kind as usize].name == "gpu");

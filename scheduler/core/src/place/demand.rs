@@ -13,6 +13,7 @@ use model::request::{MemoryRequest, Sharing};
 use model::time::Span;
 
 use super::feature::Constraint;
+use crate::gpu::shards::Dealing;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::Job;
@@ -58,11 +59,23 @@ pub(crate) enum Binding {
     Disabled,
 }
 
+/// Whether `--gres-flags` has that word.
+fn has_flag(flags: Option<&str>, wanted: &str) -> bool {
+    flags.is_some_and(|list| list.split(',').any(|word| word.trim().eq_ignore_ascii_case(wanted)))
+}
+
+/// Which GPUs shards come from. Only tasks that ask for their own shards are kept apart. Source: `man sbatch`
+/// (one-task-per-sharing), `man slurm.conf` (ONE_TASK_PER_SHARING_GRES).
+fn dealing(settings: &Settings, flags: Option<&str>, per_task: &[GresNeed]) -> Dealing {
+    let apart = has_flag(flags, "one-task-per-sharing")
+        || settings.one_task_per_sharing && !has_flag(flags, "multiple-tasks-per-sharing");
+    let own = per_task.iter().find(|need| apart && &*need.name == "shard");
+    Dealing { several: settings.shards_of_several, each_task: own.map_or(0, |need| need.count) }
+}
+
 impl Binding {
     fn of(settings: &Settings, flags: Option<&str>) -> Self {
-        let has = |wanted: &str| {
-            flags.is_some_and(|list| list.split(',').any(|word| word.trim().eq_ignore_ascii_case(wanted)))
-        };
+        let has = |wanted: &str| has_flag(flags, wanted);
         match () {
             () if has("disable-binding") => Self::Disabled,
             () if has("enforce-binding") || settings.enforce_binding => Self::Enforced,
@@ -136,6 +149,8 @@ pub(crate) struct Rest {
     pub(crate) gres_per_job: Vec<GresNeed>,
     /// What CPUs near them are to it.
     pub(crate) binding: Binding,
+    /// Which GPUs of a node its shards come from.
+    pub(crate) dealing: Dealing,
     /// Least sockets, cores a socket, threads a core, scratch space of a node.
     pub(crate) shape: [u32; 3],
     /// Scratch space, MiB.
@@ -292,6 +307,7 @@ impl Demand {
             true => Binding::default(),
             false => Binding::of(settings, rare.gres_flags.as_deref()),
         };
+        let dealing = dealing(settings, rare.gres_flags.as_deref(), &gres_per_task);
         let rest = Rest {
             min_nodes,
             max_nodes,
@@ -312,6 +328,7 @@ impl Demand {
             gres_per_task,
             gres_per_job,
             binding,
+            dealing,
             shape: [
                 rare.sockets_per_node.unwrap_or(0),
                 rare.cores_per_socket.unwrap_or(0),

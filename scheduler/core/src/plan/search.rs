@@ -237,7 +237,7 @@ fn room(
     let idle = free.cpus == kind.total.cpus;
     let free = kind.free_for(free, layers);
     let (inventory, rule) = (kind.inventory.as_deref(), state.slices.rule());
-    let free = kind.without_shared(free, settings.shards_of_several);
+    let free = kind.without_shared(free, class.demand.dealing);
     let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
     let free = Free { idle, inventory, rule, ..free };
     candidate_on(settings, &class.demand, definition, node, free)
@@ -255,8 +255,7 @@ fn taken(
     let node = chosen.node.0;
     let kind = &cluster.kinds[cluster.kind(node)];
     let (definition, demand) = (&*kind.definition, &class.demand);
-    let several = settings.shards_of_several;
-    let free = kind.without_shared(cluster.plan(node).over(window.0, window.1), several);
+    let free = kind.without_shared(cluster.plan(node).over(window.0, window.1), demand.dealing);
     let mut gres = [0_u32; KINDS];
     let per_job = demand.gres_per_job.iter().zip(chosen.devices.iter().copied());
     let mut needs = fit::needs_of(demand, chosen.tasks);
@@ -293,7 +292,7 @@ fn taken(
             }
         }
     }
-    let shards = kind.shards_taken(free.shards, &gres, demand.share == Share::Whole, several);
+    let shards = kind.shards_taken(free.shards, &gres, demand.share == Share::Whole, demand.dealing);
     if demand.share == Share::Whole {
         gres = kind.total.gres;
     }

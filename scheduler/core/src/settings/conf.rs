@@ -97,6 +97,7 @@ pub fn common(conf: &SlurmConf) -> Settings {
     let option = |name: &str| conf.select_options.iter().any(|option| **option == *name);
     settings.block_cores = option("CR_CORE_DEFAULT_DIST_BLOCK");
     settings.shards_of_several = option("MULTIPLE_SHARING_GRES_PJ");
+    settings.one_task_per_sharing = option("ONE_TASK_PER_SHARING_GRES");
     settings.enforce_binding = option("ENFORCE_BINDING_GRES");
     settings.one_task_per_core = option("CR_ONE_TASK_PER_CORE");
     settings.pack_nodes = option("CR_PACK_NODES");

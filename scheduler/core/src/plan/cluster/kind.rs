@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::profile::{Amount, KINDS};
 use crate::gpu::inventory::Inventory;
-use crate::gpu::shards::{Lanes, Shards};
+use crate::gpu::shards::{Dealing, Lanes, Shards};
 use crate::gpu::slice_set::SliceSet;
 use crate::state::node::{Node, NodeDefinition};
 
@@ -50,10 +50,10 @@ impl Kind {
     }
 
     /// The same with counts that know which GPUs are shared.
-    pub(in crate::plan) fn without_shared(&self, mut free: Amount, several: bool) -> Amount {
+    pub(in crate::plan) fn without_shared(&self, mut free: Amount, dealing: Dealing) -> Amount {
         if let Some(shards) = &self.shards {
             let mut counts = free.gres.map(u64::from);
-            shards.count(free.shards, several, &mut counts);
+            shards.count(free.shards, dealing, &mut counts);
             free.gres = counts.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         }
         free
@@ -65,14 +65,14 @@ impl Kind {
         free: Lanes,
         gres: &[u32; KINDS],
         whole: bool,
-        several: bool,
+        dealing: Dealing,
     ) -> Lanes {
         let Some(shards) = &self.shards else { return Lanes::default() };
         if whole {
             return shards.total();
         }
         let count = |kind: usize| u64::from(gres.get(kind).copied().unwrap_or(0));
-        let parts = shards.choose(free, count(shards.kind), several).unwrap_or_default().lanes;
+        let parts = shards.choose(free, count(shards.kind), dealing).unwrap_or_default().lanes;
         let mut kinds: Vec<usize> = shards.gpus.iter().map(|gpu| gpu.kind).collect();
         kinds.dedup();
         kinds.into_iter().fold(parts, |all, kind| all.plus(shards.whole(free, kind, count(kind))))

@@ -220,10 +220,10 @@ impl View<'_> {
         let definition = node.offer();
         let rule = self.state.slices.rule();
         let inventory = node.inventory.as_deref();
-        let several = self.settings.shards_of_several;
+        let dealing = demand.dealing;
         let mut whole: Vec<u64> = definition.gres.iter().map(|gres| gres.count).collect();
         if let Some(shards) = &node.shards {
-            shards.count(shards.total(), several, &mut whole);
+            shards.count(shards.total(), dealing, &mut whole);
         }
         let all = Free {
             cpus: definition.cpus.0,
@@ -258,7 +258,7 @@ impl View<'_> {
             .map(|(kind, gres)| gres.count.saturating_sub(node.used.gres.get(kind).copied().unwrap_or(0)))
             .collect();
         if let Some(shards) = &node.shards {
-            shards.count(node.free_shards(), several, &mut free);
+            shards.count(node.free_shards(), dealing, &mut free);
         }
         let now = Free {
             sockets: &[],
