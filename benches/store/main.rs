@@ -24,6 +24,7 @@ use scheduler_core::record::Record;
 use scheduler_core::state::State;
 use scheduler_core::state::job::{ArrayRole, Bodies, Hold, Job, Limit, Owner, Pending, Phase};
 use scheduler_core::state::partition::PartitionDefinition;
+use scheduler_core::state::prediction::Predicted;
 
 const SCRIPT_BYTES: usize = 1024;
 const ENVIRONMENT_BYTES: usize = 3072;
@@ -118,6 +119,7 @@ fn job(id: u32, script: BodyHash, environment: BodyHash) -> Record {
         array: ArrayRole::Single,
         run: RunNumber(0),
         restarts: 0,
+        predicted: Predicted::default(),
         phase: Phase::Pending(Pending { eligible: Some(at), ..Pending::default() }),
     }))
 }

@@ -14,6 +14,7 @@ use scheduler_core::state::job::{
     Active, ArrayRole, Bodies, Ended, Finish, Hold, Job, Limit, Owner, Pending, Phase, RequeueHow,
     WaitingArray,
 };
+use scheduler_core::state::prediction::Predicted;
 
 use crate::allocation::{
     allocation_in, allocation_out, exit_in, exit_out, hash_in, hash_out, key_in, key_out, reason_in,
@@ -308,6 +309,7 @@ pub(crate) fn job_out(job: &Job) -> w::Job {
         },
         run: job.run.0,
         restarts: job.restarts,
+        predicted_s: job.predicted.as_secs(),
         phase: Some(match &job.phase {
             Phase::Pending(pending) => w::job::Phase::Pending(pending_out(pending)),
             Phase::Active(active) => w::job::Phase::Active(active_out(active)),
@@ -375,6 +377,7 @@ pub(crate) fn job_in(wire: w::Job) -> Result<Job, Error> {
         array,
         run: RunNumber(wire.run),
         restarts: wire.restarts,
+        predicted: wire.predicted_s.map_or_else(Predicted::default, Predicted::seconds),
         phase,
     })
 }

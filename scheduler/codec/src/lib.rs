@@ -17,6 +17,7 @@ pub mod input;
 mod job;
 mod node;
 mod partition;
+mod prediction;
 mod promise;
 mod record;
 mod reservation;
@@ -32,7 +33,7 @@ pub use glance::{RowGlance, glance};
 use scheduler_core::state::State;
 
 /// Version of the records that this code writes. It grows with each addition to `journal.proto`.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The oldest version whose readers understand what this code writes. Raised to [`VERSION`] by every
 /// addition that such a reader must not miss, which is nearly every one.

@@ -19,7 +19,7 @@ use crate::job::{
     ended_in, ended_out, finish_in, finish_out, hold_in, hold_out, job_in, job_out, limit_in, limit_out,
     pending_in, pending_out,
 };
-use crate::{accounts, node, partition, promise, reservation, step};
+use crate::{accounts, node, partition, prediction, promise, reservation, step};
 
 /// The message of a record.
 pub(crate) fn outwards(record: &Record) -> Kind {
@@ -147,6 +147,8 @@ pub(crate) fn outwards(record: &Record) -> Kind {
         Record::AccountNumbers { association, qos } => {
             Kind::AccountNumbers(w::AccountNumbers { association: *association, qos: *qos })
         }
+        Record::Predicting(made) => Kind::Predicting(prediction::predicting_out(*made)),
+        Record::LastRuns(user, runs) => Kind::LastRuns(prediction::runs_out(*user, *runs)),
         Record::SlicesAsked { asked, told } => {
             let (counts, until_fresh) = asked.parts();
             Kind::SlicesAsked(w::SlicesAsked { counts: counts.to_vec(), until_fresh, told: told.to_vec() })
@@ -280,6 +282,8 @@ pub(crate) fn inwards(kind: Kind) -> Result<Option<Record>, Error> {
                 told: need("slices_asked.told", six(wire.told))?,
             }
         }
+        Kind::Predicting(wire) => prediction::predicting_in(wire)?,
+        Kind::LastRuns(wire) => prediction::runs_in(wire),
         Kind::Aging(wire) => Record::Aging(Aging {
             weight: wire.weight,
             max_age: Span(wire.max_age_ms),

@@ -20,6 +20,7 @@ use scheduler_core::allocation::{Allocation, CpuIds, GresShare, NodeShare, Slice
 use scheduler_core::effect::RunKey;
 use scheduler_core::gpu::shards::Lanes;
 use scheduler_core::gpu::slice_set::SliceSet;
+use scheduler_core::plan::policy::Prediction;
 use scheduler_core::record::Record;
 use scheduler_core::state::ArraySummary;
 use scheduler_core::state::accounts::{
@@ -34,13 +35,14 @@ use scheduler_core::state::node::{
     Admin, GresDefinition, Hardware, Incarnation, Link, NodeDefinition, Observed,
 };
 use scheduler_core::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
+use scheduler_core::state::prediction::{LastRuns, Predicted};
 use scheduler_core::state::promise::{Cause, Held, Promise, PromiseChange};
 use scheduler_core::state::reservation::{Repeat, Reservation};
 use scheduler_core::state::spent::Charge;
 use scheduler_core::tally::Tally;
 
 /// Number of variants. Raise it with the arm that the compiler asks for in [`place`].
-const VARIANTS: usize = 44;
+const VARIANTS: usize = 46;
 
 /// A number for each variant. No wildcard: a new record does not compile until it has a sample below.
 fn place(record: &Record) -> usize {
@@ -89,6 +91,8 @@ fn place(record: &Record) -> usize {
         Record::Stranger { .. } => 41,
         Record::Reservation(..) => 42,
         Record::Charged(_) => 43,
+        Record::Predicting(_) => 44,
+        Record::LastRuns(..) => 45,
     }
 }
 
@@ -434,6 +438,7 @@ pub(crate) fn job(id: u32, array: ArrayRole, phase: Phase) -> Job {
         array,
         run: RunNumber(10),
         restarts: 11,
+        predicted: Predicted::seconds(12),
         phase,
     }
 }
@@ -693,6 +698,10 @@ pub(crate) fn all() -> Vec<Record> {
         scheduler_core::gpu::mix::Observed::of_parts([1, 2, 3, 4, 5, 6], 7).expect("counts from one on");
     samples.push(Record::SlicesAsked { asked, told: [6, 5, 4, 3, 2, 1] });
     samples.push(Record::Restored(9));
+    samples.extend([Prediction::None, Prediction::Avg2].map(Record::Predicting));
+    for earlier_s in [None, Some(0), Some(u32::MAX)] {
+        samples.push(Record::LastRuns(Uid(7), LastRuns { earlier_s, last_s: 5 }));
+    }
     samples.push(Record::Stranger {
         node: NodeIdx(2),
         run: RunKey { job: JobId(5), step: StepId::Number(0), run: RunNumber(7) },

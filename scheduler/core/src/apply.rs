@@ -62,6 +62,10 @@ pub fn apply(state: &mut State, record: &Record) {
             state.strangers.remove(&(*run, *node));
         }
         Record::Aging(aging) => age(state, *aging),
+        Record::Predicting(made) => state.predictions.make(*made),
+        Record::LastRuns(user, runs) => {
+            state.predictions.runs.insert(*user, *runs);
+        }
         Record::SlicesAsked { asked, told } => state.slices.set(asked.clone(), *told),
         Record::WallAhead(span) => state.wall_ahead = *span,
         Record::NodeDefined { .. }

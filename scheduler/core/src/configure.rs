@@ -1,4 +1,4 @@
-//! The configuration becomes records: nodes and partitions that differ from what `State` holds.
+//! The configuration becomes records: nodes, partitions, predictions that differ from what `State` holds.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Q
 use crate::state::node::NodeDefinition;
 
 impl Call<'_> {
-    /// Makes nodes and partitions what the configuration says.
+    /// Makes nodes, partitions and predictions what the configuration says.
     ///
     /// A node that it no longer names stays, without new jobs; a partition goes. What an administrator
     /// changed at run time is overruled, as Slurm's reconfigure does.
@@ -19,6 +19,10 @@ impl Call<'_> {
         self.define_nodes(settings);
         self.define_partitions(settings);
         self.define_accounts(settings);
+        let made = settings.policy.prediction;
+        if made != self.state().predictions.made {
+            self.emit(Record::Predicting(made));
+        }
     }
 
     fn define_nodes(&mut self, settings: &Settings) {

@@ -13,12 +13,14 @@ use model::time::{Span, Timestamp};
 use crate::allocation::Allocation;
 use crate::effect::RunKey;
 use crate::gpu;
+use crate::plan::policy::Prediction;
 use crate::state::ArraySummary;
 use crate::state::accounts::{Account, Association, AssociationKey, Attributes, Qos, User};
 use crate::state::aging::Aging;
 use crate::state::job::{Ended, Finish, Hold, Job, Limit, Pending, Step, StopCause, Usage};
 use crate::state::node::{Admin, Incarnation, Link, NodeDefinition, Observed};
 use crate::state::partition::PartitionDefinition;
+use crate::state::prediction::LastRuns;
 use crate::state::promise::PromiseChange;
 use crate::state::reservation::Reservation;
 use crate::state::spent::Charge;
@@ -37,6 +39,10 @@ pub enum Record {
     },
     /// How priorities grow with age, and when full-grown jobs were compared: the queue is sorted by it.
     Aging(Aging),
+    /// Which predictions of run times are made from now on; what was learnt for others is forgotten.
+    Predicting(Prediction),
+    /// What the last runs of a user took (snapshots; else `JobEnded` says it).
+    LastRuns(Uid, LastRuns),
     /// A new owner of the journal.
     Owner(Epoch),
     /// The id that is tried first for the next job.

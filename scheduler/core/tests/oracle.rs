@@ -9,11 +9,12 @@
 mod small;
 mod world;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
-use model::id::{JobId, NodeIdx, PartitionIdx};
+use model::id::{Gid, JobId, NodeIdx, PartitionIdx, Uid};
 use model::job::JobState;
 use model::quantity::{Cpus, MemoryMib};
 use model::reason::Reason;
@@ -22,15 +23,17 @@ use proptest::prelude::*;
 use scheduler_core::apply::apply;
 use scheduler_core::input::PlannedStart;
 use scheduler_core::place;
+use scheduler_core::plan::policy::Prediction;
 use scheduler_core::plan::{Pass, Planner, Verdict};
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
 use scheduler_core::state::accounts::Qos;
 use scheduler_core::state::aging::Aging;
-use scheduler_core::state::job::{Ended, Hold, Job, Limit};
+use scheduler_core::state::job::{Ended, Hold, Job, Limit, Owner};
 use scheduler_core::state::node::{Admin, GresDefinition, Link, NodeDefinition};
 use scheduler_core::state::partition::{PartitionDefinition, PartitionState};
+use scheduler_core::state::prediction::LastRuns;
 use scheduler_core::state::promise::{Cause, PromiseChange};
 use small::{
     Ask, NOW, SmallNode, ask, cluster, fits, instants, promised, running, small_node, started, waiting,
@@ -211,8 +214,9 @@ proptest! {
         keep in prop_oneof![Just(None), Just(Some(0)), Just(Some(60))],
         reading in prop_oneof![Just(None), (1..5_u32).prop_map(Some)],
         shards in any::<bool>(),
+        ran in prop_oneof![Just(None), (0..100_u32, 0..400_u32).prop_map(Some)],
     ) {
-        follow(&nodes, &events, (depth, keep), reading, shards)?;
+        follow(&nodes, &events, (depth, keep, ran), reading, shards)?;
     }
 }
 
@@ -240,7 +244,7 @@ enum Event {
     Aging,
     /// Nothing: time passes.
     Pass,
-    /// The planner is made anew.
+    /// All is made anew of what the journal says.
     Restart,
 }
 
@@ -293,7 +297,7 @@ fn told(verdict: &Verdict, limited: bool) -> Verdict {
 fn follow(
     nodes: &[SmallNode],
     events: &[(i64, Event)],
-    (depth, keep): (u32, Option<i64>),
+    (depth, keep, ran): (u32, Option<i64>, Option<(u32, u32)>),
     reading: Option<u32>,
     shards: bool,
 ) -> Result<(), TestCaseError> {
@@ -319,6 +323,15 @@ fn follow(
     settings.policy.depth = Some(depth);
     settings.policy.keep = keep.is_some();
     settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
+    if let Some((one, other)) = ran {
+        // Run times are predicted, and both users have run jobs that took so many seconds.
+        settings.policy.prediction = Prediction::Avg2;
+        apply(&mut state, &Record::Predicting(Prediction::Avg2));
+        for (user, last_s) in [(Uid(1000), one), (Uid(1001), other)] {
+            apply(&mut state, &Record::LastRuns(user, LastRuns { earlier_s: Some(last_s), last_s }));
+        }
+    }
+    let (first, journal) = (state.clone(), RefCell::new(Vec::new()));
     let new = || match reading {
         None => Planner::following(),
         // Slices of few jobs, and nothing else that ends one.
@@ -330,6 +343,7 @@ fn follow(
     let put = |state: &mut State, follower: &mut Planner, record: Record| {
         apply(state, &record);
         follower.observe(&record);
+        journal.borrow_mut().push(record);
     };
     for (id, (later, event)) in (1..).zip(events) {
         now = now.saturating_add(Span::from_secs(*later));
@@ -342,7 +356,10 @@ fn follow(
                 let partitions = if id % 3 == 0 { both } else { &both[..1] };
                 let qos = if id % 4 == 0 { "some" } else { "" };
                 let (partitions, qos) = (partitions.into(), qos.into());
-                let mut job = Job { submit: now, priority, partitions, qos, ..waiting(id, ask) };
+                let owner = Owner { uid: Uid(1000 + id % 2), gid: Gid(100) };
+                let predicted = state.predictions.of(owner.uid);
+                let job = waiting(id, ask);
+                let mut job = Job { submit: now, priority, partitions, qos, owner, predicted, ..job };
                 if shards && id % 5 < 2 {
                     let request = Arc::make_mut(&mut job.request);
                     for gres in &mut request.gres_per_node {
@@ -419,7 +436,12 @@ fn follow(
                 put(&mut state, &mut follower, Record::Aging(aging));
             }
             Event::Pass => {}
-            Event::Restart => follower = new(),
+            Event::Restart => {
+                let mut again = first.clone();
+                journal.borrow().iter().for_each(|record| apply(&mut again, record));
+                prop_assert_eq!(again.digest(), state.digest());
+                (state, follower) = (again, new());
+            }
         }
         let mut pass = follower.pass(&state, &settings, now);
         // Before all is read nothing is planned but what the head of the queue can start; other things happen meanwhile.

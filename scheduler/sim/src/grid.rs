@@ -20,6 +20,7 @@ use scheduler_core::state::State;
 use scheduler_core::state::job::{ArrayRole, Bodies, Hold, Job, Limit, Owner, Pending, Phase};
 use scheduler_core::state::node::{GresDefinition, Incarnation, Link, NodeDefinition, Observed};
 use scheduler_core::state::partition::PartitionDefinition;
+use scheduler_core::state::prediction::Predicted;
 
 /// Partitions by their place in the state.
 pub const PARTITIONS: [&str; 4] = ["all", "cpu", "gpu", "short"];
@@ -490,6 +491,7 @@ pub fn pending_job(id: u32, pended: &Pended) -> Job {
         array: ArrayRole::Single,
         run: RunNumber(0),
         restarts: 0,
+        predicted: Predicted::default(),
         phase: Phase::Pending(Pending::default()),
     }
 }

@@ -104,6 +104,9 @@ fn a_generated_trace_is_the_same_when_written_and_read() {
         let words =
             [&file, "--policy", policy, "--json", "--full", "--scale-load", "3", "--decisions", &decisions];
         assert_eq!(hash(&said(&words)), plain, "{policy}");
+        // The plan follows from the state alone.
+        let cold = [&file, "--policy", policy, "--json", "--scale-load", "3", "--cold"];
+        assert_eq!(hash(&said(&cold)), plain, "{policy}, made anew");
     }
 }
 

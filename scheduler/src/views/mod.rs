@@ -316,6 +316,8 @@ pub fn changed_jobs(record: &Record, mut each: impl FnMut(JobId)) {
         | Record::Stranger { .. }
         | Record::Aging(_)
         | Record::SlicesAsked { .. }
+        | Record::Predicting(_)
+        | Record::LastRuns(..)
         | Record::NodeDefined { .. }
         | Record::NodeAdmin { .. }
         | Record::NodeLink { .. }

@@ -141,6 +141,7 @@ impl Call<'_> {
             array: array_role(request, settings)?,
             run: self.first_run_of(id),
             restarts: 0,
+            predicted: state.predictions.of(submit.asker.uid),
             phase: Phase::Pending(Pending {
                 not_before: request.begin.map(|wall| state.own_time(wall)).filter(|begin| *begin > self.now),
                 dependency: with_whole_arrays(state, &request.dependency),

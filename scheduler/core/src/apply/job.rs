@@ -292,6 +292,7 @@ fn end(state: &mut State, id: JobId, ended: &Arc<Ended>) {
         role = Some((job.array_id(), waiting_elements(job)));
         job.phase = Phase::Ended(Arc::clone(ended));
     });
+    state.predictions.learn(state.jobs[&id].owner.uid, ended);
     if let Some((Some(array), elements)) = role {
         let summary = state.arrays.get_mut(&array).expect("an element's array is known");
         let ok = ended.state == model::job::JobState::Completed && ended.exit.is_success();

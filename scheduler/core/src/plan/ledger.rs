@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use model::config::topology::Topology;
-use model::id::{JobId, NodeIdx, PartitionIdx, Uid};
+use model::id::{JobId, NodeIdx, PartitionIdx};
 use model::time::{Span, Timestamp};
 
 use super::cluster::Cluster;
@@ -18,7 +18,7 @@ use super::family::Candidate;
 use super::head::Attempts;
 use super::holds::Holds;
 use super::license::{self, Licenses};
-use super::policy::{Candidates, OrderKey, Policy, Prediction};
+use super::policy::{Candidates, OrderKey, Policy};
 use super::profile::Amount;
 use super::remains::Remains;
 use super::search::Scratch;
@@ -237,11 +237,6 @@ pub(super) struct Ledger {
     pub(super) waiting_in: Vec<BTreeSet<OrderKey>>,
     /// The first of each when verdicts were last given.
     pub(super) first_in: Vec<Option<OrderKey>>,
-    /// The last two runs of each user, whole seconds; prediction alone.
-    history: BTreeMap<Uid, (Option<i64>, i64)>,
-    pub(super) ended: Vec<(JobId, Option<i64>)>,
-    /// Predictions of jobs that wait or run, with their users; fixed at submission.
-    predicted: BTreeMap<JobId, (i64, Uid)>,
     /// Number of the pass; classes remember by it what failed.
     pub(super) pass: u64,
     /// Last entry in order that has a planned start.
@@ -342,26 +337,11 @@ impl Ledger {
         self.planned.clear();
         // Promises of the state are laid by the pass.
         self.cluster.doubt();
-        self.learn();
         for id in &state.index.running {
             let job = &state.jobs[id];
             self.add_running(settings, job, job.active().expect("the index holds running jobs"), None);
         }
         self.ready = true;
-    }
-
-    /// Notes how long the jobs ran that ended.
-    pub(super) fn learn(&mut self) {
-        if self.policy.prediction != Prediction::None {
-            for &(id, run) in &self.ended {
-                // A job that was never seen waiting had no prediction and teaches nothing.
-                if let (Some((_, uid)), Some(run)) = (self.predicted.remove(&id), run) {
-                    let earlier = self.history.get(&uid).map(|(_, last)| *last);
-                    self.history.insert(uid, (earlier, run));
-                }
-            }
-        }
-        self.ended.clear();
     }
 
     pub(super) fn refresh(&mut self, state: &State, settings: &Settings, id: JobId, changes: &mut Changes) {
@@ -432,7 +412,7 @@ impl Ledger {
         planned: Option<&Proposed>,
     ) -> bool {
         let limit = active.limit.map_or(i64::MAX, Span::as_millis);
-        let span = self.predicted.get(&job.id).map_or(limit, |predicted| limit.min(predicted.0));
+        let span = self.policy.prediction.within(limit, job);
         let cut = active.allocation.iter().flat_map(|share| &share.gres).any(GresShare::is_cut);
         let span = if cut { span.saturating_add(settings.slice_time().0) } else { span };
         let end = active.start.0.saturating_add(active.suspended_total.0).saturating_add(span);
@@ -574,8 +554,8 @@ impl Ledger {
 
     /// How long a run of an entry with its whole limit is believed to take in a class.
     pub(super) fn whole_span(&self, job: &Job, entry: &Entry, class: u32) -> i64 {
-        let predicted = self.predicted.get(&job.id).map_or(i64::MAX, |predicted| predicted.0);
-        self.shapes.span(class, predicted.min(self.shapes.shapes[entry.shape as usize].own_limit(job)))
+        let own_limit = self.shapes.shapes[entry.shape as usize].own_limit(job);
+        self.shapes.span(class, self.policy.prediction.within(own_limit, job))
     }
 
     /// Makes the entry of a waiting job; `None`: something of its own holds it back.
@@ -594,8 +574,7 @@ impl Ledger {
         let cpus = classes.cpus;
         let (own_limit, shortens) = (classes.own_limit(job), classes.shortens);
         let hopeless = range.clone().all(|class| self.shapes.classes[class as usize].hopeless);
-        let predicted = self.predict(job, limit);
-        let believed = limit.min(predicted).max(0).cast_unsigned();
+        let believed = self.policy.prediction.within(limit, job).max(0).cast_unsigned();
         let rank = match self.policy.candidates {
             Candidates::Queue => 0,
             Candidates::Limit => believed,
@@ -606,24 +585,9 @@ impl Ledger {
         let bound = licensed || crate::limits::concern(state, settings, job);
         self.known.insert(job.id, Known::Waiting(key));
         let least = if shortens { least_limit(job.request.rare()) } else { None };
-        let span = predicted.min(least.map_or(own_limit, |least| own_limit.min(least.as_millis())));
+        let planned = least.map_or(own_limit, |least| own_limit.min(least.as_millis()));
+        let span = self.policy.prediction.within(planned, job);
         Some((key, Entry { shape, rank, span, array, bound, licensed, hopeless }))
-    }
-
-    fn predict(&mut self, job: &Job, limit: i64) -> i64 {
-        if self.policy.prediction == Prediction::None {
-            return i64::MAX;
-        }
-        if let Some(&(predicted, _)) = self.predicted.get(&job.id) {
-            return predicted;
-        }
-        let mean = match self.history.get(&job.owner.uid) {
-            Some((Some(earlier), last)) => (earlier + last).div_euclid(2).saturating_mul(1000),
-            Some((None, _)) | None => i64::MAX,
-        };
-        let predicted = mean.min(limit);
-        self.predicted.insert(job.id, (predicted, job.owner.uid));
-        predicted
     }
 
     /// Jobs that run although they were planned to have ended get a later planned end: their limit

@@ -43,12 +43,8 @@ impl Ledger {
                 }
             }
             Record::Promises { .. } => self.unconfirmed = false,
-            Record::JobEnded { job, ended } => {
-                let run = ended.start.map(|start| ended.end.since(start).as_secs());
-                self.ended.push((*job, run));
-                self.dirty.push(*job);
-            }
-            Record::JobPriority { job, .. }
+            Record::JobEnded { job, .. }
+            | Record::JobPriority { job, .. }
             | Record::JobWaits { job, .. }
             | Record::JobStarted { job, .. }
             | Record::JobLimit { job, .. }
@@ -72,6 +68,8 @@ impl Ledger {
             | Record::NextJobId(_)
             | Record::IdWraps(_)
             | Record::SlicesAsked { .. }
+            | Record::Predicting(_)
+            | Record::LastRuns(..)
             | Record::Restored(_)
             | Record::Stranger { .. }
             | Record::NodeBusy { .. }
@@ -105,7 +103,6 @@ impl Ledger {
             self.rebuild(state, settings, few);
             self.news = Changes { full: true, anew: true, read: true, ..Changes::default() };
         } else {
-            self.learn();
             self.follow_limits(state, settings);
             self.read(state, settings);
         }

@@ -7,6 +7,7 @@ use model::time::{Span, Timestamp};
 
 use crate::planted::{self, Bug};
 use crate::state::QueueKey;
+use crate::state::job::Job;
 
 /// In what order jobs are considered. The last tie is always submission, then the job's number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,22 @@ pub enum Prediction {
     /// As long as the mean of the last two jobs of its user that ended, at most its limit; fixed at
     /// submission. Source: D. Tsafrir and others, IEEE TPDS 18(6), 2007.
     Avg2,
+}
+
+impl Prediction {
+    /// How long a job is believed to run, whatever its limit; `None`: to that.
+    #[must_use]
+    pub fn of(self, job: &Job) -> Option<Span> {
+        match self {
+            Self::None => None,
+            Self::Avg2 => job.predicted.span(),
+        }
+    }
+
+    /// The same where a job's time is a number of milliseconds: `limit`, or less.
+    pub(super) fn within(self, limit: i64, job: &Job) -> i64 {
+        self.of(job).map_or(limit, |believed| limit.min(believed.0))
+    }
 }
 
 /// How a pass plans.

@@ -696,9 +696,11 @@ pub(super) fn might_use(ledger: &Ledger, touched: &Touched, class: u32) -> bool 
 
 /// Why there is less than a promise counted on: a running job that holds some of it goes on, or not.
 fn taken_by(walk: &Walk<'_>, holds: impl Fn(&Job) -> bool) -> Cause {
+    let prediction = walk.settings.policy.prediction;
     let outlived = walk.state.index.running.iter().map(|id| &walk.state.jobs[id]).any(|job| {
         let active = job.active().expect("the index holds running jobs");
-        active.limit_end().is_some_and(|end| end.0 <= walk.now) && holds(job)
+        let ends = [active.limit_end(), active.believed_end(prediction.of(job))];
+        ends.into_iter().flatten().any(|end| end.0 <= walk.now) && holds(job)
     });
     if outlived { Cause::Outlived } else { Cause::LimitRaised }
 }

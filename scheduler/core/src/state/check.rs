@@ -29,6 +29,9 @@ impl State {
         if again.promises != self.promises {
             faults.push("promises differ from what a snapshot keeps of them".to_owned());
         }
+        if again.predictions != self.predictions {
+            faults.push("predictions differ from what a snapshot keeps of them".to_owned());
+        }
         faults
     }
 

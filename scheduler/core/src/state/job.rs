@@ -20,6 +20,7 @@ use model::reason::Reason;
 use model::request::{JobRequest, MemoryRequest};
 use model::time::{Span, Timestamp};
 
+use super::prediction::Predicted;
 use crate::allocation::Allocation;
 
 /// Who submitted.
@@ -108,6 +109,8 @@ pub struct Job {
     pub run: RunNumber,
     /// How often it was put back.
     pub restarts: u32,
+    /// How long it was believed to run when it was submitted; fixed from then on.
+    pub predicted: Predicted,
     /// Where it is in its life.
     pub phase: Phase,
 }
@@ -525,6 +528,12 @@ impl Active {
             return None;
         }
         Some(self.start.saturating_add(self.limit?).saturating_add(self.suspended_total))
+    }
+
+    /// When it is done, if it is believed to run for so long; `None`: nothing is believed.
+    #[must_use]
+    pub fn believed_end(&self, believed: Option<Span>) -> Option<Timestamp> {
+        Some(self.start.saturating_add(believed?).saturating_add(self.suspended_total))
     }
 }
 

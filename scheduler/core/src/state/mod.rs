@@ -12,6 +12,7 @@ pub mod digest;
 pub mod job;
 pub mod node;
 pub mod partition;
+pub mod prediction;
 pub mod promise;
 pub mod reservation;
 pub mod slices;
@@ -32,6 +33,7 @@ use by_id::ById;
 use job::Job;
 use node::Node;
 use partition::Partition;
+use prediction::Predictions;
 use promise::Promises;
 use reservation::Reservations;
 use slices::Slices;
@@ -73,6 +75,8 @@ pub struct State {
     pub aging: Aging,
     /// Promised starts of waiting jobs.
     pub promises: Promises,
+    /// What users' last runs took, where run times are predicted.
+    pub predictions: Predictions,
     /// What is asked of GPUs that are cut.
     pub slices: Slices,
     /// Nodes that belong to some users or accounts for a time.

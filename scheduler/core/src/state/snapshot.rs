@@ -6,6 +6,7 @@ use model::id::{NodeIdx, PartitionIdx};
 use model::time::Span;
 
 use crate::gpu::mix::Observed;
+use crate::plan::policy::Prediction;
 use crate::record::Record;
 use crate::state::State;
 use crate::state::aging::Aging;
@@ -30,6 +31,12 @@ impl State {
         }
         if self.aging != Aging::default() {
             each(Record::Aging(self.aging));
+        }
+        if self.predictions.made != Prediction::None {
+            each(Record::Predicting(self.predictions.made));
+        }
+        for (&user, &runs) in &self.predictions.runs {
+            each(Record::LastRuns(user, runs));
         }
         if self.slices.asked != Observed::default() {
             let slices = &self.slices;

@@ -19,6 +19,7 @@ use scheduler_core::state::State;
 use scheduler_core::state::job::{ArrayRole, Bodies, Hold, Job, Limit, Owner, Pending, Phase};
 use scheduler_core::state::node::{GresDefinition, Incarnation, Link, NodeDefinition, Observed};
 use scheduler_core::state::partition::PartitionDefinition;
+use scheduler_core::state::prediction::Predicted;
 use scheduler_core::state::promise::Promise;
 
 use crate::world;
@@ -159,6 +160,7 @@ pub(crate) fn waiting(id: u32, ask: &Ask) -> Job {
         array: ArrayRole::Single,
         run: RunNumber(0),
         restarts: 0,
+        predicted: Predicted::default(),
         phase: Phase::Pending(Pending::default()),
     }
 }

@@ -386,6 +386,7 @@ impl Oracle {
 fn asks_as(one: &Job, other: &Job) -> bool {
     let (a, b) = (&*one.request, &*other.request);
     (one.limit, one.memory, &one.partitions) == (other.limit, other.memory, &other.partitions)
+        && one.predicted == other.predicted
         && (a.ntasks, a.nodes, a.cpus_per_task, a.sharing) == (b.ntasks, b.nodes, b.cpus_per_task, b.sharing)
         && (&a.gres_per_node, &a.constraint) == (&b.gres_per_node, &b.constraint)
         && (&a.rare().licenses, a.rare().time_min) == (&b.rare().licenses, b.rare().time_min)

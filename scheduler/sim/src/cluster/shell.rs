@@ -16,6 +16,7 @@ use scheduler_core::effect::{Answer, Effect, RunKey};
 use scheduler_core::input::{Input, Registration, Report};
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::Planner;
+use scheduler_core::plan::policy::{Policy, Prediction};
 use scheduler_core::record::Record;
 use scheduler_core::settings::{Enforce, Hooks, Settings};
 use scheduler_core::state::node::{GresDefinition, NodeDefinition};
@@ -108,8 +109,10 @@ impl Shell {
         // In some histories most jobs are behind the protected ones.
         let few = [None, None, Some(3), Some(1)][(seed >> 6 & 3) as usize];
         let depth = few.filter(|_| options.administrator).unwrap_or(usual.backfill_depth);
+        let prediction = if seed % 3 == 1 { Prediction::Avg2 } else { Prediction::None };
         let settings = Settings {
             nodes,
+            policy: Policy { prediction, ..Policy::default() },
             partitions: vec![main, second],
             administrators: vec![Uid(0)],
             enforce: Enforce { limits: options.administrator, ..Enforce::default() },

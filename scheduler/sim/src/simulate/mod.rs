@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use model::id::JobId;
 use scheduler_core::plan::Pass;
-use scheduler_core::plan::policy::{Policy, Prediction};
+use scheduler_core::plan::policy::Policy;
 use scheduler_core::settings::Settings;
 use serde_json::json;
 
@@ -211,12 +211,6 @@ impl Watch for Watchers {
         }
     }
 
-    fn submitted(&mut self, scene: &Scene<'_>, job: JobId) {
-        if let Some(decisions) = &mut self.decisions {
-            decisions.submitted(scene, job);
-        }
-    }
-
     fn planned(&mut self, scene: &Scene<'_>, pass: &Pass) {
         if let Some(promises) = &mut self.promises {
             promises.planned(scene, pass);
@@ -250,9 +244,6 @@ fn replay(
     decisions_to: Option<&Path>,
 ) -> Result<Ran, String> {
     let policy = policy_of(policy_name, workload.site.is_some())?;
-    if arguments.cold && (policy.keep || policy.prediction != Prediction::None) {
-        return Err(format!("--cold forgets the promises or run times that {policy_name} builds on"));
-    }
     let planning = if arguments.cold { Planning::Anew } else { Planning::Following };
     let layout = match arguments.layout {
         Nodes::OneNode => Layout::OneNode,

@@ -83,7 +83,7 @@ pub struct Arguments {
     /// Draws the run into this folder, as SVG and PNG.
     #[arg(long, value_name = "DIR", requires = "trace")]
     pub plot: Option<PathBuf>,
-    /// Makes the plan from nothing at each pass (slow; for comparison).
+    /// Makes the plan from nothing at each pass, for every policy (slow; for comparison).
     #[arg(long, requires = "trace")]
     pub cold: bool,
 }

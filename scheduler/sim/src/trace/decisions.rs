@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use model::id::JobId;
 use model::time::{Span, Timestamp};
 use scheduler_core::plan::Pass;
-use scheduler_core::plan::policy::{OrderKey, Policy, Prediction};
+use scheduler_core::plan::policy::{OrderKey, Policy};
 use serde_json::{Value, json};
 
 use super::TraceJob;
@@ -54,10 +54,6 @@ pub struct Decisions<W> {
     fault: Option<io::Error>,
     policy: Policy,
     procs: u32,
-    /// What is believed of each job that has not ended: milliseconds it runs.
-    believed: BTreeMap<JobId, i64>,
-    /// The last two runs of each user, seconds.
-    history: BTreeMap<u32, (Option<i64>, i64)>,
     /// Planned starts as the last verdicts said.
     planned: BTreeMap<JobId, Timestamp>,
     /// Running jobs: start, processors.
@@ -75,8 +71,6 @@ impl<W: Write> Decisions<W> {
             fault,
             policy,
             procs,
-            believed: BTreeMap::new(),
-            history: BTreeMap::new(),
             planned: BTreeMap::new(),
             running: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -97,8 +91,11 @@ impl<W: Write> Decisions<W> {
         }
     }
 
+    /// How long a job that has not ended is believed to run, milliseconds.
     fn span(&self, scene: &Scene<'_>, job: JobId) -> i64 {
-        self.believed.get(&job).copied().unwrap_or_else(|| limit_ms(scene, job))
+        let believed = scene.state.job(job).and_then(|job| self.policy.prediction.of(job));
+        let limit = limit_ms(scene, job);
+        believed.map_or(limit, |believed| limit.min(believed.as_millis()))
     }
 
     /// Waiting jobs in the order of the queue.
@@ -189,19 +186,6 @@ impl<W: Write> Watch for Decisions<W> {
         true
     }
 
-    /// The prediction of `avg2` is fixed here, as the planner does it.
-    fn submitted(&mut self, scene: &Scene<'_>, job: JobId) {
-        if self.policy.prediction != Prediction::Avg2 {
-            return;
-        }
-        let user = scene.place(job).map_or(u32::MAX, |place| scene.jobs[place].user);
-        let mean = match self.history.get(&user) {
-            Some((Some(earlier), last)) => (earlier + last).div_euclid(2).saturating_mul(1000),
-            Some((None, _)) | None => i64::MAX,
-        };
-        self.believed.insert(job, mean.min(limit_ms(scene, job)));
-    }
-
     fn planned(&mut self, scene: &Scene<'_>, pass: &Pass) {
         // A job that starts has the promise that was made before this pass.
         let starts = pass.plan.starts.iter().map(|start| (start.job, self.planned.get(&start.job).copied()));
@@ -230,13 +214,7 @@ impl<W: Write> Watch for Decisions<W> {
         self.planned.remove(&job);
     }
 
-    fn ended(&mut self, scene: &Scene<'_>, job: JobId) {
-        self.believed.remove(&job);
-        let ran = self.running.remove(&job).map(|(start, _)| scene.now.since(start).as_secs());
-        if let (Some(ran), Some(place)) = (ran, scene.place(job)) {
-            let user = scene.jobs[place].user;
-            let earlier = self.history.get(&user).map(|(_, last)| *last);
-            self.history.insert(user, (earlier, ran));
-        }
+    fn ended(&mut self, _scene: &Scene<'_>, job: JobId) {
+        self.running.remove(&job);
     }
 }

@@ -3,28 +3,31 @@
 //! Owns virtual time and the model of the executors: a launched run begins at once and ends by itself
 //! after its run time. Everything that decides is the machine's and the planner's own.
 
+mod owner;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use model::exit::ExitStatus;
 use model::gpu::Gpu;
-use model::id::{BodyHash, BootId, Epoch, Gid, JobId, NodeIdx, RequestKey, SpoolId, Uid};
+use model::id::{BodyHash, Gid, JobId, NodeIdx, RequestKey, Uid};
 use model::quantity::{Cpus, MemoryMib};
 use model::request::{JobRequest, MemoryRequest};
 use model::time::{Span, Timestamp};
 use scheduler_core::effect::{Answer, Asker, Effect, ReplyTo, RunKey};
-use scheduler_core::input::{Input, OutcomeKind, Registration, Report, RunOutcome, Submit};
+use scheduler_core::input::{Input, OutcomeKind, Report, RunOutcome, Submit};
 use scheduler_core::machine::{Machine, Outbox};
 use scheduler_core::plan::policy::{Order, Policy};
 use scheduler_core::plan::{Pass, Planner};
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
 use scheduler_core::state::job::Usage;
-use scheduler_core::state::node::{NodeDefinition, Observed};
+use scheduler_core::state::node::NodeDefinition;
 use scheduler_core::state::partition::PartitionDefinition;
 
 use super::{Estimates, Layout, Need, Trace, TraceJob};
+use owner::Journal;
 
 /// User number of a trace's first user on a site's cluster: none is root.
 const FIRST_USER: u32 = 1000;
@@ -60,6 +63,9 @@ pub enum Planning {
     Anew,
     /// Both, and they must agree at each pass.
     Both,
+    /// It follows the records of one instant: before the next the scheduler ends, and another begins with what the
+    /// journal says.
+    Restarting,
 }
 
 /// What a replay sees at one instant.
@@ -94,8 +100,6 @@ pub trait Watch {
     }
     /// So many jobs of the trace have been submitted; called once an instant.
     fn reached(&mut self, _submitted: usize) {}
-    /// A job came; its place is its reply's.
-    fn submitted(&mut self, _scene: &Scene<'_>, _job: JobId) {}
     /// A pass was made and is about to be carried out.
     fn planned(&mut self, _scene: &Scene<'_>, _pass: &Pass) {}
     /// A job started.
@@ -187,6 +191,9 @@ struct Replay<'a, W> {
     planner: Planner,
     /// Makes every plan a second time, from the state alone.
     second: Option<Planner>,
+    /// All records, where the scheduler ends within the trace.
+    journal: Option<Journal>,
+    gpus: &'a [Gpu],
     out: Outbox,
     now: Timestamp,
     /// Seconds of the trace's first submission.
@@ -214,25 +221,22 @@ impl<'a, W: Watch> Replay<'a, W> {
         jobs: &'a [TraceJob],
         needs: &'a [Need],
         options: Options,
-        (settings, gpus): (Settings, &[Gpu]),
+        (settings, gpus): (Settings, &'a [Gpu]),
         site: bool,
         watch: &'a mut W,
     ) -> Self {
         let settings = Arc::new(settings);
-        let planner = match options.planning {
-            Planning::Anew => Planner::new(),
-            Planning::Following | Planning::Both => Planner::following(),
-        };
         let second = (options.planning == Planning::Both).then(|| Planner::new().without_verdicts());
-        let planner = if watch.wants_verdicts() { planner } else { planner.without_verdicts() };
         let mut replay = Self {
             jobs,
             needs,
             options,
             machine: Machine::new(State::default()),
-            settings: Arc::clone(&settings),
-            planner,
+            settings,
+            planner: owner::planner(options.planning, watch.wants_verdicts()),
             second,
+            journal: (options.planning == Planning::Restarting).then(Journal::default),
+            gpus,
             out: Outbox::default(),
             now: Timestamp::ZERO,
             origin: jobs.first().map_or(0, |job| job.submit),
@@ -248,19 +252,7 @@ impl<'a, W: Watch> Replay<'a, W> {
             refused: Vec::new(),
             watch,
         };
-        replay.handle(Input::Owned(Epoch(1)));
-        replay.handle(Input::Configure(settings));
-        for definition in replay.settings.nodes.clone() {
-            replay.handle(Input::Registered(Box::new(Registration {
-                session: 0,
-                name: definition.name.clone(),
-                boot: BootId([1; 16]),
-                spool: SpoolId([1; 16]),
-                runs: Vec::new(),
-                observed: Arc::new(Observed { gpus: gpus.to_vec(), ..Observed::default() }),
-                definition: Arc::new(definition),
-            })));
-        }
+        replay.begin();
         replay
     }
 
@@ -274,6 +266,7 @@ impl<'a, W: Watch> Replay<'a, W> {
             // The machine's own deadlines start no job here: they are met with the next input.
             let Some(now) = [end, submit, wake_at].into_iter().flatten().min() else { break };
             self.now = Timestamp(now);
+            self.restart();
             while let Some(&Reverse((at, _, place))) = self.ends.peek()
                 && at == now
             {
@@ -325,6 +318,9 @@ impl<'a, W: Watch> Replay<'a, W> {
         self.machine.handle(self.now, input, &mut self.out);
         for record in self.out.records.drain(..) {
             self.planner.observe(&record);
+            if let Some(journal) = &mut self.journal {
+                journal.add(&record);
+            }
         }
         self.pass_wanted |= std::mem::take(&mut self.out.pass_wanted);
         let mut effects = std::mem::take(&mut self.out.effects);
@@ -346,8 +342,6 @@ impl<'a, W: Watch> Replay<'a, W> {
                     self.places.resize(id + 1, u32::MAX);
                 }
                 self.places[id] = place;
-                let (scene, watch) = self.scene();
-                watch.submitted(&scene, job);
             }
             Effect::Answer(ReplyTo(place), Answer::Refused(refused)) if self.site => {
                 let place = usize::try_from(place).expect("a reply is a place");

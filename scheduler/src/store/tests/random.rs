@@ -16,6 +16,7 @@ use model::time::{Span, Timestamp};
 use prost::bytes::Bytes;
 use scheduler_core::allocation::{Allocation, CpuIds, NodeShare};
 use scheduler_core::apply::apply;
+use scheduler_core::plan::policy::Prediction;
 use scheduler_core::record::Record;
 use scheduler_core::state::State;
 use scheduler_core::state::accounts::{Account, Attributes};
@@ -156,6 +157,7 @@ impl Random {
             array: role,
             run: RunNumber(0),
             restarts: 0,
+            predicted: self.state.predictions.of(Uid(1000 + id.0 % 3)),
             phase: Phase::Pending(Pending { eligible: Some(self.state.now), ..Pending::default() }),
         };
         self.emit(out, Record::NextJobId(self.next_job));
@@ -278,7 +280,7 @@ impl Random {
 
     fn administrate(&mut self, out: &mut Vec<Record>) {
         let node = NodeIdx(self.dice.below(u64::from(NODES)) as u32);
-        match self.dice.below(3) {
+        match self.dice.below(4) {
             0 => {
                 let admin = Admin { drain: self.dice.one_in(2), reason: "r".into(), ..Admin::default() };
                 self.emit(out, Record::NodeAdmin { node, admin });
@@ -286,6 +288,10 @@ impl Random {
             1 => {
                 let link = Link::Silent { since: self.state.now, timed_out: false };
                 self.emit(out, Record::NodeLink { node, link });
+            }
+            2 => {
+                let made = if self.dice.one_in(4) { Prediction::None } else { Prediction::Avg2 };
+                self.emit(out, Record::Predicting(made));
             }
             _ => {
                 let attributes: Attributes = [("fairshare".into(), "1".into())].into();

@@ -127,8 +127,10 @@ impl Promises {
             }),
             Cause::Clock => before.first().is_some_and(|first| first.start < state.now),
             Cause::Outlived => state.index.running.iter().any(|id| {
-                let active = state.jobs[id].active().expect("the index holds running jobs");
-                active.limit_end().is_some_and(|end| end <= state.now)
+                let job = &state.jobs[id];
+                let active = job.active().expect("the index holds running jobs");
+                let believed = active.believed_end(state.predictions.made.of(job));
+                active.limit_end().into_iter().chain(believed).any(|end| end <= state.now)
             }),
             Cause::NotPlanned | Cause::JobChanged => true,
             Cause::Configuration => self.configured > recorded,
