@@ -334,6 +334,11 @@ impl Cluster {
         &self.plan[node as usize]
     }
 
+    /// Whether a node has so much at all, whoever holds it.
+    pub(super) fn offers(&self, node: u32, amount: &Amount) -> bool {
+        self.pool || self.kinds[self.kind(node)].total.covers(amount)
+    }
+
     /// What running jobs alone leave of a node.
     pub(super) fn base(&self, node: u32) -> &Profile {
         &self.base[node as usize]

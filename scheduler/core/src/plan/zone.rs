@@ -642,7 +642,8 @@ impl Ledger {
                 return Err(Cause::Reservation);
             }
             let needed = class.fixed.as_ref().map(|fixed| fixed.need(self.cluster.make(*node)));
-            if !self.cluster.is_member(class.list, *node) || needed.is_some_and(|need| need != Some(amount)) {
+            let changed = !self.cluster.is_member(class.list, *node) || !self.cluster.offers(*node, amount);
+            if changed || needed.is_some_and(|need| need != Some(amount)) {
                 return Err(Cause::Configuration);
             }
             if promise.end > from && !self.cluster.plan(*node).covers(amount, from, promise.end) {

@@ -63,7 +63,7 @@ pub enum Cause {
     HigherPriority,
     /// A reservation takes the place.
     Reservation,
-    /// Partitions or nodes were configured anew.
+    /// Partitions or nodes were configured anew, or a node has other devices.
     Configuration,
     /// Its time passed while nobody could start it.
     Clock,

@@ -39,7 +39,9 @@ impl Promises {
             Record::JobConfiguring { .. } | Record::JobLimit { .. } | Record::JobSuspended { .. } => {
                 self.moved_ends = self.records;
             }
-            Record::NodeDefined { .. } | Record::PartitionDefined { .. } => self.configured = self.records,
+            Record::NodeDefined { .. } | Record::NodeRegistered { .. } | Record::PartitionDefined { .. } => {
+                self.configured = self.records;
+            }
             Record::Promises { changes, .. } => {
                 last_words(changes).into_values().try_for_each(|change| self.may_change(state, change))?;
             }
