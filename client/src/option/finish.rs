@@ -116,7 +116,34 @@ fn describe(
     }
 }
 
-/// `--nodefile`, and SLURM_HOSTFILE where tasks are laid out by it.
+/// What names a file of nodes.
+#[derive(Clone, Copy)]
+enum NodeFile {
+    /// `--nodefile`.
+    Option,
+    /// SLURM_HOSTFILE.
+    Variable,
+    /// `--nodelist`: a list with a slash is a file. Source: `man sbatch`.
+    List,
+}
+
+impl NodeFile {
+    /// It cannot be read: the words and the exit status.
+    fn unreadable(self, program: Program, file: &str, cause: &str) -> Stop {
+        // What the environment names is looked for in this folder.
+        let here = if matches!(self, Self::Variable) && !file.contains('/') { "./" } else { "" };
+        let (second, code) = match self {
+            Self::Option => (Some("Invalid --nodefile node file"), 255),
+            Self::Variable => (Some("Failure getting NodeNames from hostfile"), 1),
+            Self::List => (None, 1),
+        };
+        let first = format!("slurm_allocate_resources error opening file {here}{file}, {cause}");
+        let lines = [Some(first), second.map(str::to_owned)];
+        Stop::errors(program, lines.into_iter().flatten().collect(), code)
+    }
+}
+
+/// `--nodefile`, a file that `--nodelist` names, and SLURM_HOSTFILE where tasks are laid out by it.
 fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop> {
     let arbitrary = draft
         .request
@@ -136,7 +163,11 @@ fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop>
         let line = "--nodes is incompatible with --distribution=arbitrary".to_owned();
         return Err(Stop::errors(program, vec![line], if program == Program::Sbatch { 255 } else { 1 }));
     }
-    let Some(file) = draft.manner.nodefile.clone().or_else(|| hostfile.clone()) else {
+    let listed =
+        || draft.request.rare().nodelist.as_deref().filter(|list| list.contains('/')).map(str::to_owned);
+    let file = draft.manner.nodefile.clone().map(|file| (file, NodeFile::Option));
+    let file = file.or_else(|| hostfile.clone().map(|file| (file, NodeFile::Variable)));
+    let Some((file, origin)) = file.or_else(|| listed().map(|file| (file, NodeFile::List))) else {
         if arbitrary && !draft.has("nodelist") && program == Program::Srun {
             let line =
                 "With Arbitrary distribution you need to specify a nodelist or hostfile with the -w option";
@@ -147,17 +178,7 @@ fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop>
     if hostfile.is_some() && !arbitrary {
         draft.request.rare_mut().distribution = Some("arbitrary".into());
     }
-    let fail = |cause: &str| {
-        // What the environment names is looked for in this folder.
-        let here = if hostfile.is_some() && !file.contains('/') { "./" } else { "" };
-        let first = format!("slurm_allocate_resources error opening file {here}{file}, {cause}");
-        let second = if hostfile.is_some() {
-            "Failure getting NodeNames from hostfile"
-        } else {
-            "Invalid --nodefile node file"
-        };
-        Stop::errors(program, vec![first, second.to_owned()], if hostfile.is_some() { 1 } else { 255 })
-    };
+    let fail = |cause: &str| origin.unreadable(program, &file, cause);
     let bytes = world.files.read(&world.cwd.join(&file)).map_err(|error| fail(&os_text(&error)))?;
     let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
@@ -166,7 +187,8 @@ fn read_node_files(draft: &mut Draft<'_>, world: &World<'_>) -> Result<(), Stop>
     if names.is_empty() {
         return Err(fail("no node is named in it"));
     }
-    draft.request.rare_mut().nodelist = Some(hostlist::compress(&names).into());
+    let once: Vec<String> = names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    draft.request.rare_mut().nodelist = Some(hostlist::compress(&once).into());
     if by_hosts {
         lay_out(draft, names);
     }

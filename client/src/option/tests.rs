@@ -454,11 +454,20 @@ fn exported_variables() {
 
 #[test]
 fn hosts_from_files() {
-    let files = Fake { files: vec![("/w/_hf", "c2\nc1\nc2\n")], ..Fake::default() };
+    const HOSTS: &str = "c2\nc1\nc2\n";
+    let files = Fake { files: vec![("/w/_hf", HOSTS), ("/w/d/_hf", HOSTS)], ..Fake::default() };
     let parsed = run_with("srun -m arbitrary -l true", &[("SLURM_HOSTFILE", "_hf")], &files).unwrap();
     let first = parsed.first();
     assert_eq!((first.request.ntasks, first.request.nodes), (Some(3), Some((2, Some(2)))));
     assert_eq!(first.manner.hostfile, ["c2", "c1", "c2"]);
+    // A list with a slash is a file.
+    let listed = |line: &str| run_with(line, &[], &files).unwrap().components.remove(0);
+    for line in ["sbatch -w d/_hf --wrap true", "salloc -w /w/_hf true", "srun --nodelist=d/_hf true"] {
+        assert_eq!(listed(line).request.rare().nodelist.as_deref(), Some("c[1-2]"), "{line}");
+    }
+    assert_eq!(listed("srun -m arbitrary -w d/_hf true").manner.hostfile, ["c2", "c1", "c2"]);
+    let missing = "slurm_allocate_resources error opening file ./nope, No such file or directory";
+    check_stop("sbatch -w ./nope --wrap true", &format!("sbatch: error: {missing}"), 1);
 }
 
 #[test]
