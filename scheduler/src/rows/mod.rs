@@ -18,7 +18,7 @@ use model::id::NodeIdx;
 use proto::v1;
 use scheduler_core::allocation::{GresShare, NodeShare, Slice};
 use scheduler_core::state::State;
-use scheduler_core::state::node::Node;
+use scheduler_core::state::node::{GresDefinition, Node};
 use std::collections::BTreeMap;
 
 /// Names of the nodes of an allocation, compressed. Cost: O(n log n).
@@ -63,6 +63,12 @@ fn slice(held: &Slice) -> v1::Slice {
     }
 }
 
+/// The number of a kind's first device: Slurm numbers the devices of a name over all its types.
+pub(super) fn devices_before(kinds: &[GresDefinition], place: usize) -> u32 {
+    let before = kinds[..place].iter().filter(|other| other.name == kinds[place].name && other.indexed);
+    u32::try_from(before.map(|other| other.count).sum::<u64>()).unwrap_or(0)
+}
+
 /// One for a kind, and one for each profile of slices that were made; these have the indices of their GPUs.
 fn gres_allocations(node: &Node, held: &GresShare) -> Vec<v1::GresAllocation> {
     let Some(kind) = node.definition.gres.get(held.kind as usize) else { return Vec::new() };
@@ -96,11 +102,7 @@ fn gres_allocations(node: &Node, held: &GresShare) -> Vec<v1::GresAllocation> {
             }),
         }];
     }
-    // Slurm numbers the devices of a name over all its types.
-    let before = node.definition.gres[..held.kind as usize].iter();
-    let before: u64 =
-        before.filter(|other| other.name == kind.name && other.indexed).map(|other| other.count).sum();
-    let before = u32::try_from(before).unwrap_or(0);
+    let before = devices_before(&node.definition.gres, held.kind as usize);
     vec![v1::GresAllocation {
         name: kind.name.to_string(),
         r#type: kind.kind.to_string(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use model::gres::GresRequest;
 use model::request::{JobRequest, MemoryRequest};
 use model::tres::{Kind, Tres};
-use scheduler_core::allocation::NodeShare;
+use scheduler_core::allocation::{CpuIds, NodeShare};
 use scheduler_core::gpu::shards::{Shards, Shared};
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
@@ -193,7 +193,7 @@ pub fn gres_text_of(node: &Node, settings: &Settings) -> String {
         let sockets = sockets.into_iter().map(|socket| (socket, socket)).collect::<Vec<_>>();
         let near = match sockets.is_empty() {
             true => String::new(),
-            false => format!("(S:{})", scheduler_core::allocation::CpuIds::from_ranges(sockets).text()),
+            false => format!("(S:{})", CpuIds::from_ranges(sockets).text()),
         };
         format!("{}:{}{near}", name_of(kind, kinds), kind.count)
     };
@@ -241,10 +241,7 @@ pub fn gres_used_text(node: &Node) -> String {
             continue;
         }
         let bits = node.used.gres_bits.get(at).map_or(&[][..], Vec::as_slice);
-        let indices: Vec<(u32, u32)> =
-            (0..bits.len() as u32 * 64).filter(|&bit| is_set(bits, bit)).map(|bit| (bit, bit)).collect();
-        let indices = scheduler_core::allocation::CpuIds::from_ranges(indices);
-        let text = if indices.is_empty() { "N/A".to_owned() } else { indices.text() };
+        let text = indices_text(bits, super::devices_before(&node.definition.gres, at));
         texts.push(format!("{name}:{used}(IDX:{text})"));
     }
     let mut profiles: BTreeMap<&str, Vec<(u32, u32)>> = BTreeMap::new();
@@ -253,12 +250,40 @@ pub fn gres_used_text(node: &Node) -> String {
     }
     for (profile, gpus) in profiles {
         let count = gpus.len();
-        let gpus = scheduler_core::allocation::CpuIds::from_ranges(gpus);
+        let gpus = CpuIds::from_ranges(gpus);
         texts.push(format!("gpu:{profile}:{count}(IDX:{})", gpus.text()));
     }
     texts.join(",")
 }
 
+/// `2-3`: the bits that are set, counted from `first`; `N/A`: none is.
+fn indices_text(bits: &[u64], first: u32) -> String {
+    let held = (0..bits.len() as u32 * 64).filter(|&bit| is_set(bits, bit)).map(|bit| bit + first);
+    let indices = CpuIds::from_ranges(held.map(|index| (index, index)).collect());
+    if indices.is_empty() { "N/A".to_owned() } else { indices.text() }
+}
+
 fn is_set(bits: &[u64], bit: u32) -> bool {
     bits[bit as usize / 64] >> (bit % 64) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_a_name_are_numbered_over_its_types() {
+        let kind = |name: &str, kind: &str, count| GresDefinition {
+            name: name.into(),
+            kind: kind.into(),
+            count,
+            indexed: name == "gpu",
+        };
+        let kinds = [kind("gpu", "a100", 2), kind("nic", "", 4), kind("gpu", "t4", 2)];
+        let first: Vec<u32> = (0..3).map(|place| super::super::devices_before(&kinds, place)).collect();
+        assert_eq!(first, [0, 0, 2]);
+        assert_eq!(indices_text(&[0b11], first[2]), "2-3");
+        assert_eq!(indices_text(&[0b10], first[0]), "1");
+        assert_eq!(indices_text(&[0, 0], first[2]), "N/A");
+    }
 }
