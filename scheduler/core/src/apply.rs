@@ -212,7 +212,7 @@ fn define_node(state: &mut State, idx: NodeIdx, definition: &Arc<NodeDefinition>
 }
 
 /// What the GPUs of a node offer follows from what it declares and what was observed.
-fn take_stock(node: &mut Node) {
+pub(crate) fn take_stock(node: &mut Node) {
     let inventory = Inventory::of(&node.definition, &node.observed.gpus);
     if node.inventory.as_deref() != inventory.as_ref() {
         node.inventory = inventory.map(Arc::new);

@@ -498,7 +498,11 @@ pub(crate) fn candidate(
         };
         devices.min(by_cpus).min(by_memory)
     };
-    let spare = demand.gres_per_job.iter().map(spare).collect();
+    let spare: Vec<u64> = demand.gres_per_job.iter().map(spare).collect();
+    if !spare.is_empty() && spare.iter().all(|devices| *devices == 0) {
+        // Each node of such a job has one at least.
+        return None;
+    }
     let required = demand.required.binary_search(&node).is_ok();
     let state = demand.single_slice().and_then(|need| pack::state_for(need, &free.devices(definition)));
     let cpus = definition.cpus.0.max(1);

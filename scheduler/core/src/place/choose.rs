@@ -52,7 +52,31 @@ impl Chosen {
 ///
 /// Cost: O(candidates) where the first try succeeds, at worst times the number of distinct rooms.
 pub(crate) fn choose(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
-    deal(demand, candidates, take(demand, candidates)?)
+    let mut chosen = take(demand, candidates)?;
+    each_has_one(candidates, &mut chosen);
+    deal(demand, candidates, chosen)
+}
+
+/// Gives every node one of the devices that are asked for of the whole job (`--gpus`), while there are some: as Slurm does, which
+/// refuses fewer of them than nodes. The node that has most gives one away.
+fn each_has_one(candidates: &[Candidate], chosen: &mut [Chosen]) {
+    let held = |one: &Chosen| one.devices.iter().sum::<u64>();
+    if chosen.iter().all(|one| one.devices.is_empty()) {
+        return;
+    }
+    for place in 0..chosen.len() {
+        let spare = candidates.iter().find(|one| one.node == chosen[place].node).map(|one| &one.spare);
+        let Some(spare) = spare.filter(|_| held(&chosen[place]) == 0) else { continue };
+        let usable = (0..spare.len()).filter(|&need| spare[need] > 0);
+        let most = usable
+            .flat_map(|need| (0..chosen.len()).map(move |giver| (need, giver)))
+            .filter(|&(need, giver)| held(&chosen[giver]) > 1 && chosen[giver].devices[need] > 0)
+            .max_by_key(|&(need, giver)| (chosen[giver].devices[need], std::cmp::Reverse((need, giver))));
+        if let Some((need, giver)) = most {
+            chosen[giver].devices[need] -= 1;
+            chosen[place].devices[need] += 1;
+        }
+    }
 }
 
 /// Deals the tasks out again as `--distribution` asks; `None`: a node cannot take what is named for it.

@@ -15,10 +15,12 @@ use super::demand::{self, Demand};
 use super::feature::Constraint;
 use super::fit;
 use super::{Board, choose_among};
+use crate::apply::take_stock;
 use crate::effect::Refused;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::job::{Hold, Job};
+use crate::state::node::Node;
 use crate::state::partition::Partition;
 
 /// So many requests are kept in mind.
@@ -139,6 +141,16 @@ fn try_partition(
     if choose_among(state, settings, partition, nodes, demand, room).is_some() {
         return Ok(());
     }
+    if demand.has_devices()
+        && let Some(repaired) = repaired(state, partition)
+        && choose_among(&repaired, settings, partition, nodes, demand, |node| {
+            board.candidate(&repaired, settings, demand, owner, node)
+        })
+        .is_some()
+    {
+        // It waits for the GPUs that are out of service, as for nodes that are down.
+        return Ok(());
+    }
     // More than the whole partition has: it waits with the partition's reason.
     let nodes = u32::try_from(partition.nodes.len()).unwrap_or(u32::MAX);
     let cpus: u64 = partition.nodes.iter().map(|&node| u64::from(state.node(node).definition.cpus.0)).sum();
@@ -148,6 +160,22 @@ fn try_partition(
         return Ok(());
     }
     Err(Refused { refusal: Refusal::NodeConfigUnavailable, lines: line(state, settings, partition, demand) })
+}
+
+/// The nodes as they would be with every GPU in service; `None`: in this partition all are. No jobs, which nobody asks for here.
+fn repaired(state: &State, partition: &Partition) -> Option<State> {
+    let is_faulty = |node: &Node| node.observed.gpus.iter().any(|gpu| !gpu.is_healthy());
+    if !partition.nodes.iter().any(|&node| is_faulty(state.node(node))) {
+        return None;
+    }
+    let mut nodes = state.nodes.clone();
+    for node in nodes.iter_mut().filter(|node| is_faulty(node)) {
+        let observed = Arc::make_mut(&mut node.observed);
+        observed.gpus.iter_mut().for_each(|gpu| gpu.fault = Box::default());
+        take_stock(node);
+    }
+    let (partitions, slices) = (state.partitions.clone(), state.slices.clone());
+    Some(State { nodes, partitions, slices, ..State::default() })
 }
 
 /// What no node of the partition has, in Slurm's words and order.

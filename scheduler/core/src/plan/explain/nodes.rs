@@ -45,6 +45,8 @@ pub enum Cause {
     SmallMemory,
     /// It has fewer devices of this name.
     SmallGres(Box<str>),
+    /// It has fewer devices of this name in service: some of its GPUs have a fault.
+    FaultyGres(Box<str>),
     /// Sockets, cores, threads or scratch space are not as asked for.
     Make,
     /// The job wants nodes to itself, and others run there.
@@ -105,6 +107,7 @@ impl Cause {
             Self::SmallCpus => format!("{has} too few CPUs in all"),
             Self::SmallMemory => format!("{has} too little memory in all"),
             Self::SmallGres(name) => format!("{has} too few {name} in all"),
+            Self::FaultyGres(name) => format!("{has} too few {name} in service"),
             Self::Make => format!("{has} other sockets, cores, threads or scratch space than asked for"),
             Self::NotIdle => format!("{is} in use, and the job wants whole nodes"),
             Self::Owned => format!("{is} kept by jobs of another user"),
@@ -239,6 +242,9 @@ impl View<'_> {
             None => {}
             Some(Cause::Cpus) => return Cause::SmallCpus,
             Some(Cause::Memory) => return Cause::SmallMemory,
+            Some(Cause::Gres(name)) if node.observed.gpus.iter().any(|gpu| !gpu.is_healthy()) => {
+                return Cause::FaultyGres(name);
+            }
             Some(Cause::Gres(name)) => return Cause::SmallGres(name),
             Some(other) => return other,
         }
@@ -342,10 +348,15 @@ impl View<'_> {
         }
         let tasks = least_tasks(demand);
         if fit::room(demand, self.settings.whole_cores, definition, free) >= tasks {
-            let short = |need: &&GresNeed| {
-                demand.max_nodes == 1 && fit::gres_room(need, definition, free) < need.count
+            let needs = &demand.gres_per_job;
+            let room = |need: &GresNeed| fit::gres_room(need, definition, free);
+            let short = if demand.max_nodes == 1 {
+                needs.iter().find(|need| room(need) < need.count)
+            } else {
+                // One device at least is on each node.
+                needs.first().filter(|_| needs.iter().all(|need| room(need) == 0))
             };
-            return demand.gres_per_job.iter().find(short).map(|need| Cause::Gres(name_of(need)));
+            return short.map(|need| Cause::Gres(name_of(need)));
         }
         let cost =
             fit::cost(demand, self.settings.whole_cores, definition, tasks, fit::gpus_of(demand, tasks));
