@@ -182,7 +182,7 @@ impl GresConf {
 fn without_effect(key: &str, value: &str) -> Option<String> {
     let what = match (key.to_ascii_lowercase().as_str(), value.to_ascii_lowercase().as_str()) {
         ("name", "mps") => "jobs would have shared a GPU through CUDA MPS; jobs that ask for it are refused",
-        ("restrictedcorespergpu", _) => "cores would have been kept for jobs with the GPU",
+        ("restrictedcorespergpu", _) => "it stands in the node's line of slurm.conf",
         ("ignore", _) => "devices would have been left out",
         _ => return None,
     };

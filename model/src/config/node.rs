@@ -103,6 +103,8 @@ pub struct NodeConf {
     pub cpu_spec_list: Option<Box<str>>,
     /// Memory kept for the system.
     pub mem_spec_limit: MemoryMib,
+    /// Cores kept for jobs with GPUs, for each GPU.
+    pub restricted_cores_per_gpu: u32,
     /// Default binding, as written.
     pub cpu_bind: Option<Box<str>>,
     /// Place in the topology, as written.
@@ -157,6 +159,7 @@ pub(super) fn expand(line: &Line, settings: &Scope) -> Result<Vec<NodeConf>, Str
             core_spec_count: settings.number("CoreSpecCount", 0),
             cpu_spec_list: boxed("CpuSpecList"),
             mem_spec_limit: mib("MemSpecLimit").unwrap_or_default(),
+            restricted_cores_per_gpu: settings.number("RestrictedCoresPerGPU", 0),
             cpu_bind: boxed("CpuBind"),
             topology: boxed("Topology"),
             place: line.place.clone(),

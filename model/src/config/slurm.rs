@@ -239,6 +239,7 @@ impl SlurmConf {
             core_spec_count: 0,
             cpu_spec_list: None,
             mem_spec_limit: MemoryMib::ZERO,
+            restricted_cores_per_gpu: 0,
             cpu_bind: None,
             topology: None,
             place: place.clone(),

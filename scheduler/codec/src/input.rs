@@ -35,7 +35,9 @@ use scheduler_core::input::{
 };
 use scheduler_core::plan::policy::{Candidates, Order, Policy, Prediction};
 use scheduler_core::record::Record;
-use scheduler_core::settings::{DeviceFacts, Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
+use scheduler_core::settings::{
+    DeviceFacts, Enforce, Hooks, KeptCores, PriorityRules, PriorityWeights, Settings,
+};
 use scheduler_core::state::accounts::{Account, AdminLevel, Association, AssociationKey, Qos, User};
 use scheduler_core::state::job::{Figure, Figures, Usage};
 use scheduler_core::state::node::{GresDefinition, Hardware, NodeDefinition, Observed};
@@ -272,7 +274,7 @@ structs! {
         lease_grace slice_create slice_destroy tres_weights priority_rules priority_calc_period block_cores shards_of_several one_task_per_core least_loaded
         pack_nodes
         topology switch_wait_max max_array_tasks hooks defragment devices enforce_binding
-        one_task_per_sharing
+        one_task_per_sharing kept_cores
     }
     Hooks { controller_prolog controller_epilog nodes allocation contain defer_batch hold_failed }
     NodeDefinition {
@@ -281,6 +283,7 @@ structs! {
     }
     GresDefinition { name kind count indexed }
     DeviceFacts { node name kind cores links }
+    KeptCores { node per_gpu }
     Topology { plugin optional units block_sizes ways notices }
     Unit { name nodes switches level link_speed place }
     Place { file line }

@@ -8,6 +8,7 @@ pub(crate) mod choose;
 pub(crate) mod demand;
 pub(crate) mod feature;
 pub(crate) mod fit;
+pub(crate) mod kept;
 mod near;
 pub(crate) mod topology;
 
@@ -36,6 +37,7 @@ use choose::{Candidate, Chosen};
 use demand::{Demand, GresNeed};
 pub use ever::could_ever_run;
 use feature::{Constraint, Expression};
+pub use kept::kept_cores_text;
 pub use near::sockets_near;
 
 /// Where the job would start now, on what no job holds; `None`: nowhere in this partition.
@@ -105,6 +107,7 @@ pub fn recheck(state: &State, settings: &Settings, job: &Job, start: &PlannedSta
             && (!whole || node.used.jobs == 0)
             && share.cpu_ids.iter().all(|id| used.below(layers).is_free(id))
             && gres_free
+            && (whole || kept::Kept::of(settings, node).is_none_or(|kept| kept.leaves(share)))
     })
 }
 

@@ -195,13 +195,24 @@ pub struct Settings {
     pub one_task_per_sharing: bool,
     /// What gres.conf says of where devices lie: by node, each node's in the order of their indices.
     pub devices: Vec<DeviceFacts>,
+    /// Nodes that keep cores for jobs with GPUs, by name.
+    pub kept_cores: Vec<KeptCores>,
     /// CPUs near its devices are all that a job gets (`ENFORCE_BINDING_GRES`).
     pub enforce_binding: bool,
     /// Programs around jobs.
     pub hooks: Hooks,
 }
 
-/// Where a device lies (`Cores=` and `Links=` of gres.conf).
+/// Cores of a node that are kept for jobs with GPUs (`RestrictedCoresPerGPU`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptCores {
+    /// NodeName.
+    pub node: Box<str>,
+    /// How many for each GPU.
+    pub per_gpu: u32,
+}
+
+/// Where a device lies (`Cores= and `Links=` of gres.conf).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
     /// NodeName.
@@ -261,6 +272,7 @@ impl Settings {
             block_cores: false,
             shards_of_several: false,
             one_task_per_sharing: false,
+            kept_cores: Vec::new(),
             one_task_per_core: false,
             pack_nodes: false,
             least_loaded: false,

@@ -147,5 +147,6 @@ pub fn row(
         alloc_tres: tres::in_use(node, u64::from(cpus), settings),
         resume_pending: node.admin.resume_pending || resumed,
         invalid: node.admin.invalid,
+        kept_cores: scheduler_core::place::kept_cores_text(settings, node),
     }
 }

@@ -206,12 +206,14 @@ mod tests {
             "ClusterName=c\nSlurmctldHost=h\nSlurmUser=root\nSelectTypeParameters=CR_Core_Memory\n\
              DefMemPerCPU=500\nKillWait=2\nPreemptMode=REQUEUE\nPreemptType=preempt/partition_prio\n\
              StateSaveLocation=/s\nGresTypes=gpu\nLicenses=matlab:4\n\
-             NodeName=n[1-2] CPUs=4 RealMemory=100 Gres=gpu:a100:2\n\
+             NodeName=n[1-2] CPUs=4 RealMemory=100 Gres=gpu:a100:2 RestrictedCoresPerGPU=1\n\
              PartitionName=p Nodes=ALL Default=YES MaxTime=10 QOS=q\n\
              PartitionName=o Nodes=n1 State=DOWN PreemptMode=OFF DefaultTime=5\n",
         );
         let settings = &loaded.settings;
         assert_eq!((&*settings.cluster, settings.nodes.len()), ("c", 2));
+        let kept: Vec<_> = settings.kept_cores.iter().map(|one| (&*one.node, one.per_gpu)).collect();
+        assert_eq!(kept, [("n1", 1), ("n2", 1)]);
         assert_eq!(settings.kill_wait, Span::from_secs(2));
         assert_eq!(settings.def_mem_per_cpu, Some(MemoryMib(500)));
         assert!(settings.whole_cores && settings.track_memory && !settings.dynamic_nodes);

@@ -55,6 +55,9 @@ pub(super) fn node_text(node: &Node, style: Style) -> String {
     } else if node.memory_spec_mib > 0 {
         lines.push(format!("MemSpecLimit={}", node.memory_spec_mib));
     }
+    if !node.kept_cores.is_empty() {
+        lines.push(format!("RestrictedCoresPerGPU={}", node.kept_cores));
+    }
     lines.push(format!(
         "State={} ThreadsPerCore={} TmpDisk={} Weight={} Owner=N/A MCS_label=N/A",
         node::flags(node, "+"),

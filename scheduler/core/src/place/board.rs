@@ -8,8 +8,9 @@ use model::request::Sharing;
 
 use super::assign::{self, Bits};
 use super::choose::{Candidate, Chosen};
-use super::demand::{Demand, MemoryNeed, Share};
+use super::demand::{Binding, Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
+use super::kept::{Kept, closed};
 use super::near::{Beside, Near};
 use super::pack;
 use crate::allocation::{GresShare, NodeShare, Slice};
@@ -250,30 +251,31 @@ impl Board {
             slices: self.free_slices(node, idx),
             inventory: node.inventory.as_deref(),
             rule: state.slices.rule(),
+            reach: Kept::from(settings, demand, node).map(|kept| kept.reach(definition.cpus.0)),
         };
         let found = candidate(settings, demand, definition, idx, free)?;
-        if demand.insists_on_near_cpus() {
-            self.beside_devices(state, settings, demand, found)
-        } else {
-            Some(found)
-        }
+        if demand.insists_on_cpus() { self.on_its_cpus(state, settings, demand, found) } else { Some(found) }
     }
 
-    /// A candidate with the most tasks that CPUs near its devices hold. Devices for the whole job are judged with the
-    /// share alone.
-    fn beside_devices(
+    /// A candidate with the most tasks that the CPUs hold which will do: those near its devices, those that are not kept for
+    /// others. Devices for the whole job are judged with the share alone, but for what they open of kept CPUs.
+    fn on_its_cpus(
         &self,
         state: &State,
         settings: &Settings,
         demand: &Demand,
         found: Candidate,
     ) -> Option<Candidate> {
-        if Near::of(settings, demand, state.node(found.node)).is_none() {
-            // Nothing is near anything there.
+        let node = state.node(found.node);
+        let kept = Kept::from(settings, demand, node).is_some();
+        let enforced = demand.binding == Binding::Enforced && Near::of(settings, demand, node).is_some();
+        if !kept && !enforced {
+            // Nothing is near anything there, and every CPU is as good as another.
             return Some(found);
         }
         let holds = |tasks: &u32| {
-            let devices = vec![0; found.spare.len()];
+            let needs = demand.gres_per_job.iter().zip(&found.spare);
+            let devices = needs.map(|(need, spare)| if kept { need.count.min(*spare) } else { 0 }).collect();
             let chosen = Chosen { devices, ..Chosen::of_amounts(found.node, *tasks) };
             self.share(state, settings, demand, &chosen, Ahead::ALL).is_some()
         };
@@ -422,6 +424,7 @@ impl Board {
         let gpus = gpus.map(GresShare::amount).sum();
         let cost = fit::cost(demand, settings.whole_cores, definition, chosen.tasks, gpus);
         let near = Near::of(settings, demand, node);
+        let kept = Kept::from(settings, demand, node);
         let units = |kind: u32| {
             let kind = kind as usize;
             // As declared: those in service need not be the first.
@@ -440,13 +443,15 @@ impl Board {
             let taken = held.cpu_bits.below(layer);
             match &near {
                 Some(near) => {
-                    let held = (taken, cost.cpus);
+                    let held = (taken, kept.as_ref(), cost.cpus);
                     let Beside { gres, cpus } =
                         near.settle(demand, settings, definition, &gres, held, &units)?;
                     Some((Some(gres), cpus))
                 }
                 None => {
-                    Some((None, assign::cpu_ids(demand, settings.whole_cores, definition, taken, cost.cpus)?))
+                    let taken = closed(kept.as_ref(), taken, &gres);
+                    let cpus = assign::cpu_ids(demand, settings.whole_cores, definition, &taken, cost.cpus)?;
+                    Some((None, cpus))
                 }
             }
         })?;

@@ -151,6 +151,8 @@ pub(crate) struct Rest {
     pub(crate) binding: Binding,
     /// Which GPUs of a node its shards come from.
     pub(crate) dealing: Dealing,
+    /// Some nodes keep cores for jobs with GPUs.
+    pub(crate) keeps: bool,
     /// Least sockets, cores a socket, threads a core, scratch space of a node.
     pub(crate) shape: [u32; 3],
     /// Scratch space, MiB.
@@ -219,12 +221,12 @@ impl Demand {
     /// Whether more must be known of a node than amounts before the job can start on it: on which sockets cores
     /// are free, or which CPUs have a holder less than may be.
     pub(crate) fn looks_at_ids(&self) -> bool {
-        self.is_by_socket() || self.layers() > 1 || self.insists_on_near_cpus()
+        self.is_by_socket() || self.layers() > 1 || self.insists_on_cpus()
     }
 
-    /// Whether only CPUs near its devices will do.
-    pub(crate) fn insists_on_near_cpus(&self) -> bool {
-        self.binding == Binding::Enforced && self.has_devices()
+    /// Whether only certain CPUs of a node will do: those near its devices, or those that are not kept for others.
+    pub(crate) fn insists_on_cpus(&self) -> bool {
+        self.keeps || (self.binding == Binding::Enforced && self.has_devices())
     }
 
     /// Whether it asks for devices.
@@ -329,6 +331,7 @@ impl Demand {
             gres_per_job,
             binding,
             dealing,
+            keeps: !settings.kept_cores.is_empty(),
             shape: [
                 rare.sockets_per_node.unwrap_or(0),
                 rare.cores_per_socket.unwrap_or(0),

@@ -4,6 +4,7 @@
 //! empty machine: they see a node's definition and the amounts that are free on it.
 
 use super::demand::{Demand, GresNeed, MemoryNeed, Share};
+use super::kept::Reach;
 use super::pack::{self, Devices};
 use crate::gpu::inventory::{Inventory, is_slice, kind_answers};
 use crate::gpu::policy::Rule;
@@ -29,6 +30,8 @@ pub(crate) struct Free<'a> {
     pub(crate) inventory: Option<&'a Inventory>,
     /// How starts on dynamic GPUs are chosen.
     pub(crate) rule: Option<&'a Rule>,
+    /// How many CPUs a job could have, where some are kept for jobs with GPUs.
+    pub(crate) reach: Option<Reach>,
 }
 
 impl<'a> Free<'a> {
@@ -170,6 +173,16 @@ pub(crate) fn gpus_of(demand: &Demand, tasks: u32) -> u64 {
     sum(&demand.gres_per_node) + sum(&demand.gres_per_task).saturating_mul(u64::from(tasks))
 }
 
+/// GPUs, slices and shards that `tasks` tasks on a node could have at most, those for the whole job included.
+fn parts_of(demand: &Demand, tasks: u32) -> u64 {
+    let sum = |needs: &[GresNeed]| -> u64 {
+        let of_gpus = |need: &&GresNeed| matches!(&*need.name, "gpu" | "shard");
+        needs.iter().filter(of_gpus).map(|need| need.count).fold(0, u64::saturating_add)
+    };
+    let of_tasks = sum(&demand.gres_per_task).saturating_mul(u64::from(tasks));
+    sum(&demand.gres_per_node).saturating_add(of_tasks).saturating_add(sum(&demand.gres_per_job))
+}
+
 /// Whether the devices for each node and for `tasks` tasks are free.
 ///
 /// Exact: needs by type are disjoint, and those without a type contain them, so that comparing each
@@ -214,7 +227,8 @@ pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, fr
             gpus = 1;
         }
         let cost = cost(demand, whole_cores, node, tasks, gpus);
-        cost.cpus <= free_cpus.min(demand.max_cpus_per_node)
+        let reach = free.reach.map_or(u32::MAX, |reach| reach.with(parts_of(demand, tasks)));
+        cost.cpus <= free_cpus.min(demand.max_cpus_per_node).min(reach)
             && cost.memory <= free.memory
             && ((demand.gres_per_node.is_empty() && demand.gres_per_task.is_empty())
                 || gres_fit(demand, node, free, tasks))

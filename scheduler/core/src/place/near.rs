@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use super::assign::{self, Bits};
 use super::demand::{Binding, Demand};
 use super::fit::cpu_unit;
+use super::kept::{Kept, closed};
 use crate::allocation::{CpuIds, GresShare, Slice};
 use crate::gpu::inventory::{Inventory, Unit};
 use crate::settings::{DeviceFacts, Settings};
@@ -31,11 +32,18 @@ pub(crate) struct Near<'a> {
 
 /// Where a device lies.
 #[derive(Clone, Copy, Debug, Default)]
-struct Lies<'a> {
+pub(super) struct Lies<'a> {
     /// Cores near it, as first and last of each range; empty: all.
     cores: &'a [u32],
     /// Links to each device of its kind; empty: not known.
     links: &'a [u32],
+}
+
+impl<'a> Lies<'a> {
+    /// Cores near it, as first and last of each range; empty: all.
+    pub(super) fn cores(&self) -> &'a [u32] {
+        self.cores
+    }
 }
 
 /// A choice of devices, and the CPUs beside them.
@@ -52,7 +60,7 @@ impl<'a> Near<'a> {
     }
 
     /// What is known of a node's devices.
-    fn known(settings: &'a Settings, node: &'a Node) -> Option<Self> {
+    pub(super) fn known(settings: &'a Settings, node: &'a Node) -> Option<Self> {
         let inventory = node.inventory.as_deref().filter(|inventory| inventory.tells_places());
         if settings.devices.is_empty() && inventory.is_none() {
             return None;
@@ -66,7 +74,7 @@ impl<'a> Near<'a> {
     }
 
     /// The units of a kind, in the order of their index: what gres.conf says counts before what a driver shows.
-    fn units(&self, node: &NodeDefinition, kind: u32) -> Vec<Lies<'a>> {
+    pub(super) fn units(&self, node: &NodeDefinition, kind: u32) -> Vec<Lies<'a>> {
         let gres = &node.gres[kind as usize];
         let is_one =
             |one: &&DeviceFacts| one.name == gres.name && (one.kind.is_empty() || one.kind == gres.kind);
@@ -114,12 +122,13 @@ impl<'a> Near<'a> {
         settings: &Settings,
         node: &NodeDefinition,
         gres: &[GresShare],
-        (used, count): (&Bits, u32),
+        (used, kept, count): (&Bits, Option<&Kept>, u32),
         free: &dyn Fn(u32) -> Vec<u32>,
     ) -> Option<Beside> {
         let whole_cores = settings.whole_cores;
         let plain = |gres: Vec<GresShare>| {
-            let cpus = assign::cpu_ids(demand, whole_cores, node, used, count)?;
+            let used = closed(kept, used, &gres);
+            let cpus = assign::cpu_ids(demand, whole_cores, node, &used, count)?;
             Some(Beside { gres, cpus })
         };
         let moves = |share: &GresShare| {
@@ -131,9 +140,10 @@ impl<'a> Near<'a> {
                 return plain(gres.to_vec());
             }
             let near = NearCpus::of(cuts, node, cpu_unit(whole_cores, node));
-            let cpus = near.pick(demand, whole_cores, node, (used, count)).or_else(|| {
+            let used = closed(kept, used, gres);
+            let cpus = near.pick(demand, whole_cores, node, (&used, count)).or_else(|| {
                 let any = self.binding != Binding::Enforced;
-                any.then(|| near.pick_some(demand, whole_cores, node, (used, count))).flatten()
+                any.then(|| near.pick_some(demand, whole_cores, node, (&used, count))).flatten()
             })?;
             return Some(Beside { gres: gres.to_vec(), cpus });
         };
@@ -167,8 +177,8 @@ impl<'a> Near<'a> {
         }
         for set in &sets {
             let near = NearCpus::of(lies(&units, set), node, cpu_unit(whole_cores, node));
-            if let Some(cpus) = near.pick(demand, whole_cores, node, (used, count)) {
-                self.give(&mut gres[place], set);
+            self.give(&mut gres[place], set);
+            if let Some(cpus) = near.pick(demand, whole_cores, node, (&closed(kept, used, &gres), count)) {
                 return Some(Beside { gres, cpus });
             }
         }
@@ -179,7 +189,7 @@ impl<'a> Near<'a> {
         let set = sets.last().expect("the last set is always there");
         self.give(&mut gres[place], set);
         let near = NearCpus::of(lies(&units, set), node, cpu_unit(whole_cores, node));
-        let cpus = near.pick_some(demand, whole_cores, node, (used, count))?;
+        let cpus = near.pick_some(demand, whole_cores, node, (&closed(kept, used, &gres), count))?;
         Some(Beside { gres, cpus })
     }
 }

@@ -110,6 +110,7 @@ impl Amount {
             slices: self.slices,
             inventory: None,
             rule: None,
+            reach: None,
             cpus: self.cpus,
             memory: self.memory,
             gres: &gres[..kinds.min(KINDS)],

@@ -19,6 +19,7 @@ use crate::gpu::slice_set::SliceSet;
 use crate::place::choose::{Candidate, Chosen};
 use crate::place::demand::Share;
 use crate::place::fit::{self, Free};
+use crate::place::kept::Kept;
 use crate::place::pack::{self, Devices};
 use crate::place::{candidate_on, choose_nodes};
 use crate::planted::{self, Bug};
@@ -154,8 +155,8 @@ fn earliest_any(
 ) -> Option<(i64, Holds)> {
     let mut start = from;
     let mut quiet_since = None;
-    // Where CPUs near devices are all that will do, more is known of now than amounts: it was tried, and there is no room.
-    let mut tried = class.demand.insists_on_near_cpus() && start <= cluster.now();
+    // Where not every CPU will do, more is known of now than amounts: it was tried, and there is no room.
+    let mut tried = class.demand.insists_on_cpus() && start <= cluster.now();
     loop {
         let window = (start, start.saturating_add(span));
         if std::mem::take(&mut tried) {
@@ -239,7 +240,9 @@ fn room(
     let (inventory, rule) = (kind.inventory.as_deref(), state.slices.rule());
     let free = kind.without_shared(free, class.demand.dealing);
     let free = free.as_free(&mut scratch, definition.gres.len(), definition.cpus.0);
-    let free = Free { idle, inventory, rule, ..free };
+    let kept = Kept::from(settings, &class.demand, state.node(node));
+    let reach = kept.map(|kept| kept.reach(definition.cpus.0));
+    let free = Free { idle, inventory, rule, reach, ..free };
     candidate_on(settings, &class.demand, definition, node, free)
 }
 

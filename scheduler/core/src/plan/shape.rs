@@ -421,7 +421,7 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
         && !demand.spread
         && !topology::binds(settings, demand)
         && !demand.is_by_socket()
-        && !demand.insists_on_near_cpus()
+        && !demand.insists_on_cpus()
         && !matches!(demand.across, Across::Arbitrary(_))
         && (demand.required.is_empty() || demand.required.len() == count as usize)
         && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));

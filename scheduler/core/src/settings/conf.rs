@@ -12,7 +12,7 @@ use model::gres::GresRequest;
 use model::quantity::MemoryMib;
 use model::time::Span;
 
-use super::{DeviceFacts, Enforce, Hooks, PriorityRules, PriorityWeights, Settings};
+use super::{DeviceFacts, Enforce, Hooks, KeptCores, PriorityRules, PriorityWeights, Settings};
 use crate::state::node::{GresDefinition, NodeDefinition};
 use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
@@ -27,6 +27,7 @@ pub fn settings(conf: &SlurmConf, gres: &GresConf) -> Settings {
     settings.nodes = present.map(|node| node_definition(conf, node, gres)).collect();
     settings.devices = conf.nodes.iter().flat_map(|node| device_facts(node, gres)).collect();
     settings.devices.sort_by(|one, other| one.node.cmp(&other.node));
+    settings.kept_cores = kept_cores(conf);
     settings.partitions =
         conf.partitions.iter().map(|partition| partition_definition(conf, partition)).collect();
     settings
@@ -152,6 +153,15 @@ fn node_definition(conf: &SlurmConf, node: &NodeConf, gres: &GresConf) -> NodeDe
         weight: node.weight,
         bind: true,
     }
+}
+
+fn kept_cores(conf: &SlurmConf) -> Vec<KeptCores> {
+    let some = conf.nodes.iter().filter(|node| node.restricted_cores_per_gpu > 0);
+    let mut kept: Vec<KeptCores> = some
+        .map(|node| KeptCores { node: node.name.clone(), per_gpu: node.restricted_cores_per_gpu })
+        .collect();
+    kept.sort_by(|one, other| one.node.cmp(&other.node));
+    kept
 }
 
 /// Where the node's devices lie; empty where no line says it.

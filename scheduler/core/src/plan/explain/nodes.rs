@@ -17,6 +17,7 @@ use crate::place::Board;
 use crate::place::demand::{self, Demand, GresNeed, MemoryNeed, Share};
 use crate::place::feature::{Constraint, Expression};
 use crate::place::fit::{self, Free};
+use crate::place::kept::Kept;
 use crate::plan::{Pass, eligible};
 use crate::settings::Settings;
 use crate::state::State;
@@ -224,6 +225,8 @@ impl View<'_> {
         let rule = self.state.slices.rule();
         let inventory = node.inventory.as_deref();
         let dealing = demand.dealing;
+        let kept = Kept::from(self.settings, demand, node);
+        let reach = kept.map(|kept| kept.reach(definition.cpus.0));
         let mut whole: Vec<u64> = definition.gres.iter().map(|gres| gres.count).collect();
         if let Some(shards) = &node.shards {
             shards.count(shards.total(), dealing, &mut whole);
@@ -237,6 +240,7 @@ impl View<'_> {
             slices: inventory.map_or(SliceSet::EMPTY, |one| one.slices),
             inventory,
             rule,
+            reach,
         };
         match self.short_of(node, all) {
             None => {}
@@ -271,6 +275,7 @@ impl View<'_> {
             slices: node.free_slices(),
             inventory,
             rule,
+            reach,
             cpus: self.board.free_cpus(self.state, self.settings, demand, idx),
             memory: node.free_memory().0,
             gres: &free,
