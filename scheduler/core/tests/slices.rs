@@ -344,6 +344,8 @@ fn why_names_the_slices_that_are_in_the_way() {
     let mut world = dynamic(1);
     let small = world.submit(wants("gpu:1g.5gb:1", 60));
     let large = world.submit(wants("gpu:7g.40gb:1", 30));
+    // It ends first, and holds nothing that the large one lacks.
+    world.submit(wants("", 5));
     let settings = world.machine.configuration().cloned().unwrap();
     let why =
         scheduler_core::plan::explain::explain(world.machine.state().clone(), &settings, large, world.now);
@@ -352,6 +354,7 @@ fn why_names_the_slices_that_are_in_the_way() {
     let start = place.rsplit('@').next().unwrap();
     assert!(text.contains(&format!("GPU 0 slice {start} gpu:1g.5gb")), "{text}");
     assert!(text.contains("gpu:7g.40gb"), "{text}");
+    assert_eq!(why.unwrap().witnesses.iter().map(|one| one.job).collect::<Vec<_>>(), [small]);
 }
 
 /// Numbers that look random, the same in every run.

@@ -8,6 +8,7 @@ use model::time::{Span, Timestamp};
 use super::nodes::{Cause, PartitionView};
 use super::{LicenseNeed, Outlook, outlook_of};
 use crate::allocation::{NodeShare, Slice};
+use crate::gpu::inventory::{is_slice, kind_answers};
 use crate::job::start::{least_limit, limit_of_run};
 use crate::plan::Pass;
 use crate::state::State;
@@ -82,13 +83,17 @@ impl Witnesses {
             Some((_, nodes)) => places(state, nodes).intersection(&busy).copied().collect(),
             None => busy,
         };
+        let lacking = lacking_devices(partitions);
         for id in &state.index.running {
             let job = &state.jobs[id];
             let Some(active) = job.active() else { continue };
             let until = active.limit_end();
             let late = planned.is_some_and(|(start, _)| until.is_none_or(|until| until > start));
-            let shares: Vec<&NodeShare> =
-                active.allocation.iter().filter(|share| wanted.contains(&share.node)).collect();
+            let holds = |share: &&NodeShare| {
+                let name = lacking.get(&share.node);
+                wanted.contains(&share.node) && name.is_none_or(|name| holds_such(state, share, name))
+            };
+            let shares: Vec<&NodeShare> = active.allocation.iter().filter(holds).collect();
             if !late && !shares.is_empty() {
                 self.found.push(holder(state, *id, active, &shares));
             }
@@ -232,6 +237,30 @@ fn holder(state: &State, job: JobId, active: &Active, shares: &[&NodeShare]) -> 
 fn busy_nodes(partitions: &[PartitionView]) -> BTreeSet<NodeIdx> {
     let causes = partitions.iter().flat_map(|partition| &partition.causes);
     causes.filter(|count| count.cause.is_busy()).flat_map(|count| count.nodes.iter().copied()).collect()
+}
+
+/// Nodes that have all that the job needs but free devices of this name.
+fn lacking_devices(partitions: &[PartitionView]) -> BTreeMap<NodeIdx, &str> {
+    let causes = partitions.iter().flat_map(|partition| &partition.causes);
+    let named = causes.filter_map(|count| match &count.cause {
+        Cause::Gres(name) => Some((&**name, &count.nodes)),
+        _ => None,
+    });
+    named.flat_map(|(name, nodes)| nodes.iter().map(move |&node| (node, name))).collect()
+}
+
+/// Whether a share has devices that a job which lacks `name` (`gpu:a100`, `gpu:3g.20gb`) could use, or takes their place.
+fn holds_such(state: &State, share: &NodeShare, name: &str) -> bool {
+    let (wanted, kind) = name.split_once(':').map_or((name, None), |(name, kind)| (name, Some(kind)));
+    let node = state.node(share.node);
+    let of_gpus = |name: &str| matches!(name, "gpu" | "shard");
+    share.gres.iter().any(|held| {
+        let Some(offered) = node.definition.gres.get(held.kind as usize) else { return false };
+        let same = *offered.name == *wanted || of_gpus(&offered.name) && of_gpus(wanted);
+        // Slices stand in the way of any other slice, and shards of the whole GPU and the other way round.
+        let in_the_way = held.is_cut() && kind.is_none_or(is_slice) || *offered.name != *wanted;
+        same && (in_the_way || kind.is_none_or(|kind| kind_answers(kind, &offered.kind)))
+    })
 }
 
 /// Nodes that are free now and promised to others.
