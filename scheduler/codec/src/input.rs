@@ -235,7 +235,7 @@ structs! {
     }
     Registration { session name boot spool runs observed definition }
     Observed { os architecture version boot_at start_at run_folder uid lacks attested cgroups gpus hardware }
-    Hardware { cpus sockets cores_per_socket threads_per_core memory tmp_disk }
+    Hardware { cpus sockets cores_per_socket threads_per_core memory tmp_disk gpus }
     RunOutcome { kind exit ended detail usage stop_requested held }
     ExitStatus { code signal }
     Usage { user_us system_us max_rss figures }

@@ -132,6 +132,7 @@ fn hardware_out(hardware: Hardware) -> w::Hardware {
         threads_per_core: hardware.threads_per_core,
         memory_mib: hardware.memory.0,
         tmp_disk_mib: hardware.tmp_disk.0,
+        gpus: hardware.gpus,
     }
 }
 
@@ -143,6 +144,7 @@ fn hardware_in(wire: w::Hardware) -> Hardware {
         threads_per_core: wire.threads_per_core,
         memory: MemoryMib(wire.memory_mib),
         tmp_disk: MemoryMib(wire.tmp_disk_mib),
+        gpus: wire.gpus,
     }
 }
 

@@ -207,6 +207,7 @@ fn observed() -> Observed {
             threads_per_core: 4,
             memory: MemoryMib(5),
             tmp_disk: MemoryMib(6),
+            gpus: Some(7),
         }),
     }
 }

@@ -73,6 +73,21 @@ fn a_node_with_less_than_declared_runs_on_and_takes_no_new_jobs() {
 }
 
 #[test]
+fn a_node_whose_device_files_are_missing_is_drained() {
+    let with = |gpus: &str| NodeDefinition { gres: world::gpus::kinds(gpus), ..node("n1", 4, 4000) };
+    // GPUs are compared with config_overrides too.
+    let mut world = World::with(Settings { config_overrides: true, ..settings(&[with("gpu:a100:2,nic:3")]) });
+    registers(&mut world, with("gpu:a100:1,nic:1"));
+    let admin = &n1(&world).admin;
+    assert!(admin.drain && admin.invalid);
+    assert_eq!(&*admin.reason, "gres/gpu count reported lower than configured (1 < 2)");
+    registers(&mut world, with("gpu:a100:2,nic:1"));
+    assert_eq!(update(&mut world, "RESUME"), None);
+    assert!(n1(&world).is_available());
+    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+}
+
+#[test]
 fn a_node_that_is_down_stays_down() {
     let mut world = World::new(1, 4);
     update(&mut world, "DOWN");

@@ -29,7 +29,15 @@ impl Hardware {
             threads_per_core: definition.threads_per_core,
             memory: definition.memory,
             tmp_disk: definition.tmp_disk,
+            gpus: Some(gpus_of(definition)),
         }
+    }
+
+    /// What is said of too few GPUs where no driver shows them; `None`: there are enough.
+    fn lacks_gpus(&self, declared: &NodeDefinition) -> Option<String> {
+        let (found, wanted) = (self.gpus?, gpus_of(declared));
+        (found < wanted)
+            .then(|| format!("gres/gpu count reported lower than configured ({found} < {wanted})"))
     }
 
     /// What is less than declared, in Slurm's words and order; empty: nothing is.
@@ -57,11 +65,18 @@ impl Hardware {
     }
 }
 
+fn gpus_of(definition: &NodeDefinition) -> u64 {
+    definition.gres.iter().filter(|gres| &*gres.name == "gpu").map(|gres| gres.count).sum()
+}
+
 impl Node {
     /// What it has less than is declared, in Slurm's words; `sizes`: beside its GPUs.
     #[must_use]
     pub fn lacks(&self, sizes: bool) -> Vec<String> {
-        let gpus = self.inventory.as_ref().and_then(|inventory| inventory.missing(&self.definition));
+        let gpus = match &self.inventory {
+            Some(inventory) => inventory.missing(&self.definition),
+            None => self.observed.hardware.and_then(|found| found.lacks_gpus(&self.definition)),
+        };
         let sizes = self.observed.hardware.filter(|_| sizes);
         gpus.into_iter().chain(sizes.iter().flat_map(|found| found.lacks(&self.definition))).collect()
     }

@@ -121,6 +121,9 @@ pub struct Hardware {
     pub memory: MemoryMib,
     /// Space for temporary files.
     pub tmp_disk: MemoryMib,
+    /// GPUs: those that a driver shows, or whose device files exist where gres.conf names some, or as declared. `None`: a record
+    /// of a time when they were not counted.
+    pub gpus: Option<u64>,
 }
 
 /// What the executor observed.
