@@ -10,6 +10,7 @@
 //! | `HistoryMaxSize` | most bytes of history files, with K, M, G or T behind the number; beyond, the oldest go even if they are young | `16G` |
 //! | `StateOnNetwork` | `accept`: the daemons keep their state on a network file system too, where a lock may not keep a second one out; `refuse`: they do not start there | `refuse` |
 //! | `Defragment` | `yes`: batch jobs in slices that are made for them are requeued where that lets a larger slice start earlier, and what is saved exceeds what is lost; `no` | `no` |
+//! | `PredictRunTimes` | `avg2`: the plan believes that a job runs as long as the mean of the last two of its user that ended before its submission, at most to its limit; jobs are ended at their limits all the same; `none` | `none` |
 //! | `Mig` | `dynamic`: instances (slices) of the GPUs that the line names are made for jobs and removed after them; `fixed`: the instances that exist stay and are offered. The line names GPUs by `NodeName` (a hostlist), `Type` (a part of the product's name) and `File` (device files), each of them optional; the last line that speaks of a GPU counts | `fixed` |
 //! | `MigCreateTime` | seconds that making a slice takes, as the plan sees it: 0 to 600 | 2 |
 //! | `MigDestroyTime` | seconds that removing a slice takes, as the plan sees it: 0 to 600 | 1 |
@@ -51,6 +52,18 @@ pub struct OwnConf {
     pub mig_destroy: Option<Span>,
     /// Jobs in small slices are moved for large ones.
     pub defragment: bool,
+    /// What the plan believes of run times.
+    pub run_times: RunTimes,
+}
+
+/// What a plan believes of how long jobs run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunTimes {
+    /// To their limits.
+    #[default]
+    Limits,
+    /// As long as the last two of their users.
+    Avg2,
 }
 
 /// What is done with the instances of some GPUs whose MIG mode is on.
@@ -104,6 +117,7 @@ impl OwnConf {
                     "migcreatetime" => mig_time(key, value).map(|time| conf.mig_create = Some(time)),
                     "migdestroytime" => mig_time(key, value).map(|time| conf.mig_destroy = Some(time)),
                     "defragment" => yes_or_no(key, value).map(|yes| conf.defragment = yes),
+                    "predictruntimes" => conf.set_run_times(value),
                     "nodename" | "type" | "file" => Err(format!("{key} stands on a line with Mig only")),
                     "historykeep" => span(value).map(|span| conf.history_keep = Some(span)),
                     "historymaxsize" => bytes(value).map(|bytes| conf.history_max_bytes = Some(bytes)),
@@ -132,6 +146,15 @@ impl OwnConf {
                 )
             })?);
         }
+        Ok(())
+    }
+
+    fn set_run_times(&mut self, value: &str) -> Result<(), String> {
+        self.run_times = match value.to_ascii_lowercase().as_str() {
+            "none" => RunTimes::Limits,
+            "avg2" => RunTimes::Avg2,
+            _ => return Err(format!("PredictRunTimes: \"{value}\" is neither none nor avg2")),
+        };
         Ok(())
     }
 
@@ -238,6 +261,11 @@ mod tests {
         assert_eq!(conf.history_keep, Some(Span::from_secs(90 * 24 * 3600)));
         assert_eq!(conf.history_max_bytes, Some(2 << 30));
         assert_eq!(parse("").unwrap(), OwnConf::default());
+        for (value, run_times) in [("None", RunTimes::Limits), ("AVG2", RunTimes::Avg2)] {
+            assert_eq!(parse(&format!("PredictRunTimes={value}")).unwrap().run_times, run_times);
+        }
+        let message = "sluice.conf:1: PredictRunTimes: \"best\" is neither none nor avg2";
+        assert_eq!(parse("PredictRunTimes=best").unwrap_err(), message);
         let wrong = parse("Frob=1\nMetricsPort=0\nAcknowledge=UsePAM\nStateOnNetwork=1\n").unwrap_err();
         assert!(wrong.contains("sluice.conf:1: unrecognized key: Frob"), "{wrong}");
         assert!(wrong.contains("sluice.conf:2: MetricsPort: \"0\" is no port"), "{wrong}");

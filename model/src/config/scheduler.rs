@@ -184,7 +184,8 @@ pub(super) fn check(text: &str, place: &Place) -> (Vec<Error>, Vec<Notice>) {
 pub fn guide() -> String {
     let mut page = "# SchedulerParameters\n\nWhat is made of each parameter that a release of Slurm from 22.05 to 26.05 \
                     knows. Generated from\n`model/src/config/scheduler.rs`; one that does nothing here is reported when the \
-                    configuration is read, with file and\nline, and `scontrol show config` shows the text as it was given.\n\n\
+                    configuration is read, with file and\nline, and `scontrol show config` shows the text as it was given.\n\
+                    What only Sluice knows, `PredictRunTimes` for one, is said in [sluice.conf](../reference/sluice-conf.md).\n\n\
                     | parameter | here | |\n|---|---|---|\n"
         .to_owned();
     for parameter in PARAMETERS {

@@ -277,3 +277,36 @@ fn times_beyond_what_can_be_counted_are_refused() {
     let late = folder.file("late.swf", &format!("; MaxProcs: 2\n{late}"));
     assert!(refused(&[&late, "--scale-load", "0.00001"]).contains("one after the other"), "submissions");
 }
+
+#[test]
+fn a_site_may_predict_run_times() {
+    let folder = Folder::new("predicts");
+    let conf = folder.file(
+        "slurm.conf",
+        "ClusterName=c\nSlurmctldHost=h\nSlurmUser=root\nSelectType=select/cons_tres\n\
+         SelectTypeParameters=CR_Core\nNodeName=n1 CPUs=2 CoresPerSocket=2\n\
+         PartitionName=p Nodes=ALL Default=YES MaxTime=UNLIMITED\n",
+    );
+    // Two short runs of a; then 3 runs to its limit, 4 waits for both CPUs, and 5 of a would be over by then if it ran as
+    // long as those before.
+    let dump = folder.file(
+        "jobs.txt",
+        "JobID|Submit|Start|End|Timelimit|NCPUS|User|Partition|State\n\
+         1|100|100|110|01:00:00|1|a|p|COMPLETED\n\
+         2|120|120|130|01:00:00|1|a|p|COMPLETED\n\
+         3|200|200|1160|00:16:00|1|b|p|COMPLETED\n\
+         4|201|201|251|00:02:00|2|b|p|COMPLETED\n\
+         5|202|202|212|01:00:00|1|a|p|COMPLETED\n",
+    );
+    let waits = folder.path("waits");
+    let words = [&dump, "--conf", &conf, "--waits", &waits, "--json"];
+    let run = || {
+        said(&words);
+        std::fs::read_to_string(&waits).unwrap()
+    };
+    assert_eq!(run(), "1 0\n2 0\n3 0\n4 959\n5 1008\n");
+    let own = folder.file("sluice.conf", "PredictRunTimes=avg2\n");
+    assert_eq!(run(), "1 0\n2 0\n3 0\n4 959\n5 0\n");
+    std::fs::write(own, "PredictRunTimes=best\n").unwrap();
+    assert!(refused(&words).contains("sluice.conf:1: PredictRunTimes"), "another value");
+}

@@ -16,7 +16,7 @@ use model::config::log::LogConf;
 use model::config::own::{self, OwnConf};
 use model::config::report;
 use model::config::topology::Topology;
-use scheduler_core::settings::Settings;
+use scheduler_core::settings::{Settings, conf};
 
 use crate::store::history;
 use crate::{hooks, mail};
@@ -155,6 +155,7 @@ fn load(path: Option<&Path>) -> Result<Loaded, Vec<String>> {
     loaded.metrics_port = own.metrics_port;
     let settings = Arc::make_mut(&mut loaded.settings);
     settings.defragment = own.defragment;
+    settings.policy.prediction = conf::prediction(&own);
     settings.slice_create = own.mig_create.unwrap_or(settings.slice_create);
     settings.slice_destroy = own.mig_destroy.unwrap_or(settings.slice_destroy);
     loaded.network_accepted = own.state_on_network;

@@ -32,6 +32,10 @@ pub(crate) struct Cluster {
     disk: Option<Arc<dyn Disk>>,
     settings: Settings,
     skew: Option<&'static AtomicI64>,
+    /// Configured by this file instead.
+    slurm_conf: Option<PathBuf>,
+    /// Inputs of the next start are recorded here.
+    recording: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -74,9 +78,25 @@ impl Cluster {
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("sluice-daemon-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut cluster = Self { folder, daemon: None, disk, settings, skew };
+        let mut cluster =
+            Self { folder, daemon: None, disk, settings, skew, slurm_conf: None, recording: None };
         cluster.start();
         cluster
+    }
+
+    /// From the next start on these are its slurm.conf and sluice.conf.
+    pub(crate) fn configure(&mut self, slurm_conf: &str, sluice_conf: &str) {
+        let path = self.folder.join("slurm.conf");
+        std::fs::write(&path, slurm_conf).unwrap();
+        std::fs::write(self.folder.join("sluice.conf"), sluice_conf).unwrap();
+        self.slurm_conf = Some(path);
+    }
+
+    /// From the next start on its inputs are recorded there.
+    pub(crate) fn record(&mut self) -> PathBuf {
+        let path = self.folder.join("inputs");
+        self.recording = Some(path.clone());
+        path
     }
 
     pub(crate) fn start(&mut self) {
@@ -89,12 +109,15 @@ impl Cluster {
             snapshot_after: None,
             log: service::log::Log::none(),
             clock_skew: self.skew,
-            configuration: Configuration::fixed(self.settings.clone()),
+            configuration: match &self.slurm_conf {
+                Some(path) => Configuration::load(Some(path.clone())).unwrap(),
+                None => Configuration::fixed(self.settings.clone()),
+            },
             state,
             socket: self.socket(),
             compactor: None,
             disk: self.disk.clone(),
-            record_inputs: None,
+            record_inputs: self.recording.clone(),
         };
         Daemon::start(options)
     }

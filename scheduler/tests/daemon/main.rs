@@ -8,3 +8,4 @@ mod foreign;
 mod lives;
 mod outside;
 mod pipeline;
+mod prediction;

@@ -1,9 +1,10 @@
-//! `model::config` → [`Settings`]: what decisions need of slurm.conf and gres.conf.
+//! `model::config` → [`Settings`]: what decisions need of slurm.conf, gres.conf and sluice.conf.
 //!
 //! The daemon and the simulator read the same files by this. Knows no user names and no machine: who
 //! administrates is added by the caller.
 
 use model::config::gres::{GresConf, GresLine};
+use model::config::own::{OwnConf, RunTimes};
 use model::config::{
     self, EnforcePartLimits, MemoryLimit, NodeConf, NodeStateConf, Oversubscribe, PartitionConf,
     SelectResource, SelectType, SlurmConf,
@@ -13,6 +14,7 @@ use model::quantity::MemoryMib;
 use model::time::Span;
 
 use super::{DeviceFacts, Enforce, Hooks, KeptCores, PriorityRules, PriorityWeights, Settings};
+use crate::plan::policy::Prediction;
 use crate::state::node::{GresDefinition, NodeDefinition};
 use crate::state::partition::{OverSubscribe, PartitionDefinition, PartitionState, PreemptMode};
 
@@ -108,6 +110,15 @@ pub fn common(conf: &SlurmConf) -> Settings {
     }
     settings.hooks = hooks(conf);
     settings
+}
+
+/// What sluice.conf says of run times.
+#[must_use]
+pub fn prediction(own: &OwnConf) -> Prediction {
+    match own.run_times {
+        RunTimes::Limits => Prediction::None,
+        RunTimes::Avg2 => Prediction::Avg2,
+    }
 }
 
 /// Contain implies Alloc. Source: `man slurm.conf`, PrologFlags.

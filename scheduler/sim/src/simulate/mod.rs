@@ -243,7 +243,7 @@ fn replay(
     policy_name: &str,
     decisions_to: Option<&Path>,
 ) -> Result<Ran, String> {
-    let policy = policy_of(policy_name, workload.site.is_some())?;
+    let policy = policy_of(policy_name, workload.site.as_ref())?;
     let planning = if arguments.cold { Planning::Anew } else { Planning::Following };
     let layout = match arguments.layout {
         Nodes::OneNode => Layout::OneNode,
@@ -303,10 +303,11 @@ fn replay(
     })
 }
 
-fn policy_of(name: &str, site: bool) -> Result<Policy, String> {
-    let known = Policy::named(name).or_else(|| (site && name == "site").then(Policy::default));
+fn policy_of(name: &str, site: Option<&Settings>) -> Result<Policy, String> {
+    let own = site.filter(|_| name == "site").map(|site| site.policy);
+    let known = Policy::named(name).or(own);
     known.ok_or_else(|| {
-        let with_site = if site { ", site" } else { "" };
+        let with_site = if site.is_some() { ", site" } else { "" };
         format!("no policy \"{name}\"; there are: {}{with_site}", Policy::NAMES.join(", "))
     })
 }

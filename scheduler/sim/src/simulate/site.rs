@@ -4,9 +4,10 @@ use std::path::Path;
 
 use model::config::SlurmConf;
 use model::config::gres::GresConf;
+use model::config::own::{self, OwnConf};
 use scheduler_core::settings::{Hooks, Settings, conf};
 
-/// Reads slurm.conf and the gres.conf beside it.
+/// Reads slurm.conf, the gres.conf beside it, and what sluice.conf says of run times.
 ///
 /// # Errors
 /// Every error of the files, with file and line.
@@ -20,6 +21,11 @@ pub(super) fn settings(path: &Path) -> Result<Settings, String> {
         GresConf::default()
     };
     let mut settings = conf::settings(&parsed, &gres);
+    let beside = path.with_file_name(own::FILE_NAME);
+    if beside.exists() {
+        let own = OwnConf::parse(&read(&beside)?, &beside, &mut include).map_err(|errors| lines(&errors))?;
+        settings.policy.prediction = conf::prediction(&own);
+    }
     // Nothing is run here, a site's programs around jobs no more than the jobs themselves.
     settings.hooks = Hooks::default();
     if settings.nodes.is_empty() || settings.partitions.is_empty() {
