@@ -209,6 +209,12 @@ fn jobs_wait_for_their_switches_for_a_while() {
     assert!(world.machine.state().jobs[&job].pending().is_some());
     world.wait(Span::from_secs(2));
     assert_eq!(world.nodes_of(job), "n[0-1,3]");
+    // More than the largest leaf has are no reason to refuse it: it waits as long.
+    let mut world = World::with(tree.clone());
+    let job = world.submit(request("N=4 switches=1"));
+    assert!(world.machine.state().jobs[&job].pending().is_some());
+    world.wait(Span::from_secs(61));
+    assert_eq!(world.nodes_of(job), "n[0-3]");
     // Others do not care: TopoOptional.
     assert_eq!(nodes(&tree, "N=3"), "n0 n1 n2");
 }

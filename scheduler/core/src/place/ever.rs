@@ -94,6 +94,11 @@ pub fn could_ever_run(state: &State, settings: &Settings, job: &Job) -> Result<(
             refused = Some(Refused::from(Refusal::InvalidFeature));
             continue;
         };
+        // A wish for few switches is given up after a while (`man sbatch`, --switches).
+        let demand = match demand.switches {
+            Some(_) => demand.with(|rest| rest.switches = None),
+            None => demand,
+        };
         match try_partition(&board, state, settings, partition, &demand, job.owner.uid) {
             Ok(()) => return Ok(()),
             Err(reason) => refused = Some(reason),
