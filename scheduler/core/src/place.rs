@@ -5,6 +5,7 @@
 
 pub(crate) mod assign;
 pub(crate) mod choose;
+pub(crate) mod cores;
 pub(crate) mod demand;
 pub(crate) mod feature;
 pub(crate) mod fit;

@@ -127,7 +127,7 @@ fn sockets_are_filled_as_asked() {
     // A socket of which too few cores are free is left aside.
     check("n=4 m=block:block w=n0;n=2 cores-per-socket=3 N=1 w=n0", "n0:8-9/2t");
     check("n=4 m=block:block w=n0;n=2 cores-per-socket=3 sockets=2 N=1 w=n0", "Resources");
-    check("n=6 m=block:block w=n0;n=1 c=4 sockets=2 cores-per-socket=1 N=1 w=n0", "n0:6-9/1t");
+    check("n=6 m=block:block w=n0;n=1 c=4 sockets=2 cores-per-socket=1 N=1 w=n0", "n0:8-11/1t");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn tasks_are_dealt_out_to_nodes_as_asked() {
 
 #[test]
 fn cpus_and_memory_come_with_gpus() {
-    check("gres=gpu:2 cpus-per-gpu=3", "n0:0-3,8-9/1t/2g");
+    check("gres=gpu:2 cpus-per-gpu=3", "n0:0-1,8-11/1t/2g");
     check("n=2 gpus=4 cpus-per-gpu=2 N=1", "n0:0-3,8-11/2t/4g");
     check("gpus=6 cpus-per-gpu=2", "n0:0-3,8-11/1t/4g n1:0-1,8-9/1t/2g");
     check("n=2 per-task=cpu/2,gres|gpu/1", "n0:0-1,8-9/2t/2g");

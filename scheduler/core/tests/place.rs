@@ -135,7 +135,10 @@ fn spreads_as_slurm_does() {
     check("-N1 -n6;-N2 -n4", "c1:3,7/2t/1000 c2:0,4/2t/1000");
     check("-M7000;-M7000", "c2:0/1t/7000");
     check("-M0", "c1:0/1t/8000");
-    check("-m300 -c2", "c1:0,4/1t/600");
+    check("-m300 -c2", "c1:0-1/1t/600");
+    // Whole tasks on one socket, of the lowest cores that tasks could use (recording `beside-cores`).
+    check("-n2 -c3", "c1:0-5/2t/3000");
+    check("-n3 -wc1;-N1 -n1 -c3 -wc1", "c1:2-3,5/1t/1500");
     check("-n8;-N1 -n4;-n10", "c2:2-3,6-7/4t/2000 c3:0-2,4-6/6t/3000");
 }
 

@@ -1,7 +1,5 @@
-//! Which CPUs and which devices of a chosen node: ids instead of counts.
-//!
-//! CPUs go to the sockets in turn (Slurm's default block:cyclic), lowest free core first, or socket by
-//! socket where `--distribution` says so. Devices are the lowest free ones.
+//! Which devices of a chosen node: ids instead of counts. They are the lowest free ones; its CPUs are chosen in
+//! `cores`.
 
 use std::sync::Arc;
 
@@ -10,11 +8,11 @@ use crate::gpu::inventory::Inventory;
 use crate::gpu::policy::Rule;
 use crate::gpu::shards::Lanes;
 use crate::gpu::slice_set::SliceSet;
-use crate::state::node::{Node, NodeDefinition};
+use crate::state::node::Node;
 use crate::state::promise::PLANNED_KINDS;
 
 use super::demand::{Demand, GresNeed, Share};
-use super::fit::{answers, cpu_unit, is_cut, needs_of};
+use super::fit::{answers, is_cut, needs_of};
 use super::pack::{Devices, pick};
 
 /// Ids in use, as bits; what lies beyond the words is free.
@@ -33,87 +31,6 @@ impl Bits {
         }
         self.0[word] |= 1 << (id % u64::BITS);
     }
-}
-
-/// Ids of `count` free CPUs of the node; `None` if there are fewer whole free units.
-///
-/// Nodes whose CPUs are only counted answer the empty set. Cost: O(CPUs of the node).
-pub(crate) fn cpu_ids(
-    demand: &Demand,
-    whole_cores: bool,
-    node: &NodeDefinition,
-    used: &Bits,
-    count: u32,
-) -> Option<CpuIds> {
-    if !node.bind {
-        return Some(CpuIds::new());
-    }
-    let unit = cpu_unit(whole_cores, node);
-    let wanted = count.div_ceil(unit);
-    let mut sockets = free_on_sockets(whole_cores, node, used);
-    if demand.is_by_socket() && demand.share != Share::Whole {
-        keep_to_sockets(demand, node, unit, &mut sockets);
-    }
-    let mut picked = if demand.block { in_blocks(sockets, wanted) } else { in_turn(sockets, wanted) };
-    if picked.len() < wanted as usize {
-        return None;
-    }
-    picked.sort_unstable();
-    Some(CpuIds::from_ranges(picked.iter().map(|&core| (core * unit, core * unit + unit - 1)).collect()))
-}
-
-/// Free units of each socket, in descending order. Where CPUs are the unit, a socket has as many of them as
-/// it has threads.
-fn free_on_sockets(whole_cores: bool, node: &NodeDefinition, used: &Bits) -> Vec<Vec<u32>> {
-    let unit = cpu_unit(whole_cores, node);
-    let units = node.cpus.0 / unit;
-    let is_free = |core: &u32| (0..unit).all(|thread| used.is_free(core * unit + thread));
-    let per_socket = units.div_ceil(node.sockets.max(1)).max(1);
-    let all: Vec<u32> = (0..units).collect();
-    let sockets = all.chunks(per_socket as usize);
-    sockets.map(|socket| socket.iter().copied().filter(is_free).rev().collect()).collect()
-}
-
-/// How many units of each socket are free; empty where CPUs are only counted.
-pub(crate) fn free_units(whole_cores: bool, node: &NodeDefinition, used: &Bits) -> Vec<u32> {
-    if !node.bind {
-        return Vec::new();
-    }
-    let count = |units: &Vec<u32>| u32::try_from(units.len()).expect("a socket has few units");
-    free_on_sockets(whole_cores, node, used).iter().map(count).collect()
-}
-
-/// Leaves of each socket what `--cores-per-socket` and `--ntasks-per-socket` allow to take.
-fn keep_to_sockets(demand: &Demand, node: &NodeDefinition, unit: u32, sockets: &mut [Vec<u32>]) {
-    let threads = node.threads_per_core.max(1);
-    let least = demand.shape[1].max(1).saturating_mul(threads).div_ceil(unit);
-    let each = demand.cpus_per_task.saturating_mul(if demand.one_thread { threads } else { 1 });
-    let most = demand.tasks_per_socket.saturating_mul(each).div_ceil(unit);
-    for socket in sockets {
-        if socket.len() < least as usize {
-            socket.clear();
-        }
-        // The lowest stand last and are taken first.
-        let surplus = socket.len().saturating_sub(most as usize);
-        socket.drain(..surplus);
-    }
-}
-
-/// One unit of each socket after the other. Each socket's free units stand in descending order.
-fn in_turn(mut sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
-    let mut picked = Vec::with_capacity(wanted as usize);
-    while picked.len() < wanted as usize && sockets.iter().any(|socket| !socket.is_empty()) {
-        for socket in &mut sockets {
-            if picked.len() < wanted as usize {
-                picked.extend(socket.pop());
-            }
-        }
-    }
-    picked
-}
-
-fn in_blocks(sockets: Vec<Vec<u32>>, wanted: u32) -> Vec<u32> {
-    sockets.into_iter().flat_map(|socket| socket.into_iter().rev()).take(wanted as usize).collect()
 }
 
 /// What may be given of devices, beside what is held now.

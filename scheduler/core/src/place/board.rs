@@ -8,6 +8,7 @@ use model::request::Sharing;
 
 use super::assign::{self, Bits};
 use super::choose::{Candidate, Chosen};
+use super::cores;
 use super::demand::{Binding, Demand, MemoryNeed, Share};
 use super::fit::{self, Free};
 use super::kept::{Kept, closed};
@@ -328,7 +329,7 @@ impl Board {
     fn free_units(&self, state: &State, settings: &Settings, idx: NodeIdx, layers: u32) -> Vec<u32> {
         let node = state.node(idx);
         let count =
-            |held: &Layers| assign::free_units(settings.whole_cores, &node.definition, held.below(layers));
+            |held: &Layers| cores::free_units(settings.whole_cores, &node.definition, held.below(layers));
         match (self.touched.get(idx), self.empty) {
             (Some(held), _) => count(&held.cpu_bits),
             (None, true) => count(&Layers::default()),
@@ -450,7 +451,7 @@ impl Board {
                 }
                 None => {
                     let taken = closed(kept.as_ref(), taken, &gres);
-                    let cpus = assign::cpu_ids(demand, settings.whole_cores, definition, &taken, cost.cpus)?;
+                    let cpus = cores::cpu_ids(demand, settings.whole_cores, definition, &taken, cost.cpus)?;
                     Some((None, cpus))
                 }
             }

@@ -129,7 +129,7 @@ pub(crate) struct Rest {
     pub(crate) tasks_given: bool,
     /// CPUs of each task.
     pub(crate) cpus_per_task: u32,
-    /// Least CPUs on each node.
+    /// CPUs that must be free on each node, taken or not (`--mincpus`).
     pub(crate) min_cpus: u32,
     /// Most tasks on a node.
     pub(crate) tasks_per_node: u32,
@@ -169,7 +169,7 @@ pub(crate) struct Rest {
     pub(crate) contiguous: bool,
     /// As many nodes as may be.
     pub(crate) spread: bool,
-    /// CPU ids are filled socket by socket instead of in turn.
+    /// Sockets give their cores as they fit best, instead of in turn.
     pub(crate) block: bool,
     /// How tasks are dealt out to the chosen nodes.
     pub(crate) across: Across,
@@ -227,6 +227,12 @@ impl Demand {
     /// Whether only certain CPUs of a node will do: those near its devices, or those that are not kept for others.
     pub(crate) fn insists_on_cpus(&self) -> bool {
         self.keeps || (self.binding == Binding::Enforced && self.has_devices())
+    }
+
+    /// So many tasks a node holds CPUs for where `tasks` of them run: with `--ntasks-per-node` that many on every
+    /// node, also where the last one has fewer left to run (Slurm, recordings `beside-cores`).
+    pub(crate) fn held_for(&self, tasks: u32) -> u32 {
+        if self.tasks_per_node < u32::MAX && !self.overcommit { self.tasks_per_node } else { tasks }
     }
 
     /// Whether it asks for devices.
@@ -345,6 +351,7 @@ impl Demand {
             contiguous: rare.contiguous,
             spread: rare.spread_job,
             block: match distribution.split([':', ',']).nth(1) {
+                _ if distribution.starts_with("plane") => true,
                 Some("block") => true,
                 Some("cyclic" | "fcyclic") => false,
                 _ => settings.block_cores,

@@ -72,16 +72,20 @@ pub(crate) fn cpus_for(demand: &Demand, whole_cores: bool, node: &NodeDefinition
     if demand.share == Share::Whole {
         return node.cpus.0;
     }
+    let tasks = demand.held_for(tasks);
     let threads = node.threads_per_core.max(1);
     let mut cpus = if demand.overcommit { 1 } else { tasks.saturating_mul(demand.cpus_per_task) };
     if demand.one_thread {
         cpus = cpus.saturating_mul(threads);
     }
     if demand.tasks_per_core < threads {
-        cpus = cpus.max(tasks.div_ceil(demand.tasks_per_core).saturating_mul(threads));
+        // A task that has its core for itself has all its cores so.
+        let cores = if demand.tasks_per_core == 1 { demand.cpus_per_task.div_ceil(threads) } else { 1 };
+        let of_tasks = tasks.div_ceil(demand.tasks_per_core).saturating_mul(cores);
+        cpus = cpus.max(of_tasks.saturating_mul(threads));
     }
     let unit = cpu_unit(whole_cores, node);
-    cpus.max(demand.min_cpus).max(1).div_ceil(unit).saturating_mul(unit)
+    cpus.max(demand.cpus_per_task).div_ceil(unit).saturating_mul(unit)
 }
 
 /// CPUs that come with so many GPUs.
@@ -120,14 +124,17 @@ fn of_sockets(demand: &Demand, whole_cores: bool, node: &NodeDefinition, free: F
 /// CPUs and memory that `tasks` tasks with `gpus` GPUs take of the node.
 pub(crate) fn cost(demand: &Demand, whole_cores: bool, node: &NodeDefinition, tasks: u32, gpus: u64) -> Cost {
     let cpus = cpus_for(demand, whole_cores, node, tasks).max(cpus_of_gpus(demand, whole_cores, node, gpus));
+    // Threads that stay without a task come without memory.
+    let threads = if demand.one_thread { node.threads_per_core.max(1) } else { 1 };
+    let with_memory = u64::from(cpus / threads).max(1);
     let memory = match demand.memory {
         MemoryNeed::Uncounted => 0,
         MemoryNeed::Whole => node.memory.0,
         MemoryNeed::PerNode(mib) => mib,
         MemoryNeed::PerCpu(mib) if demand.share == Share::Whole => {
-            mib.saturating_mul(u64::from(cpus)).min(node.memory.0)
+            mib.saturating_mul(with_memory).min(node.memory.0)
         }
-        MemoryNeed::PerCpu(mib) => mib.saturating_mul(u64::from(cpus)),
+        MemoryNeed::PerCpu(mib) => mib.saturating_mul(with_memory),
         MemoryNeed::PerGpu(mib) => mib.saturating_mul(gpus),
     };
     Cost { cpus, memory }
@@ -221,6 +228,9 @@ pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, fr
         return 0;
     }
     let (free_cpus, tasks_on_sockets) = of_sockets(demand, whole_cores, node, free);
+    if free_cpus.min(demand.max_cpus_per_node) < demand.min_cpus {
+        return 0;
+    }
     let fits = |tasks: u32| {
         let mut gpus = gpus_of(demand, tasks);
         if gpus == 0 && !demand.gres_per_job.is_empty() {
@@ -243,10 +253,12 @@ pub(crate) fn room(demand: &Demand, whole_cores: bool, node: &NodeDefinition, fr
     } else {
         free_cpus / demand.cpus_per_task
     };
-    let most = by_cpus
-        .min(demand.tasks_per_node)
-        .min(tasks_on_sockets)
-        .min(demand.tasks_per_core.saturating_mul(node.cpus.0 / node.threads_per_core.max(1)));
+    let cores = node.cpus.0 / node.threads_per_core.max(1);
+    let most = by_cpus.min(tasks_on_sockets).min(demand.tasks_per_core.saturating_mul(cores));
+    if most < demand.held_for(1) {
+        return 0;
+    }
+    let most = most.min(demand.tasks_per_node);
     let most = if demand.tasks_given { most.min(demand.tasks) } else { most };
     if most <= 1 || fits(most) {
         return most.min(1).max(most);

@@ -13,7 +13,8 @@
 
 use std::collections::BTreeSet;
 
-use super::assign::{self, Bits};
+use super::assign::Bits;
+use super::cores;
 use super::demand::{Binding, Demand};
 use super::fit::cpu_unit;
 use super::kept::{Kept, closed};
@@ -128,7 +129,7 @@ impl<'a> Near<'a> {
         let whole_cores = settings.whole_cores;
         let plain = |gres: Vec<GresShare>| {
             let used = closed(kept, used, &gres);
-            let cpus = assign::cpu_ids(demand, whole_cores, node, &used, count)?;
+            let cpus = cores::cpu_ids(demand, whole_cores, node, &used, count)?;
             Some(Beside { gres, cpus })
         };
         let moves = |share: &GresShare| {
@@ -309,7 +310,7 @@ impl NearCpus {
         if left == 0 {
             return Some(have);
         }
-        let rest = assign::cpu_ids(demand, whole_cores, node, &self.only_near(node, used, &have), left)?;
+        let rest = cores::cpu_ids(demand, whole_cores, node, &self.only_near(node, used, &have), left)?;
         taken.extend(rest.iter());
         Some(ids(&taken))
     }
@@ -323,14 +324,13 @@ impl NearCpus {
         (used, count): (&Bits, u32),
     ) -> Option<CpuIds> {
         let near = self.only_near(node, used, &CpuIds::new());
-        let found =
-            (0..=count).rev().find_map(|most| assign::cpu_ids(demand, whole_cores, node, &near, most));
+        let found = (0..=count).rev().find_map(|most| cores::cpu_ids(demand, whole_cores, node, &near, most));
         let mut taken: BTreeSet<u32> = found.iter().flat_map(CpuIds::iter).collect();
         let left = count.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
         if left > 0 {
             let mut bits = used.clone();
             taken.iter().for_each(|cpu| bits.take(*cpu));
-            taken.extend(assign::cpu_ids(demand, whole_cores, node, &bits, left)?.iter());
+            taken.extend(cores::cpu_ids(demand, whole_cores, node, &bits, left)?.iter());
         }
         Some(ids(&taken))
     }

@@ -422,6 +422,8 @@ fn fixed(settings: &Settings, cluster: &Cluster, list: u32, demand: &Demand) -> 
         && !topology::binds(settings, demand)
         && !demand.is_by_socket()
         && !demand.insists_on_cpus()
+        // Free CPUs that it does not take.
+        && demand.min_cpus <= demand.cpus_per_task
         && !matches!(demand.across, Across::Arbitrary(_))
         && (demand.required.is_empty() || demand.required.len() == count as usize)
         && !matches!(demand.constraint, Some(Constraint::Same(_) | Constraint::Counts(_)));
