@@ -213,7 +213,8 @@ fn a_site_runs_what_sacct_dumped() {
     let out = simulate(&[&dump, "--conf", &conf, "--waits", &waits, "--json"]);
     let stderr = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.success(), "{stderr}");
-    assert!(stderr.contains("1 jobs do not fit the cluster") && stderr.contains("job 5"), "{stderr}");
+    let why = "1 job left out: the cluster does not take it: refused: Requested node configuration is not available (job 5)";
+    assert!(stderr.contains(why), "{stderr}");
     assert_eq!(std::fs::read_to_string(&waits).unwrap(), "1 0\n2 0\n3 98\n4 107\n");
     let object: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((object["procs"].as_u64(), object["policy"].as_str()), (Some(8), Some("site")));

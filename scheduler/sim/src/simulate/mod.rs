@@ -7,6 +7,7 @@ pub mod progress;
 pub mod show;
 mod site;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::output::print;
 use crate::plot;
 use crate::trace::compare::{self, Paired, Run};
 use crate::trace::decisions::{self, Decisions};
+use crate::trace::fault::sentence;
 use crate::trace::figures::Figures;
 use crate::trace::lublin::Recipe;
 use crate::trace::measure::Measures;
@@ -318,12 +320,14 @@ fn counted(workload: &Workload, outcome: Outcome) -> Result<(Vec<TraceJob>, Vec<
     if outcome.refused.is_empty() {
         return Ok((jobs.clone(), outcome.starts, workload.skip));
     }
-    let count = outcome.refused.len();
-    let first = jobs[outcome.refused[0].0].number;
-    eprintln!(
-        "sluice simulate: warning: {count} jobs do not fit the cluster and do not count; the first: job {first} {}",
-        outcome.refused[0].1
-    );
+    let mut by_reason: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    for (place, reason) in &outcome.refused {
+        by_reason.entry(reason).or_default().push(jobs[*place].number);
+    }
+    for (reason, numbers) in by_reason {
+        let said = format!("left out: the cluster does not take it: {reason}");
+        eprintln!("sluice simulate: warning: {}", sentence("job", &numbers, &said));
+    }
     let ran = |place: &usize| outcome.starts[*place] >= 0;
     let places: Vec<usize> = (0..jobs.len()).filter(ran).collect();
     let skip = places.partition_point(|place| *place < workload.skip);

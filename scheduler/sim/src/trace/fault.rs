@@ -94,12 +94,18 @@ impl Faults {
     pub fn sentences(&self) -> impl Iterator<Item = (Fault, String)> + '_ {
         Fault::ALL.into_iter().filter(|fault| !self.lines(*fault).is_empty()).map(|fault| {
             let lines = self.lines(fault);
-            let shown: Vec<String> = lines.iter().take(10).map(ToString::to_string).collect();
-            let more = if lines.len() > shown.len() { ", …" } else { "" };
-            let noun = if lines.len() == 1 { "line" } else { "lines" };
-            (fault, format!("{} {noun} {} ({noun} {}{more})", lines.len(), fault.text(), shown.join(", ")))
+            (fault, sentence("line", lines, fault.text()))
         })
     }
+}
+
+/// `2 lines left out (lines 3, 7)`: how many of something, what is said of them, and the first ten by number.
+#[must_use]
+pub fn sentence<N: ToString>(noun: &str, numbers: &[N], said: &str) -> String {
+    let shown: Vec<String> = numbers.iter().take(10).map(ToString::to_string).collect();
+    let more = if numbers.len() > shown.len() { ", …" } else { "" };
+    let noun = if numbers.len() == 1 { noun.to_owned() } else { format!("{noun}s") };
+    format!("{} {noun} {said} ({noun} {}{more})", numbers.len(), shown.join(", "))
 }
 
 #[cfg(test)]
