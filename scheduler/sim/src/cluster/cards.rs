@@ -226,6 +226,14 @@ impl Cards {
         self.doomed.remove(&run);
     }
 
+    /// Whether something that the run had is being destroyed: what comes of that goes on with the run.
+    pub(super) fn is_giving_back(&self, run: RunKey) -> bool {
+        self.calls.values().any(|call| match call {
+            Call::Destroy { next, .. } | Call::NoteFreed { next, .. } => *next == Some(run),
+            Call::Create { .. } | Call::NoteMade { .. } => false,
+        })
+    }
+
     /// A driver call comes to its end, on that GPU.
     ///
     /// # Errors

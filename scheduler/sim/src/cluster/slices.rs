@@ -90,6 +90,9 @@ impl Fleet {
     fn give_back_next(&mut self, place: usize, run: RunKey, agenda: &mut Agenda) {
         let life = self.executors[place].life;
         let cards = self.cards(place);
+        if cards.is_giving_back(run) {
+            return;
+        }
         while let Some(spot) = cards.leaving.get_mut(&run).and_then(|left| left.front().cloned()) {
             cards.claims.leave(run, &spot);
             let gpu = gpu_of(&spot);
