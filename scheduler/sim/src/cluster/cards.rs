@@ -22,10 +22,10 @@ use crate::random::SplitMix64;
 /// Their type, as slurm.conf has it.
 pub(super) const KIND: &str = "h100";
 const MODEL: Model = Model::H100With80;
-/// GPUs of a node that are cut as jobs need it; after them one that is given as a whole, and one that is cut for good.
-const DYNAMIC: u32 = 2;
-const WHOLE: u32 = 2;
-const FIXED: u32 = 3;
+/// GPUs of a node that are cut as jobs need it; before them those that are given as a whole, as other nodes have them, and
+/// after them one that is cut for good.
+const DYNAMIC: std::ops::Range<u32> = 3..5;
+const FIXED: u32 = 5;
 /// What the last one is cut into: profile, and the first memory slice of each.
 const FIXED_INTO: (&str, [u32; 2]) = ("3g.40gb", [0, 4]);
 
@@ -53,11 +53,11 @@ pub(super) fn has(place: usize) -> bool {
     place % 2 == 1
 }
 
-/// What such a node declares.
-pub(super) fn declared() -> Vec<GresDefinition> {
+/// What such a node declares beside whole GPUs and shards of these.
+pub(super) fn declared() -> [GresDefinition; 2] {
     let one =
         |kind: &str, count| GresDefinition { name: "gpu".into(), kind: kind.into(), count, indexed: true };
-    vec![one(KIND, u64::from(DYNAMIC)), one("b", 1), one(FIXED_INTO.0, FIXED_INTO.1.len() as u64)]
+    [one(KIND, DYNAMIC.len() as u64), one(FIXED_INTO.0, FIXED_INTO.1.len() as u64)]
 }
 
 /// Something that a job asks for.
@@ -386,7 +386,7 @@ impl Cards {
 
     /// Live runs whose instance is not there any more.
     pub(super) fn missing(&self) -> Vec<RunKey> {
-        let shown = (0..DYNAMIC).map(|gpu| {
+        let shown = DYNAMIC.map(|gpu| {
             let there = self.there.get(&gpu).into_iter().flatten();
             (uuid(gpu), there.map(|one| one.uuid.clone()).collect())
         });
@@ -426,7 +426,7 @@ impl Cards {
             .collect();
         let gpu = |index: u32, kind: &str, mode| Gpu { index, kind: kind.into(), mode, ..Gpu::default() };
         let fault = |index| self.told.get(&index).cloned().unwrap_or_default().into();
-        let dynamic = (0..DYNAMIC).map(|index| Gpu {
+        let dynamic = DYNAMIC.map(|index| Gpu {
             profiles: profiles.clone(),
             fault: fault(index),
             ..gpu(index, KIND, GpuMode::Dynamic)
@@ -434,7 +434,8 @@ impl Cards {
         let (profile, starts) = FIXED_INTO;
         let part = |start| MigInstance { profile: profile.into(), start, size: 4, ..MigInstance::default() };
         let fixed = Gpu { instances: starts.map(part).to_vec(), ..gpu(FIXED, KIND, GpuMode::Fixed) };
-        dynamic.chain([gpu(WHOLE, "b", GpuMode::Whole), fixed]).collect()
+        let whole = (0..).zip(["a", "a", "b"]).map(|(index, kind)| gpu(index, kind, GpuMode::Whole));
+        whole.chain(dynamic).chain([fixed]).collect()
     }
 
     /// What lies there although no run lives and nobody is to be told of anything; `None`: nothing.
@@ -446,5 +447,5 @@ impl Cards {
 }
 
 fn fresh() -> Claims<RunKey> {
-    Claims::new((0..DYNAMIC).map(|gpu| (gpu, uuid(gpu), profiles())))
+    Claims::new(DYNAMIC.map(|gpu| (gpu, uuid(gpu), profiles())))
 }

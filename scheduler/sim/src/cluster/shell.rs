@@ -507,17 +507,18 @@ pub(super) fn node(place: usize, site: Site) -> NodeDefinition {
         memory: MemoryMib(4000),
         tmp_disk: MemoryMib(0),
         features: Vec::new(),
-        gres: if site.cuts(place) { cards::declared() } else { whole_gpus(place, site) },
+        gres: devices(place, site),
         weight: 1,
         bind: true,
     }
 }
 
-fn whole_gpus(place: usize, site: Site) -> Vec<GresDefinition> {
+fn devices(place: usize, site: Site) -> Vec<GresDefinition> {
     let kinds = if site.shared && place == 0 { MANY_GPUS } else { GPUS };
     let count = kinds.iter().map(|(_, count)| count).sum();
     let kinds = kinds.iter().map(|(kind, count)| gpus(kind, *count));
-    kinds.chain(site.shared.then(|| shards(count))).collect()
+    let cut = site.cuts(place).then(cards::declared).into_iter().flatten();
+    kinds.chain(cut).chain(site.shared.then(|| shards(count))).collect()
 }
 
 fn gpus(kind: &str, count: u64) -> GresDefinition {

@@ -11,7 +11,7 @@ use model::id::{JobId, RunNumber};
 use scheduler_core::allocation::{Allocation, CpuIds, NodeShare};
 use scheduler_core::effect::RunKey;
 use scheduler_core::state::State;
-use scheduler_core::state::node::NodeDefinition;
+use scheduler_core::state::node::{GresDefinition, NodeDefinition};
 
 type Run = (JobId, RunNumber);
 
@@ -101,7 +101,9 @@ impl OnNode {
 
     /// No GPU has more shards held than it has, and none where a job has the whole of it.
     fn check_shards(&self, has: &NodeDefinition) -> Result<(), String> {
-        let gpus = || has.gres.iter().enumerate().filter(|(_, one)| &*one.name == "gpu");
+        // Those of other kinds are cut, and come after these.
+        let whole = |one: &&GresDefinition| &*one.name == "gpu" && matches!(&*one.kind, "a" | "b");
+        let gpus = || has.gres.iter().enumerate().filter(|(_, one)| whole(one));
         let all: u64 = has.gres.iter().filter(|one| &*one.name == "shard").map(|one| one.count).sum();
         let count: u64 = gpus().map(|(_, one)| one.count).sum();
         let units = gpus().flat_map(|(kind, one)| (0..one.count).map(move |unit| (kind, unit)));
