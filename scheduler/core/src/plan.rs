@@ -25,6 +25,7 @@ mod head;
 mod holds;
 mod ledger;
 mod license;
+mod limited;
 mod news;
 mod profile;
 mod remains;

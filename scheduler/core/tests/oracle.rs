@@ -28,7 +28,7 @@ use scheduler_core::plan::{Pass, Planner, Verdict};
 use scheduler_core::record::Record;
 use scheduler_core::settings::Settings;
 use scheduler_core::state::State;
-use scheduler_core::state::accounts::Qos;
+use scheduler_core::state::accounts::{Association, AssociationKey, Qos};
 use scheduler_core::state::aging::Aging;
 use scheduler_core::state::job::{Ended, Hold, Job, Limit, Owner};
 use scheduler_core::state::node::{Admin, GresDefinition, Link, NodeDefinition};
@@ -220,6 +220,47 @@ proptest! {
     }
 }
 
+/// One CPU for four minutes.
+const ASK_ONE: Ask = Ask {
+    nodes: 1,
+    more_nodes: 0,
+    tasks: None,
+    cpus: 1,
+    memory: None,
+    gres: None,
+    big: false,
+    exclusive: false,
+    limit: 4,
+    least: None,
+};
+
+/// A job whose nodes break a limit waits for room, once somebody else has these nodes; among the protected jobs and
+/// behind them.
+#[test]
+fn what_nodes_broke_is_asked_again_when_they_are_gone() {
+    let node = |cpus, big| SmallNode { cpus, memory: 400, gpus: [0, 0], big, weight: 1 };
+    let nodes = [node(1, false), node(2, false), node(4, true)];
+    let one = ASK_ONE;
+    let large = Ask { big: true, exclusive: true, limit: 8, ..one.clone() };
+    let both = Ask { nodes: 2, exclusive: true, limit: 3, ..one.clone() };
+    let most = Event::Limit { account: false, limit: Some(("maxtresperuser", "cpu=2")) };
+    let submits = [large.clone(), large, both, one].map(Event::Submit);
+    let behind: Vec<_> = std::iter::once(most).chain(submits).map(|event| (1, event)).collect();
+    let mut ahead = behind.clone();
+    for at in [1, 2] {
+        ahead[at].1 = Event::Pass;
+    }
+    // Without backfill: behind a job that nothing suits it is not even tested.
+    let nowhere = Ask { gres: Some((Some(0), 1)), limit: 8, ..ASK_ONE };
+    let mut last = ahead.clone();
+    last[4].1 = Event::Submit(nowhere);
+    follow(&nodes[..2], &last, (0, None, None), None, false).unwrap();
+    for keep in [None, Some(0)] {
+        follow(&nodes, &behind, (1, keep, None), None, false).unwrap();
+        follow(&nodes[..2], &ahead, (1, keep, None), None, false).unwrap();
+    }
+}
+
 /// Something that happens, some seconds after what came before.
 #[derive(Clone, Debug)]
 enum Event {
@@ -238,8 +279,11 @@ enum Event {
     Kind(usize, usize),
     /// A rule of a partition is turned.
     Partition(usize),
-    /// A limit of the QOS of some jobs is set, or goes.
-    Qos(usize),
+    /// The QOS of some jobs, or the account of some, has another limit, or none.
+    Limit {
+        account: bool,
+        limit: Option<(&'static str, &'static str)>,
+    },
     /// Full-grown jobs are compared with growing ones.
     Aging,
     /// Nothing: time passes.
@@ -247,6 +291,20 @@ enum Event {
     /// All is made anew of what the journal says.
     Restart,
 }
+
+/// Limits that hold jobs back by what others hold, and some by what they ask for; none gives way with time.
+const LIMITS: [(&str, &str); 10] = [
+    ("grpjobs", "1"),
+    ("grpjobs", "2"),
+    ("grptres", "cpu=2"),
+    ("grptres", "cpu=4,mem=300"),
+    ("grptres", "node=2"),
+    ("maxjobsperuser", "1"),
+    ("maxtresperuser", "cpu=2"),
+    ("maxtresperjob", "cpu=3"),
+    ("maxwall", "5"),
+    ("maxtresmins", "cpu=9"),
+];
 
 fn event() -> impl Strategy<Value = (i64, Event)> {
     let what = prop_oneof![
@@ -258,12 +316,19 @@ fn event() -> impl Strategy<Value = (i64, Event)> {
         1 => (0..5_usize).prop_map(Event::Drain),
         1 => (0..5_usize, 0..4_usize).prop_map(|(place, which)| Event::Kind(place, which)),
         1 => (0..8_usize).prop_map(Event::Partition),
-        1 => (0..3_usize).prop_map(Event::Qos),
+        2 => (any::<bool>(), proptest::option::weighted(0.8, 0..LIMITS.len())).prop_map(|(account, which)| {
+            Event::Limit { account, limit: which.map(|which| LIMITS[which]) }
+        }),
         1 => Just(Event::Aging),
         1 => Just(Event::Pass),
         1 => Just(Event::Restart),
     ];
     (0..200_i64, what)
+}
+
+/// The account of some jobs.
+fn lab() -> AssociationKey {
+    AssociationKey { cluster: "oracle".into(), account: "lab".into(), ..AssociationKey::default() }
 }
 
 fn ended(state: &State, id: JobId, now: Timestamp) -> Ended {
@@ -283,14 +348,6 @@ fn ended(state: &State, id: JobId, now: Timestamp) -> Ended {
         allocation: Arc::clone(&active.allocation),
         suspended_total: Span::ZERO,
         steps: Vec::new(),
-    }
-}
-
-/// A verdict; `limited`: as far as it does not depend on which job is the first to wait.
-fn told(verdict: &Verdict, limited: bool) -> Verdict {
-    match verdict.reason {
-        Reason::Priority if limited => Verdict { reason: Reason::Resources, ..verdict.clone() },
-        _ => verdict.clone(),
     }
 }
 
@@ -320,6 +377,7 @@ fn follow(
     apply(&mut state, &Record::PartitionDefined { partition, definition, changed_at_run_time: false });
     let mut settings = Settings { track_memory: true, ..Settings::named("oracle") };
     settings.enforce.limits = true;
+    settings.licenses = BTreeMap::from([("matlab".into(), 1)]);
     settings.policy.depth = Some(depth);
     settings.policy.keep = keep.is_some();
     settings.policy.sweep_after = Span::from_secs(keep.unwrap_or(0));
@@ -360,6 +418,12 @@ fn follow(
                 let predicted = state.predictions.of(owner.uid);
                 let job = waiting(id, ask);
                 let mut job = Job { submit: now, priority, partitions, qos, owner, predicted, ..job };
+                if id % 5 == 0 {
+                    (job.account, job.association) = ("lab".into(), 9);
+                }
+                if id % 7 == 0 {
+                    Arc::make_mut(&mut job.request).rare_mut().licenses = Some("matlab".into());
+                }
                 if shards && id % 5 < 2 {
                     let request = Arc::make_mut(&mut job.request);
                     for gres in &mut request.gres_per_node {
@@ -423,12 +487,15 @@ fn follow(
                 let record = Record::PartitionDefined { partition, definition, changed_at_run_time: true };
                 put(&mut state, &mut follower, record);
             }
-            Event::Qos(most) => {
-                let mut qos = Qos { id: 7, ..Qos::default() };
-                if *most > 0 {
-                    qos.attributes.insert("grpjobs".into(), most.to_string().into());
-                }
-                put(&mut state, &mut follower, Record::Qos("some".into(), Some(Box::new(qos))));
+            Event::Limit { account, limit } => {
+                let attributes = limit.iter().map(|&(key, most)| (key.into(), most.into())).collect();
+                let record = if *account {
+                    let row = Association { id: 9, parent: "".into(), attributes };
+                    Record::Association(Box::new(lab()), Some(Box::new(row)))
+                } else {
+                    Record::Qos("some".into(), Some(Box::new(Qos { id: 7, attributes })))
+                };
+                put(&mut state, &mut follower, record);
             }
             Event::Aging => {
                 let (base, max_age) = (state.aging.base.max(NOW), Span::from_secs(300));
@@ -473,17 +540,8 @@ fn follow(
         prop_assert_eq!(pass.wake, anew.wake, "event {}: {:?}", id, event);
         said.extend(pass.verdicts.into_iter().map(|verdict| (verdict.job, verdict)));
         for verdict in &anew.verdicts {
-            // What others hold of a limit is looked at when there is something to say of the job itself; whether a job
-            // that a limit may hold back is the first to wait changes what those behind it are told.
-            if state.jobs[&verdict.job].qos.is_empty() {
-                let mut ahead = state.index.queue.iter().take_while(|key| key.job != verdict.job);
-                let limited = ahead.any(|key| !state.jobs[&key.job].qos.is_empty());
-                let said = said.get(&verdict.job).map(|said| told(said, limited));
-                prop_assert_eq!(said, Some(told(verdict, limited)), "event {}: {:?}", id, event);
-            } else if said.get(&verdict.job).is_some_and(|said| said.reason == Reason::QOSGrpJobsLimit) {
-                // A limit that was lifted, or that others hold no more, is not blamed any longer.
-                prop_assert_eq!(verdict.reason, Reason::QOSGrpJobsLimit, "event {}: {:?}", id, event);
-            }
+            let said = said.get(&verdict.job);
+            prop_assert_eq!(said, Some(verdict), "event {}: {:?}", id, event);
         }
         for start in pass.plan.starts {
             let job = &state.jobs[&start.job];

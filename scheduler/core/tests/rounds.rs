@@ -3,10 +3,12 @@
 mod small;
 mod world;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::id::{JobId, NodeIdx};
-use model::time::Span;
+use model::id::{JobId, NodeIdx, PartitionIdx};
+use model::reason::Reason;
+use model::time::{Span, Timestamp};
 use scheduler_core::apply::apply;
 use scheduler_core::plan::Planner;
 use scheduler_core::record::Record;
@@ -324,4 +326,63 @@ fn what_is_said_of_all_is_said_in_slices() {
         // What was known is freed in slices, too, when all is read anew.
         planner.observe(&Record::PartitionRemoved(model::id::PartitionIdx(9)));
     }
+}
+
+/// What others hold of a limit is told in slices to all whom it concerns; to very many of them once a second.
+#[test]
+fn a_limit_that_others_reached_is_told_in_slices_and_to_many_once_a_second() {
+    const JOBS: u32 = 5000;
+    let mut state = cluster(&[SmallNode { cpus: 4, ..ANY }]);
+    let mut settings = settings(Some(1));
+    settings.enforce.limits = true;
+    let mut planner = Planner::following().in_slices_of(1).reading(JOBS);
+    let put = |state: &mut State, planner: &mut Planner, record: Record| {
+        apply(state, &record);
+        planner.observe(&record);
+    };
+    // Starts without having been planned.
+    let start = |state: &mut State, planner: &mut Planner, id: u32, qos: &str| {
+        let job = Job { qos: qos.into(), ..waiting(id, &ASK) };
+        let place = scheduler_core::place::place(state, &settings, &job, PartitionIdx(0)).unwrap();
+        put(state, planner, Record::Job(Arc::new(job)));
+        put(state, planner, started(JobId(id), place, NOW, 9));
+    };
+    put(&mut state, &mut planner, Record::Time(NOW));
+    let attributes = [("grpjobs".into(), "1".into())].into();
+    put(&mut state, &mut planner, Record::Qos("some".into(), Some(Box::new(Qos { id: 7, attributes }))));
+    start(&mut state, &mut planner, 1, "");
+    for id in 2..=JOBS + 1 {
+        let job = Job { qos: "some".into(), ..waiting(id, &Ask { cpus: 4, ..ASK }) };
+        put(&mut state, &mut planner, Record::Job(Arc::new(job)));
+    }
+    let mut said = BTreeMap::new();
+    let mut rest = |state: &mut State, planner: &mut Planner, now: Timestamp| {
+        let mut tested = 0;
+        for slices in 1..1000 {
+            let pass = planner.pass(state, &settings, now);
+            said.extend(pass.verdicts.into_iter().map(|verdict| (verdict.job, verdict.reason)));
+            if let Some(promised) = pass.plan.promises {
+                let (changes, given_back) = (promised.changes, promised.given_back);
+                put(state, planner, Record::Promises { changes, given_back });
+            }
+            tested += pass.counts.tested;
+            if !pass.more {
+                let limited = said.values().filter(|reason| **reason == Reason::QOSGrpJobsLimit).count();
+                assert!(tested <= 2 * JOBS, "each is tested once for each change: {tested}");
+                return (slices, limited, pass.wake);
+            }
+        }
+        panic!("it goes on and on");
+    };
+    assert_eq!(rest(&mut state, &mut planner, NOW).1, 0, "all wait for CPUs");
+    start(&mut state, &mut planner, JOBS + 2, "some");
+    let (slices, limited, _) = rest(&mut state, &mut planner, NOW);
+    assert_eq!((limited, slices > 5), (JOBS as usize, true), "in {slices} slices");
+    start(&mut state, &mut planner, JOBS + 3, "");
+    let later = NOW.saturating_add(Span::from_secs(1));
+    let (slices, _, wake) = rest(&mut state, &mut planner, NOW);
+    assert_eq!((slices, wake), (1, Some(later)), "they were asked just now");
+    put(&mut state, &mut planner, Record::Time(later));
+    let (slices, _, wake) = rest(&mut state, &mut planner, later);
+    assert!(slices > 5 && wake.is_none_or(|wake| wake > later), "in {slices} slices, again at {wake:?}");
 }

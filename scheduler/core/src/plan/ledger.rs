@@ -18,6 +18,7 @@ use super::family::Candidate;
 use super::head::Attempts;
 use super::holds::Holds;
 use super::license::{self, Licenses};
+use super::limited::Limited;
 use super::policy::{Candidates, OrderKey, Policy};
 use super::profile::Amount;
 use super::remains::Remains;
@@ -233,6 +234,8 @@ pub(super) struct Ledger {
     pub(super) todo: Vec<(OrderKey, u32)>,
     /// Entries behind the protected ones that something beside nodes held back when they were tested.
     pub(super) held_back: BTreeSet<OrderKey>,
+    /// What limits may hold back, and those that do.
+    pub(super) limited: Limited,
     /// Entries that wait for resources, by partition; where verdicts are asked for.
     pub(super) waiting_in: Vec<BTreeSet<OrderKey>>,
     /// The first of each when verdicts were last given.
@@ -329,6 +332,7 @@ impl Ledger {
         self.settled = None;
         self.candidates.clear();
         self.held_back.clear();
+        self.limited = Limited::default();
         self.waiting_in = vec![BTreeSet::new(); state.partitions.len()];
         self.first_in = vec![None; state.partitions.len()];
         self.owners = 0;
@@ -396,6 +400,8 @@ impl Ledger {
             }
             Phase::Active(active) => {
                 let planned = self.take_proposal(id);
+                // What a plan starts is counted by the pass that plans it.
+                self.limited.changed |= planned.is_none();
                 let as_planned = self.add_running(settings, job, active, planned.as_ref());
                 changes.full |= !as_planned;
             }
@@ -511,6 +517,9 @@ impl Ledger {
 
     /// An entry waits in its classes.
     pub(super) fn join(&mut self, key: OrderKey, entry: &Entry) {
+        if entry.bound {
+            self.limited.blamed.insert(key, None);
+        }
         if entry.hopeless {
             return;
         }
@@ -525,6 +534,9 @@ impl Ledger {
 
     /// An entry waits no more.
     pub(super) fn leave(&mut self, key: OrderKey, entry: &Entry) {
+        if entry.bound {
+            self.limited.forget(&key);
+        }
         self.held_back.remove(&key);
         for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
             self.shapes.families.leave(class, &(entry.rank, key));

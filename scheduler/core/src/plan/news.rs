@@ -209,6 +209,8 @@ impl Ledger {
             }
         }
         if !partitions.is_empty() {
+            // They may name another QOS.
+            self.limited.changed = true;
             self.news.full = true;
             self.news.read = true;
             self.cluster.doubt();
@@ -238,6 +240,7 @@ impl Ledger {
             return;
         }
         if limits {
+            self.limited.changed = true;
             // What held a job back may let it go.
             self.news.full = true;
             self.news.read = true;

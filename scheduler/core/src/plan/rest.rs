@@ -17,6 +17,9 @@ use super::profile::Amount;
 use super::walk::{Outcome, Walk};
 use super::zone::might_use;
 
+/// More entries than these are not tested again for what they are told alone.
+const FEW: usize = 128;
+
 impl Ledger {
     /// Tests what could start now.
     pub(super) fn rest(&mut self, walk: &mut Walk<'_>, changes: &Changes) {
@@ -40,8 +43,14 @@ impl Ledger {
         }
         self.cluster.since = since;
         self.cluster.since.clear();
-        self.put_off(changes);
+        self.put_off(changes, !walk.out.plan.starts.is_empty());
+        let mut last = None;
         while let Some(Reverse((candidate, class))) = self.candidates.pop() {
+            // Whoever is both the next of its class and one that limits held back is there twice, and once is enough: else
+            // there would be more of each that follows.
+            if last.replace((candidate, class)) == Some((candidate, class)) {
+                continue;
+            }
             let key = candidate.1;
             let Some(entry) = self.queue.get(&key).copied() else {
                 self.next(walk, class, Some(&candidate), None);
@@ -102,11 +111,15 @@ impl Ledger {
         }
     }
 
-    /// What arrived is among the candidates, as far as it is not known that it cannot start.
-    pub(super) fn put_off(&mut self, changes: &Changes) {
+    /// What arrived is among the candidates, as far as it is not known that it cannot start; and where something starts,
+    /// what may have less room by that than a limit would leave it.
+    pub(super) fn put_off(&mut self, changes: &Changes, starts: bool) {
         // What ended may have been what held a job back.
         let freed = changes.full.then_some(&self.held_back);
-        for key in changes.arrived.iter().chain(freed.into_iter().flatten()) {
+        let few = self.limited.by_nodes.len() <= FEW;
+        let started = few && !changes.full && (starts || !changes.arrived.is_empty());
+        let others = started.then_some(&self.limited.by_nodes);
+        for key in changes.arrived.iter().chain(freed.into_iter().chain(others).flatten()) {
             let Some(entry) = self.queue.get(key).copied() else { continue };
             for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
                 if self.shapes.classes[class as usize].hopeless {
@@ -216,6 +229,7 @@ impl Ledger {
                 return Outcome::Kept(reason);
             }
             if !self.start_now(walk, key, entry, true, true) {
+                self.limited.tested(key, walk.limit);
                 return walk.limit.take().map_or(Outcome::Waits, Outcome::Kept);
             }
             left -= 1;

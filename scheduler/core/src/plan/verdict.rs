@@ -36,13 +36,31 @@ impl Ledger {
                 }
             }
         }
-        self.tell(walk, &mut said);
+        if changes.full {
+            // What held them back may be gone. Of an array the elements that run may be what does.
+            for &key in &self.held_back {
+                let waits = self.queue.get(&key).is_some_and(|entry| !entry.array);
+                if waits && !self.proposed.contains_key(&key.job) {
+                    said.entry(key).or_insert(Outcome::Waits);
+                }
+            }
+        }
+        if walk.depth == 0 {
+            // Who was not tested stands behind one that waits, whatever its nodes would break.
+            self.limited
+                .by_nodes
+                .retain(|key| said.contains_key(key) || said.insert(*key, Outcome::Waits).is_some());
+        }
+        let left = self.tell(walk, &mut said);
+        self.ask_limits(walk, &mut said, left);
         for (key, outcome) in &mut said {
             let Some(entry) = self.queue.get(key).copied() else { continue };
-            if *outcome == Outcome::Waits
-                && let Some(limit) = walk.held_back(*key, &entry)
-            {
-                *outcome = Outcome::Kept(limit);
+            let own = matches!(outcome, Outcome::Started | Outcome::Kept(Reason::JobArrayTaskLimit));
+            if entry.bound && !own {
+                // As things are at the end of the pass, whenever it was looked at.
+                let limit = walk.held_back(*key, &entry);
+                *outcome = limit.map_or(*outcome, Outcome::Kept);
+                self.limited.blame(key, limit);
             }
             for class in self.shapes.shapes[entry.shape as usize].classes.clone() {
                 let class = &self.shapes.classes[class as usize];
@@ -61,10 +79,6 @@ impl Ledger {
                 news.extend(first.iter().chain(&now_first));
                 *first = now_first;
             }
-        }
-        if changes.full {
-            // What held them back may be gone.
-            news.extend(self.held_back.iter().copied());
         }
         for key in news {
             let Some(entry) = self.queue.get(&key) else { continue };
@@ -95,9 +109,10 @@ impl Ledger {
     }
 
     /// After everything was read anew: the next of all that wait, as many as a slice may say something of.
-    fn tell(&mut self, walk: &Walk<'_>, said: &mut BTreeMap<OrderKey, Outcome>) {
-        let Some(from) = self.telling.take() else { return };
+    /// Answers of how many more a slice may say something.
+    fn tell(&mut self, walk: &Walk<'_>, said: &mut BTreeMap<OrderKey, Outcome>) -> u32 {
         let mut left = news::read_within(walk.share.saturating_mul(4)).saturating_mul(TOLD);
+        let Some(from) = self.telling.take() else { return left };
         for key in self.queue.range((from, Bound::Unbounded)).map(|(key, _)| *key) {
             if left == 0 {
                 break;
@@ -111,6 +126,7 @@ impl Ledger {
         if left > 0 {
             self.telling = None;
         }
+        left
     }
 
     /// Slurm's reason for an entry that waits for resources.

@@ -135,7 +135,7 @@ impl Ledger {
             self.rest(&mut walk, &changes);
         } else if walk.depth > 0 {
             // What arrived is tested when the protected ones are through.
-            self.put_off(&changes);
+            self.put_off(&changes, !walk.out.plan.starts.is_empty());
         }
         let pass = self.conclude(walk, &changes, whole);
         self.news.reuse(changes);
@@ -246,6 +246,9 @@ impl Ledger {
             let wake = out.wake.map_or(self.retry_at, |wake| wake.0.min(self.retry_at));
             out.wake = Some(Timestamp(wake));
         }
+        if let Some(due) = self.limited.due(now) {
+            out.wake = Some(Timestamp(out.wake.map_or(due, |wake| wake.0.min(due))));
+        }
         let again = whole && std::mem::take(&mut self.again);
         if again {
             self.settled = None;
@@ -254,7 +257,8 @@ impl Ledger {
             || again
             || self.swept_to.is_some()
             || !self.candidates.is_empty()
-            || self.telling.is_some();
+            || self.telling.is_some()
+            || self.limited.is_under_way();
         out.counts.protected = self.protected;
         out.counts.steps = self.cluster.steps() as u64;
         out.counts.started = u32::try_from(out.plan.starts.len()).unwrap_or(u32::MAX);
@@ -307,6 +311,7 @@ impl Ledger {
                 return (Outcome::Kept(reason), left);
             }
             if !self.start_now(walk, key, entry, recall, false) {
+                self.limited.tested(key, walk.limit);
                 let outcome = walk.limit.take().map_or(Outcome::Waits, Outcome::Kept);
                 return (outcome, left);
             }
@@ -433,13 +438,6 @@ impl Ledger {
             // A look at what is free now is cheap, and most searches end soon.
             let free = touched || known.cut.is_some();
             walk.spend(if free { 0 } else { self.cluster.nodes(known.list).len() / 8 });
-            let licenses = self.licenses_of(walk, key, entry);
-            let Some(licenses) = licenses.filter(|licenses| self.licenses.cover(licenses, walk.now, end))
-            else {
-                // Free now, perhaps, but promised to others before it would end.
-                walk.limit = walk.limit.or(Some(Reason::Licenses));
-                continue;
-            };
             if recall && !owners && self.cluster.is_out_of(known.list, known.fixed.as_ref()) {
                 // After the starts of this pass, as a rule: nothing of the class starts any more, however short.
                 self.shapes.classes[class as usize].failed = (self.pass, 0);
@@ -449,6 +447,14 @@ impl Ledger {
                 if recall {
                     self.shapes.classes[class as usize].failed = (self.pass, span);
                 }
+                continue;
+            };
+            // Asked behind the nodes: what is known of a class that has no room tells nothing of licenses.
+            let licenses = self.licenses_of(walk, key, entry);
+            let Some(licenses) = licenses.filter(|licenses| self.licenses.cover(licenses, walk.now, end))
+            else {
+                // Free now, perhaps, but promised to others before it would end.
+                walk.limit = walk.limit.or(Some(Reason::Licenses));
                 continue;
             };
             let (end, shortened) = match length {

@@ -37,7 +37,9 @@ const COLLECTED: usize = 4096;
 impl Ledger {
     /// Plans the protected jobs anew, or only those that arrived where the plan still stands.
     pub(super) fn replan_zone(&mut self, walk: &mut Walk<'_>, changes: &Changes) -> bool {
-        let behind = self.last_protected.is_none_or(|last| changes.arrived.iter().all(|key| *key > last));
+        // What a limit alone kept from starting may have no room behind what arrived, and be protected then.
+        let last = self.last_protected.max(self.limited.by_nodes.last().copied());
+        let behind = last.is_none_or(|last| changes.arrived.iter().all(|key| *key > last));
         if !changes.full && behind {
             let mut sorted = Vec::new();
             let arrived = match &changes.arrived[..] {
