@@ -281,6 +281,11 @@ fn few_or_many_nodes() {
     let mut world = World::with(settings(3));
     let id = world.submit(few);
     assert_eq!(world.nodes_of(id), "n0");
+    let mut wide = request("n=4");
+    wide.nodes = Some((1, Some(3)));
+    let id = world.submit(wide);
+    assert_eq!(world.nodes_of(id), "n[0-2]");
+    world.exit(id, 0);
     let mut many = request("n=4");
     many.nodes = Some((1, Some(3)));
     many.rare_mut().spread_job = true;

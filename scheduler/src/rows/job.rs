@@ -304,6 +304,8 @@ fn fill_held(row: &mut v1::Job, shares: &Arc<[NodeShare]>, partition: PartitionI
     row.batch_host = super::node_name(state, shares[0].node).to_owned();
     row.num_nodes = shares.len() as u32;
     row.num_nodes_max = None;
+    // One on each node, where their number was left open.
+    row.num_tasks = row.num_tasks.max(row.num_nodes);
     row.num_cpus = shares.iter().map(|share| share.cpus.0).sum();
     row.memory_mib = shares.iter().map(|share| share.memory.0).sum();
     row.alloc_tres = tres::of_allocation(state, shares, context.settings);

@@ -42,7 +42,7 @@ pub(crate) fn rare_key(rare: &Rare) -> impl PartialEq + Hash + '_ {
         (rare.ntasks_per_socket, rare.ntasks_per_core, rare.ntasks_per_gpu, rare.min_cpus_per_node),
         (
             (rare.cpus_per_gpu, &rare.gres_flags),
-            rare.contiguous,
+            (rare.contiguous, rare.use_min_nodes),
             rare.spread_job,
             (rare.overcommit, &rare.reservation, rare.segment),
             rare.switches.map(|(n, wait)| (n, wait.map(|wait| wait.0))),

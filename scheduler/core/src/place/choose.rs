@@ -130,6 +130,9 @@ fn take(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
     if demand.spread {
         return spread(demand, &order);
     }
+    if let Some(found) = wide(demand, &order) {
+        return Some(found);
+    }
     let no_required = order.first().is_none_or(|first| !first.required);
     if demand.min_nodes <= 1 && no_required {
         // One node that holds it all.
@@ -155,6 +158,20 @@ fn take(demand: &Demand, candidates: &[Candidate]) -> Option<Vec<Chosen>> {
     let mut by_room = order;
     by_room.sort_by_key(|candidate| (!candidate.required, largest - candidate.tasks));
     greedy(demand, by_room.into_iter())
+}
+
+/// As many nodes of the range asked for as can be had, each with a task at least.
+fn wide(demand: &Demand, order: &[&Candidate]) -> Option<Vec<Chosen>> {
+    let nodes = demand.wide.min(u32::try_from(order.len()).unwrap_or(u32::MAX));
+    let nodes = if demand.tasks_given { nodes.min(demand.tasks) } else { nodes };
+    if nodes <= demand.min_nodes {
+        return None;
+    }
+    let exact = demand.with(|rest| {
+        (rest.min_nodes, rest.max_nodes) = (nodes, nodes);
+        rest.tasks = rest.tasks.max(nodes);
+    });
+    greedy(&exact, order.iter().copied())
 }
 
 /// Required nodes first; then the others in the order given, or, beside required nodes, outwards from

@@ -48,8 +48,10 @@ pub(crate) fn cpu_ids(
         let keep = tasks.usable(&sockets).max(wanted);
         if !demand.has_devices() {
             shorten(&mut sockets, keep);
-        } else if demand.tasks_given || demand.cpus_per_gpu > 0 {
+        } else if demand.cpus_per_gpu > 0 {
             level(&mut sockets, wanted);
+        } else if demand.tasks_given {
+            level(&mut sockets, keep.min(tasks.units_of(demand.tasks)).max(wanted));
         } else {
             level(&mut sockets, keep);
         }
@@ -120,6 +122,10 @@ impl Tasks {
 
     fn cpus(&self, units: &[u32]) -> u32 {
         u32::try_from(units.len()).unwrap_or(u32::MAX).saturating_mul(self.of_unit)
+    }
+
+    fn units_of(&self, tasks: u32) -> usize {
+        tasks.saturating_mul(self.each).div_ceil(self.of_unit) as usize
     }
 
     /// Units that whole tasks of the job could use, if all of the node were theirs.

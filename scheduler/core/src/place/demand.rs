@@ -123,6 +123,8 @@ pub(crate) struct Rest {
     pub(crate) min_nodes: u32,
     /// Most nodes.
     pub(crate) max_nodes: u32,
+    /// So many nodes rather than the fewest, where they are free: the most of a range of nodes. 0: the fewest.
+    pub(crate) wide: u32,
     /// Tasks in all.
     pub(crate) tasks: u32,
     /// Whether `tasks` was asked for (else one on each node, or as many as CPUs on whole nodes).
@@ -305,6 +307,9 @@ impl Demand {
             None if gres_per_job.is_empty() => min_nodes,
             None => u32::MAX,
         };
+        // Slurm spreads a job over as many nodes of its range as it can have; not so where devices lead.
+        let ranged = max_nodes > min_nodes && max_given.is_some() && !rare.use_min_nodes;
+        let wide = if ranged && gres_per_job.is_empty() && gres_per_task.is_empty() { max_nodes } else { 0 };
         let distribution = rare.distribution.as_deref().unwrap_or_default().to_ascii_lowercase();
         let hint = rare.hint.as_deref().unwrap_or_default();
         // Slurm makes each of these hints one thread of a core.
@@ -319,6 +324,7 @@ impl Demand {
         let rest = Rest {
             min_nodes,
             max_nodes,
+            wide,
             tasks,
             tasks_given: tasks_given.is_some(),
             cpus_per_task,
