@@ -185,23 +185,26 @@ fn observed_gpus_are_shared_if_they_are_whole_and_work() {
         fault: fault.into(),
         ..Gpu::default()
     };
-    let gpus = vec![
-        gpu(0, GpuMode::Whole, "XID 79"),
-        gpu(1, GpuMode::Whole, ""),
-        gpu(2, GpuMode::Dynamic, ""),
-        gpu(3, GpuMode::Whole, ""),
-    ];
-    let mut world = world_with(&[("g1", "gpu:a100:4,shard:12", gpus)], |settings| settings);
-    let mut run = |gres: &str| {
-        let id = world.submit(wants(gres, 60));
-        place(&world, id)
-    };
-    // Three whole ones share the twelve; the one that is out of service keeps its part.
-    assert_eq!(run("shard:4"), "4 of 1");
-    assert_eq!(run("shard:3"), "3 of 3");
-    assert_eq!(run("shard:2"), "wait");
-    assert_eq!(run("gpu:a100:1"), "wait");
-    assert_eq!(world.replayed().digest(), world.machine.state().digest());
+    // Whether the one that is cut works makes no difference to the others.
+    for fault in ["", "XID 79"] {
+        let gpus = vec![
+            gpu(0, GpuMode::Whole, "XID 79"),
+            gpu(1, GpuMode::Whole, ""),
+            gpu(2, GpuMode::Dynamic, fault),
+            gpu(3, GpuMode::Whole, ""),
+        ];
+        let mut world = world_with(&[("g1", "gpu:a100:4,shard:12", gpus)], |settings| settings);
+        let mut run = |gres: &str| {
+            let id = world.submit(wants(gres, 60));
+            place(&world, id)
+        };
+        // Three whole ones share the twelve; the one that is out of service keeps its part.
+        assert_eq!(run("shard:4"), "4 of 1");
+        assert_eq!(run("shard:3"), "3 of 3");
+        assert_eq!(run("shard:2"), "wait");
+        assert_eq!(run("gpu:a100:1"), "wait");
+        assert_eq!(world.replayed().digest(), world.machine.state().digest());
+    }
 }
 
 #[test]

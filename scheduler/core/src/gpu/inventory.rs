@@ -37,6 +37,8 @@ pub struct Unit {
     pub slice: Slice,
     /// Jobs may have it.
     pub in_service: bool,
+    /// Its GPU is cut, whether it works or not.
+    pub cut: bool,
     /// Cores near it, as first and last of each range; empty: all.
     pub cores: Box<[u32]>,
     /// Links to each unit of its kind; empty: none.
@@ -207,7 +209,8 @@ impl Inventory {
 
 impl Unit {
     fn new(slice: Slice, in_service: bool, gpu: &Gpu) -> Self {
-        Self { slice, in_service, cores: gpu.core_ranges.as_slice().into(), links: Box::default() }
+        let cut = slice.size > 0 || gpu.mode == GpuMode::Dynamic;
+        Self { slice, in_service, cut, cores: gpu.core_ranges.as_slice().into(), links: Box::default() }
     }
 
     /// Whether something is known of where it lies.

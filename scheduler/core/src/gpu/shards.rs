@@ -161,10 +161,7 @@ impl Shards {
                 };
                 // What is declared and not there keeps its part, so that those of the others do not grow.
                 let there = inventory.units.get(place).and_then(|units| units.get(unit as usize));
-                let cut = there.is_some_and(|unit| {
-                    unit.slice.size > 0 || inventory.dynamic.iter().any(|gpu| gpu.index == unit.slice.gpu)
-                });
-                if !cut {
+                if !there.is_some_and(|unit| unit.cut) {
                     let index = there.map_or(u32::MAX, |unit| unit.slice.gpu);
                     let serves = there.is_some_and(|unit| unit.in_service);
                     gpus.push((Shared { index, kind: place, unit, count: 0, shares: true }, serves));
