@@ -108,8 +108,14 @@ impl Promises {
                 // The end of a job whose programs still run before it is not known.
                 let begins =
                     |id: &JobId| state.jobs[id].active().is_some_and(|active| active.configuring.is_some());
+                // Promises count on the least that an element may run; one that got more puts off those behind it.
+                let longer = |id: &JobId| {
+                    let job = &state.jobs[id];
+                    job.array_id() == Some(change.job) && job.request.rare().time_min.is_some()
+                };
                 self.moved_ends > recorded
                     || state.index.running.iter().any(begins)
+                    || state.index.running.iter().any(longer)
                     || state.jobs.get(&change.job).is_some_and(|job| {
                         let own = state.queue_key(job);
                         let running = state.index.running.iter().map(|id| &state.jobs[id]);
