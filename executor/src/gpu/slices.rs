@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use executor_claims::{Book, Claims};
 pub use executor_claims::{Note, Owner, Place, Wanted};
+use model::id::StepId;
 
 use super::{Driver, Fault, Instance, Profile, code};
 use crate::crash::{self, Point};
@@ -178,8 +179,11 @@ impl Slices {
     /// Takes the journal's claims over after a start, with the runs that live. Instances without a live owner are
     /// destroyed; owners without their instance are named. After a boot no instance of ours can be left. Blocking; before
     /// anything else is asked of the driver.
+    ///
+    /// Programs of the site use no instance, here as when they are launched: they neither keep one nor miss it.
     pub fn reconcile(&self, book: Book, live: &[Key], same_boot: bool) -> Reconciled {
-        let live: Vec<(Owner, Key)> = live.iter().map(|key| (Owner::from(*key), *key)).collect();
+        let users = live.iter().filter(|key| !matches!(key.step, StepId::Hook(_)));
+        let live: Vec<(Owner, Key)> = users.map(|key| (Owner::from(*key), *key)).collect();
         let shown = |gpu: u32| self.driver.instances(gpu as usize).ok();
         let found = self.claims().reconcile(book, &live, same_boot, shown);
         let records = found.notes.into_iter().map(record).chain(self.sweep()).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use model::id::StepId;
+use model::id::{Hook, StepId};
 
 use super::{Note, Owner, Place, Slices, Wanted};
 use crate::gpu::{Driver, Fault, Instance, Observed, Profile, Vitals, code};
@@ -223,6 +223,24 @@ fn an_owner_without_its_instance_is_named() {
     assert_eq!(found.lost, [(run, "its MIG instance at 0 of GPU 2 is gone".to_owned())]);
     slices.release(run);
     assert_eq!(driver.uuids(), ["MIG-other"], "it is not ours");
+}
+
+#[test]
+fn a_program_of_the_site_keeps_no_instance() {
+    let (driver, slices) = world();
+    let run = key(7, StepId::Batch);
+    let mut records = slices.claim(run, &want("3g.20gb", 0)).unwrap();
+    records.extend(slices.ensure(run).unwrap());
+    let epilog = key(7, StepId::Hook(Hook::Epilog));
+    // It cannot be destroyed: the GPU is at fault although the job's epilog lives.
+    driver.fails.lock().unwrap().push(("destroy", 999));
+    let slices = again(&driver);
+    let found = slices.reconcile(journal(&records), &[epilog], true);
+    assert_eq!((found.records, found.lost), (Vec::new(), Vec::new()));
+    assert_eq!(slices.faults().keys().collect::<Vec<_>>(), [&2]);
+    assert!(!slices.is_user(epilog));
+    assert_eq!(slices.sweep(), [Record::Slice(place(0), Note::Free)]);
+    assert!(slices.faults().is_empty() && driver.uuids().is_empty());
 }
 
 #[test]

@@ -237,7 +237,9 @@ impl Fleet {
         let never: Vec<RunKey> =
             executor.runs.iter().filter(|(run, life)| waits(run, life)).map(|(run, _)| *run).collect();
         never.iter().for_each(|run| drop(executor.runs.remove(run)));
-        let lost = cards.recover(executor.boot, &executor.processes, &mut agenda.random)?;
+        // Programs of the site use no instance.
+        let users = executor.processes.iter().filter(|run| !matches!(run.step, StepId::Hook(_)));
+        let lost = cards.recover(executor.boot, &users.copied().collect(), &mut agenda.random)?;
         let ending = executor.runs.iter().filter(|(_, life)| matches!(life, Life::Ending(_)));
         let ending: Vec<RunKey> = ending.map(|(run, _)| *run).collect();
         for run in ending {
