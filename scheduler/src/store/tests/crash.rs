@@ -16,14 +16,16 @@ fn keep_cuts(disk: &MemoryDisk, world: &World, seed: u64, one_in: u64) -> Cuts {
     let mut dice = Dice::new(seed);
     disk.observe(move |disk| {
         if dice.one_in(one_in) {
-            // Acknowledged is read first: what is acknowledged later may be on the disk or not.
-            let story = locked(&story).clone();
+            // What is acknowledged is read before the cut: what is later may be on the disk or not. What was handed over is
+            // read behind it: a batch that comes meanwhile may be on the disk, too.
+            let acknowledged = locked(&story).acknowledged;
             let unit = if dice.one_in(2) { Unit::Sector } else { Unit::Page };
             let cut = match dice.below(4) {
                 0 => disk.cut_prefix(unit, dice.below(1 + disk.unsynced(unit) as u64) as usize),
                 1 => disk.cut_prefix(unit, 0),
                 _ => disk.cut_random(unit, &mut dice),
             };
+            let story = Story { acknowledged, ..locked(&story).clone() };
             locked(&made).push((cut, story));
         }
     });
